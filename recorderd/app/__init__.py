@@ -1,0 +1,1 @@
+"""Composition roots: configuration, programs, control socket, systemd."""

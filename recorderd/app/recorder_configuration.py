@@ -1,0 +1,227 @@
+"""Configuration of the exchange appliance: one file for recorderd, recorderd-flush and recorderctl.
+
+Secrets are named by file; the content of a secret never stands in the configuration.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from recorderd.app.schema import Problem, load, option, section
+from recorderd.core.ids import is_safe_id
+
+
+def _id(value: Any) -> str | None:
+    return None if is_safe_id(value) else "give 1 to 64 letters, digits, _ or -"
+
+
+def _address(value: Any) -> str | None:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return "give an IP address of this machine"
+    return None
+
+
+def _networks(value: Any) -> str | None:
+    try:
+        for row in value:
+            ipaddress.ip_network(row)
+    except ValueError:
+        return "give a list of addresses or networks, for example [\"192.0.2.7\", \"10.0.0.0/24\"]"
+    return None
+
+
+def _header(value: Any) -> str | None:
+    return None if re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]*", value) else "give a SIP header's name"
+
+
+def _endpoint(value: Any) -> str | None:
+    return None if re.fullmatch(r"tcp://[^/\s]+:\d+", value) else "give tcp://HOST:PORT"
+
+
+def _curve_key(value: Any) -> str | None:
+    return None if re.fullmatch(r"[!-~]{40}", value) else "give the 40 characters of a CURVE public key"
+
+
+class Transport(StrEnum):
+    """SIP over what."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderSection:
+    """[recorder]"""
+
+    id: str = option("Name of this recorder in manifests and on the archive.", check=_id)
+    state_dir: Path = option("Folder for the manifest chain; must survive restarts.")
+    run_dir: Path = option("Folder for the control sockets.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationSection:
+    """[sip.registration]"""
+
+    registrar: str = option("Address of the exchange, HOST or HOST:PORT.")
+    user: str = option("User of the recorder's account at the exchange.")
+    password_file: Path = option("File with the account's password, mode 600.")
+    auth_user: str = option("User for digest when it differs from `user`.", default="")
+    realm: str = option("Digest realm; * answers any.", default="*")
+    transport: Transport = option("udp, tcp or tls.", default=Transport.UDP)
+    expires_s: int = option("Life of a registration.", default=300, minimum=30, maximum=86_400)
+    retry_s: int = option("First wait after a failure; doubles up to 16 times that.", default=2, minimum=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegHeadersSection:
+    """[sip.leg_headers]"""
+
+    call_id: str = option("Header with the exchange's call id.", default="X-Call-ID", check=_header)
+    leg: str = option("Header with the leg's name.", default="X-Call-Leg", check=_header)
+    caller: str = option("Header with the caller.", default="X-Call-Caller", check=_header)
+    callee: str = option("Header with the callee.", default="X-Call-Callee", check=_header)
+    direction: str = option("Header with the direction.", default="X-Call-Direction", check=_header)
+    extension: str = option("Header with the recorded extension.", default="X-Call-Extension", check=_header)
+    trunk: str = option("Header with the trunk.", default="X-Call-Trunk", check=_header)
+    queue: str = option("Header with the queue.", default="X-Call-Queue", check=_header)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSection:
+    """[sip.tls]"""
+
+    certificate_file: Path = option("Our certificate chain, PEM.")
+    key_file: Path = option("Its private key, PEM, mode 600.")
+    ca_file: Path | None = option("CAs that may vouch for the exchange, PEM.", default=None)
+    verify_peer: bool = option("Refuse an exchange that no CA of ca_file vouches for.", default=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SipSection:
+    """[sip]"""
+
+    address: str = option("Address to listen on.", default="127.0.0.1", check=_address)
+    udp_port: int = option("UDP port; 0 = no UDP.", default=5060, minimum=0, maximum=65_535)
+    tcp_port: int = option("TCP port; 0 = no TCP.", default=5060, minimum=0, maximum=65_535)
+    tls_port: int = option("TLS port; 0 = no TLS.", default=0, minimum=0, maximum=65_535)
+    allow_from: tuple[str, ...] = option(
+        "Addresses that may send sessions; the registrar's is added.", default=("127.0.0.1",), check=_networks
+    )
+    max_calls: int = option("Dialogs at a time; more get 503.", default=1000, minimum=1, maximum=2000)
+    registration: RegistrationSection | None = section("Account at the exchange; absent = none.", default=None)
+    leg_headers: LegHeadersSection = section("Names of headers.", default_factory=LegHeadersSection)
+    tls: TlsSection | None = section("Needed for TLS.", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RtpSection:
+    """[rtp]"""
+
+    address: str = option("Address that receives RTP.", default="127.0.0.1", check=_address)
+    port_min: int = option("First port, even.", default=30_000, minimum=1024, maximum=65_534)
+    port_max: int = option("Last port.", default=39_999, minimum=1025, maximum=65_535)
+    silence_limit_s: int = option("End a session after so long without RTP; 0 = never.", default=120, minimum=0)
+    receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
+    max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSection:
+    """[record]"""
+
+    window_ms: int = option("How often audio is rendered.", default=500, minimum=100, maximum=1000)
+    delay_ms: int = option(
+        "How long to wait for late packets; later ones are counted, not heard.",
+        default=800, minimum=200, maximum=2000,
+    )
+    checkpoint_s: int = option("How often a draft is synced to disk.", default=1, minimum=1, maximum=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceSection:
+    """[evidence]"""
+
+    key_file: Path = option("Signing key, PEM, mode 600; or credential:NAME is found by systemd.")
+    certificate_file: Path = option("Signing certificate (chain), PEM.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolSection:
+    """[spool]"""
+
+    dir: Path = option("Folder of the spool.")
+    quota_bytes: int = option("Refuse new sessions above this.", default=20 << 30, minimum=1 << 20)
+    local_grace_s: int = option("Keep a copy so long after the receipt.", default=3600, minimum=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveLinkSection:
+    """[archive]"""
+
+    endpoint: str = option("tcp://HOST:PORT of the archive.", check=_endpoint)
+    server_public_key: str = option("The archive's CURVE public key.", check=_curve_key)
+    secret_key_file: Path = option("Our CURVE secret key, mode 600.")
+    receipt_certificate_file: Path = option("Certificate that signs the archive's receipts, PEM.")
+    chunk_bytes: int = option("Size of a chunk.", default=256 << 10, minimum=1 << 10, maximum=4 << 20)
+    heartbeat_s: int = option("Silence after which the link is tested.", default=5, minimum=1, maximum=300)
+    retry_s: int = option("Wait before a refused recording is offered again.", default=30, minimum=1)
+
+
+class LogLevel(StrEnum):
+    """How much to log."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSection:
+    """[log]"""
+
+    level: LogLevel = option("debug, info or warning.", default=LogLevel.INFO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderConfiguration:
+    """The whole of recorderd.toml."""
+
+    recorder: RecorderSection = section("Who this recorder is.")
+    sip: SipSection = section("Signalling.", default_factory=SipSection)
+    rtp: RtpSection = section("Media.", default_factory=RtpSection)
+    record: RecordSection = section("Rendering.", default_factory=RecordSection)
+    evidence: EvidenceSection = section("Signing.")
+    spool: SpoolSection = section("Buffer on disk.")
+    archive: ArchiveLinkSection = section("Link to the archive host.")
+    log: LogSection = section("Logging.", default_factory=LogSection)
+
+    def cross_check(self) -> Iterator[Problem]:
+        """Find what is wrong between keys that are right by themselves."""
+        if self.rtp.port_min % 2 or self.rtp.port_max <= self.rtp.port_min:
+            yield Problem(
+                key="rtp.port_min", reason=f"{self.rtp.port_min} to {self.rtp.port_max} is no port range",
+                remedy="give an even port_min below port_max",
+            )
+        if not (self.sip.udp_port or self.sip.tcp_port or self.sip.tls_port):
+            yield Problem(key="sip", reason="all ports are 0", remedy="give at least one SIP port")
+        registration = self.sip.registration
+        wants_tls = registration is not None and registration.transport is Transport.TLS
+        if (self.sip.tls_port or wants_tls) and self.sip.tls is None:
+            yield Problem(key="sip.tls", reason="missing", remedy="name certificate_file and key_file for TLS")
+
+
+def load_recorder_configuration(path: Path) -> RecorderConfiguration:
+    """Read recorderd.toml.
+
+    Errors: ConfigurationError with every problem of the file.
+    """
+    return load(RecorderConfiguration, path)

@@ -1,0 +1,1 @@
+"""The archive host: receives, verifies, stores, commits, and only then speaks."""

@@ -1,0 +1,1 @@
+"""Vocabulary: ids, messages, clocks, errors and events (standard library only)."""

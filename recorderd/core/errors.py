@@ -1,0 +1,161 @@
+"""The error catalogue: each error says what happened, whose fault, whether to retry, and what to do.
+
+Rule: the docstring of an error is its message; its fields are the keyword arguments. Exit codes follow
+sysexits(3): 65 bad input, 69 a part is missing, 74 I/O, 75 try again, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class RecorderError(Exception):
+    """Something went wrong: {reason}."""
+
+    exit_code: ClassVar[int] = 70
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = ""
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        template = inspect.cleandoc(type(self).__doc__ or "").split("\n\n", maxsplit=1)[0]
+        super().__init__(template.format(**fields))
+
+
+# --- the other side's fault: bytes that do not mean what they should -------------------------------
+
+
+class FormatError(RecorderError):
+    """Malformed {what}: {field}: {reason}."""
+
+    exit_code = 65
+
+
+class RtpFormatError(FormatError):
+    """Malformed RTP packet: {field}: {reason}."""
+
+
+class RtcpFormatError(FormatError):
+    """Malformed RTCP packet: {field}: {reason}."""
+
+
+class SdpFormatError(FormatError):
+    """Malformed SDP: {field}: {reason}."""
+
+
+class SipFormatError(FormatError):
+    """Malformed SIP message: {field}: {reason}."""
+
+
+class MetadataFormatError(FormatError):
+    """Malformed recording metadata: {field}: {reason}."""
+
+
+class ManifestFormatError(FormatError):
+    """Malformed manifest: {field}: {reason}."""
+
+
+class ReceiptFormatError(FormatError):
+    """Malformed receipt: {field}: {reason}."""
+
+
+class FrameFormatError(FormatError):
+    """Malformed flush message: {field}: {reason}."""
+
+
+# --- evidence: fails closed -------------------------------------------------------------------------
+
+
+class EvidenceError(RecorderError):
+    """Evidence does not hold for {subject}: {reason}."""
+
+    exit_code = 65
+
+
+class DigestMismatch(EvidenceError):
+    """Digest of {subject} is {actual}, the manifest says {expected}."""
+
+
+class SignatureInvalid(EvidenceError):
+    """Signature over {subject} is not valid: {reason}."""
+
+    hint = "Keep the files as they are; compare them with another copy and look at the access log."
+
+
+class SignerUnknown(EvidenceError):
+    """Signature over {subject} is by {signer}, whom nothing configured here vouches for."""
+
+    hint = "If the recorder's certificate was renewed, add the new one to the trusted certificates."
+
+
+class KeyUnusable(RecorderError):
+    """Key {path} cannot be used: {reason}."""
+
+    exit_code = 78
+    hint = "The key file must be readable by its owner only (chmod 600) and match the certificate."
+
+
+# --- our side ---------------------------------------------------------------------------------------
+
+
+class ConfigurationError(RecorderError):
+    """Configuration {path} has {count} problem(s):
+    {problems}"""
+
+    exit_code = 78
+    hint = "Mend the keys named above and try again; `check-config` shows the same without starting."
+
+
+class Pjsua2Unfit(RecorderError):
+    """The installed pjsua2 would drop calls: {problems}."""
+
+    exit_code = 69
+    hint = "Build the right one with `make pjsua2` and install it with `make install`."
+
+
+class SpoolFull(RecorderError):
+    """Spool {path} holds {used_bytes} of {quota_bytes} bytes."""
+
+    exit_code, retryable = 75, True
+    hint = "Restore the archive link or raise spool.quota_bytes; new sessions are refused meanwhile."
+
+
+class SpoolBroken(RecorderError):
+    """Spool entry {path} is not what it should be: {reason}."""
+
+    exit_code = 74
+
+
+class NoPortFree(RecorderError):
+    """No free RTP port pair between {port_min} and {port_max}."""
+
+    exit_code, retryable = 75, True
+    hint = "Widen rtp.port_min and rtp.port_max: each stream takes two ports."
+
+
+class RingFull(RecorderError):
+    """The ring has no room for another stream: {streams} streams are open."""
+
+    exit_code, retryable = 75, True
+    hint = "Raise rtp.max_streams."
+
+
+class DraftFailed(RecorderError):
+    """Draft {path} could not be written: {reason}."""
+
+    exit_code = 74
+
+
+class PortTaken(RecorderError):
+    """Cannot listen on {address}: {reason}."""
+
+    exit_code = 69
+    hint = "Another program holds this address, or it is not an address of this machine."
+
+
+class ControlUnavailable(RecorderError):
+    """No answer on the control socket {path}: {reason}."""
+
+    exit_code, retryable = 69, True
+    hint = "Is the daemon running, and may you read its run directory?"

@@ -1,0 +1,137 @@
+"""The event log: one enum names every event, each with a journal MESSAGE_ID; ids and figures are fields.
+
+Rule: a repeated event of one subject is logged first and then at most every 60 s with its count; every
+event counts, logged or not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import Counter
+from enum import Enum
+from typing import Final
+
+from recorderd.core.clock import NS_PER_S, Clock
+
+REPEAT_AFTER_NS: Final = 60 * NS_PER_S
+_SUBJECTS_MAX: Final = 4096  # forgets quiet subjects rather than grow with them
+_NAMESPACE: Final = uuid.UUID("3f3f5f52-2f0e-4f0c-9d8e-7d1f5cf0a6b1")
+
+
+class Ev(Enum):
+    """What can happen; the value is the event's name in logs, counters and documents."""
+
+    STARTED = "started"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REGISTERED = "registered"
+    REGISTRATION_FAILED = "registration_failed"
+    UNREGISTERED = "unregistered"
+    SESSION_STARTED = "session_started"
+    SESSION_ENDED = "session_ended"
+    SESSION_REFUSED = "session_refused"
+    SESSION_FAILED = "session_failed"
+    STREAM_OPENED = "stream_opened"
+    STREAM_ENDED = "stream_ended"
+    STREAM_REFUSED = "stream_refused"
+    STREAM_MALFORMED_RTP = "stream_malformed_rtp"
+    STREAM_STRANGER = "stream_stranger"
+    STREAM_SSRC_CHANGED = "stream_ssrc_changed"
+    STREAM_TIMESTAMP_JUMPED = "stream_timestamp_jumped"
+    STREAM_UNKNOWN_PAYLOAD = "stream_unknown_payload"
+    STREAM_LATE = "stream_late"
+    STREAM_KERNEL_DROP = "stream_kernel_drop"
+    STREAM_SILENT = "stream_silent"
+    MALFORMED_SIP = "malformed_sip"
+    MALFORMED_SDP = "malformed_sdp"
+    MALFORMED_METADATA = "malformed_metadata"
+    RECORDING_SEALED = "recording_sealed"
+    RECORDING_RECOVERED = "recording_recovered"
+    RECORDING_QUARANTINED = "recording_quarantined"
+    DRAFT_FAILED = "draft_failed"
+    QUEUE_FULL = "queue_full"
+    LINK_UP = "link_up"
+    LINK_DOWN = "link_down"
+    LINK_REFUSED = "link_refused"
+    MALFORMED_FRAME = "malformed_frame"
+    OFFERED = "offered"
+    OFFER_REFUSED = "offer_refused"
+    RECEIPT_VERIFIED = "receipt_verified"
+    RECEIPT_REFUSED = "receipt_refused"
+    LOCAL_COPY_DELETED = "local_copy_deleted"
+    RECORDING_ARCHIVED = "recording_archived"
+    RECORDING_REJECTED = "recording_rejected"
+    CLIENT_REFUSED = "client_refused"
+    CONTROL_MALFORMED = "control_malformed"
+    INTERNAL_ERROR = "internal_error"
+
+    @property
+    def message_id(self) -> str:
+        """The journal's MESSAGE_ID of this event: 32 hexadecimal digits, the same in every release."""
+        return uuid.uuid5(_NAMESPACE, self.value).hex
+
+
+class EventLog:
+    """Writes events with their fields, counts all of them, thins out repetitions.
+
+    Thread: any.
+    """
+
+    def __init__(self, *, logger: logging.Logger, clock: Clock) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counters: Counter[str] = Counter()
+        self._last: dict[tuple[Ev, str], tuple[int, int]] = {}  # (logged at, suppressed since)
+
+    def counters(self) -> dict[str, int]:
+        """Return how often each event happened since the start of the process."""
+        with self._lock:
+            return dict(self._counters)
+
+    def info(self, event: Ev, *, subject: str = "", **fields: object) -> None:
+        """Note an event that is as it should be."""
+        self._emit(logging.INFO, event, subject, fields)
+
+    def warning(self, event: Ev, *, subject: str = "", **fields: object) -> None:
+        """Note an event that an operator may want to look at."""
+        self._emit(logging.WARNING, event, subject, fields)
+
+    def error(self, event: Ev, *, subject: str = "", **fields: object) -> None:
+        """Note an event that needs an operator."""
+        self._emit(logging.ERROR, event, subject, fields)
+
+    def _emit(self, level: int, event: Ev, subject: str, fields: dict[str, object]) -> None:
+        now_ns = self._clock.mono_ns()
+        with self._lock:
+            self._counters[event.value] += 1
+            suppressed = 0
+            if level > logging.INFO:
+                key = (event, subject)
+                last = self._last.get(key)
+                if last is not None and now_ns - last[0] < REPEAT_AFTER_NS:
+                    self._last[key] = (last[0], last[1] + 1)
+                    return
+                suppressed = last[1] if last is not None else 0
+                if len(self._last) >= _SUBJECTS_MAX:
+                    self._last.clear()
+                self._last[key] = (now_ns, 0)
+        if subject:
+            fields = {"subject": subject, **fields}
+        if suppressed:
+            fields = {**fields, "repeated": suppressed}
+        text = " ".join([event.value, *(f"{name}={_one_line(value)}" for name, value in fields.items())])
+        self._logger.log(
+            level, "%s", text, extra={"recorderd_event": event, "recorderd_fields": dict(fields)}
+        )
+
+
+def _one_line(value: object) -> str:
+    """Render a field so that no input can start a log line of its own."""
+    text = str(value)
+    if text.isascii() and text.isprintable() and " " not in text and text:
+        return text
+    return repr(text)

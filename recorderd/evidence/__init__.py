@@ -1,0 +1,1 @@
+"""Keys, digests, signing and verifying; the only importer of cryptography and asn1crypto."""

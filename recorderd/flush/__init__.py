@@ -1,0 +1,1 @@
+"""From the spool to the archive host over ZeroMQ."""

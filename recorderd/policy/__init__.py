@@ -1,0 +1,1 @@
+"""Pure decisions: who is recorded, and what is admitted."""

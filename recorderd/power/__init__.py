@@ -1,0 +1,1 @@
+"""What the power supply allows."""

@@ -1,0 +1,1 @@
+"""From the ring to a sealed recording: windows, timeline, WAV draft, seal."""

@@ -1,0 +1,1 @@
+"""The spool: the only link between the recorder and the flush; see ``layout``."""

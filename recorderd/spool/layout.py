@@ -1,0 +1,151 @@
+"""The spool's folders and who moves what through them.
+
+Rule: a recording is one folder named by its id. `drafts/` belongs to recorderd; the rename to `ready/` is
+the commit point; recorderd-flush claims from `ready/` into `claimed/`, and only `release` removes a
+sealed recording, after a verified receipt was stored beside it. `quarantine/` takes what must not go
+on and must not be lost; only people empty it.
+
+    drafts/<id>/ --publish--> ready/<id>/ --claim--> claimed/<id>/ --release--> removed/<id>/ --> gone
+         \\------------------------ quarantine ------------------------------> quarantine/<id>/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from recorderd import durable
+from recorderd.core.errors import SpoolBroken
+from recorderd.core.ids import is_safe_id
+
+RECEIPT_NAME: Final = "receipt.json"
+
+
+class Place(StrEnum):
+    """The folders of a spool."""
+
+    DRAFTS = "drafts"
+    READY = "ready"
+    CLAIMED = "claimed"
+    REMOVED = "removed"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolUsage:
+    """How full the spool is, by folder."""
+
+    recordings: dict[str, int]
+    used_bytes: int
+    quota_bytes: int
+
+
+class Spool:
+    """One spool folder.
+
+    Thread: any; each recording folder has one owner at a time (see the rule above).
+    """
+
+    def __init__(self, root: Path, *, quota_bytes: int) -> None:
+        self.root = root
+        self.quota_bytes = quota_bytes
+
+    def prepare(self) -> None:
+        """Create the folders that are missing and finish removals that were cut short.
+
+        Durable: after return all folders survive.
+        """
+        for place in Place:
+            durable.make_dir(self.root / place)
+        for leftover in list((self.root / Place.REMOVED).iterdir()):
+            durable.remove_tree(leftover)
+
+    def path(self, place: Place, recording_id: str) -> Path:
+        """Name the folder of a recording.
+
+        Errors: SpoolBroken when the id could lead out of the spool.
+        """
+        if not is_safe_id(recording_id):
+            raise SpoolBroken(path=repr(recording_id), reason="not a recording id")
+        return self.root / place / recording_id
+
+    def ids(self, place: Place) -> list[str]:
+        """List the recordings in a folder, oldest first; names that are no ids are left out."""
+        folder = self.root / place
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and is_safe_id(entry.name))
+
+    def begin_draft(self, recording_id: str) -> Path:
+        """Create the folder of a new draft.
+
+        The quota decides on new sessions (``policy.admission``), never on one that was accepted.
+        Durable: after return the folder survives.
+        """
+        folder = self.path(Place.DRAFTS, recording_id)
+        folder.mkdir(mode=durable.DIR_MODE)
+        durable.sync_dir(folder.parent)
+        return folder
+
+    def publish(self, recording_id: str) -> Path:
+        """Move a sealed draft to ``ready``: the commit point of a recording."""
+        return self._move(recording_id, Place.DRAFTS, Place.READY)
+
+    def claim(self, recording_id: str) -> Path:
+        """Take a ready recording for flushing; a claim outlives the process that made it."""
+        return self._move(recording_id, Place.READY, Place.CLAIMED)
+
+    def quarantine(self, recording_id: str, *, come_from: Place, reason: str) -> Path:
+        """Set a recording aside with the reason in ``reason.txt``; nothing is deleted."""
+        folder = self.path(come_from, recording_id)
+        durable.replace(folder / "reason.txt", reason.encode() + b"\n")
+        return self._move(recording_id, come_from, Place.QUARANTINE)
+
+    def store_receipt(self, recording_id: str, receipt: bytes) -> None:
+        """Keep a verified receipt beside a claimed recording.
+
+        Durable: after return the receipt survives.
+        """
+        durable.replace(self.path(Place.CLAIMED, recording_id) / RECEIPT_NAME, receipt)
+
+    def receipt(self, recording_id: str) -> bytes | None:
+        """Return the stored receipt of a claimed recording, or None."""
+        path = self.path(Place.CLAIMED, recording_id) / RECEIPT_NAME
+        return path.read_bytes() if path.exists() else None
+
+    def receipt_age_s(self, recording_id: str, *, now_utc_s: float) -> float:
+        """Seconds since the receipt of a claimed recording was stored."""
+        return now_utc_s - (self.path(Place.CLAIMED, recording_id) / RECEIPT_NAME).stat().st_mtime
+
+    def release(self, recording_id: str) -> None:
+        """Delete the local copy of a claimed recording whose verified receipt was stored.
+
+        Durable: a cut leaves the whole folder in ``claimed`` or a remainder in ``removed``.
+        Errors: SpoolBroken without a stored receipt; this is the only way out of the spool.
+        """
+        if self.receipt(recording_id) is None:
+            raise SpoolBroken(path=self.path(Place.CLAIMED, recording_id), reason="no receipt is stored")
+        durable.remove_tree(self._move(recording_id, Place.CLAIMED, Place.REMOVED))
+
+    def usage(self) -> SpoolUsage:
+        """Add up what the spool holds; files that vanish while we look do not count."""
+        recordings: dict[str, int] = {}
+        used_bytes = 0
+        for place in Place:
+            ids = self.ids(place)
+            recordings[place.value] = len(ids)
+            for recording_id in ids:
+                used_bytes += _folder_bytes(self.root / place / recording_id)
+        return SpoolUsage(recordings=recordings, used_bytes=used_bytes, quota_bytes=self.quota_bytes)
+
+    def _move(self, recording_id: str, source: Place, target: Place) -> Path:
+        moved = self.path(target, recording_id)
+        durable.publish(self.path(source, recording_id), moved)
+        return moved
+
+
+def _folder_bytes(folder: Path) -> int:
+    try:
+        return sum(entry.stat().st_size for entry in folder.iterdir())
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,1 @@
+"""RTP sockets, batches, and the ring that is addressed by RTP timestamp."""

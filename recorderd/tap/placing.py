@@ -1,0 +1,166 @@
+"""Where a packet's payload belongs: from RTP timestamps to positions in the ring, for a whole drain.
+
+Rule: a stream is locked to the SSRC of its first packet. A packet of another SSRC, or with a timestamp
+more than ``JUMP_NS`` away from where its arrival says it should be, is foreign. The sender started anew
+when such packets end the drain, nothing of the old sequence follows them, and they are ``RESTART_PACKETS``
+or the old sequence has been quiet for ``QUIET_NS``: then the stream goes on from there, placed by arrival
+time, never before what it has. A single stray packet moves nothing.
+All work is on columns; only streams with foreign packets or their first packet are looked at singly.
+Source: RFC 3550 sections 5.1, 8.2 and appendix A.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from dsp.modular import as_i64, extend16, extend32
+from dsp.shapes import BOOL, I64
+from recorderd.core.clock import NS_PER_S
+from recorderd.tap.table import UNSET, StreamTable
+
+JUMP_NS: Final = 2 * NS_PER_S  # jitter of half a second passes with room; a restart's random offset does not
+RESTART_PACKETS: Final = 3
+QUIET_NS: Final = NS_PER_S // 5
+GUARD_NS: Final = NS_PER_S  # room before the first packet for those it has overtaken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """The packets of one drain that carry samples, in order of arrival per stream.
+
+    Shapes: all (n,) int64.
+    """
+
+    slots: I64
+    sequence: I64
+    timestamp: I64
+    ssrc: I64
+    arrival_ns: I64
+    ticks: I64  # how long the payload lasts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """A stream that went on with another SSRC or timestamp base."""
+
+    slot: int
+    ssrc: int
+    ssrc_changed: bool
+    position_ticks: int  # where the new sequence begins
+
+
+def place(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL, list[Restart]]:
+    """Give each packet its position in ticks, say which belong to the stream, and note restarts.
+
+    Shapes: -> positions (n,) int64, ours (n,) bool.
+    """
+    for slot in np.unique(packets.slots[table.ssrc[packets.slots] == UNSET]):
+        _lock(table, packets, int(slot))
+    positions, ours = _positions(table, packets)
+    restarts = []
+    for slot in np.unique(packets.slots[~ours]):
+        restart = _restart(table, packets, int(slot), ours)
+        if restart is not None:
+            restarts.append(restart)
+    if restarts:
+        after, again = _positions(table, packets)
+        changed = np.isin(packets.slots, [restart.slot for restart in restarts])
+        fresh = changed & again & ~ours
+        positions = np.where(fresh, after, positions)
+        ours = ours | fresh
+    _advance(table, packets, positions, ours, restarts)
+    return positions, ours, restarts
+
+
+def _positions(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL]:
+    slots = packets.slots
+    extended = extend32(packets.timestamp, near=table.head_timestamp[slots])
+    positions = extended + table.shift_ticks[slots]
+    moved_ticks = positions - table.head_ticks[slots]
+    waited_ns = packets.arrival_ns - table.head_arrival_ns[slots]
+    jump_ns = moved_ticks * NS_PER_S // table.clock_rate_hz[slots] - waited_ns
+    return positions, (packets.ssrc == table.ssrc[slots]) & (np.abs(jump_ns) <= JUMP_NS)
+
+
+def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
+    first = int(np.flatnonzero(packets.slots == slot)[0])
+    guard = int(GUARD_NS * table.clock_rate_hz[slot] // NS_PER_S)
+    table.ssrc[slot] = packets.ssrc[first]
+    table.ssrcs[slot].append(int(packets.ssrc[first]))
+    table.head_timestamp[slot] = packets.timestamp[first]
+    table.shift_ticks[slot] = guard - packets.timestamp[first]
+    table.head_ticks[slot] = table.first_ticks[slot] = guard
+    table.head_arrival_ns[slot] = table.first_arrival_ns[slot] = packets.arrival_ns[first]
+    table.origin_ns[slot] = packets.arrival_ns[first] - GUARD_NS
+    table.sequence_base[slot] = table.sequence_head[slot] = packets.sequence[first]
+
+
+def _restart(table: StreamTable, packets: Arrived, slot: int, ours: BOOL) -> Restart | None:
+    mine = np.flatnonzero(packets.slots == slot)
+    known = mine[ours[mine]]
+    rest = mine[mine > known[-1]] if known.size else mine
+    if rest.size == 0:
+        return None
+    ssrc = int(packets.ssrc[rest[-1]])
+    run = rest[packets.ssrc[rest] == ssrc]
+    first = int(run[0])
+    _settle(table, packets, slot, known)
+    quiet_ns = int(packets.arrival_ns[first] - table.head_arrival_ns[slot])
+    if run.size < RESTART_PACKETS and quiet_ns < QUIET_NS:
+        return None
+    ssrc_changed = ssrc != int(table.ssrc[slot])
+    table.expected_before[slot] += table.sequence_head[slot] - table.sequence_base[slot] + 1
+    table.sequence_base[slot] = table.sequence_head[slot] = packets.sequence[first]
+    by_arrival = int(table.head_ticks[slot] + quiet_ns * table.clock_rate_hz[slot] // NS_PER_S)
+    position = max(by_arrival, int(table.end_ticks[slot]))
+    table.head_timestamp[slot] = packets.timestamp[first]
+    table.shift_ticks[slot] = position - packets.timestamp[first]
+    table.head_ticks[slot] = position
+    table.head_arrival_ns[slot] = packets.arrival_ns[first]
+    if ssrc_changed:
+        table.ssrc[slot] = ssrc
+        table.ssrcs[slot].append(ssrc)
+    table.counters["ssrc_changes" if ssrc_changed else "timestamp_jumps"][slot] += 1
+    return Restart(slot=slot, ssrc=ssrc, ssrc_changed=ssrc_changed, position_ticks=position)
+
+
+def _settle(table: StreamTable, packets: Arrived, slot: int, known: I64) -> None:
+    """Take the packets before a restart into the stream's state, so that nothing of them is overlapped."""
+    if known.size == 0:
+        return
+    sequence = extend16(packets.sequence[known], near=as_i64(int(table.sequence_head[slot])))
+    timestamp = extend32(packets.timestamp[known], near=as_i64(int(table.head_timestamp[slot])))
+    table.sequence_head[slot] = max(int(table.sequence_head[slot]), int(sequence.max()))
+    last = int(timestamp.argmax())
+    table.head_ticks[slot] = max(int(table.head_ticks[slot]), int(timestamp[last] + table.shift_ticks[slot]))
+    table.head_arrival_ns[slot] = packets.arrival_ns[known[last]]
+    ends = timestamp + table.shift_ticks[slot] + packets.ticks[known]
+    table.end_ticks[slot] = max(int(table.end_ticks[slot]), int(ends.max()))
+
+
+def _advance(
+    table: StreamTable, packets: Arrived, positions: I64, ours: BOOL, restarts: list[Restart]
+) -> None:
+    slots, placed = packets.slots[ours], positions[ours]
+    arrival_ns = packets.arrival_ns[ours]
+    before = table.head_ticks[slots]
+    np.maximum.at(table.head_ticks, slots, placed)
+    np.maximum.at(table.end_ticks, slots, placed + packets.ticks[ours])
+    np.minimum.at(table.first_ticks, slots, placed)
+    np.maximum.at(table.last_arrival_ns, slots, arrival_ns)
+    furthest = (placed == table.head_ticks[slots]) & (placed > before)
+    table.head_arrival_ns[slots[furthest]] = arrival_ns[furthest]
+    table.head_timestamp[slots[furthest]] = placed[furthest] - table.shift_ticks[slots[furthest]]
+    sent_ns = arrival_ns - placed * NS_PER_S // table.clock_rate_hz[slots]
+    np.minimum.at(table.origin_ns, slots, sent_ns)
+    # A restarted stream's older packets belong to a sequence that is closed already.
+    current = packets.ssrc[ours] == table.ssrc[slots]
+    for restart in restarts:
+        current &= (slots != restart.slot) | (placed >= restart.position_ticks)
+    numbered = slots[current]
+    extended = extend16(packets.sequence[ours][current], near=table.sequence_head[numbered])
+    np.maximum.at(table.sequence_head, numbered, extended)
+    np.minimum.at(table.sequence_base, numbered, extended)

@@ -1,0 +1,122 @@
+"""The ring: payload octets addressed by RTP timestamp, beside a map of which octets came and how coded.
+
+Contract: a stream owns a row, a power of two of octets. Position 0 is a little before its first packet;
+positions grow by ``octets_per_tick`` per tick of the RTP clock and never wrap; the ring keeps those
+from ``cursor`` to ``cursor + row``. ``write`` puts a batch of packets of many streams in place; ``take``
+copies a span out, clears it and moves the cursor. A mark of 0 means that the octet never came.
+Memory is reserved at start; untouched rows cost nothing.
+Thread: callers hold one lock (see ``tap.drain``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from dsp.shapes import BOOL, I64, U8
+from recorderd.core.errors import RingFull
+
+GRAIN_OCTETS: Final = 32_768  # 4.1 s of G.711; rows are powers of two of it
+
+
+class Ring:
+    """All rows of all streams."""
+
+    def __init__(self, *, slots: int, grains: int) -> None:
+        self._octets: U8 = np.zeros(grains * GRAIN_OCTETS, dtype=np.uint8)
+        self._marks: U8 = np.zeros(grains * GRAIN_OCTETS, dtype=np.uint8)
+        self._grain_used: BOOL = np.zeros(grains, dtype=np.bool_)
+        self._base: I64 = np.zeros(slots, dtype=np.int64)
+        self.row: I64 = np.zeros(slots, dtype=np.int64)
+        self.cursor: I64 = np.zeros(slots, dtype=np.int64)
+
+    def open(self, slot: int, *, octets_per_s: int, ring_ms: int) -> None:
+        """Reserve a row of at least ``ring_ms``.
+
+        Errors: RingFull.
+        """
+        grains = 1
+        while grains * GRAIN_OCTETS * 1000 < octets_per_s * ring_ms:
+            grains *= 2
+        first = self._find(grains)
+        self._grain_used[first : first + grains] = True
+        self._base[slot] = first * GRAIN_OCTETS
+        self.row[slot] = grains * GRAIN_OCTETS
+        self.cursor[slot] = 0
+
+    def close(self, slot: int) -> None:
+        """Give a row back, wiped."""
+        base, row = int(self._base[slot]), int(self.row[slot])
+        self._marks[base : base + row] = 0
+        self._octets[base : base + row] = 0
+        self._grain_used[base // GRAIN_OCTETS : (base + row) // GRAIN_OCTETS] = False
+        self.row[slot] = 0
+
+    def present(self, slots: I64, positions: I64) -> BOOL:
+        """Tell for each packet whether its first octet is there already.
+
+        Shapes: slots (n,), positions (n,) -> (n,).
+        """
+        return self._marks[self._base[slots] + (positions & (self.row[slots] - 1))] != 0
+
+    def write(
+        self, slots: I64, positions: I64, *, packets: U8, rows: I64, offsets: I64, lengths: I64, marks: U8
+    ) -> None:
+        """Put payloads in place; all must lie between cursor and cursor + row of their stream.
+
+        Shapes: slots, positions, rows, offsets, lengths, marks (n,); packets (m, row_octets), where the
+        n-th payload lies in row ``rows[n]`` at ``offsets[n]`` and is ``lengths[n]`` long.
+        """
+        shapes = offsets * 65_536 + lengths
+        for shape in np.unique(shapes):  # one round per payload shape; nearly always a single one
+            chosen = np.flatnonzero(shapes == shape)
+            offset, length = int(offsets[chosen[0]]), int(lengths[chosen[0]])
+            some = slots[chosen]
+            span = positions[chosen, None] + np.arange(length, dtype=np.int64)
+            target = self._base[some, None] + (span & (self.row[some, None] - 1))
+            self._octets[target] = packets[rows[chosen], offset : offset + length]
+            self._marks[target] = marks[chosen, None]
+
+    def take(self, slot: int, start: int, end: int) -> tuple[U8, U8]:
+        """Copy octets and marks of [start, end) out, clear them, and move the cursor to ``end``.
+
+        Positions before the cursor, and beyond what the row can hold, come as never received.
+        Shapes: -> two arrays (end - start,).
+        """
+        octets = np.zeros(end - start, dtype=np.uint8)
+        marks = np.zeros(end - start, dtype=np.uint8)
+        cursor, row = int(self.cursor[slot]), int(self.row[slot])
+        low, high = max(start, cursor), min(end, cursor + row)
+        if low < high:
+            for at, piece in self._pieces(slot, low, high):
+                octets[at - start : at - start + piece.stop - piece.start] = self._octets[piece]
+                marks[at - start : at - start + piece.stop - piece.start] = self._marks[piece]
+        self._skip_to(slot, end)
+        return octets, marks
+
+    def _skip_to(self, slot: int, end: int) -> None:
+        cursor, row = int(self.cursor[slot]), int(self.row[slot])
+        if end <= cursor:
+            return
+        for _, piece in self._pieces(slot, cursor, min(end, cursor + row)):
+            self._marks[piece] = 0
+        self.cursor[slot] = end
+
+    def _pieces(self, slot: int, low: int, high: int) -> list[tuple[int, slice]]:
+        base, row = int(self._base[slot]), int(self.row[slot])
+        at = low & (row - 1)
+        first = min(high - low, row - at)
+        pieces = [(low, slice(base + at, base + at + first))]
+        if first < high - low:
+            pieces.append((low + first, slice(base, base + high - low - first)))
+        return pieces
+
+    def _find(self, grains: int) -> int:
+        free = np.flatnonzero(~self._grain_used)
+        if grains == 1 and free.size:
+            return int(free[0])
+        for first in range(0, self._grain_used.size - grains + 1, grains):
+            if not self._grain_used[first : first + grains].any():
+                return first
+        raise RingFull(streams=int((self.row > 0).sum()))

@@ -1,0 +1,113 @@
+"""One row per open stream: where its packets go and what was counted, as numpy columns.
+
+Contract: a slot is opened with the codecs that were negotiated and wiped when it is opened again. All
+columns are int64 and indexed by slot. Thread: callers hold one lock (see ``tap.drain``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from dsp.shapes import I64, U8
+from recorderd.core.messages import Codec, Encoding
+
+UNSET: Final = -1
+# Marks in the ring; 0 is "never came". The first two are the laws of dsp.g711.
+MARKS: Final = {Encoding.PCMU: 1, Encoding.PCMA: 2, Encoding.L16: 3}
+UNKNOWN_PAYLOAD: Final = 0
+EVENT_PAYLOAD: Final = 255  # telephone-event, comfort noise: expected, carries no samples
+
+COUNTERS: Final = (
+    "received",
+    "duplicate",
+    "late",
+    "foreign",
+    "malformed",
+    "unknown_payload",
+    "event_payload",
+    "overrun",
+    "kernel_dropped",
+    "rtcp_received",
+    "rtcp_malformed",
+    "ssrc_changes",
+    "timestamp_jumps",
+    "octets",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStats:
+    """What was counted for one stream so far."""
+
+    counters: dict[str, int]
+    packets_lost: int
+    ssrcs: tuple[int, ...]
+    first_arrival_ns: int  # monotonic; UNSET before the first packet
+    last_arrival_ns: int
+
+
+class StreamTable:
+    """The columns of all slots."""
+
+    def __init__(self, *, slots: int) -> None:
+        self.slots = slots
+        self.marks: U8 = np.zeros((slots, 128), dtype=np.uint8)  # by payload type
+        self.clock_rate_hz: I64 = np.ones(slots, dtype=np.int64)
+        self.octets_per_tick: I64 = np.ones(slots, dtype=np.int64)
+        self.ssrc: I64 = np.full(slots, UNSET, dtype=np.int64)
+        self.shift_ticks: I64 = np.zeros(slots, dtype=np.int64)  # position = extended timestamp + shift
+        self.head_ticks: I64 = np.zeros(slots, dtype=np.int64)  # position of the furthest packet
+        self.head_timestamp: I64 = np.zeros(slots, dtype=np.int64)  # extended timestamp of the same
+        self.head_arrival_ns: I64 = np.zeros(slots, dtype=np.int64)
+        self.end_ticks: I64 = np.zeros(slots, dtype=np.int64)  # exclusive end of the audio so far
+        self.first_ticks: I64 = np.zeros(slots, dtype=np.int64)  # lowest position that came
+        self.origin_ns: I64 = np.zeros(slots, dtype=np.int64)  # earliest estimate of when position 0 was sent
+        self.first_arrival_ns: I64 = np.full(slots, UNSET, dtype=np.int64)
+        self.last_arrival_ns: I64 = np.full(slots, UNSET, dtype=np.int64)
+        self.sequence_base: I64 = np.zeros(slots, dtype=np.int64)
+        self.sequence_head: I64 = np.zeros(slots, dtype=np.int64)
+        self.expected_before: I64 = np.zeros(slots, dtype=np.int64)  # packets of finished segments
+        self.counters: dict[str, I64] = {name: np.zeros(slots, dtype=np.int64) for name in COUNTERS}
+        self.ssrcs: list[list[int]] = [[] for _ in range(slots)]
+
+    def open(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
+        """Wipe a slot and set what its payload types mean."""
+        self.marks[slot] = UNKNOWN_PAYLOAD
+        self.marks[slot, list(event_payload_types)] = EVENT_PAYLOAD
+        for codec in codecs:
+            self.marks[slot, codec.payload_type] = MARKS[codec.encoding]
+        self.clock_rate_hz[slot] = codecs[0].clock_rate_hz
+        self.octets_per_tick[slot] = codecs[0].octets_per_tick
+        for column in (
+            *(self.shift_ticks, self.head_ticks, self.head_timestamp, self.head_arrival_ns),
+            *(self.end_ticks, self.first_ticks, self.origin_ns, self.sequence_base, self.sequence_head),
+            *(self.expected_before, *self.counters.values()),
+        ):
+            column[slot] = 0
+        for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns):
+            column[slot] = UNSET
+        self.ssrcs[slot] = []
+
+    def count(self, name: str, slots: I64) -> None:
+        """Add one to a counter for each entry of ``slots``."""
+        if slots.size:
+            self.counters[name] += np.bincount(slots, minlength=self.slots)
+
+    def stats(self, slot: int) -> StreamStats:
+        """Return the counters of one slot."""
+        counters = {name: int(column[slot]) for name, column in self.counters.items()}
+        expected = int(self.expected_before[slot])
+        if self.ssrc[slot] != UNSET:
+            expected += int(self.sequence_head[slot] - self.sequence_base[slot]) + 1
+        came = counters["received"] + counters["event_payload"] + counters["unknown_payload"]
+        return StreamStats(
+            counters=counters,
+            packets_lost=max(0, expected - came),
+            ssrcs=tuple(self.ssrcs[slot]),
+            first_arrival_ns=int(self.first_arrival_ns[slot]),
+            last_arrival_ns=int(self.last_arrival_ns[slot]),
+        )
