@@ -1,0 +1,157 @@
+"""The seal: manifest, signatures, chain, and the rename that commits a recording.
+
+Contract: takes a finished WAV in its draft folder; afterwards the recording stands whole in `ready/`, or
+the draft stands as it was and recovery seals it at the next start. Steps, each safe to be cut after:
+  1. manifest, signatures and certificate are written beside the WAV,
+  2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
+  3. the journal is removed, 4. the folder is renamed into `ready/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recorderd import __version__, durable
+from recorderd.core.clock import NS_PER_S, Clock, utc_text
+from recorderd.core.messages import SessionStarted
+from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.keys import Signer
+from recorderd.record.chain import Chain, Link
+from recorderd.record.journal import JOURNAL_NAME
+from recorderd.spool.layout import Place, Spool
+from recorderd.wire.manifest import (
+    CallEntry,
+    FileEntry,
+    Manifest,
+    ParticipantEntry,
+    StreamEntry,
+    audio_name,
+    encode_manifest,
+    manifest_name,
+    signature_name,
+    signer_name,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A recording that is ready to be sealed."""
+
+    started: SessionStarted
+    end_cause: str
+    recovered: bool
+    sample_rate_hz: int
+    channels: int
+    duration_samples: int
+    streams: Sequence[StreamEntry]
+    audio_sha256: str
+    audio_bytes: int
+
+
+class Sealer:
+    """Seals drafts one after the other.
+
+    Thread: one.
+    """
+
+    def __init__(self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer, clock: Clock) -> None:
+        self._recorder_id = recorder_id
+        self._spool = spool
+        self._chain = chain
+        self._signer = signer
+        self._clock = clock
+
+    def seal(self, finished: Finished) -> Manifest:
+        """Write, sign, chain and publish one recording.
+
+        Durable: see the module's steps.
+        Errors: OSError when the disk refuses; KeyUnusable when the key cannot sign.
+        """
+        recording_id = finished.started.session
+        folder = self._spool.path(Place.DRAFTS, recording_id)
+        manifest = self._manifest(finished, folder)
+        content = encode_manifest(manifest)
+        signing_time_utc_s = self._clock.utc_ns() // NS_PER_S
+        beside = {
+            manifest_name(recording_id): content,
+            signature_name(audio_name(recording_id)): self._signer.sign_digest(
+                finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
+            ),
+            signature_name(manifest_name(recording_id)): self._signer.sign_bytes(
+                content, signing_time_utc_s=signing_time_utc_s
+            ),
+            signer_name(recording_id): self._signer.certificate_pem,
+        }
+        for name, written in beside.items():
+            durable.replace(folder / name, written)
+        self._chain.append(
+            Link(
+                sequence=manifest.sequence,
+                manifest_sha256=sha256_bytes(content),
+                recording_id=recording_id,
+            )
+        )
+        self.publish(recording_id)
+        return manifest
+
+    def publish(self, recording_id: str) -> None:
+        """Do the last two steps for a draft that the chain names already."""
+        durable.discard(self._spool.path(Place.DRAFTS, recording_id) / JOURNAL_NAME)
+        self._spool.publish(recording_id)
+
+    def _manifest(self, finished: Finished, folder: Path) -> Manifest:
+        sequence, previous = self._chain.next_link()
+        started, description = finished.started, finished.started.description
+        duration_ns = finished.duration_samples * NS_PER_S // finished.sample_rate_hz
+        return Manifest(
+            recording_id=started.session,
+            recorder_id=self._recorder_id,
+            software=f"recorderd {__version__}",
+            sequence=sequence,
+            previous_manifest_sha256=previous,
+            call=CallEntry(
+                call_id=description.call_id,
+                origin=description.origin.value,
+                caller=description.caller,
+                callee=description.callee,
+                direction=description.direction,
+                extension=description.extension,
+                trunk=description.trunk,
+                queue=description.queue,
+                conference=description.conference,
+            ),
+            participants=tuple(
+                ParticipantEntry(
+                    participant_id=entry.participant_id, aor=entry.aor, name=entry.name, number=entry.number
+                )
+                for entry in description.participants
+            ),
+            started_at=utc_text(started.at_utc_ns),
+            ended_at=utc_text(started.at_utc_ns + duration_ns),
+            duration_samples=finished.duration_samples,
+            sample_rate_hz=finished.sample_rate_hz,
+            channels=finished.channels,
+            end_cause=finished.end_cause,
+            recovered=finished.recovered,
+            streams=tuple(finished.streams),
+            files=(
+                FileEntry(
+                    name=audio_name(started.session),
+                    role="audio",
+                    size_bytes=finished.audio_bytes,
+                    sha256=finished.audio_sha256,
+                ),
+                *_attachments(folder),
+            ),
+        )
+
+
+def _attachments(folder: Path) -> list[FileEntry]:
+    entries = []
+    for path in sorted(folder.glob("*.offer-*.sip"), key=lambda path: int(path.stem.rpartition("-")[2])):
+        digest, size_bytes = sha256_file(path)
+        entries.append(FileEntry(name=path.name, role="offer", size_bytes=size_bytes, sha256=digest))
+    return entries
+

@@ -1,0 +1,105 @@
+"""Analysis of recorded audio for tests: how loud a tone is, where it starts and ends, how level moves.
+
+Pure: numpy in, numbers out. One channel at a time; integer samples are scaled by their type's full scale,
+float samples have full scale 1.0. Levels: 0 dBFS is a sine that just reaches full scale.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+Samples = NDArray[Any]
+
+KAISER_BETA: Final = 14.0  # side lobes below -100 dB; main lobe reaches 4.6/duration to each side
+SILENCE_DBFS: Final = -200.0  # what a level of exactly nothing is called
+EDGE_WINDOW_MS: Final = 20.0  # a Hann window this long passes about 100 Hz to each side of the tone
+
+
+def normalise(samples: Samples) -> F64:
+    """Return one channel as float64 with full scale 1.0.
+
+    Shapes: (n_samples,) -> (n_samples,).
+    Errors: ValueError on more than one axis or no sample at all.
+    """
+    if samples.ndim != 1 or samples.size == 0:
+        raise ValueError(f"one channel with samples expected, not shape {samples.shape}")
+    if np.issubdtype(samples.dtype, np.integer):
+        return np.asarray(samples, np.float64) / -float(np.iinfo(samples.dtype).min)
+    return np.asarray(samples, np.float64)
+
+
+def to_dbfs(amplitude: float) -> float:
+    """Return the level of a sine with this peak amplitude."""
+    return max(SILENCE_DBFS, 20 * math.log10(amplitude)) if amplitude > 0 else SILENCE_DBFS
+
+
+def tone_level_dbfs(samples: Samples, rate_hz: int, hz: float) -> float:
+    """Return the level of one tone, averaged over all samples; another tone leaks in below -90 dB.
+
+    Another tone must be at least 5 / duration away: 5 Hz in a second, 50 Hz in 100 ms.
+    """
+    signal = normalise(samples)
+    window = np.kaiser(signal.size, KAISER_BETA)
+    turn = np.exp(-2j * np.pi * hz / rate_hz * np.arange(signal.size))
+    return to_dbfs(2 * abs(np.dot(signal * window, turn)) / float(window.sum()))
+
+
+def tone_amplitude(samples: Samples, rate_hz: int, hz: float) -> F64:
+    """Return a tone's amplitude at every sample, smoothed over ``EDGE_WINDOW_MS``.
+
+    Another tone must be 200 Hz away. A sharp edge shows as a slope whose middle is the edge.
+    """
+    signal = normalise(samples)
+    window = np.hanning(int(rate_hz * EDGE_WINDOW_MS / 1000) | 1)
+    base = signal * np.exp(-2j * np.pi * hz / rate_hz * np.arange(signal.size))
+    size = 1 << (signal.size + window.size - 2).bit_length()
+    smooth = np.fft.ifft(np.fft.fft(base, size) * np.fft.fft(window / window.sum(), size))
+    first = window.size // 2
+    return np.asarray(2 * np.abs(smooth[first : first + signal.size]), np.float64)
+
+
+def tone_spans(
+    samples: Samples, rate_hz: int, hz: float, *, floor_dbfs: float = -40.0
+) -> list[tuple[int, int]]:
+    """Return where a tone sounds as (first sample, one past the last), each edge good to 2 ms.
+
+    Present means above half of its greatest amplitude; below ``floor_dbfs`` throughout there is no span.
+    Breaks shorter than half of ``EDGE_WINDOW_MS`` do not show.
+    """
+    amplitude = tone_amplitude(samples, rate_hz, hz)
+    peak = float(amplitude.max())
+    if to_dbfs(peak) < floor_dbfs:
+        return []
+    # At the very first and last sample half of the window is outside: compare with a hair less than half.
+    present = np.concatenate(([False], amplitude > 0.49 * peak, [False]))
+    edges = np.flatnonzero(present[1:] != present[:-1])
+    return [(int(start), int(end)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def onset_samples(samples: Samples, rate_hz: int, hz: float, *, floor_dbfs: float = -40.0) -> int:
+    """Return the sample where a tone starts for the first time, good to 2 ms.
+
+    Errors: ValueError where the tone never rises above ``floor_dbfs``.
+    """
+    spans = tone_spans(samples, rate_hz, hz, floor_dbfs=floor_dbfs)
+    if not spans:
+        level_dbfs = to_dbfs(float(tone_amplitude(samples, rate_hz, hz).max()))
+        raise ValueError(f"no tone of {hz} Hz above {floor_dbfs} dBFS: at most {level_dbfs:.1f} dBFS")
+    return spans[0][0]
+
+
+def envelope_dbfs(samples: Samples, rate_hz: int, *, window_ms: float = 20.0) -> F64:
+    """Return the level of each whole window as of a sine with the same power.
+
+    Shapes: (n_samples,) -> (n_samples // window,).
+    """
+    signal = normalise(samples)
+    window_samples = max(1, round(rate_hz * window_ms / 1000))
+    whole = signal[: signal.size // window_samples * window_samples].reshape(-1, window_samples)
+    amplitude = np.sqrt(2 * np.mean(whole**2, axis=-1))
+    return np.asarray(20 * np.log10(np.maximum(amplitude, 10 ** (SILENCE_DBFS / 20))), np.float64)
