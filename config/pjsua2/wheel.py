@@ -1,11 +1,13 @@
 """Pack pjsua2.py and its extension into a wheel: ``wheel.py VERSION LICENSE OUTDIR FILE...``; prints its path.
 
+The limits of config_site.h go into pjsua2.py as BUILD_LIMITS: the library tells nobody what it was built with.
 Written out by hand because setuptools need not be there, and a hook's network is not wanted here.
 Source: Binary distribution format (PyPA specification), core metadata 2.1.
 """
 
 import base64
 import hashlib
+import re
 import sys
 import sysconfig
 import zipfile
@@ -22,6 +24,9 @@ def main(version: str, licence: str, outdir: str, *files: str) -> None:
     info = f"pjsua2-{version}.dist-info"
 
     members = {Path(f).name: Path(f).read_bytes() for f in files}
+    site = Path(__file__).with_name("config_site.h").read_text()
+    limits = {name: int(value) for name, value in re.findall(r"^#define\s+(\w+)\s+(\d+)\b", site, re.MULTILINE)}
+    members["pjsua2.py"] += f"\nBUILD_LIMITS = {limits!r}\n".encode()
     members[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.1\nName: pjsua2\nVersion: {version}\n"
         "Summary: SIP user agent library based on PJSIP, with the limits that recorderd needs\n"

@@ -45,6 +45,7 @@ class Ev(Enum):
     STREAM_LATE = "stream_late"
     STREAM_KERNEL_DROP = "stream_kernel_drop"
     STREAM_SILENT = "stream_silent"
+    LIBRARY_ERROR = "library_error"
     MALFORMED_SIP = "malformed_sip"
     MALFORMED_SDP = "malformed_sdp"
     MALFORMED_METADATA = "malformed_metadata"

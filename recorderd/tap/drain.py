@@ -110,6 +110,14 @@ class Tap:
                 self._by_descriptor[sock.fileno()] = (entry, is_rtcp)
                 self._epoll.register(sock.fileno(), select.EPOLLIN)
 
+    def set_codecs(
+        self, stream: StreamId, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]
+    ) -> None:
+        """Change what a stream's payload types mean; clock rate and octets per tick stay."""
+        with self._lock:
+            slot = self._open[stream].slot
+            self._table.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
+
     def end_stream(self, stream: StreamId) -> None:
         """Stop listening after the next drain; what came stays in the ring until ``release_stream``."""
         with self._lock:

@@ -76,10 +76,7 @@ class StreamTable:
 
     def open(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
         """Wipe a slot and set what its payload types mean."""
-        self.marks[slot] = UNKNOWN_PAYLOAD
-        self.marks[slot, list(event_payload_types)] = EVENT_PAYLOAD
-        for codec in codecs:
-            self.marks[slot, codec.payload_type] = MARKS[codec.encoding]
+        self.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
         self.clock_rate_hz[slot] = codecs[0].clock_rate_hz
         self.octets_per_tick[slot] = codecs[0].octets_per_tick
         for column in (
@@ -91,6 +88,15 @@ class StreamTable:
         for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns):
             column[slot] = UNSET
         self.ssrcs[slot] = []
+
+    def set_codecs(
+        self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]
+    ) -> None:
+        """Set what a slot's payload types mean."""
+        self.marks[slot] = UNKNOWN_PAYLOAD
+        self.marks[slot, list(event_payload_types)] = EVENT_PAYLOAD
+        for codec in codecs:
+            self.marks[slot, codec.payload_type] = MARKS[codec.encoding]
 
     def count(self, name: str, slots: I64) -> None:
         """Add one to a counter for each entry of ``slots``."""

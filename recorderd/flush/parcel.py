@@ -1,0 +1,90 @@
+"""What of a claimed folder goes to the archive: the files, checked against the manifest before the offer.
+
+Rule: a folder that is not exactly a sealed recording is not offered; nothing of it is ever deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from recorderd.core.errors import FormatError, SpoolBroken
+from recorderd.evidence.digest import sha256_file
+from recorderd.spool.layout import RECEIPT_NAME
+from recorderd.wire.frames import FILES_LIMIT, OfferedFile, required_names
+from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, manifest_name, parse_manifest
+
+REASON_NAME: Final = "reason.txt"  # stands in a claimed folder when a quarantine was cut short
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+
+
+def is_passing(problem: OSError) -> bool:
+    """Tell whether an error is about this moment rather than about the file."""
+    return problem.errno in _PASSING
+
+
+def list_files(folder: Path) -> tuple[OfferedFile, ...]:
+    """List what is to be offered, in the order of transfer: manifest first, audio last.
+
+    Digests of files in the manifest are taken from it, the archive computes them afresh.
+    Errors: SpoolBroken when the folder is not a whole recording; OSError when it cannot be read.
+    """
+    recording_id = folder.name
+    manifest = _manifest(folder)
+    listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in manifest.files}
+    small = [name for name in required_names(recording_id) if name not in listed]
+    names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), manifest.audio.name]
+    present = {name for name in os.listdir(folder) if not name.startswith(".") and name != RECEIPT_NAME}
+    if REASON_NAME in present:
+        raise SpoolBroken(path=folder, reason=(folder / REASON_NAME).read_text(errors="replace").strip())
+    for wrong, word in ((set(names) - present, "missing"), (present - set(names), "not in the manifest")):
+        if wrong:
+            raise SpoolBroken(path=folder, reason=f"{min(wrong)} is {word}")
+    if len(names) > FILES_LIMIT:
+        raise SpoolBroken(path=folder, reason=f"more than {FILES_LIMIT} files")
+    files = []
+    for name in names:
+        path = folder / name
+        digest, size_bytes = (listed[name][1], path.stat().st_size) if name in listed else sha256_file(path)
+        if name in listed and listed[name][0] != size_bytes:
+            reason = f"{name} has {size_bytes} bytes, the manifest says {listed[name][0]}"
+            raise SpoolBroken(path=folder, reason=reason)
+        files.append(OfferedFile(name=name, size_bytes=size_bytes, sha256=digest))
+    return tuple(files)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Add up the files of a folder; 0 when it cannot be read."""
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(folder))
+    except OSError:
+        return 0
+
+
+def read_piece(path: Path, *, offset_bytes: int, size_bytes: int) -> bytes:
+    """Read a piece of a file.
+
+    Errors: SpoolBroken when the file is shorter than it was; OSError when it cannot be read.
+    """
+    with path.open("rb", buffering=0) as stream:
+        piece = os.pread(stream.fileno(), size_bytes, offset_bytes)
+    if len(piece) != size_bytes:
+        raise SpoolBroken(path=path, reason=f"ends within the {size_bytes} bytes at {offset_bytes}")
+    return piece
+
+
+def _manifest(folder: Path) -> Manifest:
+    path = folder / manifest_name(folder.name)
+    try:
+        if path.stat().st_size > MANIFEST_LIMIT_BYTES:
+            raise SpoolBroken(path=path, reason="too large for a manifest")
+        manifest = parse_manifest(path.read_bytes())
+    except FileNotFoundError:
+        raise SpoolBroken(path=folder, reason="no manifest") from None
+    except (FormatError, UnicodeError) as problem:
+        raise SpoolBroken(path=path, reason=str(problem)) from None
+    if manifest.recording_id != folder.name:
+        raise SpoolBroken(path=path, reason=f"the manifest is of recording {manifest.recording_id}")
+    return manifest

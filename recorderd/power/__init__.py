@@ -1,1 +1,0 @@
-"""What the power supply allows."""

@@ -1,0 +1,173 @@
+"""The library's callbacks, each guarded: an exception there is printed and dropped otherwise (pjsua2).
+
+Contract: this file turns callbacks into calls of a handler and decides nothing. Thread: the SIP thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import pjsua2
+
+from recorderd.core.errors import Pjsua2Unfit
+from recorderd.core.events import Ev, EventLog
+
+CALLS_MIN: Final = 1000
+LIMITS_NEEDED: Final = {  # as measured: below these, calls or their SDP are lost
+    "PJSUA_HAS_SIPREC": 1,
+    "PJSIP_MAX_PKT_LEN": 65_536,
+    "PJSUA2_MAX_SDP_BUF_LEN": 16_384,
+    "PJMEDIA_MAX_SDP_MEDIA": 16,
+    "PJ_IOQUEUE_MAX_HANDLES": 8_192,
+}
+_CODECS_NEEDED: Final = ("PCMU/8000", "PCMA/8000", "L16/16000")
+_BAD_SIP: Final = re.compile(r"Error processing \d+ bytes packet from (\S+ \S+)")
+
+
+class Handler(Protocol):
+    """Who decides (see ``room``)."""
+
+    def incoming(self, call_id: int, raw: str, source: str) -> None:
+        """An INVITE outside any dialog came."""
+        ...
+
+    def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
+        """Our SDP is wanted; None leaves the library's."""
+        ...
+
+    def reinvited(self, call: RecorderCall, raw: str, offer: str) -> int:
+        """A re-INVITE came; return how many audio lines it has."""
+        ...
+
+    def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
+        """A dialog is over."""
+        ...
+
+    def registered(self, code: int, reason: str, expiration_s: int) -> None:
+        """A REGISTER was answered, or failed for good."""
+        ...
+
+    def connection_lost(self) -> None:
+        """A TCP or TLS connection broke."""
+        ...
+
+
+def guarded(log: EventLog, step: Callable[[], None]) -> None:
+    """Run a callback's work; whatever it raises becomes an event, for the library would drop it."""
+    try:
+        step()
+    except Exception as problem:  # the boundary to C++: nothing may pass
+        log.error(Ev.INTERNAL_ERROR, subject="sip", reason=f"{type(problem).__name__}: {problem}")
+
+
+class LibraryLog(pjsua2.LogWriter):  # type: ignore[misc]  # pjsua2 has no types
+    """Turns the library's errors into events: what it refuses by itself shows nowhere else."""
+
+    def __init__(self, log: EventLog) -> None:
+        super().__init__()
+        self._log = log
+
+    def write(self, entry: pjsua2.LogEntry) -> None:
+        """Take one line of the library's log."""
+        text = entry.msg.splitlines()[0][:300] if entry.msg else ""
+        bad_sip = _BAD_SIP.search(text)
+        if bad_sip is not None:
+            self._log.warning(Ev.MALFORMED_SIP, subject=bad_sip.group(1), reason=text)
+        elif "Bad SDP" in text or "Missing media" in text or "SDP" in text:
+            self._log.warning(Ev.MALFORMED_SDP, reason=text)
+        elif entry.level <= 1:
+            self._log.warning(Ev.LIBRARY_ERROR, reason=text)
+
+
+class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no types
+    """The library's endpoint."""
+
+    def __init__(self, handler: Handler, log: EventLog) -> None:
+        super().__init__()
+        self._handler = handler
+        self._log = log
+
+    def onTransportState(self, prm: pjsua2.OnTransportStateParam) -> None:
+        """Notice a broken connection."""
+        if prm.state == pjsua2.PJSIP_TP_STATE_DISCONNECTED and not prm.type.startswith("UDP"):
+            guarded(self._log, self._handler.connection_lost)
+
+
+class RecorderAccount(pjsua2.Account):  # type: ignore[misc]  # pjsua2 has no types
+    """The account that receives sessions."""
+
+    def __init__(self, handler: Handler, log: EventLog) -> None:
+        super().__init__()
+        self._handler = handler
+        self._log = log
+
+    def onIncomingCall(self, prm: pjsua2.OnIncomingCallParam) -> None:
+        """Hand an INVITE on."""
+        call_id, raw, source = prm.callId, prm.rdata.wholeMsg, prm.rdata.srcAddress
+        guarded(self._log, lambda: self._handler.incoming(call_id, raw, source))
+
+    def onRegState(self, prm: pjsua2.OnRegStateParam) -> None:
+        """Hand a REGISTER's outcome on."""
+        code, reason, expiration_s = prm.code, prm.reason, prm.expiration
+        guarded(self._log, lambda: self._handler.registered(code, reason, expiration_s))
+
+
+class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
+    """One dialog."""
+
+    def __init__(self, account: RecorderAccount, call_id: int, handler: Handler, log: EventLog) -> None:
+        super().__init__(account, call_id)
+        self._handler = handler
+        self._log = log
+        self.dialog = ""
+
+    def onCallSdpCreated(self, prm: pjsua2.OnCallSdpCreatedParam) -> None:
+        """Replace the library's SDP by ours."""
+
+        def step() -> None:
+            ours = self._handler.local_sdp(self, prm.remSdp.wholeSdp)
+            if ours is not None:
+                prm.sdp.wholeSdp = ours
+
+        guarded(self._log, step)
+
+    def onCallRxReinvite(self, prm: pjsua2.OnCallRxReinviteParam) -> None:
+        """Make room for lines that a re-INVITE adds."""
+
+        def step() -> None:
+            prm.opt.videoCount = prm.opt.textCount = 0
+            prm.opt.audioCount = self._handler.reinvited(self, prm.rdata.wholeMsg, prm.offer.wholeSdp)
+
+        guarded(self._log, step)
+
+    def onCallState(self, prm: pjsua2.OnCallStateParam) -> None:
+        """Notice the end."""
+
+        def step() -> None:
+            state = self.getInfo()
+            if state.state == pjsua2.PJSIP_INV_STATE_DISCONNECTED:
+                self._handler.disconnected(self, state.lastStatusCode, state.lastReason)
+
+        guarded(self._log, step)
+
+
+def check_capability(endpoint: pjsua2.Endpoint, *, max_calls: int) -> None:
+    """Refuse a pjsua2 that would drop calls; call after ``libInit``.
+
+    Errors: Pjsua2Unfit naming everything that is missing.
+    """
+    limits: dict[str, int] = getattr(pjsua2, "BUILD_LIMITS", {})
+    problems = [] if limits else ["it does not say what it was built with"]
+    for name, needed in {**LIMITS_NEEDED, "PJSUA_MAX_CALLS": max(max_calls, CALLS_MIN)}.items():
+        if limits and limits.get(name, 0) < needed:
+            problems.append(f"{name} is {limits.get(name, 0)}, {needed} is needed")
+    if not hasattr(pjsua2, "PJSUA_SIP_SIPREC_OPTIONAL"):
+        problems.append("it has no SIPREC")
+    codecs = [entry.codecId for entry in endpoint.codecEnum2()]
+    missing = [name for name in _CODECS_NEEDED if not any(known.startswith(name) for known in codecs)]
+    if missing:
+        problems.append(f"it lacks {', '.join(missing)}")
+    if problems:
+        raise Pjsua2Unfit(problems="; ".join(problems))

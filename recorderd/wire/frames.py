@@ -1,0 +1,332 @@
+"""Flush messages between recorder and archive: a canonical JSON header frame, at times a payload frame.
+
+Rule: every message may be lost or come twice; none of them means anything without the state on disk.
+
+    recorder                         archive
+    Hello          ──────────────▶
+                   ◀──────────────   Welcome | Unwelcome
+    Offer          ──────────────▶
+                   ◀──────────────   Credit (where to begin, how many chunks) | ReceiptMessage | Refused
+    Chunk+payload  ──────────────▶
+                   ◀──────────────   Credit (how far it stands; `rewind` = send again from there)
+                   ◀──────────────   ReceiptMessage+payload | Refused
+    Ping           ──────────────▶
+                   ◀──────────────   Pong
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+from recorderd.core.errors import FrameFormatError
+from recorderd.core.ids import is_safe_id
+from recorderd.wire.canonical import JsonReader, canonical_json
+from recorderd.wire.manifest import audio_name, manifest_name, signature_name, signer_name
+
+PROTOCOL_VERSION: Final = 1
+CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
+FILES_LIMIT: Final = 10_005  # what a manifest may list (10,000), itself, two signatures, a certificate
+HEADER_LIMIT_BYTES: Final = 4 << 20  # an offer of FILES_LIMIT files with the longest names takes 3 MiB
+RECEIPT_LIMIT_BYTES: Final = 4 << 20  # a receipt lists the files of an offer once more
+MESSAGE_LIMIT_BYTES: Final = CHUNK_LIMIT_BYTES  # of one frame, for the socket's own limit
+WINDOW_LIMIT_CHUNKS: Final = 1024  # 4 GiB in flight of the largest chunks; nobody needs more
+REASON_LIMIT: Final = 1000  # characters of a refusal's reason; people read it
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the manifest's rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """The recorder introduces itself once the encrypted link stands."""
+
+    recorder_id: str
+    protocol: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The archive will take offers."""
+
+    archive_id: str
+    protocol: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwelcome:
+    """The archive will not take offers on this link."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedFile:
+    """One file of an offered recording."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A sealed recording waits; the files come in this order."""
+
+    recording_id: str
+    files: tuple[OfferedFile, ...]
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Digest of the offered manifest."""
+        wanted = manifest_name(self.recording_id)
+        return next(entry.sha256 for entry in self.files if entry.name == wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credit:
+    """The archive holds ``name`` up to ``offset_bytes`` and takes ``window_chunks`` more from there.
+
+    It is no promise of durability: only a receipt is.
+    """
+
+    recording_id: str
+    name: str
+    offset_bytes: int
+    window_chunks: int
+    rewind: bool  # what was sent beyond offset_bytes is lost: send it again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of one file."""
+
+    recording_id: str
+    name: str
+    offset_bytes: int
+    sha256: str  # of the payload
+    payload: bytes | memoryview = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptMessage:
+    """The recording is archived; ``receipt`` is the signed document (see wire/receipt.py)."""
+
+    recording_id: str
+    receipt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The archive does not take a recording, for now or for good."""
+
+    recording_id: str
+    code: str
+    reason: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """Are you there?"""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong:
+    """I am."""
+
+    number: int
+
+
+FlushMessage = (
+    Hello | Welcome | Unwelcome | Offer | Credit | Chunk | ReceiptMessage | Refused | Ping | Pong
+)
+_KINDS: Final[dict[type, str]] = {
+    Hello: "hello",
+    Welcome: "welcome",
+    Unwelcome: "unwelcome",
+    Offer: "offer",
+    Credit: "credit",
+    Chunk: "chunk",
+    ReceiptMessage: "receipt",
+    Refused: "refused",
+    Ping: "ping",
+    Pong: "pong",
+}
+_PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit of its payload frame
+    "chunk": ("payload", CHUNK_LIMIT_BYTES),
+    "receipt": ("receipt", RECEIPT_LIMIT_BYTES),
+}
+
+
+def required_names(recording_id: str) -> tuple[str, ...]:
+    """Name the files without which a recording cannot be verified."""
+    manifest, audio = manifest_name(recording_id), audio_name(recording_id)
+    return (manifest, signature_name(manifest), signer_name(recording_id), signature_name(audio), audio)
+
+
+def plain_reason(text: object) -> str:
+    """Make a reason that fits a refusal, out of any text."""
+    letters = (letter if letter.isprintable() else "?" for letter in str(text)[:REASON_LIMIT])
+    return "".join(letters)
+
+
+def encode_message(message: FlushMessage) -> list[bytes | memoryview]:
+    """Write a message as the frames of one multipart message."""
+    kind = _KINDS[type(message)]
+    header: dict[str, Any] = {entry.name: getattr(message, entry.name) for entry in fields(message)}
+    if isinstance(message, Offer):
+        header["files"] = [asdict(entry) for entry in message.files]
+    payload = header.pop(_PAYLOAD[kind][0]) if kind in _PAYLOAD else None
+    first = canonical_json({"type": kind, **header})
+    return [first] if payload is None else [first, payload]
+
+
+def parse_message(frames: Sequence[bytes | memoryview]) -> FlushMessage:
+    """Read the frames of one multipart message (without the routing id).
+
+    Errors: FrameFormatError on any bytes that are no message of this protocol.
+    """
+    if not 1 <= len(frames) <= 2:
+        raise FrameFormatError(what="message", field="frames", reason=f"{len(frames)} of them")
+    reader = JsonReader.parse(bytes(frames[0]), error=FrameFormatError, limit_bytes=HEADER_LIMIT_BYTES)
+    kind = reader.text("type", limit=16)
+    read = _READERS.get(kind)
+    if read is None:
+        raise reader.bad("type", f"{kind!r} is unknown")
+    if (len(frames) == 2) != (kind in _PAYLOAD):
+        raise reader.bad("frames", f"{len(frames)} of them for {kind}")
+    payload = frames[1] if len(frames) == 2 else b""
+    limit_bytes = _PAYLOAD[kind][1] if kind in _PAYLOAD else 0
+    if len(payload) > limit_bytes:
+        raise reader.bad("payload", f"longer than {limit_bytes} bytes")
+    message = read(reader, payload)
+    reader.done()
+    return message
+
+
+def _recording(reader: JsonReader) -> str:
+    value = reader.text("recording_id", limit=64)
+    if not is_safe_id(value):
+        raise reader.bad("recording_id", "not an id")
+    return value
+
+
+def _id(reader: JsonReader, key: str) -> str:
+    value = reader.text(key, limit=64)
+    if not is_safe_id(value):
+        raise reader.bad(key, "not an id")
+    return value
+
+
+def _name(reader: JsonReader, recording_id: str) -> str:
+    value = reader.text("name", limit=128)
+    if _FILE_NAME.fullmatch(value) is None or not value.startswith(f"{recording_id}."):
+        raise reader.bad("name", "not a file name of this recording")
+    return value
+
+
+def _reason(reader: JsonReader) -> str:
+    value = reader.text("reason", limit=REASON_LIMIT)
+    if not value.isprintable():
+        raise reader.bad("reason", "not printable")
+    return value
+
+
+def _hello(reader: JsonReader, _: bytes | memoryview) -> Hello:
+    return Hello(recorder_id=_id(reader, "recorder_id"), protocol=reader.integer("protocol"))
+
+
+def _welcome(reader: JsonReader, _: bytes | memoryview) -> Welcome:
+    return Welcome(archive_id=_id(reader, "archive_id"), protocol=reader.integer("protocol"))
+
+
+def _unwelcome(reader: JsonReader, _: bytes | memoryview) -> Unwelcome:
+    return Unwelcome(reason=_reason(reader))
+
+
+def _offer(reader: JsonReader, _: bytes | memoryview) -> Offer:
+    recording_id = _recording(reader)
+    files = []
+    for row in reader.children("files", limit=FILES_LIMIT):
+        files.append(
+            OfferedFile(
+                name=_name(row, recording_id),
+                size_bytes=row.integer("size_bytes"),
+                sha256=row.sha256("sha256"),
+            )
+        )
+        row.done()
+    names = {entry.name for entry in files}
+    if len(names) != len(files):
+        raise reader.bad("files", "a name stands twice")
+    missing = [name for name in required_names(recording_id) if name not in names]
+    if missing:
+        raise reader.bad("files", f"{missing[0]} is missing")
+    return Offer(recording_id=recording_id, files=tuple(files))
+
+
+def _credit(reader: JsonReader, _: bytes | memoryview) -> Credit:
+    recording_id = _recording(reader)
+    return Credit(
+        recording_id=recording_id,
+        name=_name(reader, recording_id),
+        offset_bytes=reader.integer("offset_bytes"),
+        window_chunks=reader.integer("window_chunks", maximum=WINDOW_LIMIT_CHUNKS),
+        rewind=reader.boolean("rewind"),
+    )
+
+
+def _chunk(reader: JsonReader, payload: bytes | memoryview) -> Chunk:
+    recording_id = _recording(reader)
+    return Chunk(
+        recording_id=recording_id,
+        name=_name(reader, recording_id),
+        offset_bytes=reader.integer("offset_bytes"),
+        sha256=reader.sha256("sha256"),
+        payload=payload,
+    )
+
+
+def _receipt(reader: JsonReader, payload: bytes | memoryview) -> ReceiptMessage:
+    return ReceiptMessage(recording_id=_recording(reader), receipt=bytes(payload))
+
+
+def _refused(reader: JsonReader, _: bytes | memoryview) -> Refused:
+    return Refused(
+        recording_id=_recording(reader),
+        code=_code(reader),
+        reason=_reason(reader),
+        retryable=reader.boolean("retryable"),
+    )
+
+
+def _code(reader: JsonReader) -> str:
+    value = reader.text("code", limit=32)
+    if re.fullmatch(r"[a-z_]{1,32}", value) is None:
+        raise reader.bad("code", "not a refusal code")
+    return value
+
+
+def _ping(reader: JsonReader, _: bytes | memoryview) -> Ping:
+    return Ping(number=reader.integer("number"))
+
+
+def _pong(reader: JsonReader, _: bytes | memoryview) -> Pong:
+    return Pong(number=reader.integer("number"))
+
+
+_READERS: Final[dict[str, Callable[[JsonReader, bytes | memoryview], FlushMessage]]] = {
+    "hello": _hello,
+    "welcome": _welcome,
+    "unwelcome": _unwelcome,
+    "offer": _offer,
+    "credit": _credit,
+    "chunk": _chunk,
+    "receipt": _receipt,
+    "refused": _refused,
+    "ping": _ping,
+    "pong": _pong,
+}
