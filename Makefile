@@ -89,7 +89,7 @@ pjsua2: python ## build the wheel of pjsua2, or find it in the cache
 
 # The stamp names what was installed; it is written last, so a broken install is done again.
 .PHONY: install
-install: python ## everything into ./.venv
+install: setup-packages python ## everything into ./.venv
 	@wheel=$$(config/pjsua2/build.sh | tail -n1)
 	python=$$("$(PYTHON)" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)')
 	venv="$$python $$PWD"
@@ -120,7 +120,7 @@ install-test: install ## the same, and the tools for tests
 	echo "==> install-test: done in $$SECONDS s"
 
 .PHONY: demo
-demo: setup-packages install ## record a call and follow it to the archive
+demo: install ## record a call and follow it to the archive
 	@$(BIN)/python -m tests.support.demo
 
 .PHONY: lint

@@ -51,4 +51,5 @@ def decode(octets: U8, *, laws: U8) -> I16:
     Errors: ShapeError when the lengths differ; IndexError on a law that is none of the three.
     """
     same_length(octets.shape[-1], laws.shape[-1], what="octets and laws")
-    return _FLAT[(laws.astype(np.uint16) << 8) | octets]
+    samples: I16 = _FLAT[(laws.astype(np.uint16) << 8) | octets]
+    return samples

@@ -18,8 +18,9 @@ def decode(octets: U8, *, channels: int = 1) -> I16:
     """
     if octets.shape[-1] % (2 * channels):
         raise ShapeError(f"{octets.shape[-1]} octets are no whole frames of {channels} channels")
-    samples = np.ascontiguousarray(octets).view(">i2").astype(np.int16)
+    samples: I16 = np.ascontiguousarray(octets).view(">i2").astype(np.int16)
     if channels == 1:
         return samples
     frames = samples.reshape(-1, channels).astype(np.int32)
-    return np.floor_divide(frames.sum(axis=-1), channels).astype(np.int16)
+    averaged: I16 = np.floor_divide(frames.sum(axis=-1), channels).astype(np.int16)
+    return averaged

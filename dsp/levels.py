@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -56,7 +57,7 @@ def envelope_dbfs(block: I16, *, points: int) -> list[float]:
     edges = np.linspace(0, block.shape[-1], points + 1).astype(np.int64)
     return [
         _dbfs(float(np.abs(block[start:end].astype(np.int32)).max())) if end > start else float(FLOOR_DBFS)
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
+        for start, end in pairwise(edges.tolist())
     ]
 
 

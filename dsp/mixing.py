@@ -14,4 +14,5 @@ def add_saturating(first: I16, second: I16) -> I16:
     """
     same_length(first.shape[-1], second.shape[-1], what="blocks")
     wide = first.astype(np.int32) + second
-    return np.clip(wide, -32_768, 32_767).astype(np.int16)
+    clipped: I16 = np.clip(wide, -32_768, 32_767).astype(np.int16)
+    return clipped

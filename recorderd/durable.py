@@ -106,7 +106,7 @@ def publish(draft: Path, target: Path) -> None:
         raise FileExistsError(str(target))
     if draft.is_dir():
         sync_dir(draft)
-    os.rename(draft, target)
+    draft.rename(target)
     sync_dir(target.parent)
     if draft.parent != target.parent:
         sync_dir(draft.parent)
@@ -117,7 +117,7 @@ def supersede(fresh: Path, path: Path) -> None:
 
     Durable: at every instant the old or the fresh file stands under ``path``; after return the fresh one.
     """
-    os.rename(fresh, path)
+    fresh.rename(path)
     sync_dir(path.parent)
 
 

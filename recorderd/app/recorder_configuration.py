@@ -34,7 +34,7 @@ def _networks(value: Any) -> str | None:
         for row in value:
             ipaddress.ip_network(row)
     except ValueError:
-        return "give a list of addresses or networks, for example [\"192.0.2.7\", \"10.0.0.0/24\"]"
+        return 'give a list of addresses or networks, for example ["192.0.2.7", "10.0.0.0/24"]'
     return None
 
 
@@ -117,7 +117,9 @@ class SipSection:
         "Addresses that may send sessions; the registrar's is added.", default=("127.0.0.1",), check=_networks
     )
     max_calls: int = option("Dialogs at a time; more get 503.", default=1000, minimum=1, maximum=2000)
-    registration: RegistrationSection | None = section("Account at the exchange; absent = none.", default=None)
+    registration: RegistrationSection | None = section(
+        "Account at the exchange; absent = none.", default=None
+    )
     leg_headers: LegHeadersSection = section("Names of headers.", default_factory=LegHeadersSection)
     tls: TlsSection | None = section("Needed for TLS.", default=None)
 
@@ -129,7 +131,9 @@ class RtpSection:
     address: str = option("Address that receives RTP.", default="127.0.0.1", check=_address)
     port_min: int = option("First port, even.", default=30_000, minimum=1024, maximum=65_534)
     port_max: int = option("Last port.", default=39_999, minimum=1025, maximum=65_535)
-    silence_limit_s: int = option("End a session after so long without RTP; 0 = never.", default=120, minimum=0)
+    silence_limit_s: int = option(
+        "End a session after so long without RTP; 0 = never.", default=120, minimum=0
+    )
     receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
     max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
 
@@ -141,7 +145,9 @@ class RecordSection:
     window_ms: int = option("How often audio is rendered.", default=500, minimum=100, maximum=1000)
     delay_ms: int = option(
         "How long to wait for late packets; later ones are counted, not heard.",
-        default=800, minimum=200, maximum=2000,
+        default=800,
+        minimum=200,
+        maximum=2000,
     )
     checkpoint_s: int = option("How often a draft is synced to disk.", default=1, minimum=1, maximum=60)
 
@@ -208,7 +214,8 @@ class RecorderConfiguration:
         """Find what is wrong between keys that are right by themselves."""
         if self.rtp.port_min % 2 or self.rtp.port_max <= self.rtp.port_min:
             yield Problem(
-                key="rtp.port_min", reason=f"{self.rtp.port_min} to {self.rtp.port_max} is no port range",
+                key="rtp.port_min",
+                reason=f"{self.rtp.port_min} to {self.rtp.port_max} is no port range",
                 remedy="give an even port_min below port_max",
             )
         if not (self.sip.udp_port or self.sip.tcp_port or self.sip.tls_port):
@@ -216,7 +223,9 @@ class RecorderConfiguration:
         registration = self.sip.registration
         wants_tls = registration is not None and registration.transport is Transport.TLS
         if (self.sip.tls_port or wants_tls) and self.sip.tls is None:
-            yield Problem(key="sip.tls", reason="missing", remedy="name certificate_file and key_file for TLS")
+            yield Problem(
+                key="sip.tls", reason="missing", remedy="name certificate_file and key_file for TLS"
+            )
 
 
 def load_recorder_configuration(path: Path) -> RecorderConfiguration:

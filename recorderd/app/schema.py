@@ -58,11 +58,13 @@ def load(kind: type[T], path: Path) -> T:
     try:
         table = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise _failure(path, [Problem(key="file", reason="does not exist", remedy="name it with --config")])
+        raise _failure(
+            path, [Problem(key="file", reason="does not exist", remedy="name it with --config")]
+        ) from None
     except OSError as problem:
-        raise _failure(path, [Problem(key="file", reason=str(problem), remedy="make it readable")])
+        raise _failure(path, [Problem(key="file", reason=str(problem), remedy="make it readable")]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise _failure(path, [Problem(key="file", reason=str(problem), remedy="write valid TOML")])
+        raise _failure(path, [Problem(key="file", reason=str(problem), remedy="write valid TOML")]) from None
     return parse(kind, table, base=path.parent.resolve(), path=path)
 
 
@@ -123,7 +125,9 @@ def _value(hint: Any, value: Any, key: str, base: Path, problems: list[Problem])
         rows = enumerate(value)
         return tuple(_value(arguments[0], row, f"{key}[{n}]", base, problems) for n, row in rows)
     if origin is dict and isinstance(value, dict):
-        return {name: _value(arguments[1], row, f"{key}.{name}", base, problems) for name, row in value.items()}
+        return {
+            name: _value(arguments[1], row, f"{key}.{name}", base, problems) for name, row in value.items()
+        }
     if is_dataclass(hint) and isinstance(value, dict):
         return _table(typing.cast(type, hint), value, f"{key}.", base, problems)
     if isinstance(hint, type) and issubclass(hint, Enum):
@@ -137,9 +141,7 @@ def _value(hint: Any, value: Any, key: str, base: Path, problems: list[Problem])
     wanted = {"tuple": "list", "dict": "table", "str": "string", "Path": "path as a string"}
     name = getattr(origin or hint, "__name__", str(hint))
     wish = "table" if is_dataclass(hint) else wanted.get(name, name)
-    problems.append(
-        Problem(key=key, reason=f"is of type {type(value).__name__}", remedy=f"give a {wish}")
-    )
+    problems.append(Problem(key=key, reason=f"is of type {type(value).__name__}", remedy=f"give a {wish}"))
     return None
 
 

@@ -159,3 +159,30 @@ class ControlUnavailable(RecorderError):
 
     exit_code, retryable = 69, True
     hint = "Is the daemon running, and may you read its run directory?"
+
+
+class StoreBroken(RecorderError):
+    """Archive entry {path} is not what it should be: {reason}."""
+
+    exit_code = 74
+
+
+class CatalogueFailed(RecorderError):
+    """The catalogue {path} cannot be read or written: {reason}."""
+
+    exit_code, retryable = 74, True
+    hint = "Look at the disk's space and rights; the recordings wait at their recorders meanwhile."
+
+
+class RecordingUnknown(RecorderError):
+    """The archive holds no recording {recording_id}."""
+
+    exit_code = 65
+    hint = "`recorder-archive list` names those it holds."
+
+
+class AlreadyRunning(RecorderError):
+    """Another process holds {path}."""
+
+    exit_code = 75
+    hint = "Two programs must not work on one folder; stop the other one first."

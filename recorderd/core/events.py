@@ -68,6 +68,7 @@ class Ev(Enum):
     CLIENT_REFUSED = "client_refused"
     CONTROL_MALFORMED = "control_malformed"
     INTERNAL_ERROR = "internal_error"
+    CHAIN_BROKEN = "chain_broken"
 
     @property
     def message_id(self) -> str:

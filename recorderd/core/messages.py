@@ -142,9 +142,7 @@ class SessionEnded:
     at_utc_ns: int
 
 
-RecordMessage = (
-    SessionStarted | CallDescribed | StreamOpened | StreamEnded | OfferReceived | SessionEnded
-)
+RecordMessage = SessionStarted | CallDescribed | StreamOpened | StreamEnded | OfferReceived | SessionEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,8 +98,16 @@ class EffectFailed:
 
 
 Event = (
-    Offered | CreditGranted | AllChunksAcked | ReceiptVerified | Postponed
-    | RetryDue | RejectedForGood | LinkLost | GraceOver | EffectFailed
+    Offered
+    | CreditGranted
+    | AllChunksAcked
+    | ReceiptVerified
+    | Postponed
+    | RetryDue
+    | RejectedForGood
+    | LinkLost
+    | GraceOver
+    | EffectFailed
 )
 
 
@@ -251,7 +259,9 @@ def _send(before: Delivery, moved: Delivery, credit: Credit) -> tuple[Delivery, 
     end_bytes = min(size_bytes, credit.offset_bytes + credit.window_chunks * before.chunk_bytes)
     offsets = range(first_bytes, end_bytes, before.chunk_bytes)
     effects = tuple(
-        SendChunk(name=credit.name, offset_bytes=offset, size_bytes=min(before.chunk_bytes, size_bytes - offset))
+        SendChunk(
+            name=credit.name, offset_bytes=offset, size_bytes=min(before.chunk_bytes, size_bytes - offset)
+        )
         for offset in offsets
     )
     rewinds = 0 if progress else before.rewinds + credit.rewind

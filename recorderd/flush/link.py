@@ -7,6 +7,7 @@ nothing, after a wait that doubles.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,7 +25,9 @@ RECONNECT_MAX_MS: Final = 10_000
 REBUILD_MAX_MS: Final = 30_000  # a refused client asks again at least this often
 CONNECT_TIMEOUT_MS: Final = 5000
 _REFUSALS: Final = (
-    zmq.Event.HANDSHAKE_FAILED_AUTH | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+    zmq.Event.HANDSHAKE_FAILED_AUTH
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 )
 
 
@@ -83,7 +86,7 @@ class Link:
         """Wait for events and messages; rebuild the link when that is due."""
         if self._socket is None:
             if now_ns < self._rebuild_at_ns:
-                zmq.Poller().poll(timeout_ms)  # nothing to wait for but time
+                time.sleep(timeout_ms / 1000)  # nothing else to wait for
                 return [], []
             self._open(now_ns)
         socket, monitor = self._socket, self._monitor

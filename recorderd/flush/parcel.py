@@ -36,7 +36,7 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in manifest.files}
     small = [name for name in required_names(recording_id) if name not in listed]
     names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), manifest.audio.name]
-    present = {name for name in os.listdir(folder) if not name.startswith(".") and name != RECEIPT_NAME}
+    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {RECEIPT_NAME}
     if REASON_NAME in present:
         raise SpoolBroken(path=folder, reason=(folder / REASON_NAME).read_text(errors="replace").strip())
     for wrong, word in ((set(names) - present, "missing"), (present - set(names), "not in the manifest")):

@@ -37,9 +37,7 @@ def spool_level(*, used_bytes: int, quota_bytes: int) -> SpoolLevel:
     return SpoolLevel.HIGH if used_bytes * 100 >= quota_bytes * HIGH_PERCENT else SpoolLevel.LOW
 
 
-def decide(
-    *, spool: SpoolLevel, calls: int, max_calls: int, queue_full: bool, stopping: bool
-) -> Admission:
+def decide(*, spool: SpoolLevel, calls: int, max_calls: int, queue_full: bool, stopping: bool) -> Admission:
     """Say whether another session may be taken."""
     if stopping:
         return Admission(accept=False, reason="stopping", retry_after_s=10)

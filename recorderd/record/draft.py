@@ -73,7 +73,7 @@ class Draft:
             self._file.write(block)
         except (soundfile.LibsndfileError, OSError) as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        self._digest.update(np.ascontiguousarray(block))
+        self._digest.update(np.ascontiguousarray(block).data)
         self.frames += block.shape[0]
 
     def checkpoint(self) -> None:

@@ -39,7 +39,9 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
             finished = _repair(folder, recording_id)
             sealer.seal(finished)
             seconds = finished.duration_samples / finished.sample_rate_hz
-            log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="sealed", duration_s=f"{seconds:.3f}")
+            log.warning(
+                Ev.RECORDING_RECOVERED, subject=recording_id, how="sealed", duration_s=f"{seconds:.3f}"
+            )
         except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
             spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)

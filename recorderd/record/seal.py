@@ -154,4 +154,3 @@ def _attachments(folder: Path) -> list[FileEntry]:
         digest, size_bytes = sha256_file(path)
         entries.append(FileEntry(name=path.name, role="offer", size_bytes=size_bytes, sha256=digest))
     return entries
-

@@ -93,7 +93,9 @@ class Track:
         Shapes: -> (end - start,) int16.
         """
         if self.placement is None:
-            self._settle(source.clock_of(self.opened.stream), start=start, end=end, start_mono_ns=start_mono_ns)
+            self._settle(
+                source.clock_of(self.opened.stream), start=start, end=end, start_mono_ns=start_mono_ns
+            )
         if self.placement is None:
             self._missing(start, end - start)
             return np.zeros(end - start, dtype=np.int16)

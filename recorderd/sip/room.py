@@ -1,68 +1,37 @@
-"""The signalling: takes sessions, answers them with our ports, tells the recording what it needs.
+"""The signalling: the library's life, the registration, the health shown to others; sessions are the desk's.
 
-Contract: every INVITE gets an answer at once: ours with our own ports, or a refusal with an event. What was
-accepted is told to the recording in order; when its queue is full the session is refused. All dialogs are
-ended at stop. Thread: ``run`` is the SIP thread and makes every call into pjsua2; ``hang_up`` may be called
-from any thread, ``status`` be read from any.
+Contract: ``ready`` is set when the sockets stand and a registration was attempted. At stop every dialog is
+ended and the registration taken back. Thread: ``run`` is the SIP thread and makes every call into pjsua2;
+``hang_up`` may be called from any thread, ``status`` be read from any.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pjsua2
 
 from recorderd.core.clock import NS_PER_S, Clock
-from recorderd.core.errors import FormatError, PortTaken, SdpFormatError
+from recorderd.core.errors import PortTaken
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import DialogId, SessionId
-from recorderd.core.messages import (
-    CallDescribed,
-    OfferReceived,
-    Origin,
-    RecordMessage,
-    SessionEnded,
-    SessionSilent,
-    SessionStarted,
-    StreamEnd,
-    StreamEnded,
-    StreamOpened,
-)
-from recorderd.policy.admission import Admission
-from recorderd.policy.peers import is_allowed
+from recorderd.core.messages import SessionSilent, StreamEnd
 from recorderd.sip import registration
-from recorderd.sip.library import LibraryLog, RecorderAccount, RecorderCall, RecorderEndpoint, check_capability
+from recorderd.sip.desk import SessionDesk
+from recorderd.sip.library import (
+    LibraryLog,
+    RecorderAccount,
+    RecorderCall,
+    RecorderEndpoint,
+    check_capability,
+)
 from recorderd.sip.registration import RegistrationPlan, RegistrationState
-from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings, account_config, endpoint_config, transport_config
-from recorderd.sip.streams import Change, DialogStreams
-from recorderd.tap.drain import Tap
-from recorderd.tap.ports import PortPool
-from recorderd.wire.offer import Offer, describe_offer
-from recorderd.wire.sdp import SessionDescription, parse_sdp
-from recorderd.wire.sip_message import parse_sip
 
 POLL_MS: Final = 20
 BYE_WAIT_NS: Final = NS_PER_S  # for the answers to our BYEs and the unregistration at stop
-QUEUE_RESERVE: Final = 1000  # messages of running sessions always find room in the recording's queue
-
-
-@dataclass(slots=True, kw_only=True)
-class _Dialog:
-    call: RecorderCall
-    dialog: DialogId
-    streams: DialogStreams
-    session: Session
-    offer: Offer
-    session_number: int  # of the SDP origin line
-    answer: str | None = None
-    ending: StreamEnd | None = None  # set when we hang up
 
 
 class SipRoom:
@@ -72,26 +41,17 @@ class SipRoom:
         self,
         *,
         settings: SipSettings,
-        ports: PortPool,
-        tap: Tap,
-        messages: queue.Queue[RecordMessage],
-        admit: Callable[[int], Admission],
+        desk: SessionDesk,
         clock: Clock,
         log: EventLog,
     ) -> None:
         self._settings = settings
-        self._ports = ports
-        self._tap = tap
-        self._messages = messages
-        self._admit = admit
+        self._desk = desk
         self._clock = clock
         self._log = log
-        self._book = SessionBook()
-        self._dialogs: dict[int, _Dialog] = {}  # by the library's call id
         self._inbox: deque[SessionSilent] = deque()
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
-        self._calls_taken = 0
         self._healthy: bool | None = None
         self.ready = threading.Event()  # sockets stand and a registration was attempted
         self.polls = 0  # progress that the watchdog looks at
@@ -101,8 +61,8 @@ class SipRoom:
         return {
             "registration": self._plan.state.value,
             "registration_status": self._plan.status,
-            "dialogs": len(self._dialogs),
-            "sessions": len(self._book),
+            "dialogs": self._desk.dialogs,
+            "sessions": self._desk.sessions,
             "accepting": bool(self._healthy),
         }
 
@@ -127,7 +87,6 @@ class SipRoom:
             self._close(endpoint)
         finally:
             self._account = None
-            self._dialogs.clear()
             endpoint.libDestroy(pjsua2.PJSUA_DESTROY_NO_NETWORK)
 
     def _open(self, endpoint: RecorderEndpoint, writer: LibraryLog) -> None:
@@ -165,26 +124,21 @@ class SipRoom:
         self._register()
         self._show_health()
         while self._inbox:
-            session = self._book.of_session(self._inbox.popleft().session)
-            for entry in list(self._dialogs.values()):
-                if entry.session is session:
-                    self._end(entry, StreamEnd.RTP_TIMEOUT)
+            self._desk.end_session(self._inbox.popleft().session, StreamEnd.RTP_TIMEOUT)
         self.polls += 1
 
     def _close(self, endpoint: RecorderEndpoint) -> None:
-        for entry in list(self._dialogs.values()):
-            self._end(entry, StreamEnd.SHUTDOWN)
+        self._desk.end_all(StreamEnd.SHUTDOWN)
         was_registered = self._plan.state is RegistrationState.REGISTERED
         if was_registered and self._account is not None:
             with contextlib.suppress(pjsua2.Error):
                 self._account.setRegistration(False)
         deadline_ns = self._clock.mono_ns() + BYE_WAIT_NS
         while self._clock.mono_ns() < deadline_ns and (
-            self._dialogs or (was_registered and self._plan.state is RegistrationState.REGISTERED)
+            self._desk.dialogs or (was_registered and self._plan.state is RegistrationState.REGISTERED)
         ):
             endpoint.libHandleEvents(POLL_MS)
-        for entry in list(self._dialogs.values()):
-            self._leave(entry, StreamEnd.SHUTDOWN)
+        self._desk.abandon_all(StreamEnd.SHUTDOWN)
 
     # --- registration and health ----------------------------------------------------------------
 
@@ -204,9 +158,7 @@ class SipRoom:
             self._log.info(Ev.UNREGISTERED)
             return
         was = self._plan.state
-        self._plan = registration.answered(
-            self._plan, code=code, reason=reason, now_ns=self._clock.mono_ns()
-        )
+        self._plan = registration.answered(self._plan, code=code, reason=reason, now_ns=self._clock.mono_ns())
         if self._plan.state is RegistrationState.FAILED:
             self._log.warning(Ev.REGISTRATION_FAILED, code=code, reason=reason)
         elif was is not RegistrationState.REGISTERED:
@@ -220,240 +172,31 @@ class SipRoom:
 
     def _show_health(self) -> None:
         """Let OPTIONS tell whether the next session would be taken (see options-health.patch)."""
-        healthy = self._admission().accept
+        healthy = self._desk.admission().accept
         if self._account is None or healthy == self._healthy:
             return
         self._healthy = healthy
         presence = pjsua2.PresenceStatus()
-        presence.status = (
-            pjsua2.PJSUA_BUDDY_STATUS_ONLINE if healthy else pjsua2.PJSUA_BUDDY_STATUS_OFFLINE
-        )
+        presence.status = pjsua2.PJSUA_BUDDY_STATUS_ONLINE if healthy else pjsua2.PJSUA_BUDDY_STATUS_OFFLINE
         self._account.setOnlineStatus(presence)
 
-    def _admission(self) -> Admission:
-        return self._admit(len(self._dialogs))
-
-    # --- sessions -------------------------------------------------------------------------------
+    # --- what the library calls -----------------------------------------------------------------
 
     def incoming(self, call_id: int, raw: str, source: str) -> None:
-        """Take or refuse an INVITE."""
-        at_mono_ns, at_utc_ns = self._clock.mono_ns(), self._clock.utc_ns()
+        """Hand an INVITE to the desk."""
+        if self._account is None:  # the library is going down
+            return
         call = RecorderCall(self._account, call_id, self, self._log)
-        peer = source.rpartition(":")[0].strip("[]")
-        if not is_allowed(peer, self._settings.allowed):
-            self._refuse(call, 403, f"{peer} is not in sip.allow_from")
-            return
-        admission = self._admission()
-        if not admission.accept:
-            self._refuse(call, 503, admission.reason, retry_after_s=admission.retry_after_s)
-            return
-        wire = raw.encode(errors="surrogateescape")
-        try:
-            message = parse_sip(wire)
-            offer = describe_offer(message, leg_headers=self._settings.leg_headers)
-        except FormatError as problem:
-            event = Ev.MALFORMED_SDP if isinstance(problem, SdpFormatError) else Ev.MALFORMED_SIP
-            self._log.warning(event, subject=peer, reason=problem)
-            self._refuse(call, 400, str(problem))
-            return
-        if offer.sdp is None:
-            self._refuse(call, 488, "no SDP in the INVITE")
-            return
-        if offer.metadata_problem is not None:
-            self._log.warning(Ev.MALFORMED_METADATA, subject=peer, reason=offer.metadata_problem)
-        self._accept(call, call_id, offer, offer.sdp, wire, at_mono_ns=at_mono_ns, at_utc_ns=at_utc_ns)
-
-    def _accept(
-        self,
-        call: RecorderCall,
-        call_id: int,
-        offer: Offer,
-        sdp: SessionDescription,
-        wire: bytes,
-        *,
-        at_mono_ns: int,
-        at_utc_ns: int,
-    ) -> None:
-        dialog = DialogId(f"{offer.sip_call_id}#{call_id}")
-        is_leg = offer.description.origin is Origin.LEG and offer.has_call_id
-        key = f"leg:{offer.description.call_id}" if is_leg else f"dialog:{dialog}"
-        session, is_new = self._book.join(
-            dialog, key=key, description=offer.description, at_utc_ns=at_utc_ns
-        )
-        streams = DialogStreams(
-            ports=self._ports,
-            tap=self._tap,
-            address=self._settings.rtp_address,
-            log=self._log,
-            name_stream=lambda: session.name_stream(dialog),
-        )
-        self._calls_taken += 1
-        entry = _Dialog(
-            call=call,
-            dialog=dialog,
-            streams=streams,
-            session=session,
-            offer=offer,
-            session_number=self._calls_taken,
-        )
-        change = streams.answer(sdp, session_id=entry.session_number, rate_hz=self._rate_of(session))
-        if not change.opened:
-            self._book.leave(dialog)
-            self._refuse(call, 488, "no audio line that can be recorded")
-            return
-        entry.answer = change.answer.decode()
-        self._dialogs[call_id] = entry
-        answer = pjsua2.CallOpParam(True)
-        answer.statusCode = 200
-        answer.opt.audioCount = len(sdp.media)
-        answer.opt.videoCount = answer.opt.textCount = 0
-        try:
-            call.answer(answer)
-        except pjsua2.Error as problem:
-            self._log.error(Ev.SESSION_FAILED, subject=session.session, reason=problem.reason)
-            self._leave_silently(call_id, entry, change)
-            return
-        if is_new:
-            self._log.info(
-                Ev.SESSION_STARTED,
-                subject=session.session,
-                call_id=offer.description.call_id,
-                origin=offer.description.origin.value,
-                caller=offer.description.caller,
-                callee=offer.description.callee,
-            )
-            self._tell(
-                SessionStarted(
-                    session=session.session,
-                    description=offer.description,
-                    at_mono_ns=at_mono_ns,
-                    at_utc_ns=at_utc_ns,
-                )
-            )
-        self._tell_offer(entry, wire, at_utc_ns)
-        self._tell_change(entry, offer, change, at_mono_ns)
+        self._desk.incoming(call, call_id, raw, source)
 
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
-        """Give our answer to the offer that the library is about to answer."""
-        entry = next((entry for entry in self._dialogs.values() if entry.call is call), None)
-        return entry.answer if entry is not None else None
+        """Ask the desk for our SDP."""
+        return self._desk.local_sdp(call, offer)
 
     def reinvited(self, call: RecorderCall, raw: str, offer: str) -> int:
-        """Take a re-INVITE: same ports for the same lines, new lines opened, removed ones closed."""
-        entry = next((entry for entry in self._dialogs.values() if entry.call is call), None)
-        wire = raw.encode(errors="surrogateescape")
-        if entry is None:
-            return 0
-        try:
-            described = describe_offer(parse_sip(wire), leg_headers=self._settings.leg_headers)
-            sdp = described.sdp or parse_sdp(offer.encode(errors="surrogateescape"))
-        except FormatError as problem:
-            self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
-            return len(entry.streams.lines)
-        change = entry.streams.answer(
-            sdp, session_id=entry.session_number, rate_hz=self._rate_of(entry.session)
-        )
-        entry.answer = change.answer.decode()
-        at_mono_ns = self._clock.mono_ns()
-        for stream in change.closed:
-            entry.session.drop_stream(entry.dialog, stream)
-            self._tell_stream_end(entry.session.session, stream, StreamEnd.REPLACED, at_mono_ns)
-        self._tell_offer(entry, wire, self._clock.utc_ns())
-        self._tell_change(entry, described, change, at_mono_ns)
-        if described.metadata is not None:
-            entry.session.description = described.description
-            self._tell(CallDescribed(session=entry.session.session, description=described.description))
-        return len(sdp.media)
+        """Hand a re-INVITE to the desk."""
+        return self._desk.reinvited(call, raw, offer)
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
-        """A dialog is over, by the peer or by us."""
-        for call_id, entry in list(self._dialogs.items()):
-            if entry.call is call:
-                del self._dialogs[call_id]
-                cause = entry.ending
-                if cause is None:
-                    cause = StreamEnd.BYE if 200 <= code < 300 else StreamEnd.SIGNALLING_LOST
-                self._leave(entry, cause)
-
-    def _end(self, entry: _Dialog, cause: StreamEnd) -> None:
-        if entry.ending is None:
-            entry.ending = cause
-            with contextlib.suppress(pjsua2.Error):
-                entry.call.hangup(pjsua2.CallOpParam())
-
-    def _leave(self, entry: _Dialog, cause: StreamEnd) -> None:
-        left = self._book.leave(entry.dialog)
-        if left is None:
-            return
-        session, streams, is_over = left
-        at_mono_ns = self._clock.mono_ns()
-        for stream in streams:
-            self._tell_stream_end(session.session, stream, cause, at_mono_ns)
-        if is_over:
-            self._log.info(Ev.SESSION_ENDED, subject=session.session, cause=cause.value)
-            self._tell(
-                SessionEnded(
-                    session=session.session,
-                    cause=cause,
-                    at_mono_ns=at_mono_ns,
-                    at_utc_ns=self._clock.utc_ns(),
-                )
-            )
-
-    def _leave_silently(self, call_id: int, entry: _Dialog, change: Change) -> None:
-        self._dialogs.pop(call_id, None)
-        self._book.leave(entry.dialog)
-        for _, line in change.opened:
-            self._tap.release_stream(line.stream)
-
-    def _refuse(self, call: RecorderCall, code: int, reason: str, *, retry_after_s: int = 0) -> None:
-        self._log.warning(Ev.SESSION_REFUSED, subject=str(code), reason=reason)
-        answer = pjsua2.CallOpParam()
-        answer.statusCode = code
-        if retry_after_s:
-            header = pjsua2.SipHeader()
-            header.hName, header.hValue = "Retry-After", str(retry_after_s)
-            answer.txOption.headers.append(header)
-        call.answer(answer)
-
-    def _rate_of(self, session: Session) -> int | None:
-        for entry in self._dialogs.values():
-            if entry.session is session:
-                for line in entry.streams.lines.values():
-                    return line.codecs[0].clock_rate_hz
-        return None
-
-    # --- what the recording is told -------------------------------------------------------------
-
-    def _tell_change(self, entry: _Dialog, offer: Offer, change: Change, at_mono_ns: int) -> None:
-        for number, line in change.opened:
-            described = offer.lines[number]
-            self._log.info(Ev.STREAM_OPENED, subject=line.stream, port=line.port, label=described.label)
-            self._tell(
-                StreamOpened(
-                    session=entry.session.session,
-                    stream=line.stream,
-                    dialog=entry.dialog,
-                    label=described.label,
-                    side_rank=described.side_rank,
-                    codecs=line.codecs,
-                    local_port=line.port,
-                    at_mono_ns=at_mono_ns,
-                    participant_ids=described.participant_ids,
-                )
-            )
-
-    def _tell_offer(self, entry: _Dialog, wire: bytes, at_utc_ns: int) -> None:
-        session = entry.session.session
-        self._tell(OfferReceived(session=session, dialog=entry.dialog, raw=wire, at_utc_ns=at_utc_ns))
-
-    def _tell_stream_end(self, session: SessionId, stream: Any, cause: StreamEnd, at_mono_ns: int) -> None:
-        self._tap.end_stream(stream)
-        self._log.info(Ev.STREAM_ENDED, subject=stream, cause=cause.value)
-        self._tell(StreamEnded(session=session, stream=stream, cause=cause, at_mono_ns=at_mono_ns))
-
-    def _tell(self, message: RecordMessage) -> None:
-        try:
-            self._messages.put(message, timeout=1.0)  # admission keeps QUEUE_RESERVE free: never waits
-        except queue.Full:
-            self._log.error(Ev.QUEUE_FULL, subject=message.session, message=type(message).__name__)
+        """Tell the desk that a dialog is over."""
+        self._desk.disconnected(call, code, reason)

@@ -122,9 +122,7 @@ class DialogStreams:
         same_clock = [codec for codec in codecs if _pace(codec) == _pace(line.codecs[0])]
         if not same_clock or tuple(same_clock) == line.codecs:
             return line
-        self._tap.set_codecs(
-            line.stream, codecs=same_clock, event_payload_types=event_payload_types(media)
-        )
+        self._tap.set_codecs(line.stream, codecs=same_clock, event_payload_types=event_payload_types(media))
         return Line(stream=line.stream, port=line.port, codecs=tuple(same_clock))
 
 

@@ -21,6 +21,7 @@ from recorderd.core.errors import SpoolBroken
 from recorderd.core.ids import is_safe_id
 
 RECEIPT_NAME: Final = "receipt.json"
+SHARED_DIR_MODE: Final = 0o2770  # the recorder and the flush are two users of one group
 
 
 class Place(StrEnum):
@@ -83,7 +84,8 @@ class Spool:
         Durable: after return the folder survives.
         """
         folder = self.path(Place.DRAFTS, recording_id)
-        folder.mkdir(mode=durable.DIR_MODE)
+        folder.mkdir()
+        folder.chmod(SHARED_DIR_MODE)
         durable.sync_dir(folder.parent)
         return folder
 

@@ -90,7 +90,12 @@ class Tap:
     # --- for the signalling and the recording ---------------------------------------------------
 
     def open_stream(
-        self, stream: StreamId, *, sockets: SocketPair, codecs: Sequence[Codec], event_payload_types: Sequence[int]
+        self,
+        stream: StreamId,
+        *,
+        sockets: SocketPair,
+        codecs: Sequence[Codec],
+        event_payload_types: Sequence[int],
     ) -> None:
         """Begin to listen on a stream's sockets.
 
@@ -257,7 +262,7 @@ class Tap:
             self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
 
     def _sort_in(self, slots: I64, columns: RtpColumns, arrival_ns: I64) -> list[Restart]:
-        table, ring = self._table, self._ring
+        table = self._table
         marks = table.marks[slots, columns.payload_type & 0x7F]
         per_tick = table.octets_per_tick[slots]
         whole = (columns.payload_bytes > 0) & (columns.payload_bytes % per_tick == 0)

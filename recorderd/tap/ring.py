@@ -58,7 +58,8 @@ class Ring:
 
         Shapes: slots (n,), positions (n,) -> (n,).
         """
-        return self._marks[self._base[slots] + (positions & (self.row[slots] - 1))] != 0
+        there: BOOL = self._marks[self._base[slots] + (positions & (self.row[slots] - 1))] != 0
+        return there
 
     def write(
         self, slots: I64, positions: I64, *, packets: U8, rows: I64, offsets: I64, lengths: I64, marks: U8

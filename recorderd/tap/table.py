@@ -89,9 +89,7 @@ class StreamTable:
             column[slot] = UNSET
         self.ssrcs[slot] = []
 
-    def set_codecs(
-        self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]
-    ) -> None:
+    def set_codecs(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
         """Set what a slot's payload types mean."""
         self.marks[slot] = UNKNOWN_PAYLOAD
         self.marks[slot, list(event_payload_types)] = EVENT_PAYLOAD

@@ -140,9 +140,7 @@ class Pong:
     number: int
 
 
-FlushMessage = (
-    Hello | Welcome | Unwelcome | Offer | Credit | Chunk | ReceiptMessage | Refused | Ping | Pong
-)
+FlushMessage = Hello | Welcome | Unwelcome | Offer | Credit | Chunk | ReceiptMessage | Refused | Ping | Pong
 _KINDS: Final[dict[type, str]] = {
     Hello: "hello",
     Welcome: "welcome",

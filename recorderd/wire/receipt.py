@@ -1,6 +1,6 @@
 """The receipt: the archive's signed word that it holds a recording; one canonical JSON document on disk.
 
-    {"body": {...}, "signature": "<base64 of a detached CAdES signature over the body's canonical JSON>"}
+{"body": {...}, "signature": "<base64 of a detached CAdES signature over the body's canonical JSON>"}
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from recorderd.wire.canonical import JsonReader, canonical_json
 from recorderd.wire.frames import FILES_LIMIT, RECEIPT_LIMIT_BYTES
 
 RECEIPT_VERSION: Final = 1
+RECEIPT_NAME: Final = "receipt.json"  # beside a recording
 SIGNATURE_LIMIT: Final = 64 * 1024  # base64 characters; ECDSA signatures with a chain take a few thousand
 
 

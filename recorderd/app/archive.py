@@ -1,0 +1,223 @@
+"""recorder-archive: receives recordings, keeps them, and tells what it holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from recorderd import __version__, durable
+from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
+from recorderd.app.control import ControlServer, ask
+from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
+from recorderd.archive.custody import Custody
+from recorderd.archive.receiver import Receiver, ReceiverSettings
+from recorderd.archive.store import Store
+from recorderd.core.clock import SystemClock
+from recorderd.core.errors import KeyUnusable, RecordingUnknown
+from recorderd.core.events import Ev
+from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
+from recorderd.evidence.verify import TrustStore
+
+CONTROL_NAME: Final = "archive.sock"
+LOCK_NAME: Final = ".archive.lock"
+CURVE_KEY_LENGTH: Final = 40
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return run_reporting(_run, argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    configuration = load_archive_configuration(arguments.config)
+    code: int = arguments.run(arguments, configuration)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="recorder-archive", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"recorder-archive {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    programs = {
+        "serve": (_serve, "receive recordings"),
+        "list": (_list, "list what the archive holds"),
+        "show": (_show, "show one recording"),
+        "export": (_export, "copy one recording with its signatures"),
+        "status": (_status, "ask the running daemon"),
+        "check-config": (_check_config, "check the configuration and its keys"),
+    }
+    for name, (work, text) in programs.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--config", type=Path, required=True, metavar="F", help="archive.toml")
+        command.set_defaults(run=work)
+        if name in ("show", "export"):
+            command.add_argument("recording_id", metavar="ID")
+        if name in ("list", "show", "status"):
+            command.add_argument("--json", action="store_true", help="for programs")
+        if name == "export":
+            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
+    return parser
+
+
+# --- the daemon -------------------------------------------------------------------------------------
+
+
+def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    signer, trusts, secret = _keys(configuration)
+    archive, clock = configuration.archive, SystemClock()
+    service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
+    for folder in (archive.data_dir, archive.run_dir):
+        durable.make_dir(folder)
+    lock = FolderLock(archive.data_dir / LOCK_NAME)
+    service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
+    store = Store(archive.data_dir)
+    store.prepare()
+    catalogue = Catalogue(archive.data_dir / CATALOGUE_NAME)
+    custody = Custody(
+        archive_id=archive.id,
+        store=store,
+        catalogue=catalogue,
+        trusts=trusts,
+        signer=signer,
+        clock=clock,
+        log=service.log,
+    )
+    custody.repair()
+    settings = ReceiverSettings(
+        archive_id=archive.id,
+        endpoint=archive.bind,
+        secret_key=secret,
+        recorders={entry.curve_public_key: name for name, entry in configuration.recorders.items()},
+    )
+    receiver = Receiver(settings=settings, store=store, custody=custody, clock=clock, log=service.log)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("command", "status") != "status":
+            return {"error": "known commands: status"}
+        return {"program": "recorder-archive", "version": __version__, **receiver.status()}
+
+    control_stop = threading.Event()
+    try:
+        endpoint = receiver.open()
+        control = ControlServer(archive.run_dir / CONTROL_NAME, answer, log=service.log)
+        thread = control.start(control_stop)
+        service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
+        service.ready(f"listening on {endpoint}")
+        try:
+            receiver.run(service.stop, service.beat)
+        finally:
+            service.log.info(Ev.STOPPING)
+            service.stopping()
+            control_stop.set()
+            thread.join(timeout=5)
+            control.close()
+    finally:
+        receiver.close()
+        catalogue.close()
+        lock.close()
+    service.log.info(Ev.STOPPED)
+    return 0
+
+
+def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustStore], str]:
+    """Read every key and certificate that the configuration names.
+
+    Errors: KeyUnusable.
+    """
+    receipt = configuration.receipt
+    signer = Signer.from_files(
+        key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
+    )
+    trusts = {
+        name: TrustStore.from_files(entry.certificate_files)
+        for name, entry in configuration.recorders.items()
+    }
+    path = resolve_secret(configuration.archive.secret_key_file)
+    secret = read_secret_text(path).strip()
+    if len(secret) != CURVE_KEY_LENGTH:
+        raise KeyUnusable(path=path, reason="not a CURVE secret key of 40 characters")
+    return signer, trusts, secret
+
+
+def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    _keys(configuration)
+    print(f"{arguments.config}: right for recorder-archive")
+    return 0
+
+
+# --- for people -------------------------------------------------------------------------------------
+
+
+def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    entries = _entries(configuration)
+    if arguments.json:
+        print(json.dumps([entry.plain() for entry in entries], indent=2))
+        return 0
+    table = Table("started", "id", "caller", "callee", "duration", "channels", "rate", "chain", "state")
+    for entry in entries:
+        table.add_row(
+            *(entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s"),
+            *(str(entry.channels), f"{entry.sample_rate_hz} Hz", entry.chain, entry.state),
+        )
+    Console().print(table)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    entry = _entry(arguments, configuration)
+    row = entry.plain()
+    folder = configuration.archive.data_dir / entry.path
+    row["files"] = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    row["receipt"] = json.loads(entry.receipt)
+    if arguments.json:
+        print(json.dumps(row, indent=2))
+        return 0
+    table = Table.grid(padding=(0, 2))
+    for name, value in row.items():
+        if name != "receipt":
+            table.add_row(name, "\n".join(value) if isinstance(value, list) else str(value))
+    table.add_row("folder", str(folder))
+    Console(soft_wrap=True).print(table)
+    return 0
+
+
+def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    entry = _entry(arguments, configuration)
+    for copy in Store(configuration.archive.data_dir).export(entry.path, arguments.out):
+        print(copy)
+    return 0
+
+
+def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    status = ask(configuration.archive.run_dir / CONTROL_NAME, {"command": "status"})
+    if arguments.json:
+        print(json.dumps(status, indent=2, sort_keys=True))
+        return 0
+    table = Table.grid(padding=(0, 2))
+    table.add_row("uploads", str(len(status.get("uploads", []))))
+    for name, count in sorted(status.get("events", {}).items()):
+        table.add_row(name, str(count))
+    Console().print(table)
+    return 0
+
+
+def _entry(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Entry:
+    path = configuration.archive.data_dir / CATALOGUE_NAME
+    found = Catalogue(path, read_only=True).by_id(arguments.recording_id) if path.exists() else []
+    if not found:
+        raise RecordingUnknown(recording_id=arguments.recording_id)
+    return found[0]
+
+
+def _entries(configuration: ArchiveConfiguration) -> list[Entry]:
+    path = configuration.archive.data_dir / CATALOGUE_NAME
+    return Catalogue(path, read_only=True).all() if path.exists() else []

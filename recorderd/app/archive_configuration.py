@@ -1,0 +1,94 @@
+"""Configuration of the archive host: archive.toml.
+
+Secrets are named by file; the content of a secret never stands in the configuration.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recorderd.app.recorder_configuration import LogSection
+from recorderd.app.schema import Problem, load, option, section
+from recorderd.core.ids import is_safe_id
+
+
+def _id(value: Any) -> str | None:
+    return None if is_safe_id(value) else "give 1 to 64 letters, digits, _ or -"
+
+
+def _bind(value: Any) -> str | None:
+    return None if re.fullmatch(r"tcp://[^/\s]+:\d+", value) else "give tcp://ADDRESS:PORT"
+
+
+def _curve_key(value: Any) -> str | None:
+    return None if re.fullmatch(r"[!-~]{40}", value) else "give the 40 characters of a CURVE public key"
+
+
+def _some_files(value: Any) -> str | None:
+    return None if value else "name at least one certificate file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveSection:
+    """[archive]"""
+
+    id: str = option("Name of this archive in receipts.", check=_id)
+    bind: str = option("tcp://ADDRESS:PORT to listen on.", check=_bind)
+    secret_key_file: Path = option("Our CURVE secret key, mode 600.")
+    data_dir: Path = option("Folder for uploads, recordings and the catalogue.")
+    run_dir: Path = option("Folder for the control socket.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptSection:
+    """[receipt]"""
+
+    key_file: Path = option("Key that signs receipts, PEM, mode 600.")
+    certificate_file: Path = option("Its certificate (chain), PEM; the recorders trust it.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderEntry:
+    """[recorders.<id>]"""
+
+    curve_public_key: str = option("The recorder's CURVE public key.", check=_curve_key)
+    certificate_files: tuple[Path, ...] = option(
+        "Certificates that its recordings may be signed with, PEM.", check=_some_files
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveConfiguration:
+    """The whole of archive.toml."""
+
+    archive: ArchiveSection = section("Who and where this archive is.")
+    receipt: ReceiptSection = section("Signing of receipts.")
+    recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
+    log: LogSection = section("Logging.", default_factory=LogSection)
+
+    def cross_check(self) -> Iterator[Problem]:
+        """Find what is wrong between keys that are right by themselves."""
+        owners: dict[str, str] = {}
+        for name, entry in self.recorders.items():
+            if not is_safe_id(name):
+                remedy = "give 1 to 64 letters, digits, _ or -"
+                yield Problem(key=f"recorders.{name}", reason="is no recorder id", remedy=remedy)
+            other = owners.setdefault(entry.curve_public_key, name)
+            if other != name:
+                yield Problem(
+                    key=f"recorders.{name}.curve_public_key",
+                    reason=f"is that of {other} too",
+                    remedy="give each recorder a key of its own",
+                )
+
+
+def load_archive_configuration(path: Path) -> ArchiveConfiguration:
+    """Read archive.toml.
+
+    Errors: ConfigurationError with every problem of the file.
+    """
+    return load(ArchiveConfiguration, path)

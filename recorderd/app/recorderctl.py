@@ -1,0 +1,192 @@
+"""recorderctl: for people. Set up, look, verify."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from recorderd import __version__
+from recorderd.app.control import ask
+from recorderd.app.program import main_guard
+from recorderd.app.quickstart import Ports, quickstart
+from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.archive.verification import BundleVerdict, verify_bundle
+from recorderd.core.errors import ControlUnavailable
+from recorderd.evidence.verify import TrustStore
+from recorderd.wire.manifest import manifest_name
+
+EXIT_BAD = 65
+EXIT_CANNOT_TELL = 69
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return main_guard(lambda: _run(_parser().parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    code: int = arguments.run(arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="recorderctl", description="Set up, look at and verify a call recorder.")
+    parser.add_argument("--version", action="version", version=f"recorderctl {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    quick = commands.add_parser("quickstart", help="write a complete loopback set-up into a folder")
+    quick.add_argument("folder", type=Path, metavar="DIR")
+    quick.add_argument("--sip-port", type=int, default=5060, metavar="N")
+    quick.add_argument("--archive-port", type=int, default=5555, metavar="N")
+    quick.add_argument("--rtp-ports", default="30000-39999", metavar="A-B")
+    quick.set_defaults(run=_quickstart)
+
+    status = commands.add_parser("status", help="registration, sessions, spool, link")
+    status.add_argument("--config", type=Path, required=True, metavar="F")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=_status)
+
+    verify = commands.add_parser("verify", help="check recordings: signatures, digests, structure")
+    verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a recording's folder, or one of many")
+    verify.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
+    verify.add_argument("--json", action="store_true", help="for programs")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+# --- quickstart -------------------------------------------------------------------------------------
+
+
+def _quickstart(arguments: argparse.Namespace) -> int:
+    low, _, high = arguments.rtp_ports.partition("-")
+    if not (low.isdigit() and high.isdigit()):
+        print(f"recorderctl: --rtp-ports {arguments.rtp_ports}: give A-B, for example 30000-39999", file=sys.stderr)
+        return 64
+    ports = Ports(sip=arguments.sip_port, archive=arguments.archive_port, rtp_min=int(low), rtp_max=int(high))
+    for line in quickstart(arguments.folder, ports):
+        print(line)
+    return 0
+
+
+# --- status -----------------------------------------------------------------------------------------
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    configuration = load_recorder_configuration(arguments.config)
+    report = gather_status(configuration)
+    if arguments.json:
+        print(json.dumps(report, indent=2, sort_keys=True))
+    else:
+        _show_status(report)
+    return 0 if "error" not in report["recorder"] else EXIT_CANNOT_TELL
+
+
+def gather_status(configuration: RecorderConfiguration) -> dict[str, Any]:
+    """Ask both daemons; one that does not answer is reported as such."""
+    report: dict[str, Any] = {}
+    for name, sock in (("recorder", "recorderd.sock"), ("flush", "flush.sock")):
+        try:
+            report[name] = ask(configuration.recorder.run_dir / sock, {"command": "status"})
+        except ControlUnavailable as problem:
+            report[name] = {"error": str(problem)}
+    return report
+
+
+def _show_status(report: dict[str, Any]) -> None:
+    console = Console()
+    recorder, flush = report["recorder"], report["flush"]
+    lines = Table.grid(padding=(0, 2))
+    if "error" in recorder:
+        lines.add_row("recorderd", f"[red]{recorder['error']}")
+    else:
+        sip, spool, rtp = recorder["sip"], recorder["spool"], recorder["rtp"]
+        lines.add_row("registration", f"{sip['registration']} {sip['registration_status']}")
+        accepting = "yes" if sip["accepting"] else "[red]no"
+        lines.add_row("accepting", f"{accepting}   dialogs {sip['dialogs']}, sessions {sip['sessions']}")
+        used, quota = spool["used_bytes"], spool["quota_bytes"]
+        places = ", ".join(f"{name} {count}" for name, count in spool["recordings"].items() if count)
+        lines.add_row("spool", f"{used / 1e6:.1f} of {quota / 1e6:.0f} MB   {places or 'empty'}")
+        lost = f"kernel drops {rtp['kernel_dropped']}, late {rtp['late']}, malformed {rtp['malformed']}"
+        lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
+        lines.add_row("sealed", str(recorder["sealed"]))
+    if "error" in flush:
+        lines.add_row("link", f"[red]{flush['error']}")
+    else:
+        lines.add_row("link", ", ".join(f"{k} {v}" for k, v in flush.items() if not isinstance(v, dict | list)))
+    console.print(lines)
+    if recorder.get("sessions"):
+        console.print(_sessions_table(recorder["sessions"]))
+
+
+def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
+    table = Table("session", "call", "from", "to", "recorded", "stream", "packets", "lost", "level")
+    for session in sessions:
+        for number, stream in enumerate(session["streams"] or [None]):
+            head = [session["session"], session["call_id"], session["caller"], session["callee"]]
+            row = [*head, f"{session['recorded_s']:.1f} s"] if number == 0 else [""] * 5
+            if stream is not None:
+                row.append(f"{stream['label']} {stream['encoding']}")
+                row += [str(stream["packets_received"]), str(stream["packets_lost"]), f"{stream['rms_dbfs']} dB"]
+            table.add_row(*row)
+    return table
+
+
+# --- verify -----------------------------------------------------------------------------------------
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    folders = [folder for path in arguments.paths for folder in recording_folders(path)]
+    if not folders:
+        print("recorderctl: no recording found there", file=sys.stderr)
+        return EXIT_CANNOT_TELL
+    code, rows = 0, []
+    for folder in folders:
+        trust = _trust(arguments.ca, folder)
+        verdict = verify_bundle(folder, trust)
+        rows.append(_verdict_row(folder, verdict, by_own_certificate=arguments.ca is None))
+        if not verdict.good:
+            code = EXIT_CANNOT_TELL if verdict.only_signer_unknown and code == 0 else EXIT_BAD
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            print(f"{row['verdict']:<11} {row['recording_id'] or row['path']}")
+            for finding in row["findings"]:
+                print(f"            {finding}")
+        if arguments.ca is None:
+            print("(signatures checked against the certificate in each folder; --ca F checks who signed)")
+    return code
+
+
+def recording_folders(path: Path) -> list[Path]:
+    """Find the folders of recordings at and below ``path``."""
+    ending = manifest_name("")
+    if path.is_file():
+        path = path.parent
+    return sorted({found.parent for found in path.rglob(f"*{ending}")})
+
+
+def _trust(ca: Path | None, folder: Path) -> TrustStore:
+    paths = [ca] if ca is not None else sorted(folder.glob("*.signer.pem"))
+    return TrustStore.from_files(paths)
+
+
+def _verdict_row(folder: Path, verdict: BundleVerdict, *, by_own_certificate: bool) -> dict[str, Any]:
+    word = "verified" if verdict.good else "cannot tell" if verdict.only_signer_unknown else "BAD"
+    manifest = verdict.manifest
+    return {
+        "path": str(folder),
+        "recording_id": verdict.recording_id,
+        "verdict": word,
+        "trust": "own certificate" if by_own_certificate else "given certificates",
+        "sequence": manifest.sequence if manifest is not None else None,
+        "signers": list(verdict.signers),
+        "findings": [f"{finding.code}: {finding.reason}" for finding in verdict.findings],
+    }

@@ -1,0 +1,231 @@
+"""recorderd: composition root of the exchange appliance's recorder.
+
+Order at start: configuration, key, spool, recovery, tap, signalling, ready. Order at stop: signalling ends
+its sessions, the recording seals them, the tap closes its sockets. A thread that dies ends the process, and
+the supervisor starts it anew: recovery loses nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from recorderd import __version__
+from recorderd.app.recorder_configuration import RecorderConfiguration
+from recorderd.app.service import Service
+from recorderd.core.clock import SystemClock
+from recorderd.core.events import Ev
+from recorderd.core.messages import SessionSilent
+from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
+from recorderd.policy.admission import Admission, decide, spool_level
+from recorderd.policy.peers import Network, networks
+from recorderd.record.chain import Chain
+from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
+from recorderd.record.recovery import recover
+from recorderd.record.seal import Sealer
+from recorderd.sip.desk import SessionDesk
+from recorderd.sip.room import SipRoom
+from recorderd.sip.settings import Registration, SipSettings, Tls
+from recorderd.spool.layout import Spool
+from recorderd.tap.drain import Tap
+from recorderd.tap.ports import PortPool
+from recorderd.wire.offer import LegHeaderNames
+
+CONTROL_NAME: Final = "recorderd.sock"
+
+
+def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
+    """Turn the configuration into what the signalling is told; reads the account's password.
+
+    Errors: KeyUnusable when the password file is open to others.
+    """
+    sip, account = configuration.sip, configuration.sip.registration
+    allowed: tuple[Network, ...] = networks(sip.allow_from)
+    registration = None
+    if account is not None:
+        registration = Registration(
+            registrar=account.registrar,
+            user=account.user,
+            password=read_secret_text(resolve_secret(account.password_file)),
+            auth_user=account.auth_user,
+            realm=account.realm,
+            transport=account.transport.value,
+            expires_s=account.expires_s,
+            retry_s=account.retry_s,
+        )
+        allowed += _registrar_networks(account.registrar)
+    headers = sip.leg_headers
+    tls = None
+    if sip.tls is not None:
+        tls = Tls(
+            certificate_file=sip.tls.certificate_file,
+            key_file=resolve_secret(sip.tls.key_file),
+            ca_file=sip.tls.ca_file,
+            verify_peer=sip.tls.verify_peer,
+        )
+    return SipSettings(
+        address=sip.address,
+        udp_port=sip.udp_port,
+        tcp_port=sip.tcp_port,
+        tls_port=sip.tls_port,
+        rtp_address=configuration.rtp.address,
+        allowed=allowed,
+        max_calls=sip.max_calls,
+        leg_headers=LegHeaderNames(
+            call_id=headers.call_id,
+            leg=headers.leg,
+            caller=headers.caller,
+            callee=headers.callee,
+            direction=headers.direction,
+            extension=headers.extension,
+            trunk=headers.trunk,
+            queue=headers.queue,
+        ),
+        registration=registration,
+        tls=tls,
+    )
+
+
+def _registrar_networks(registrar: str) -> tuple[Network, ...]:
+    """Addresses of the exchange that we register at, looked up once at start."""
+    host = registrar.rpartition(":")[0] if registrar.count(":") == 1 else registrar
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_DGRAM)
+    except OSError:
+        return ()
+    return networks({str(entry[4][0]) for entry in found})
+
+
+class Appliance:
+    """All rooms of the recorder, put together."""
+
+    def __init__(self, configuration: RecorderConfiguration, service: Service) -> None:
+        log, clock = service.log, SystemClock()
+        rtp, record = configuration.rtp, configuration.record
+        self.service = service
+        self.log = log
+        self._stopping = threading.Event()
+        evidence = configuration.evidence
+        signer = Signer.from_files(
+            key_file=resolve_secret(evidence.key_file), certificate_file=evidence.certificate_file
+        )
+        self.spool = Spool(configuration.spool.dir, quota_bytes=configuration.spool.quota_bytes)
+        self.spool.prepare()
+        chain = Chain(configuration.recorder.state_dir)
+        sealer = Sealer(
+            recorder_id=configuration.recorder.id, spool=self.spool, chain=chain, signer=signer, clock=clock
+        )
+        recover(spool=self.spool, chain=chain, sealer=sealer, log=log)
+        ports = PortPool(
+            address=rtp.address,
+            port_min=rtp.port_min,
+            port_max=rtp.port_max,
+            receive_buffer_bytes=rtp.receive_buffer_bytes,
+        )
+        self.tap = Tap(ports=ports, max_streams=rtp.max_streams, clock=clock, log=log)
+        self.recorder = Recorder(
+            source=self.tap,
+            spool=self.spool,
+            sealer=sealer,
+            pace=Pace(
+                window_ms=record.window_ms,
+                delay_ms=record.delay_ms,
+                checkpoint_s=record.checkpoint_s,
+                silence_limit_s=rtp.silence_limit_s,
+            ),
+            clock=clock,
+            log=log,
+            on_silent=self._hang_up,
+        )
+        settings = sip_settings(configuration)
+        self.max_calls = settings.max_calls
+        desk = SessionDesk(
+            settings=settings,
+            ports=ports,
+            tap=self.tap,
+            messages=self.recorder.messages,
+            admit=self._admit,
+            clock=clock,
+            log=log,
+        )
+        self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
+
+    def status(self) -> dict[str, Any]:
+        """Describe everything that an operator asks for."""
+        usage = self.recorder.usage
+        return {
+            "program": "recorderd",
+            "version": __version__,
+            "sip": self.sip.status(),
+            "sessions": list(self.recorder.snapshot),
+            "spool": {
+                "recordings": usage.recordings,
+                "used_bytes": usage.used_bytes,
+                "quota_bytes": usage.quota_bytes,
+            },
+            "sealed": self.recorder.sealed,
+            "rtp": {**self.tap.totals(), "lateness_max_ms": self.tap.lateness_max_ns // 1_000_000},
+            "events": self.log.counters(),
+        }
+
+    def run(self) -> None:
+        """Serve until asked to stop.
+
+        Errors: whatever a thread died of.
+        """
+        sip_stop, record_stop, tap_stop = threading.Event(), threading.Event(), threading.Event()
+        failed: list[BaseException] = []
+        tap = self._thread("tap", lambda: self.tap.run(tap_stop), failed)
+        record = self._thread("record", lambda: self.recorder.run(record_stop), failed)
+        sip = self._thread("sip", lambda: self.sip.run(sip_stop), failed)
+        try:
+            while not self.sip.ready.wait(0.05) and not failed:
+                pass
+            if not failed:
+                self.log.info(Ev.READY)
+                self.service.ready("recording")
+            self._serve(failed)
+        finally:
+            self._stopping.set()
+            self.service.stopping()
+            for stop, thread in ((sip_stop, sip), (record_stop, record), (tap_stop, tap)):
+                stop.set()
+                thread.join(timeout=30)
+            self.tap.close()
+        if failed:
+            raise failed[0]
+
+    def _serve(self, failed: list[BaseException]) -> None:
+        seen = (-1, -1, -1)
+        while not failed and not self.service.stop.wait(1.0):
+            now = (self.tap.drains, self.recorder.rounds, self.sip.polls)
+            if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
+                self.service.alive(f"{len(self.recorder.snapshot)} sessions, {self.recorder.sealed} sealed")
+            seen = now
+
+    def _thread(self, name: str, work: Callable[[], None], failed: list[BaseException]) -> threading.Thread:
+        def body() -> None:
+            try:
+                work()
+            except BaseException as problem:  # the main thread raises it
+                failed.append(problem)
+                self.log.error(Ev.INTERNAL_ERROR, subject=name, reason=f"{type(problem).__name__}: {problem}")
+
+        thread = threading.Thread(target=body, name=name)
+        thread.start()
+        return thread
+
+    def _hang_up(self, silent: SessionSilent) -> None:
+        self.sip.hang_up(silent)
+
+    def _admit(self, calls: int) -> Admission:
+        usage = self.recorder.usage
+        return decide(
+            spool=spool_level(used_bytes=usage.used_bytes, quota_bytes=usage.quota_bytes),
+            calls=calls,
+            max_calls=self.max_calls,
+            queue_full=self.recorder.messages.qsize() > QUEUE_MAX // 2,
+            stopping=self._stopping.is_set(),
+        )

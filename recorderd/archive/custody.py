@@ -1,0 +1,160 @@
+"""Taking a recording into custody: verify, publish, commit the row with its receipt, in this order.
+
+Rule: a receipt leaves this file only after the row that holds it was committed, and a row is committed only
+for a folder that was verified and stands in the store. Cut anywhere, the next offer or start goes on:
+  1. verified: the upload stands in `incoming`, and is verified again,
+  2. announced and published: the folder stands in the store, is verified again and gets its row,
+  3. committed: the upload's notes are removed; a repeated offer gets the stored receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recorderd.archive.catalogue import Catalogue, Entry, entry_of
+from recorderd.archive.intake import BundleRefused
+from recorderd.archive.receipts import make_receipt
+from recorderd.archive.store import Key, Store
+from recorderd.archive.verification import BundleVerdict, verify_bundle
+from recorderd.core.clock import Clock, utc_text
+from recorderd.core.events import Ev, EventLog
+from recorderd.evidence.keys import Signer
+from recorderd.evidence.verify import TrustStore
+from recorderd.wire.manifest import Manifest
+
+
+class Custody:
+    """Store, catalogue and receipt key of one archive.
+
+    Thread: one.
+    """
+
+    def __init__(
+        self,
+        *,
+        archive_id: str,
+        store: Store,
+        catalogue: Catalogue,
+        trusts: Mapping[str, TrustStore],
+        signer: Signer,
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
+        self._archive_id = archive_id
+        self._store = store
+        self._catalogue = catalogue
+        self._trusts = trusts
+        self._signer = signer
+        self._clock = clock
+        self._log = log
+
+    def repair(self) -> None:
+        """Finish what was cut between publish and commit; call at start."""
+        for key, target in self._store.announced():
+            if self._catalogue.find(key.recorder_id, key.recording_id) is not None:
+                self._store.conclude(key)
+            else:
+                self._adopt(key, target, like=None)
+
+    def known(self, key: Key) -> Entry | None:
+        """Return the row of an archived recording; one whose commit failed gets its row now."""
+        entry = self._catalogue.find(key.recorder_id, key.recording_id)
+        if entry is not None:
+            return entry
+        target = self._store.arrived(key)
+        return self._adopt(key, target, like=None) if target is not None else None
+
+    def take_in(self, key: Key) -> Entry | BundleRefused:
+        """Verify a whole upload, publish it and commit its row with the receipt.
+
+        Durable: when an entry is returned, files and row survive.
+        Errors: OSError, CatalogueFailed, KeyUnusable: try again later, nothing is lost.
+        """
+        verdict = verify_bundle(self._store.incoming(key), self._trusts[key.recorder_id])
+        refusal = _refusal(key, verdict)
+        manifest = verdict.manifest
+        if refusal is not None or manifest is None:
+            return refusal or BundleRefused(code="manifest", reason="no manifest", retryable=False)
+        target = self._store.target(manifest)
+        self._store.announce(key, target)
+        try:
+            self._store.publish(key, target)
+        except FileExistsError:
+            entry = self._adopt(key, target, like=verdict)
+            reason = f"{target} holds another recording"
+            return entry or BundleRefused(code="id_taken", reason=reason, retryable=False)
+        return self._commit(key, manifest, verdict, target)
+
+    def _adopt(self, key: Key, target: str, *, like: BundleVerdict | None) -> Entry | None:
+        """Commit the row of a folder that stands in the store without one, if it is what it should be."""
+        if self._catalogue.by_path(target) is not None:
+            return None
+        trust = self._trusts.get(key.recorder_id)
+        if trust is None:
+            return None  # its recorder is not configured any more; the note keeps
+        verdict = verify_bundle(self._store.root / target, trust)
+        manifest = verdict.manifest
+        if manifest is None or _refusal(key, verdict) is not None or self._store.target(manifest) != target:
+            reason = f"{target} without row: {_reasons(verdict) or 'of another recorder'}"
+            self._log.error(Ev.INTERNAL_ERROR, subject=key.recording_id, reason=reason)
+            return None
+        if like is not None and like.sha256s != verdict.sha256s:
+            return None  # the upload is not the very same; it must not be dropped
+        return self._commit(key, manifest, verdict, target)
+
+    def _commit(self, key: Key, manifest: Manifest, verdict: BundleVerdict, target: str) -> Entry:
+        archived_utc_ns = self._clock.utc_ns()
+        row = entry_of(
+            manifest,
+            manifest_sha256=verdict.manifest_sha256,
+            size_bytes=verdict.size_bytes,
+            path=target,
+            archived_at=utc_text(archived_utc_ns),
+        )
+
+        def receipt(sequence: int) -> bytes:
+            return make_receipt(
+                recording_id=key.recording_id,
+                recorder_id=key.recorder_id,
+                manifest_sha256=verdict.manifest_sha256,
+                sha256s=verdict.sha256s,
+                archive_id=self._archive_id,
+                sequence=sequence,
+                archived_utc_ns=archived_utc_ns,
+                signer=self._signer,
+            )
+
+        entry, broken = self._catalogue.add(row, make_receipt=receipt)
+        self._store.conclude(key)
+        self._log.info(
+            Ev.RECORDING_ARCHIVED,
+            subject=entry.id,
+            recorder=entry.recorder_id,
+            path=target,
+            chain=entry.chain,
+        )
+        for link in broken:
+            self._log.error(
+                Ev.CHAIN_BROKEN, subject=link.id, recorder=link.recorder_id, sequence=link.sequence
+            )
+        return entry
+
+
+def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:
+    manifest = verdict.manifest
+    if manifest is not None and manifest.recorder_id != key.recorder_id:
+        reason = f"the manifest is of recorder {manifest.recorder_id}, the link of {key.recorder_id}"
+        return BundleRefused(code="not_yours", reason=reason, retryable=False)
+    if manifest is not None and manifest.recording_id != key.recording_id:
+        reason = f"the manifest is of recording {manifest.recording_id}"
+        return BundleRefused(code="manifest", reason=reason, retryable=False)
+    if verdict.good:
+        return None
+    if verdict.only_signer_unknown:  # our configuration may be behind; the parts stay for the next offer
+        return BundleRefused(code="signer_unknown", reason=_reasons(verdict), retryable=True)
+    grave = next((row for row in verdict.findings if row.code != "signer_unknown"), None)
+    return BundleRefused(code=grave.code if grave else "manifest", reason=_reasons(verdict), retryable=False)
+
+
+def _reasons(verdict: BundleVerdict) -> str:
+    return "; ".join(finding.reason for finding in verdict.findings)

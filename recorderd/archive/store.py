@@ -1,0 +1,243 @@
+"""The archive's folders: uploads, published recordings, and what was refused.
+
+Rule: a published folder never changes again. Nothing that came from a recorder is deleted except an upload
+of which the very same files stand published.
+
+    incoming/<recorder>/<id>.offer.json    what was offered: the parts beside it belong to this offer
+    incoming/<recorder>/<id>/              the parts, under their final names
+    incoming/<recorder>/<id>.target        where the verified upload is going, until its catalogue row stands
+    store/YYYY/MM/DD/<id>/                 published, files read-only
+    rejected/<recorder>/<id>.<n>/          refused uploads with reason.txt
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from recorderd import durable
+from recorderd.core.errors import FrameFormatError, StoreBroken
+from recorderd.core.ids import is_safe_id
+from recorderd.wire.frames import Offer, encode_message, parse_message
+from recorderd.wire.manifest import Manifest
+
+READ_ONLY_MODE: Final = 0o440
+SYNC_EVERY_BYTES: Final = 16 << 20  # so much of a part may have to be sent again after a power cut
+_HASH_BLOCK_BYTES: Final = 1 << 20
+_OFFER: Final = ".offer.json"
+_TARGET: Final = ".target"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Whose recording."""
+
+    recorder_id: str
+    recording_id: str
+
+
+class Part:
+    """One file that is being received, with its running digest.
+
+    Thread: one.
+    """
+
+    def __init__(self, path: Path, *, offset_bytes: int) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
+        self._digest = hashlib.sha256()
+        self._unsynced_bytes = 0
+        self.offset_bytes = 0
+        try:
+            self._rehash(path, offset_bytes)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, payload: bytes | memoryview) -> None:
+        """Append a chunk; synced now and then, and by ``finish``."""
+        durable.write_at(self._descriptor, payload, offset_bytes=self.offset_bytes)
+        self._digest.update(payload)
+        self.offset_bytes += len(payload)
+        self._unsynced_bytes += len(payload)
+        if self._unsynced_bytes >= SYNC_EVERY_BYTES:
+            durable.sync_file(self._descriptor)
+            self._unsynced_bytes = 0
+
+    def finish(self) -> str:
+        """Make the part last and return its sha256.
+
+        Durable: after return the content survives.
+        """
+        durable.sync_file(self._descriptor)
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _rehash(self, path: Path, offset_bytes: int) -> None:
+        while self.offset_bytes < offset_bytes:
+            wanted = min(_HASH_BLOCK_BYTES, offset_bytes - self.offset_bytes)
+            block = os.pread(self._descriptor, wanted, self.offset_bytes)
+            if not block:
+                raise StoreBroken(path=path, reason=f"ends at {self.offset_bytes}, not at {offset_bytes}")
+            self._digest.update(block)
+            self.offset_bytes += len(block)
+
+
+class Store:
+    """The archive's files under one data folder.
+
+    Thread: one.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self) -> None:
+        """Create the folders that are missing.
+
+        Durable: after return they survive.
+        """
+        for name in ("incoming", "store", "rejected"):
+            durable.make_dir(self.root / name)
+
+    def incoming(self, key: Key) -> Path:
+        """Name the folder of an upload."""
+        for name in (key.recorder_id, key.recording_id):
+            if not is_safe_id(name):
+                raise StoreBroken(path=repr(name), reason="not an id")
+        return self.root / "incoming" / key.recorder_id / key.recording_id
+
+    def begin(self, key: Key, offer: Offer) -> tuple[tuple[int, ...], Path | None]:
+        """Take up an upload: sizes of the parts that stand, and where an earlier, different one was put.
+
+        Durable: after return folder and offer survive.
+        """
+        folder = self.incoming(key)
+        moved = None
+        if folder.exists() and self._offer(key) != offer:
+            moved = self.reject(key, reason="another offer for the same recording came before this was whole")
+        if self._offer(key) != offer:
+            durable.make_dir(folder.parent)
+            durable.replace(
+                self._beside(key, _OFFER), b"".join(bytes(part) for part in encode_message(offer))
+            )
+        durable.make_dir(folder)
+        return tuple(_size_bytes(folder / entry.name) for entry in offer.files), moved
+
+    def open_part(self, key: Key, name: str, *, offset_bytes: int) -> Part:
+        """Open a part to append to it at ``offset_bytes``, hashing what stands before."""
+        return Part(self.incoming(key) / name, offset_bytes=offset_bytes)
+
+    def empty_part(self, key: Key, name: str) -> Part:
+        """Begin a part afresh."""
+        path = self.incoming(key) / name
+        durable.truncate(path, 0)
+        return Part(path, offset_bytes=0)
+
+    def target(self, manifest: Manifest) -> str:
+        """Say where a recording belongs, relative to the data folder; its start must be an RFC 3339 time."""
+        year, month, day = manifest.started_at[:10].split("-")
+        return f"store/{year}/{month}/{day}/{manifest.recording_id}"
+
+    def announce(self, key: Key, target: str) -> None:
+        """Write down where a verified upload is about to go.
+
+        Durable: after return the note survives, until ``conclude``.
+        """
+        durable.replace(self._beside(key, _TARGET), target.encode())
+
+    def announced(self) -> list[tuple[Key, str]]:
+        """List uploads that went into the store and whose row may be missing."""
+        rows = []
+        for note in sorted((self.root / "incoming").glob(f"*/*{_TARGET}")):
+            key = Key(note.parent.name, note.name.removesuffix(_TARGET))
+            if is_safe_id(key.recorder_id) and is_safe_id(key.recording_id):
+                target = self.arrived(key)
+                if target is not None:
+                    rows.append((key, target))
+        return rows
+
+    def arrived(self, key: Key) -> str | None:
+        """Say where an upload went that was published; None while it stands in ``incoming``."""
+        note = self._beside(key, _TARGET)
+        if not note.exists() or self.incoming(key).exists():
+            return None
+        target = note.read_text()
+        return target if (self.root / target).is_dir() else None
+
+    def publish(self, key: Key, target: str) -> None:
+        """Move a verified upload into the store, its files read-only.
+
+        Durable: at every instant it stands at exactly one place; after return in the store.
+        Errors: FileExistsError when the place is taken.
+        """
+        folder = self.incoming(key)
+        for path in folder.iterdir():
+            path.chmod(READ_ONLY_MODE)
+        durable.make_dir((self.root / target).parent)
+        durable.publish(folder, self.root / target)
+
+    def conclude(self, key: Key) -> None:
+        """Forget an upload whose catalogue row stands, with the remains of a copy that came twice."""
+        folder = self.incoming(key)
+        if folder.exists():
+            durable.remove_tree(folder)
+        durable.discard(self._beside(key, _TARGET))
+        durable.discard(self._beside(key, _OFFER))
+
+    def reject(self, key: Key, *, reason: str) -> Path:
+        """Set an upload aside with its reason; nothing is deleted.
+
+        Durable: after return it stands under ``rejected``.
+        """
+        folder = self.incoming(key)
+        aside = self.root / "rejected" / key.recorder_id
+        durable.make_dir(aside)
+        number = 1
+        while (target := aside / f"{key.recording_id}.{number}").exists():
+            number += 1
+        durable.replace(folder / "reason.txt", reason.encode(errors="replace") + b"\n")
+        durable.publish(folder, target)
+        durable.discard(self._beside(key, _TARGET))
+        durable.discard(self._beside(key, _OFFER))
+        return target
+
+    def export(self, path: str, out: Path) -> list[Path]:
+        """Copy a published recording's files into ``out``; existing files are not touched.
+
+        Errors: FileExistsError when a file of that name is there.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        copies = []
+        for source in sorted((self.root / path).iterdir()):
+            copy = out / source.name
+            with source.open("rb") as reading, copy.open("xb") as writing:
+                shutil.copyfileobj(reading, writing, _HASH_BLOCK_BYTES)
+            copies.append(copy)
+        return copies
+
+    def _beside(self, key: Key, ending: str) -> Path:
+        folder = self.incoming(key)
+        return folder.with_name(folder.name + ending)
+
+    def _offer(self, key: Key) -> Offer | None:
+        path = self._beside(key, _OFFER)
+        if not path.exists():
+            return None
+        try:
+            message = parse_message([path.read_bytes()])
+        except FrameFormatError:
+            return None
+        return message if isinstance(message, Offer) else None
+
+
+def _size_bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,48 @@
+"""An upload in memory: its state and its open part; all of it can be made again from disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recorderd.archive import intake as i
+from recorderd.archive.store import Key, Part, Store
+from recorderd.core.errors import RecorderError
+
+
+@dataclass(slots=True)
+class Upload:
+    """One recording on its way in."""
+
+    intake: i.Intake
+    peer: bytes  # where the latest message came from
+    heard_ns: int
+    part: Part | None = None
+
+    def put_down(self) -> None:
+        """Let go of the open part; it stays on disk."""
+        if self.part is not None:
+            self.part.close()
+            self.part = None
+
+    def perform(
+        self, key: Key, effect: i.Effect, payload: bytes | memoryview, *, store: Store
+    ) -> i.Event | None:
+        """Do what the reducer asked for on the current part; return what came of it as an event.
+
+        Errors: OSError when the disk refuses.
+        """
+        match effect:
+            case i.OpenPart(name=name):
+                self.put_down()
+                self.part = store.open_part(key, name, offset_bytes=self.intake.offset_bytes)
+            case i.RestartPart(name=name):
+                self.put_down()
+                self.part = store.empty_part(key, name)
+            case i.WriteChunk() if self.part is not None:
+                self.part.write(payload)
+            case i.CheckFile(sha256=expected) if self.part is not None:
+                actual = self.part.finish()
+                return i.FileMatched() if actual == expected else i.FileDiffers(sha256=actual)
+            case _:
+                raise RecorderError(reason=f"{type(effect).__name__} without an open part")
+        return None

@@ -1,0 +1,97 @@
+"""The draft: what is on disk is what was rendered, whenever somebody looks."""
+
+import resource
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from recorderd.core.errors import DraftFailed
+from recorderd.record.draft import Draft, data_start_bytes
+
+RATE_HZ = 8000
+
+
+def _noise(frames: int, channels: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-32_768, 32_767, (frames, channels)).astype(np.int16)
+
+
+def test_frames_come_back_as_they_were_written(tmp_path: Path) -> None:
+    blocks = [_noise(4000, 2, seed) for seed in range(3)]
+    draft = Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=2)
+    for block in blocks:
+        draft.append(block)
+    digest, size_bytes = draft.finish()
+    read, rate_hz = soundfile.read(tmp_path / "x.wav", dtype="int16")
+    assert rate_hz == RATE_HZ
+    assert np.array_equal(read, np.concatenate(blocks))
+    summed = subprocess.run(["sha256sum", tmp_path / "x.wav"], capture_output=True, text=True, check=True)
+    assert summed.stdout.split()[0] == digest
+    assert size_bytes == (tmp_path / "x.wav").stat().st_size
+
+
+def test_a_checkpoint_makes_the_file_readable_while_it_grows(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=1)
+    draft.append(_noise(1000, 1))
+    draft.checkpoint()
+    assert soundfile.info(tmp_path / "x.wav").frames == 1000
+    draft.append(_noise(500, 1))
+    draft.checkpoint()
+    assert soundfile.info(tmp_path / "x.wav").frames == 1500
+    draft.finish()
+
+
+def test_a_late_party_gets_a_silent_past(tmp_path: Path) -> None:
+    before, after = _noise(3000, 1), _noise(2000, 3, seed=2)
+    draft = Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=1)
+    draft.append(before)
+    draft.widen(3)
+    draft.append(after)
+    draft.finish()
+    read, _ = soundfile.read(tmp_path / "x.wav", dtype="int16")
+    assert np.array_equal(read[:3000, 0], before[:, 0])
+    assert not read[:3000, 1:].any()
+    assert np.array_equal(read[3000:], after)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
+
+
+def test_an_octet_that_changes_on_disk_stops_the_seal(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=1)
+    draft.append(_noise(1000, 1))
+    with (tmp_path / "x.wav").open("r+b") as stream:
+        stream.seek(500)
+        octet = stream.read(1)[0]
+        stream.seek(500)
+        stream.write(bytes([octet ^ 1]))
+    with pytest.raises(DraftFailed, match="other samples"):
+        draft.finish()
+
+
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x.wav").write_bytes(b"evidence")
+    with pytest.raises(DraftFailed):
+        Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=1)
+    assert (tmp_path / "x.wav").read_bytes() == b"evidence"
+
+
+def test_a_disk_that_takes_no_more_is_an_error_not_silence(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=1)
+    draft.append(_noise(1000, 1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(DraftFailed):
+            draft.append(_noise(4000, 1))
+            draft.checkpoint()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"RIFF\0\0\0\0WAVE", b"RIFX" + b"\0" * 40, b"RIFF\0\0\0\0WAVEfmt \xff\xff\xff\xff"]
+)
+def test_a_header_without_samples_is_refused(head: bytes) -> None:
+    with pytest.raises(ValueError, match=r"RIFF|data chunk"):
+        data_start_bytes(head)

@@ -1,0 +1,96 @@
+"""The ring: what is written is read once, at its place, and never appears elsewhere."""
+
+import numpy as np
+import pytest
+
+from recorderd.core.errors import RingFull
+from recorderd.tap.ring import GRAIN_OCTETS, Ring
+
+
+def _write(ring: Ring, slot: int, position: int, payload: bytes, mark: int = 1) -> None:
+    one = np.ones(1, dtype=np.int64)
+    packet = np.zeros((1, 12 + len(payload)), dtype=np.uint8)
+    packet[0, 12:] = np.frombuffer(payload, dtype=np.uint8)
+    ring.write(
+        one * slot,
+        one * position,
+        packets=packet,
+        rows=one * 0,
+        offsets=one * 12,
+        lengths=one * len(payload),
+        marks=np.full(1, mark, dtype=np.uint8),
+    )
+
+
+def _ring(slots: int = 3, grains: int = 8) -> Ring:
+    ring = Ring(slots=slots, grains=grains)
+    ring.open(0, octets_per_s=8000, ring_ms=4000)
+    return ring
+
+
+def test_a_packet_is_read_where_it_was_put() -> None:
+    ring = _ring()
+    _write(ring, 0, 1000, b"abcd", mark=2)
+    octets, marks = ring.take(0, 998, 1006)
+    assert octets.tobytes() == b"\0\0abcd\0\0"
+    assert marks.tolist() == [0, 0, 2, 2, 2, 2, 0, 0]
+
+
+def test_positions_beyond_the_row_wrap_without_touching_unread_audio() -> None:
+    ring = _ring()
+    ring.take(0, 0, GRAIN_OCTETS - 2)
+    _write(ring, 0, GRAIN_OCTETS - 2, b"wxyz")
+    octets, marks = ring.take(0, GRAIN_OCTETS - 2, GRAIN_OCTETS + 2)
+    assert octets.tobytes() == b"wxyz"
+    assert marks.all()
+
+
+def test_what_was_read_is_gone_when_the_row_comes_round() -> None:
+    ring = _ring()
+    _write(ring, 0, 10, b"old!")
+    ring.take(0, 0, 100)
+    _, marks = ring.take(0, 10 + GRAIN_OCTETS, 14 + GRAIN_OCTETS)
+    assert not marks.any()
+
+
+def test_a_long_absence_leaves_no_remains() -> None:
+    ring = _ring()
+    _write(ring, 0, 20_000, b"left over")
+    ring.take(0, 0, 10 * GRAIN_OCTETS)
+    _, marks = ring.take(0, 10 * GRAIN_OCTETS, 11 * GRAIN_OCTETS)
+    assert not marks.any()
+
+
+def test_a_span_before_the_cursor_reads_as_never_received() -> None:
+    ring = _ring()
+    _write(ring, 0, 0, b"abcd")
+    octets, marks = ring.take(0, -6, 2)
+    assert octets.tobytes() == b"\0" * 6 + b"ab"
+    assert not marks[:6].any()
+
+
+def test_streams_do_not_share_octets() -> None:
+    ring = _ring()
+    ring.open(1, octets_per_s=8000, ring_ms=4000)
+    _write(ring, 0, 5, b"zero")
+    _write(ring, 1, 5, b"one!")
+    assert ring.take(0, 5, 9)[0].tobytes() == b"zero"
+    assert ring.take(1, 5, 9)[0].tobytes() == b"one!"
+
+
+def test_a_row_that_is_reused_starts_clean() -> None:
+    ring = _ring(slots=1, grains=1)
+    _write(ring, 0, 7, b"mine")
+    ring.close(0)
+    ring.open(0, octets_per_s=8000, ring_ms=4000)
+    assert not ring.take(0, 0, 100)[1].any()
+
+
+def test_wideband_takes_more_grains_and_a_full_ring_says_so() -> None:
+    ring = Ring(slots=3, grains=4)
+    ring.open(0, octets_per_s=32_000, ring_ms=4000)
+    assert ring.row[0] == 4 * GRAIN_OCTETS
+    with pytest.raises(RingFull):
+        ring.open(1, octets_per_s=8000, ring_ms=4000)
+    ring.close(0)
+    ring.open(1, octets_per_s=8000, ring_ms=4000)
