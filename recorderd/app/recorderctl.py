@@ -14,9 +14,9 @@ from rich.table import Table
 
 from recorderd import __version__
 from recorderd.app.control import ask
-from recorderd.app.program import main_guard
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.app.service import run_reporting
 from recorderd.archive.verification import BundleVerdict, verify_bundle
 from recorderd.core.errors import ControlUnavailable
 from recorderd.evidence.verify import TrustStore
@@ -28,16 +28,19 @@ EXIT_CANNOT_TELL = 69
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    return main_guard(lambda: _run(_parser().parse_args(argv)))
+    return run_reporting(_run, argv)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
     code: int = arguments.run(arguments)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="recorderctl", description="Set up, look at and verify a call recorder.")
+    parser = argparse.ArgumentParser(
+        prog="recorderctl", description="Set up, look at and verify a call recorder."
+    )
     parser.add_argument("--version", action="version", version=f"recorderctl {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -54,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     verify = commands.add_parser("verify", help="check recordings: signatures, digests, structure")
-    verify.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="a recording's folder, or one of many")
+    verify.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="a recording's folder, or one of many"
+    )
     verify.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
     verify.add_argument("--json", action="store_true", help="for programs")
     verify.set_defaults(run=_verify)
@@ -67,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
 def _quickstart(arguments: argparse.Namespace) -> int:
     low, _, high = arguments.rtp_ports.partition("-")
     if not (low.isdigit() and high.isdigit()):
-        print(f"recorderctl: --rtp-ports {arguments.rtp_ports}: give A-B, for example 30000-39999", file=sys.stderr)
+        print(
+            f"recorderctl: --rtp-ports {arguments.rtp_ports}: give A-B, for example 30000-39999",
+            file=sys.stderr,
+        )
         return 64
     ports = Ports(sip=arguments.sip_port, archive=arguments.archive_port, rtp_min=int(low), rtp_max=int(high))
     for line in quickstart(arguments.folder, ports):
@@ -119,7 +127,9 @@ def _show_status(report: dict[str, Any]) -> None:
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")
     else:
-        lines.add_row("link", ", ".join(f"{k} {v}" for k, v in flush.items() if not isinstance(v, dict | list)))
+        lines.add_row(
+            "link", ", ".join(f"{k} {v}" for k, v in flush.items() if not isinstance(v, dict | list))
+        )
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))
@@ -133,7 +143,11 @@ def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
             row = [*head, f"{session['recorded_s']:.1f} s"] if number == 0 else [""] * 5
             if stream is not None:
                 row.append(f"{stream['label']} {stream['encoding']}")
-                row += [str(stream["packets_received"]), str(stream["packets_lost"]), f"{stream['rms_dbfs']} dB"]
+                row += [
+                    str(stream["packets_received"]),
+                    str(stream["packets_lost"]),
+                    f"{stream['rms_dbfs']} dB",
+                ]
             table.add_row(*row)
     return table
 

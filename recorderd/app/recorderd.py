@@ -7,14 +7,17 @@ the supervisor starts it anew: recovery loses nothing.
 
 from __future__ import annotations
 
+import argparse
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from recorderd import __version__
-from recorderd.app.recorder_configuration import RecorderConfiguration
-from recorderd.app.service import Service
+from recorderd import __version__, durable
+from recorderd.app.control import ControlServer
+from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.core.clock import SystemClock
 from recorderd.core.events import Ev
 from recorderd.core.messages import SessionSilent
@@ -34,6 +37,8 @@ from recorderd.tap.ports import PortPool
 from recorderd.wire.offer import LegHeaderNames
 
 CONTROL_NAME: Final = "recorderd.sock"
+LOCK_NAME: Final = ".recorderd.lock"
+DESCRIPTION: Final = "Record the calls that an exchange hands over."
 
 
 def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
@@ -229,3 +234,60 @@ class Appliance:
             queue_full=self.recorder.messages.qsize() > QUEUE_MAX // 2,
             stopping=self._stopping.is_set(),
         )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return run_reporting(_run, argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    configuration = load_recorder_configuration(arguments.config)
+    if arguments.command == "check-config":
+        return _check_config(arguments.config, configuration)
+    return _serve(configuration)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recorderd", description="Record the calls that an exchange hands over."
+    )
+    parser.add_argument("--version", action="version", version=f"recorderd {__version__}")
+    parser.add_argument("command", nargs="?", choices=("serve", "check-config"), default="serve")
+    parser.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
+    return parser
+
+
+def _check_config(path: Path, configuration: RecorderConfiguration) -> int:
+    """Load what a start would load, and start nothing."""
+    evidence = configuration.evidence
+    Signer.from_files(key_file=resolve_secret(evidence.key_file), certificate_file=evidence.certificate_file)
+    sip_settings(configuration)
+    print(f"{path}: good")
+    return 0
+
+
+def _serve(configuration: RecorderConfiguration) -> int:
+    service = Service(program="recorderd", level=configuration.log.level.value)
+    durable.make_dir(configuration.recorder.run_dir)
+    durable.make_dir(configuration.recorder.state_dir)
+    lock = FolderLock(configuration.recorder.state_dir / LOCK_NAME)
+    service.log.info(Ev.STARTED, version=__version__, recorder=configuration.recorder.id)
+    control_stop = threading.Event()
+    try:
+        appliance = Appliance(configuration, service)
+        control = ControlServer(
+            configuration.recorder.run_dir / CONTROL_NAME, lambda _: appliance.status(), log=service.log
+        )
+        control_thread = control.start(control_stop)
+        try:
+            appliance.run()
+        finally:
+            control_stop.set()
+            control_thread.join(timeout=5)
+            control.close()
+    finally:
+        service.log.info(Ev.STOPPED)
+        lock.close()
+    return 0

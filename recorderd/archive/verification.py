@@ -24,6 +24,7 @@ from recorderd.wire.manifest import (
 )
 from recorderd.wire.receipt import RECEIPT_NAME
 
+SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
 _MANIFEST_ENDING: Final = manifest_name("")
 
 
@@ -126,7 +127,8 @@ def _verify_signatures(
 ) -> tuple[str, ...]:
     signers = []
     for name in (manifest_name(recording_id), audio_name(recording_id)):
-        signature = (folder / signature_name(name)).read_bytes()
+        with (folder / signature_name(name)).open("rb") as stream:
+            signature = stream.read(SIGNATURE_LIMIT_BYTES)  # a longer one is cut, and does not hold
         try:
             identity = verify_detached(signature, sha256_hex=sha256s[name], trust=trust, subject=name)
             signers.append(str(identity))

@@ -73,7 +73,9 @@ class Signer:
     Thread: any.
     """
 
-    def __init__(self, *, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate_pem: bytes) -> None:
+    def __init__(
+        self, *, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, certificate_pem: bytes
+    ) -> None:
         self._key = key
         self.certificate_pem = certificate_pem
         chain = x509.load_pem_x509_certificates(certificate_pem)

@@ -148,7 +148,9 @@ def _open(der: bytes, subject: str) -> tuple[Any, Any, list[x509.Certificate]]:
     if signed["encap_content_info"]["content"].native is not None:
         raise SignatureInvalid(subject=subject, reason="is not detached")
     if len(signed["signer_infos"]) != 1:
-        raise SignatureInvalid(subject=subject, reason=f"{len(signed['signer_infos'])} signers, one is wanted")
+        raise SignatureInvalid(
+            subject=subject, reason=f"{len(signed['signer_infos'])} signers, one is wanted"
+        )
     certificates = [x509.load_der_x509_certificate(entry.chosen.dump()) for entry in signed["certificates"]]
     return signed, signed["signer_infos"][0], certificates
 
@@ -200,7 +202,9 @@ def _check_signature(info: Any, leaf: x509.Certificate, subject: str) -> None:
         elif algorithm in ("sha256_rsa", "rsassa_pkcs1v15") and isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, digest, padding.PKCS1v15(), prehashed)
         else:
-            raise SignatureInvalid(subject=subject, reason=f"signature algorithm {algorithm} does not fit the key")
+            raise SignatureInvalid(
+                subject=subject, reason=f"signature algorithm {algorithm} does not fit the key"
+            )
     except InvalidSignature:
         raise SignatureInvalid(subject=subject, reason="the signature does not fit the attributes") from None
 

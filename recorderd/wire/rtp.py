@@ -108,7 +108,7 @@ def parse_columns(rows: NDArray[np.uint8], lengths: I64) -> RtpColumns:
     header = np.ascontiguousarray(rows[:, :HEADER_BYTES])
     return RtpColumns(
         valid=valid,
-        payload_type=rows[:, 1] & 0x7F,
+        payload_type=(rows[:, 1] & 0x7F).astype(np.uint8),
         marker=(rows[:, 1] & 0x80) != 0,
         sequence=header[:, 2:4].copy().view(">u2")[:, 0].astype(np.int64),
         timestamp=header[:, 4:8].copy().view(">u4")[:, 0].astype(np.int64),

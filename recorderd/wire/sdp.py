@@ -1,0 +1,271 @@
+"""SDP offers, and the answers of a recorder: as many lines, ours to receive, labels echoed.
+
+Source: RFC 8866 (SDP), RFC 3264 (offer and answer), RFC 4574 (label), RFC 7866 section 7 (recorders).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from recorderd.core.errors import SdpFormatError
+from recorderd.core.messages import Codec, Encoding
+
+SDP_MAX_BYTES: Final = 65_536
+LINES_MAX: Final = 2_000
+MEDIA_MAX: Final = 64  # the library stops at PJMEDIA_MAX_SDP_MEDIA, which is less
+_DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
+_STATIC: Final = {  # RFC 3551 section 6
+    0: ("PCMU", 8000, 1),
+    8: ("PCMA", 8000, 1),
+    10: ("L16", 44_100, 2),
+    11: ("L16", 44_100, 1),
+}
+_L16_MIN_HZ: Final = 8_000
+_L16_MAX_HZ: Final = 48_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RtpMap:
+    """What a payload type means."""
+
+    name: str
+    clock_rate_hz: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaLine:
+    """One ``m=`` section."""
+
+    kind: str
+    port: int
+    protocol: str
+    formats: tuple[str, ...]
+    address: str  # of the section or else of the session; empty when neither names one
+    direction: str
+    label: str
+    ptime: str
+    rtpmap: dict[int, RtpMap] = field(default_factory=dict)
+    fmtp: dict[int, str] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()  # as written, without "a="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDescription:
+    """A whole SDP."""
+
+    origin: str
+    name: str
+    media: tuple[MediaLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaChoice:
+    """How a line is accepted."""
+
+    port: int
+    payload_types: tuple[int, ...]
+
+
+def parse_sdp(raw: bytes) -> SessionDescription:
+    """Read an SDP; line ends may be bare line feeds.
+
+    Errors: SdpFormatError naming the line.
+    Source: RFC 8866 section 9.
+    """
+    if len(raw) > SDP_MAX_BYTES:
+        raise _bad("document", f"longer than {SDP_MAX_BYTES} octets")
+    try:
+        lines = raw.decode().replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise _bad("document", "is not UTF-8") from None
+    if len(lines) > LINES_MAX:
+        raise _bad("document", f"more than {LINES_MAX} lines")
+    sections: list[list[tuple[str, str]]] = [[]]
+    for number, line in enumerate(lines, start=1):
+        if len(line) < 2 or line[1] != "=" or not line[0].isalpha():
+            raise _bad(f"line {number}", f"{line[:40]!r} is not of the form x=value")
+        if line[0] == "m":
+            sections.append([])
+        sections[-1].append((line[0], line[2:]))
+    session = sections[0]
+    if not session or session[0] != ("v", "0"):
+        raise _bad("line 1", "is not v=0")
+    if len(sections) - 1 > MEDIA_MAX:
+        raise _bad("media", f"more than {MEDIA_MAX} lines")
+    address = _connection(session) or ""
+    direction = _direction(session) or "sendrecv"
+    return SessionDescription(
+        origin=_first(session, "o"),
+        name=_first(session, "s"),
+        media=tuple(_media(rows, address=address, direction=direction) for rows in sections[1:]),
+    )
+
+
+def supported_codecs(media: MediaLine) -> tuple[Codec, ...]:
+    """List what we decode of a line, in the offer's order."""
+    found = []
+    for text in media.formats:
+        if not text.isdigit() or int(text) > 127:
+            continue
+        number = int(text)
+        known = media.rtpmap.get(number)
+        if known is None and number in _STATIC:
+            name, rate, channels = _STATIC[number]
+            known = RtpMap(name=name, clock_rate_hz=rate, channels=channels)
+        if known is not None and _decodes(known):
+            found.append(
+                Codec(
+                    payload_type=number,
+                    encoding=Encoding(known.name.upper()),
+                    clock_rate_hz=known.clock_rate_hz,
+                    channels=known.channels,
+                )
+            )
+    return tuple(found)
+
+
+def answer_for(
+    offer: SessionDescription,
+    *,
+    choices: Sequence[MediaChoice | None],
+    address: str,
+    session_id: int,
+    version: int,
+) -> bytes:
+    """Write our answer: each line in its place, refused ones with port 0.
+
+    Errors: ValueError when there are not as many choices as lines.
+    Source: RFC 3264 section 6, RFC 7866 section 7.2.
+    """
+    family = "IP6" if ipaddress.ip_address(address).version == 6 else "IP4"
+    lines = [
+        "v=0",
+        f"o=recorderd {session_id} {version} IN {family} {address}",
+        "s=recorderd",
+        f"c=IN {family} {address}",
+        "t=0 0",
+    ]
+    for media, choice in zip(offer.media, choices, strict=True):
+        lines += _answer_lines(media, choice)
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def _answer_lines(media: MediaLine, choice: MediaChoice | None) -> list[str]:
+    if choice is None:
+        return [f"m={media.kind} 0 {media.protocol} {' '.join(media.formats) or '0'}"]
+    events = [
+        number
+        for number, entry in media.rtpmap.items()
+        if entry.name.lower() == "telephone-event" and str(number) in media.formats
+    ]
+    types = [*choice.payload_types, *events]
+    lines = [f"m={media.kind} {choice.port} {media.protocol} {' '.join(map(str, types))}"]
+    for number in types:
+        entry = media.rtpmap.get(number)
+        if entry is not None:
+            channels = f"/{entry.channels}" if entry.channels > 1 else ""
+            lines.append(f"a=rtpmap:{number} {entry.name}/{entry.clock_rate_hz}{channels}")
+        if number in media.fmtp:
+            lines.append(f"a=fmtp:{number} {media.fmtp[number]}")
+    if media.ptime:
+        lines.append(f"a=ptime:{media.ptime}")
+    if media.label:
+        lines.append(f"a=label:{media.label}")
+    lines.append("a=inactive" if media.direction == "inactive" else "a=recvonly")
+    return lines
+
+
+def _media(rows: list[tuple[str, str]], *, address: str, direction: str) -> MediaLine:
+    words = rows[0][1].split()
+    if len(words) < 4:
+        raise _bad("m=", f"{rows[0][1][:60]!r} lacks a field")
+    port = words[1].partition("/")[0]
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise _bad("m=", f"{words[1][:20]!r} is no port")
+    rtpmap: dict[int, RtpMap] = {}
+    fmtp: dict[int, str] = {}
+    attributes = tuple(value for kind, value in rows if kind == "a")
+    for attribute in attributes:
+        name, _, value = attribute.partition(":")
+        if name == "rtpmap":
+            number, entry = _rtpmap(value)
+            rtpmap[number] = entry
+        elif name == "fmtp":
+            number_text, _, parameters = value.partition(" ")
+            fmtp[_payload_type(number_text, "a=fmtp")] = parameters.strip()
+    return MediaLine(
+        kind=words[0],
+        port=int(port),
+        protocol=words[2],
+        formats=tuple(words[3:]),
+        address=_connection(rows) or address,
+        direction=_direction(rows) or direction,
+        label=_attribute(attributes, "label"),
+        ptime=_ptime(_attribute(attributes, "ptime")),
+        rtpmap=rtpmap,
+        fmtp=fmtp,
+        attributes=attributes,
+    )
+
+
+def _rtpmap(value: str) -> tuple[int, RtpMap]:
+    number_text, _, encoding = value.strip().partition(" ")
+    number = _payload_type(number_text, "a=rtpmap")
+    words = encoding.strip().split("/")
+    channels = words[2] if len(words) > 2 else "1"
+    if len(words) < 2 or not words[0] or not _is_count(words[1]) or not _is_count(channels):
+        raise _bad("a=rtpmap", f"{value[:60]!r} is not name/rate")
+    return number, RtpMap(name=words[0], clock_rate_hz=int(words[1]), channels=int(channels))
+
+
+def _decodes(entry: RtpMap) -> bool:
+    name = entry.name.upper()
+    if name in ("PCMU", "PCMA"):
+        return entry.clock_rate_hz == 8000 and entry.channels == 1
+    return name == "L16" and _L16_MIN_HZ <= entry.clock_rate_hz <= _L16_MAX_HZ and entry.channels in (1, 2)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 7 and int(text) > 0
+
+
+def _payload_type(text: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 3 or int(text) > 127:
+        raise _bad(where, f"{text[:20]!r} is no payload type")
+    return int(text)
+
+
+def _ptime(text: str) -> str:
+    return text if text.isascii() and text.isdigit() and len(text) <= 4 else ""
+
+
+def _connection(rows: list[tuple[str, str]]) -> str | None:
+    for kind, value in rows:
+        if kind == "c":
+            words = value.split()
+            if len(words) != 3 or words[0] != "IN":
+                raise _bad("c=", f"{value[:60]!r} is no connection")
+            return words[2].partition("/")[0]
+    return None
+
+
+def _direction(rows: list[tuple[str, str]]) -> str | None:
+    return next((value for kind, value in rows if kind == "a" and value in _DIRECTIONS), None)
+
+
+def _attribute(attributes: tuple[str, ...], wanted: str) -> str:
+    return next(
+        (value.strip() for name, _, value in (row.partition(":") for row in attributes) if name == wanted), ""
+    )
+
+
+def _first(rows: list[tuple[str, str]], wanted: str) -> str:
+    return next((value for kind, value in rows if kind == wanted), "")
+
+
+def _bad(field_name: str, reason: str) -> SdpFormatError:
+    return SdpFormatError(what="SDP", field=field_name, reason=reason)

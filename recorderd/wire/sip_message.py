@@ -1,0 +1,229 @@
+"""SIP messages as far as a recorder reads them itself: start line, headers, bodies.
+
+The library has parsed the message before; this reads the same octets for what it does not hand on.
+Source: RFC 3261 sections 7, 20 and 25; RFC 2046 section 5.1 (multipart); RFC 5621.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from recorderd.core.errors import SipFormatError
+
+MESSAGE_MAX_BYTES: Final = 65_536  # what the library takes (PJSIP_MAX_PKT_LEN)
+HEADERS_MAX: Final = 256
+PARTS_MAX: Final = 16
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!%*_+`'~.-]+")
+_COMPACT: Final = {
+    "a": "accept-contact", "b": "referred-by", "c": "content-type", "e": "content-encoding", "f": "from",
+    "i": "call-id", "k": "supported", "l": "content-length", "m": "contact", "o": "event", "r": "refer-to",
+    "s": "subject", "t": "to", "u": "allow-events", "v": "via", "x": "session-expires",
+}  # fmt: skip
+_BOUNDARY: Final = re.compile(r';\s*boundary\s*=\s*(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SipMessage:
+    """A request or a response."""
+
+    start_line: str
+    fields: tuple[tuple[str, str], ...]  # lower-case long names, in order
+    body: bytes
+
+    @property
+    def method(self) -> str:
+        """The request's method; empty for a response."""
+        return "" if self.start_line.startswith("SIP/") else self.start_line.split(" ", 1)[0]
+
+    @property
+    def request_uri(self) -> str:
+        """The request's URI; empty for a response."""
+        return self.start_line.split(" ")[1] if self.method else ""
+
+    @property
+    def status_code(self) -> int:
+        """The response's code; 0 for a request."""
+        return 0 if self.method else int(self.start_line.split(" ")[1])
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of a name."""
+        wanted = name.lower()
+        return next((value for known, value in self.fields if known == wanted), None)
+
+    def headers(self, name: str) -> tuple[str, ...]:
+        """Return all headers of a name."""
+        wanted = name.lower()
+        return tuple(value for known, value in self.fields if known == wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyPart:
+    """One body of a message."""
+
+    content_type: str  # type/subtype, lower case, without parameters
+    disposition: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SipAddress:
+    """A name-addr or addr-spec."""
+
+    display_name: str
+    uri: str
+    user: str
+    host: str
+    port: int
+    parameters: str  # of the header, as written
+
+
+def parse_sip(raw: bytes) -> SipMessage:
+    """Read a message.
+
+    Errors: SipFormatError.
+    """
+    if len(raw) > MESSAGE_MAX_BYTES:
+        raise _bad("message", f"longer than {MESSAGE_MAX_BYTES} octets")
+    head, separator, body = raw.partition(b"\r\n\r\n")
+    if not separator:
+        head, separator, body = raw.partition(b"\n\n")
+    if not separator:
+        raise _bad("message", "no empty line after the headers")
+    lines = head.decode(errors="replace").replace("\r\n", "\n").split("\n")
+    start_line = _start_line(lines[0])
+    fields: list[tuple[str, str]] = []
+    for line in lines[1:]:
+        if line[:1] in (" ", "\t") and fields:
+            name, value = fields[-1]
+            fields[-1] = (name, f"{value} {line.strip()}")
+            continue
+        name, colon, value = line.partition(":")
+        if not colon or _TOKEN.fullmatch(name.strip()) is None:
+            raise _bad("header", f"{line[:40]!r} is none")
+        if len(fields) >= HEADERS_MAX:
+            raise _bad("header", f"more than {HEADERS_MAX}")
+        name = name.strip().lower()
+        fields.append((_COMPACT.get(name, name), value.strip()))
+    return SipMessage(start_line=start_line, fields=tuple(fields), body=_cut(fields, body))
+
+
+def body_parts(message: SipMessage) -> tuple[BodyPart, ...]:
+    """Take the bodies apart; a body that is not multipart is one part.
+
+    Errors: SipFormatError on a multipart without boundary, or with too many parts.
+    """
+    if not message.body:
+        return ()
+    written = message.header("content-type") or ""
+    disposition = message.header("content-disposition") or ""
+    return tuple(_parts(written, disposition, message.body, depth=0))
+
+
+def address_of(value: str) -> SipAddress:
+    """Read the address of a From, To, Contact or P-Asserted-Identity header.
+
+    Errors: SipFormatError when there is no URI.
+    """
+    bracketed = re.match(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^<"]*))\s*<([^>]*)>(.*)', value, re.DOTALL)
+    if bracketed is not None:
+        display = bracketed.group(1) if bracketed.group(1) is not None else bracketed.group(2).strip()
+        uri, parameters = bracketed.group(3), bracketed.group(4)
+    else:
+        display = ""
+        uri, _, parameters = value.strip().partition(";")
+    scheme, colon, rest = uri.strip().partition(":")
+    if not colon or scheme.lower() not in ("sip", "sips", "tel"):
+        raise _bad("address", f"{value[:60]!r} holds no SIP or tel URI")
+    rest = re.split(r"[;?]", rest, maxsplit=1)[0]
+    if scheme.lower() == "tel":
+        user, host, port = rest, "", 0
+    else:
+        user, host, port = _user_host(rest)
+    return SipAddress(
+        display_name=re.sub(r"\\(.)", r"\1", display),
+        uri=uri.strip(),
+        user=user,
+        host=host,
+        port=port,
+        parameters=parameters,
+    )
+
+
+def _start_line(line: str) -> str:
+    words = line.split(" ", 2)
+    if len(words) == 3 and words[0] == "SIP/2.0" and words[1].isdigit() and len(words[1]) == 3:
+        return line
+    if len(words) == 3 and words[2] == "SIP/2.0" and _TOKEN.fullmatch(words[0]) and words[1]:
+        return line
+    raise _bad("start line", f"{line[:40]!r} is neither request nor response")
+
+
+def _cut(fields: list[tuple[str, str]], body: bytes) -> bytes:
+    stated = next((value for name, value in fields if name == "content-length"), None)
+    if stated is None:
+        return body
+    if not stated.isdigit() or len(stated) > 9:
+        raise _bad("content-length", f"{stated[:20]!r} is no number")
+    if int(stated) > len(body):
+        raise _bad("content-length", f"{stated} octets, {len(body)} are there")
+    return body[: int(stated)]
+
+
+def _parts(written: str, disposition: str, body: bytes, *, depth: int) -> list[BodyPart]:
+    kind = written.partition(";")[0].strip().lower()
+    if not kind.startswith("multipart/"):
+        return [BodyPart(content_type=kind, disposition=disposition, content=body)]
+    found = _BOUNDARY.search(written)
+    if found is None:
+        raise _bad("content-type", "multipart without boundary")
+    if depth > 2:
+        raise _bad("body", "multipart within multipart, three deep")
+    delimiter = b"--" + (found.group(1) or found.group(2)).encode()
+    # The delimiter belongs to the line break before it; a missing last one is tolerated.
+    pieces = re.split(rb"(?:^|\r?\n)" + re.escape(delimiter) + rb"(--)?[ \t]*(?=\r?\n|$)", body)
+    parts: list[BodyPart] = []
+    for number in range(1, len(pieces) - 1, 2):
+        if pieces[number] is not None:
+            break
+        parts += _part(pieces[number + 1], depth=depth)
+        if len(parts) > PARTS_MAX:
+            raise _bad("body", f"more than {PARTS_MAX} parts")
+    return parts
+
+
+def _part(piece: bytes, *, depth: int) -> list[BodyPart]:
+    piece = re.sub(rb"^\r?\n", b"", piece, count=1)
+    match = re.match(rb"\r?\n", piece)
+    if match is not None:
+        head, content = b"", piece[match.end() :]
+    else:
+        split = re.split(rb"\r?\n\r?\n", piece, maxsplit=1)
+        head, content = (split[0], split[1]) if len(split) == 2 else (piece, b"")
+    headers = {}
+    for line in re.sub(rb"\r?\n[ \t]+", b" ", head).decode(errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        name = name.strip().lower()
+        headers[_COMPACT.get(name, name)] = value.strip()
+    return _parts(
+        headers.get("content-type", "text/plain"),
+        headers.get("content-disposition", ""),
+        content,
+        depth=depth + 1,
+    )
+
+
+def _user_host(rest: str) -> tuple[str, str, int]:
+    user, at, hostport = rest.rpartition("@")
+    if not at:
+        user, hostport = "", rest
+    user = user.partition(":")[0]
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?", hostport)
+    if match is None:
+        raise _bad("address", f"{hostport[:40]!r} is no host")
+    return user, match.group(1), int(match.group(2) or 0)
+
+
+def _bad(field: str, reason: str) -> SipFormatError:
+    return SipFormatError(what="SIP", field=field, reason=reason)

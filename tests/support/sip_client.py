@@ -1,0 +1,381 @@
+"""A session recording client: real SIP over UDP or TCP, written without any code of the recorder.
+
+One socket serves many calls. A reader thread hands responses to whoever waits for them and answers what
+the recorder sends (BYE, OPTIONS). Nothing here is shared with the product, so that both cannot be wrong
+in the same way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+RETRANSMIT_S: Final = 0.5
+TRANSACTION_S: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A SIP message, taken apart as far as a client needs."""
+
+    start_line: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def code(self) -> int:
+        """Status code; 0 for a request."""
+        return int(self.start_line.split()[1]) if self.start_line.startswith("SIP/") else 0
+
+    @property
+    def method(self) -> str:
+        """Method of a request."""
+        return "" if self.code else self.start_line.split()[0]
+
+    def header(self, name: str) -> str:
+        """First header of a name, or empty."""
+        return next((value for known, value in self.headers if known.lower() == name.lower()), "")
+
+    def all(self, name: str) -> list[str]:
+        """All headers of a name."""
+        return [value for known, value in self.headers if known.lower() == name.lower()]
+
+
+def parse(raw: bytes) -> Message:
+    """Take a message apart."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    lines = head.decode(errors="replace").split("\r\n")
+    headers = tuple((n.strip(), v.strip()) for n, _, v in (line.partition(":") for line in lines[1:]))
+    return Message(start_line=lines[0], headers=headers, body=body)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerLine:
+    """One m= line of the recorder's answer."""
+
+    port: int
+    payload_types: tuple[int, ...]
+    direction: str
+    label: str
+
+
+def answer_lines(sdp: bytes) -> list[AnswerLine]:
+    """Read the recorder's answer."""
+    lines = []
+    for section in re.split(r"(?m)^m=", sdp.decode())[1:]:
+        words = section.split("\r\n")[0].split()
+        direction = re.search(r"(?m)^a=(sendrecv|sendonly|recvonly|inactive)\r?$", section)
+        label = re.search(r"(?m)^a=label:(\S+)", section)
+        lines.append(
+            AnswerLine(
+                port=int(words[1]),
+                payload_types=tuple(int(word) for word in words[3:]),
+                direction=direction.group(1) if direction else "",
+                label=label.group(1) if label else "",
+            )
+        )
+    return lines
+
+
+class SipClient:
+    """One socket to one recorder."""
+
+    def __init__(self, *, server: tuple[str, int], transport: str = "udp", address: str = "127.0.0.1") -> None:
+        self.server = server
+        self.transport = transport
+        kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+        self._socket = socket.socket(socket.AF_INET, kind)
+        self._socket.bind((address, 0))
+        if transport == "tcp":
+            self._socket.connect(server)
+        self.address, self.port = self._socket.getsockname()
+        self._waiting: dict[tuple[str, str], queue.Queue[Message]] = {}
+        self._lock = threading.Lock()
+        self.requests: queue.Queue[Message] = queue.Queue()  # what the recorder sent by itself
+        self._closed = False
+        self._reader = threading.Thread(target=self._read, name="sip-client", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> SipClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop."""
+        self._closed = True
+        if self.transport == "tcp":
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._reader.join(timeout=2)
+
+    def send_raw(self, raw: bytes) -> None:
+        """Send octets as they are."""
+        with self._lock:
+            if self.transport == "udp":
+                self._socket.sendto(raw, self.server)
+            else:
+                self._socket.sendall(raw)
+
+    def options(self) -> Message:
+        """Ask for the recorder's health."""
+        headers = {"From": f"<sip:client@{self.address}>;tag=o", "To": f"<sip:recorder@{self.server[0]}>"}
+        return self.request("OPTIONS", call_id=secrets.token_hex(8), cseq=1, headers=headers)
+
+    def request(  # noqa: PLR0913
+        self,
+        method: str,
+        *,
+        call_id: str,
+        cseq: int,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        uri: str = "",
+        branch: str = "",
+    ) -> Message:
+        """Send a request and return its final response."""
+        replies: queue.Queue[Message] = queue.Queue()
+        key = (call_id, f"{cseq} {method}")
+        self._waiting[key] = replies
+        raw = self.build(method, call_id=call_id, cseq=cseq, headers=headers, body=body, uri=uri, branch=branch)
+        deadline, wait_s = time.monotonic() + TRANSACTION_S, RETRANSMIT_S
+        self.send_raw(raw)
+        try:
+            provisional = False
+            while time.monotonic() < deadline:
+                try:
+                    reply = replies.get(timeout=wait_s)
+                except queue.Empty:
+                    if self.transport == "udp" and not provisional:
+                        self.send_raw(raw)
+                        wait_s = min(2 * wait_s, 4.0)
+                    continue
+                if reply.code >= 200:
+                    return reply
+                provisional = True
+            raise TimeoutError(f"no answer to {method} {call_id}")
+        finally:
+            del self._waiting[key]
+
+    def build(  # noqa: PLR0913
+        self,
+        method: str,
+        *,
+        call_id: str,
+        cseq: int,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        uri: str = "",
+        branch: str = "",
+    ) -> bytes:
+        """Write a request."""
+        uri = uri or f"sip:recorder@{self.server[0]}:{self.server[1]}"
+        via = f"SIP/2.0/{self.transport.upper()} {self.address}:{self.port}"
+        lines = [
+            f"{method} {uri} SIP/2.0",
+            f"Via: {via};rport;branch={branch or 'z9hG4bK' + secrets.token_hex(8)}",
+            "Max-Forwards: 70",
+            f"Call-ID: {call_id}",
+            f"CSeq: {cseq} {method}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+    def _read(self) -> None:
+        buffered = b""
+        while not self._closed:
+            try:
+                octets = self._socket.recv(65_536)
+            except OSError:
+                return
+            if not octets and self.transport == "tcp":
+                return
+            if self.transport == "udp":
+                self._take(octets)
+                continue
+            buffered += octets
+            while b"\r\n\r\n" in buffered:
+                head, _, rest = buffered.partition(b"\r\n\r\n")
+                stated = re.search(rb"(?im)^(?:content-length|l)\s*:\s*(\d+)", head)
+                length = int(stated.group(1)) if stated else 0
+                if len(rest) < length:
+                    break
+                self._take(head + b"\r\n\r\n" + rest[:length])
+                buffered = rest[length:].lstrip(b"\r\n")
+
+    def _take(self, raw: bytes) -> None:
+        if b"SIP/2.0" not in raw:
+            return
+        message = parse(raw)
+        if message.code:
+            waiting = self._waiting.get((message.header("Call-ID"), message.header("CSeq")))
+            if waiting is not None:
+                waiting.put(message)
+            return
+        self.requests.put(message)
+        if message.method != "ACK":
+            lines = ["SIP/2.0 200 OK", *(f"Via: {value}" for value in message.all("Via"))]
+            lines += [f"{name}: {message.header(name)}" for name in ("From", "To", "Call-ID", "CSeq")]
+            self.send_raw("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
+
+
+_numbers = itertools.count(1)
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One dialog with the recorder."""
+
+    client: SipClient
+    headers: dict[str, str]
+    call_id: str = field(default_factory=lambda: secrets.token_hex(10))
+    cseq: int = 1
+    local_tag: str = field(default_factory=lambda: secrets.token_hex(6))
+    to: str = ""
+    target: str = ""
+    response: Message | None = None
+    answer_delay_s: float = 0.0
+    lines: list[AnswerLine] = field(default_factory=list)
+
+    def invite(self, body: bytes, content_type: str) -> Message:
+        """Send the INVITE or a re-INVITE, and the ACK; return the final response."""
+        branch = "z9hG4bK" + secrets.token_hex(8)
+        started = time.monotonic()
+        reply = self.client.request(
+            "INVITE",
+            call_id=self.call_id,
+            cseq=self.cseq,
+            headers={**self._dialog(), **self._extra(), "Content-Type": content_type},
+            body=body,
+            uri=self.target,
+            branch=branch,
+        )
+        self.answer_delay_s = time.monotonic() - started
+        self.response, self.to = reply, reply.header("To")
+        if reply.code < 300:
+            contact = re.search(r"<([^>]+)>", reply.header("Contact"))
+            self.target = contact.group(1) if contact else ""
+            self.lines = answer_lines(reply.body)
+            branch = ""
+        self.client.send_raw(
+            self.client.build(
+                "ACK",
+                call_id=self.call_id,
+                cseq=self.cseq,
+                headers=self._dialog(),
+                uri=self.target,
+                branch=branch,
+            )
+        )
+        self.cseq += 1
+        return reply
+
+    def bye(self) -> Message:
+        """End the call."""
+        reply = self.client.request(
+            "BYE", call_id=self.call_id, cseq=self.cseq, headers=self._dialog(), uri=self.target
+        )
+        self.cseq += 1
+        return reply
+
+    def _extra(self) -> dict[str, str]:
+        ours = ("From-User", "Contact-Parameters")
+        return {name: value for name, value in self.headers.items() if name not in ours}
+
+    def _dialog(self) -> dict[str, str]:
+        caller = self.headers.get("From-User", "client")
+        return {
+            "From": f"<sip:{caller}@{self.client.address}>;tag={self.local_tag}",
+            "To": self.to or f"<sip:recorder@{self.client.server[0]}>",
+            "Contact": f"<sip:client@{self.client.address}:{self.client.port};transport="
+            f"{self.client.transport}>{self.headers.get('Contact-Parameters', '')}",
+        }
+
+
+def sdp_offer(address: str, lines: Sequence[tuple[str, str]], *, direction: str = "sendonly") -> bytes:
+    """Write an offer; each line is (label, codec), the codec PCMU, PCMA or L16/RATE."""
+    number = next(_numbers)
+    out = ["v=0", f"o=client {number} 1 IN IP4 {address}", "s=-", f"c=IN IP4 {address}", "t=0 0"]
+    for place, (label, codec) in enumerate(lines):
+        port = 50_000 + 2 * place
+        payload_type, name = {"PCMU": (0, "PCMU/8000"), "PCMA": (8, "PCMA/8000")}.get(codec, (96, codec))
+        out += [
+            f"m=audio {port} RTP/AVP {payload_type} 101",
+            f"a=rtpmap:{payload_type} {name}",
+            "a=rtpmap:101 telephone-event/8000",
+            "a=ptime:20",
+        ]
+        out += [f"a=label:{label}"] if label else []
+        out.append(f"a={direction}")
+    return ("\r\n".join(out) + "\r\n").encode()
+
+
+def siprec_body(sdp: bytes, metadata: bytes, *, boundary: str = "recording-boundary") -> tuple[bytes, str]:
+    """Put SDP and metadata into one multipart body; returns body and content type."""
+    parts = [
+        b"--" + boundary.encode() + b"\r\nContent-Type: application/sdp\r\n\r\n" + sdp,
+        b"--" + boundary.encode() + b"\r\nContent-Type: application/rs-metadata+xml\r\n"
+        b"Content-Disposition: recording-session\r\n\r\n" + metadata,
+        b"--" + boundary.encode() + b"--\r\n",
+    ]
+    return b"\r\n".join(parts), f"multipart/mixed;boundary={boundary}"
+
+
+def metadata_xml(*, session_id: str, parties: Sequence[tuple[str, str]], labels: Sequence[str]) -> bytes:
+    """Write RFC 7865 metadata: each party is (AOR, name) and sends the stream of its label."""
+    rows = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        '<recording xmlns="urn:ietf:params:xml:ns:recording:1">',
+        "  <datamode>complete</datamode>",
+        '  <group group_id="grp1"><associate-time>2026-11-23T06:22:36Z</associate-time></group>',
+        f'  <session session_id="ses1"><sipSessionID>{session_id}</sipSessionID><group-ref>grp1</group-ref></session>',
+    ]
+    for number, (aor, name) in enumerate(parties):
+        rows.append(
+            f'  <participant participant_id="par{number}"><nameID aor="{aor}"><name>{name}</name></nameID></participant>'
+        )
+    for number, label in enumerate(labels):
+        rows.append(
+            f'  <stream stream_id="str{number}" session_id="ses1"><label>{label}</label></stream>'
+        )
+    for number in range(min(len(parties), len(labels))):
+        rows.append(
+            f'  <participantstreamassoc participant_id="par{number}"><send>str{number}</send></participantstreamassoc>'
+        )
+    rows.append("</recording>")
+    return "\n".join(rows).encode()
+
+
+def siprec_call(
+    client: SipClient,
+    *,
+    codecs: Sequence[str] = ("PCMA", "PCMA"),
+    caller: str = "+442079460101",
+    callee: str = "2002",
+    session_id: str = "",
+    labels: Sequence[str] = (),
+) -> Call:
+    """Start a SIPREC session; the response tells whether it was taken."""
+    labels = labels or [str(number + 1) for number in range(len(codecs))]
+    call = Call(
+        client=client,
+        headers={"Require": "siprec", "Supported": "siprec", "Contact-Parameters": ";+sip.src"},
+    )
+    sdp = sdp_offer(client.address, list(zip(labels, codecs, strict=True)))
+    metadata = metadata_xml(
+        session_id=session_id or secrets.token_hex(16),
+        parties=[(f"sip:{caller}@example.com", "Caller"), (f"sip:{callee}@example.com", "Callee")],
+        labels=labels,
+    )
+    call.invite(*siprec_body(sdp, metadata))
+    return call
