@@ -103,7 +103,13 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         if request.get("command", "status") != "status":
             return {"error": "known commands: status"}
-        return {"program": "recorder-archive", "version": __version__, **receiver.status()}
+        counters = service.log.counters()
+        return {
+            "program": "recorder-archive",
+            "version": __version__,
+            **receiver.status(),
+            "events": counters,
+        }
 
     control_stop = threading.Event()
     try:

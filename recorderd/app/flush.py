@@ -102,7 +102,12 @@ def serve(configuration: RecorderConfiguration, *, link: LinkSettings, trust: Tr
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         if request.get("command", "status") != "status":
             return {"error": "known commands: status"}
-        return {"program": "recorderd-flush", "version": __version__, **sender.status()}
+        return {
+            "program": "recorderd-flush",
+            "version": __version__,
+            **sender.status(),
+            "events": service.log.counters(),
+        }
 
     control = ControlServer(configuration.recorder.run_dir / CONTROL_NAME, answer, log=service.log)
     control_stop = threading.Event()

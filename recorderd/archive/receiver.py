@@ -365,7 +365,7 @@ class Receiver:
             }
             for key, upload in self._uploads.items()
         ]
-        return {"uploads": uploads, "figures": dict(self._figures), "events": self._log.counters()}
+        return {"uploads": uploads, "figures": dict(self._figures)}
 
 
 def _user_id(body: Sequence[zmq.Frame]) -> str | None:

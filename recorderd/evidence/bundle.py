@@ -7,7 +7,7 @@ from pathlib import Path
 
 from recorderd.core.errors import DigestMismatch, EvidenceError
 from recorderd.evidence.digest import sha256_file
-from recorderd.evidence.verify import SignerIdentity, TrustStore, verify_detached
+from recorderd.evidence.verify import SIGNATURE_MAX_BYTES, SignerIdentity, TrustStore, verify_detached
 
 
 def verify_digests(folder: Path, expected: Mapping[str, tuple[str, int]]) -> None:
@@ -17,6 +17,8 @@ def verify_digests(folder: Path, expected: Mapping[str, tuple[str, int]]) -> Non
     """
     for name, (digest, size_bytes) in expected.items():
         path = folder / name
+        if path.name != name:
+            raise EvidenceError(subject=name, reason="is no plain file name")
         if path.is_symlink() or not path.is_file():
             raise EvidenceError(subject=name, reason="missing, or no regular file")
         actual, actual_bytes = sha256_file(path)
@@ -34,4 +36,6 @@ def verify_signed_file(
     Errors: SignatureInvalid, SignerUnknown, OSError.
     """
     digest, _ = sha256_file(path)
-    return verify_detached(signature_path.read_bytes(), sha256_hex=digest, trust=trust, subject=subject)
+    with signature_path.open("rb") as stream:
+        signature_der = stream.read(SIGNATURE_MAX_BYTES + 1)
+    return verify_detached(signature_der, sha256_hex=digest, trust=trust, subject=subject)

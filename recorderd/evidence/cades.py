@@ -15,13 +15,22 @@ from asn1crypto import algos, cms, core, tsp, x509
 
 
 def signed_attributes(*, sha256_hex: str, signing_time_utc_s: int, leaf_der: bytes) -> cms.CMSAttributes:
-    """Make the attributes that are signed: what, when, with which certificate."""
+    """Make the attributes that are signed: what, when, with which certificate.
+
+    Errors: ValueError when the digest is none.
+    """
+    if len(digest := bytes.fromhex(sha256_hex)) != hashlib.sha256().digest_size:
+        raise ValueError("not a SHA-256 digest")
     moment = datetime.fromtimestamp(signing_time_utc_s, tz=UTC)
+    # RFC 5652 section 11.3: UTCTime through 2049, GeneralizedTime after.
+    time = {"general_time": core.GeneralizedTime(moment)}
+    if moment.year < 2050:
+        time = {"utc_time": core.UTCTime(moment)}
     certificate = tsp.SigningCertificateV2({"certs": [{"cert_hash": hashlib.sha256(leaf_der).digest()}]})
     values = {
         "content_type": cms.ContentType("data"),
-        "message_digest": core.OctetString(bytes.fromhex(sha256_hex)),
-        "signing_time": cms.Time({"utc_time": core.UTCTime(moment)}),
+        "message_digest": core.OctetString(digest),
+        "signing_time": cms.Time(time),
         "signing_certificate_v2": certificate,
     }
     return cms.CMSAttributes(

@@ -1,7 +1,8 @@
 """Signing keys: read with suspicion, never shown, and used for detached CAdES signatures.
 
 Contract: ``Signer`` makes CAdES-B-B signatures that `openssl cms -verify -cades` accepts. A key file that
-others may read is refused. Source: ETSI EN 319 122-1, RFC 5652, RFC 5035 (ESS signing-certificate-v2).
+others may read is refused. No exception carries a secret, not even in its context.
+Source: ETSI EN 319 122-1, RFC 5652, RFC 5035 (ESS signing-certificate-v2).
 """
 
 from __future__ import annotations
@@ -9,21 +10,27 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.x509.oid import NameOID
 
 from recorderd.core.errors import KeyUnusable
 from recorderd.evidence.cades import assemble, signed_attributes
+from recorderd.evidence.strength import CHAIN_MAX, key_flaw, usage_flaw
 
 CREDENTIAL_PREFIX: Final = "credential:"
-RSA_MIN_BITS: Final = 3072
 _SECRET_MAX_BYTES: Final = 64 * 1024
+_SPKI: Final = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+_ACL: Final = "system.posix_acl_access"
+_ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP = 0x02, 0x04, 0x08  # acl(5); in linux/posix_acl.h
 
 
 def resolve_secret(path: Path) -> Path:
@@ -45,26 +52,45 @@ def read_secret_text(path: Path) -> str:
 
     Errors: KeyUnusable.
     """
-    try:
-        return _read_secret(path).decode().strip()
-    except UnicodeDecodeError:
-        raise KeyUnusable(path=path, reason="is not text") from None
+    text = _read_secret(path).decode(errors="replace")
+    if "\N{REPLACEMENT CHARACTER}" in text:
+        raise KeyUnusable(path=path, reason="is not text")
+    return text.strip()
 
 
 def _read_secret(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop us
     except OSError as problem:
         raise KeyUnusable(path=path, reason=problem.strerror) from None
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyUnusable(path=path, reason="is no regular file")
-        if status.st_mode & 0o077:
+        if status.st_mode & 0o037 or (status.st_mode & 0o040 and not _only_named_to_us(descriptor)):
             raise KeyUnusable(path=path, reason=f"mode {status.st_mode & 0o777:03o} lets others at it")
         if status.st_uid not in (0, os.geteuid()):
             raise KeyUnusable(path=path, reason=f"belongs to user {status.st_uid}")
+        if status.st_size > _SECRET_MAX_BYTES:
+            raise KeyUnusable(path=path, reason=f"is longer than {_SECRET_MAX_BYTES} octets")
         return stream.read(_SECRET_MAX_BYTES)
+
+
+def _only_named_to_us(descriptor: int) -> bool:
+    """Tell whether the group bits are only the mask of an access list that names us and nobody else.
+
+    Source: systemd's exec-credential.c, which leaves a credential root's and names its reader in such a list.
+    """
+    try:
+        entries = os.getxattr(descriptor, _ACL)[4:]
+    except OSError:
+        return False
+    for tag, rights, who in struct.iter_unpack("<HHI", entries):
+        if rights and tag in (_ACL_GROUP_OBJ, _ACL_GROUP):
+            return False
+        if rights and tag == _ACL_USER and who not in (0, os.geteuid()):
+            return False
+    return True
 
 
 class Signer:
@@ -79,7 +105,7 @@ class Signer:
         self._key = key
         self.certificate_pem = certificate_pem
         chain = x509.load_pem_x509_certificates(certificate_pem)
-        self._chain_der = [entry.public_bytes(serialization.Encoding.DER) for entry in chain]
+        self._chain_der = list(dict.fromkeys(e.public_bytes(serialization.Encoding.DER) for e in chain))
 
     @classmethod
     def from_files(cls, *, key_file: Path, certificate_file: Path, now: datetime | None = None) -> Signer:
@@ -87,22 +113,10 @@ class Signer:
 
         Errors: KeyUnusable: unreadable, open to others, of a kind we do not use, not matching, not valid now.
         """
-        try:
-            key = serialization.load_pem_private_key(_read_secret(key_file), password=None)
-        except (ValueError, TypeError):
-            raise KeyUnusable(path=key_file, reason="is no private key in PEM without passphrase") from None
-        try:
-            pem = certificate_file.read_bytes()
-            leaf = x509.load_pem_x509_certificates(pem)[0]
-        except OSError as problem:
-            raise KeyUnusable(path=certificate_file, reason=problem.strerror) from None
-        except ValueError:
-            raise KeyUnusable(path=certificate_file, reason="is no certificate in PEM") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            raise KeyUnusable(path=key_file, reason="is neither ECDSA nor RSA")
-        if isinstance(key, rsa.RSAPrivateKey) and key.key_size < RSA_MIN_BITS:
-            raise KeyUnusable(path=key_file, reason=f"RSA of {key.key_size} bits, {RSA_MIN_BITS} are needed")
-        if _public_der(key.public_key()) != _public_der(leaf.public_key()):
+        key = _load_key(key_file)
+        pem, chain = _load_chain(certificate_file)
+        leaf = chain[0]
+        if key.public_key().public_bytes(*_SPKI) != leaf.public_key().public_bytes(*_SPKI):
             raise KeyUnusable(path=key_file, reason=f"does not belong to {certificate_file.name}")
         moment = now or datetime.now(tz=UTC)
         if not leaf.not_valid_before_utc <= moment <= leaf.not_valid_after_utc:
@@ -172,7 +186,32 @@ def create_self_signed(*, common_name: str, valid_days: int = 3650) -> tuple[byt
     return key_pem, certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _public_der(key: object) -> bytes:
-    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        return b""
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
+    pem, key = _read_secret(path), None
+    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        key = serialization.load_pem_private_key(pem, password=None)
+    if key is None:
+        raise KeyUnusable(path=path, reason="is no private key in PEM without passphrase")
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise KeyUnusable(path=path, reason="is neither ECDSA nor RSA")
+    if flaw := key_flaw(key.public_key()):
+        raise KeyUnusable(path=path, reason=flaw)
+    return key
+
+
+def _load_chain(path: Path) -> tuple[bytes, list[x509.Certificate]]:
+    try:
+        pem = path.read_bytes()
+        chain = x509.load_pem_x509_certificates(pem)
+        chain[0].public_key()
+        flaw = usage_flaw(chain[0])
+    except OSError as problem:
+        raise KeyUnusable(path=path, reason=problem.strerror) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyUnusable(path=path, reason="is no certificate in PEM that we can read") from None
+    if flaw:
+        raise KeyUnusable(path=path, reason=flaw)
+    if len(chain) > CHAIN_MAX + 1:
+        reason = f"holds {len(chain)} certificates; wanted: the signer's, then at most {CHAIN_MAX} issuers"
+        raise KeyUnusable(path=path, reason=reason)
+    return pem, chain

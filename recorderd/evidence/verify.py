@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from recorderd.core.errors import EvidenceError, KeyUnusable, RecorderError, SignatureInvalid, SignerUnknown
 from recorderd.evidence.cades import assemble
+from recorderd.evidence.strength import CHAIN_MAX, hash_is_sound, key_flaw, may_issue, usage_flaw
 
-CHAIN_MAX: Final = 4  # issuers above a signer; customers' CAs have one or two
 SIGNATURE_MAX_BYTES: Final = 64 * 1024  # a signature with a chain of four takes about 6 KiB
 _WANTED: Final = ("content_type", "message_digest", "signing_time", "signing_certificate_v2")
 
@@ -76,15 +77,15 @@ class TrustStore:
 
     def vouches(self, leaf: x509.Certificate, extra: Iterable[x509.Certificate], *, at: datetime) -> bool:
         """Tell whether a certificate is ours, or leads to one of ours through issuers valid at ``at``."""
-        candidates = [*self.certificates, *extra]
-        current = leaf
-        for _ in range(CHAIN_MAX + 1):
-            if current in self.certificates:
+        if leaf in self.certificates:
+            return True
+        embedded = [entry for entry in extra if entry != leaf]
+        reached = [leaf]  # all that some path of embedded issuers leads to, one step further each turn
+        for depth in range(CHAIN_MAX):
+            step = partial(_issued, at=at, issuers_below=depth)
+            if any(step(trusted, current) for current in reached for trusted in self.certificates):
                 return True
-            issuers = [entry for entry in candidates if entry != current and _issued(entry, current, at=at)]
-            if not issuers:
-                return False
-            current = next((entry for entry in issuers if entry in self.certificates), issuers[0])
+            reached = [entry for entry in embedded if any(step(entry, current) for current in reached)]
         return False
 
 
@@ -119,19 +120,21 @@ def _verify(signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject
     _check_signature(info, leaf, subject)
     again = assemble(
         chain_der=[_der(leaf), *(_der(entry) for entry in certificates if entry != leaf)],
-        attributes=info["signed_attrs"].untag(),
+        attributes=cms.CMSAttributes.load(_signed_octets(info)),
         algorithm=info["signature_algorithm"]["algorithm"].native,
         signature=info["signature"].native,
     )
     if again != signature_der:
         raise SignatureInvalid(subject=subject, reason="is not in the form that a recorder writes")
+    if flaw := key_flaw(leaf.public_key()) or usage_flaw(leaf):
+        raise SignatureInvalid(subject=subject, reason=f"the certificate does not do: {flaw}")
     signing_time: datetime = attributes["signing_time"].native
     moment = signing_time if signing_time.tzinfo else signing_time.replace(tzinfo=UTC)
     if not leaf.not_valid_before_utc <= moment <= leaf.not_valid_after_utc:
         raise SignatureInvalid(subject=subject, reason="the certificate was not valid when it signed")
     names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     identity = SignerIdentity(
-        common_name=str(names[0].value) if names else leaf.subject.rfc4514_string(),
+        common_name=_printable(str(names[0].value) if names else leaf.subject.rfc4514_string()),
         certificate_sha256=hashlib.sha256(_der(leaf)).hexdigest(),
         signing_time_utc_s=int(moment.timestamp()),
     )
@@ -151,6 +154,8 @@ def _open(der: bytes, subject: str) -> tuple[Any, Any, list[x509.Certificate]]:
         raise SignatureInvalid(
             subject=subject, reason=f"{len(signed['signer_infos'])} signers, one is wanted"
         )
+    if len(signed["certificates"]) > CHAIN_MAX + 1:
+        raise SignatureInvalid(subject=subject, reason=f"more than {CHAIN_MAX + 1} certificates in it")
     certificates = [x509.load_der_x509_certificate(entry.chosen.dump()) for entry in signed["certificates"]]
     return signed, signed["signer_infos"][0], certificates
 
@@ -192,9 +197,7 @@ def _check_signature(info: Any, leaf: x509.Certificate, subject: str) -> None:
         raise SignatureInvalid(subject=subject, reason="digest algorithm is not sha256")
     algorithm = info["signature_algorithm"]["algorithm"].native
     signature = info["signature"].native
-    # As signed, the attributes carry the universal tag SET OF, not the context tag of the structure.
-    octets = info["signed_attrs"].untag().dump(force=True)
-    digest, prehashed = hashlib.sha256(octets).digest(), utils.Prehashed(hashes.SHA256())
+    digest, prehashed = hashlib.sha256(_signed_octets(info)).digest(), utils.Prehashed(hashes.SHA256())
     key = leaf.public_key()
     try:
         if algorithm == "sha256_ecdsa" and isinstance(key, ec.EllipticCurvePublicKey):
@@ -209,13 +212,24 @@ def _check_signature(info: Any, leaf: x509.Certificate, subject: str) -> None:
         raise SignatureInvalid(subject=subject, reason="the signature does not fit the attributes") from None
 
 
-def _issued(issuer: x509.Certificate, leaf: x509.Certificate, *, at: datetime) -> bool:
+def _signed_octets(info: Any) -> bytes:
+    """Take the attributes as they stand, with the tag under which they are signed (RFC 5652 section 5.4)."""
+    return b"\x31" + bytes(info["signed_attrs"].dump())[1:]
+
+
+def _issued(
+    issuer: x509.Certificate, certificate: x509.Certificate, *, at: datetime, issuers_below: int
+) -> bool:
     try:
-        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-        leaf.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        certificate.verify_directly_issued_by(issuer)
+        fits = hash_is_sound(certificate) and may_issue(issuer, issuers_below=issuers_below)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
-    return constraints.ca and issuer.not_valid_before_utc <= at <= issuer.not_valid_after_utc
+    return fits and issuer.not_valid_before_utc <= at <= issuer.not_valid_after_utc
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _der(certificate: x509.Certificate) -> bytes:

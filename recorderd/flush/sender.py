@@ -388,5 +388,4 @@ class Sender:
             "states": dict(states),
             "in_flight": in_flight,
             "figures": dict(self._figures),
-            "events": self._log.counters(),
         }

@@ -1,0 +1,84 @@
+"""SIGKILL to recorderd-flush and recorder-archive in the middle of transfers: all arrives exactly once."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recorderd.archive.catalogue import Catalogue
+from recorderd.archive.verification import verify_bundle
+from recorderd.evidence.verify import TrustStore
+from recorderd.spool.layout import Place
+from tests.support.bundles import Loopback, folder_digests
+from tests.support.programs import Program, Programs, wait_until
+
+KILLS = 14
+RECORDINGS = 10
+DURATION_S = 120  # 3.84 MB each
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    started = Programs(tmp_path)
+    yield started
+    started.end()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_is_killed_everything_arrives_exactly_once(
+    tmp_path: Path, programs: Programs, seed: int
+) -> None:
+    chance = random.Random(seed)
+    loopback = Loopback(
+        tmp_path / "set-up", chunk_bytes=4 << 10
+    )  # small chunks: the kills fall into transfers
+    ids = loopback.record(RECORDINGS, duration_s=DURATION_S)
+    digests = {name: folder_digests(loopback.spool.path(Place.READY, name)) for name in ids}
+    archive, flush = programs.archive(loopback.archive_toml), programs.flush(loopback.recorder_toml)
+    for _ in range(KILLS):
+        flush.wait_for("link_up")
+        time.sleep(chance.uniform(0.0, 0.5))
+        victims: list[Program] = chance.choice([[flush], [archive], [flush, archive]])
+        for victim in victims:
+            victim.kill()
+        if archive in victims:
+            archive = programs.archive(loopback.archive_toml)
+        if flush in victims:
+            flush = programs.flush(loopback.recorder_toml)
+    wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=60)
+    assert_exactly_once(loopback, digests)
+    resumed = re.findall(r" offered .* found_bytes=([1-9]\d+)", (tmp_path / "archive.log").read_text())
+    assert resumed  # else no kill fell into a transfer
+    logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    for trouble in (
+        "Traceback",
+        "internal_error",
+        "recording_rejected",
+        "recording_quarantined",
+        "receipt_refused",
+    ):
+        assert trouble not in logs
+
+
+def assert_exactly_once(loopback: Loopback, digests: dict[str, dict[str, str]]) -> None:
+    """The store holds every recording once, whole, as it was sealed, and nothing else; the chain is whole."""
+    rows = Catalogue(loopback.data_dir / "catalogue.sqlite3", read_only=True).all()
+    assert sorted(row.id for row in rows) == sorted(digests)
+    assert {row.chain for row in rows} == {"linked"}
+    folders = {folder.name: folder for folder in (loopback.data_dir / "store").glob("*/*/*/*")}
+    assert sorted(folders) == sorted(digests)
+    trust = TrustStore.from_files([loopback.root / "recorder.cert.pem"])
+    for name, folder in folders.items():
+        assert folder_digests(folder) == digests[name]
+        assert verify_bundle(folder, trust).findings == ()
+    wait_until(
+        lambda: not [path for path in (loopback.data_dir / "incoming").glob("*/*") if path.is_dir()],
+        what="no upload is left",
+    )
+    assert not list((loopback.data_dir / "rejected").iterdir())
