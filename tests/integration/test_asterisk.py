@@ -1,0 +1,167 @@
+"""A real exchange: the recorder registers with digest, phones talk, the exchange hands over both legs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.asterisk import Exchange, password
+from tests.support.audio import onset_samples, tone_level_dbfs
+from tests.support.house import House
+from tests.support.phone import Phone
+from tests.support.programs import wait_until
+
+LEAK_DBFS = -50.0
+TALK_S = 4.0
+
+REGISTRATION = """
+[sip.registration]
+registrar = "127.0.0.1:{port}"
+user = "recorder"
+password_file = "keys/account.secret"
+transport = "{transport}"
+expires_s = 30
+retry_s = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[Exchange]:
+    with Exchange() as exchange:
+        exchange.set_global("REC_MODE", "legs")
+        yield exchange
+
+
+def _registered_house(folder: Path, exchange: Exchange, transport: str) -> House:
+    extra = REGISTRATION.format(port=exchange.sip_port, transport=transport)
+    house = House(folder, extra=extra)
+    secret = folder / "keys" / "account.secret"
+    secret.write_text(password("recorder") + "\n")
+    secret.chmod(0o600)
+    return house
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_two_legs_become_two_clean_aligned_channels(
+    tmp_path: Path, exchange: Exchange, transport: str
+) -> None:
+    with _registered_house(tmp_path, exchange, transport) as house:
+        archive, recorder, flush = house.all()
+        exchange.registered("recorder", timeout_s=10)
+        with Phone("1001", exchange, 400) as caller, Phone("1002", exchange, 1000) as callee:
+            caller.call("1002")
+            start_ns = callee.wait("confirmed")["at_mono_ns"]
+            caller.wait("confirmed")
+            import time
+
+            time.sleep(TALK_S)
+            caller.hangup()
+            end_ns = callee.wait("ended")["at_mono_ns"]
+        (row,) = house.wait_archived(1)
+        recorded = house.export(row["id"])
+        assert (row["caller"], row["callee"], row["extension"]) == ("1001", "1002", "1002")
+        assert row["channels"] == 2
+        call_s = (end_ns - start_ns) / 1e9
+        assert abs(row["duration_s"] - call_s) < 0.100
+        samples, rate_hz = recorded.samples()
+        # The recorded extension, 1002 and its 1000 Hz, takes the first channel.
+        middle = samples[rate_hz : -rate_hz // 2]
+        assert tone_level_dbfs(middle[:, 0], rate_hz, 1000) > -20
+        assert tone_level_dbfs(middle[:, 0], rate_hz, 400) < LEAK_DBFS
+        assert tone_level_dbfs(middle[:, 1], rate_hz, 400) > -20
+        assert tone_level_dbfs(middle[:, 1], rate_hz, 1000) < LEAK_DBFS
+        assert not any(entry["packets_lost"] for entry in recorded.manifest["streams"])
+        assert recorded.openssl_verifies(recorded.wav)
+        assert recorded.openssl_verifies(recorded.manifest_path)
+
+
+def test_channels_are_aligned_within_20_ms(tmp_path: Path, exchange: Exchange) -> None:
+    """Both phones fall silent and speak again at instants that they report; the recording must agree."""
+    with _registered_house(tmp_path, exchange, "udp") as house:
+        _, recorder, _ = house.all()
+        exchange.registered("recorder", timeout_s=10)
+        with Phone("1001", exchange, 437) as caller, Phone("1002", exchange, 1000) as callee:
+            import time
+
+            caller.call("1002")
+            callee.wait("confirmed")
+            caller.wait("confirmed")
+            time.sleep(1.0)
+            caller.tone(False)
+            callee.tone(False)
+            time.sleep(0.5)
+            caller.tone(True)
+            callee.tone(True)
+            time.sleep(1.0)
+            caller.hangup()
+            tones = [[entry for entry in phone.seen("tone")] for phone in (callee, caller)]
+        (row,) = house.wait_archived(1)
+        samples, rate_hz = house.export(row["id"]).samples()
+        quiet = rate_hz + rate_hz // 4  # within the pause
+        heard_s = [
+            (quiet + onset_samples(samples[quiet:, channel], rate_hz, hz)) / rate_hz
+            for channel, hz in ((0, 1000), (1, 437))
+        ]
+        said_s = [entries[-1]["at_mono_ns"] / 1e9 for entries in tones]
+        assert abs((heard_s[0] - heard_s[1]) - (said_s[0] - said_s[1])) < 0.020
+
+
+def test_the_recorder_registers_again_after_the_exchange_restarts(tmp_path: Path) -> None:
+    with Exchange() as exchange, _registered_house(tmp_path, exchange, "tcp") as house:
+        recorder = house.recorder()
+        exchange.registered("recorder", timeout_s=10)
+        exchange.restart(down_s=2.0, forget_contacts=True)
+        exchange.registered("recorder", timeout_s=20)
+        assert house.status()["recorder"]["sip"]["registration"] == "registered"
+        recorder.stop()
+        wait_until(lambda: not exchange.contacts("recorder"), what="unregistered at stop", timeout_s=10)
+
+
+def test_a_wrong_password_is_reported_and_retried(tmp_path: Path, exchange: Exchange) -> None:
+    with _registered_house(tmp_path, exchange, "udp") as house:
+        (tmp_path / "keys" / "account.secret").write_text("wrong\n")
+        recorder = house.recorder()
+        line = recorder.wait_for("registration_failed")
+        assert "wrong" not in line
+        status = house.status()["recorder"]
+        assert status["sip"]["registration"] == "failed"
+        wait_until(
+            lambda: house.status()["recorder"]["events"]["registration_failed"] >= 2, what="a second attempt"
+        )
+
+
+def test_a_call_goes_on_undisturbed_when_nothing_records(exchange: Exchange) -> None:
+    with Phone("1001", exchange, 400) as caller, Phone("1002", exchange, 1000) as callee:
+        caller.call("1002")
+        callee.wait("confirmed")
+        caller.hangup()
+        callee.wait("ended")
+
+
+def test_samples_are_not_clipped_or_silent(tmp_path: Path, exchange: Exchange) -> None:
+    """A mixed leg carries both parties on one channel."""
+    exchange.set_global("REC_MODE", "mixed")
+    try:
+        with _registered_house(tmp_path, exchange, "udp") as house:
+            house.all()
+            exchange.registered("recorder", timeout_s=10)
+            with Phone("1001", exchange, 400) as caller, Phone("1002", exchange, 1000) as callee:
+                import time
+
+                caller.call("1002")
+                callee.wait("confirmed")
+                time.sleep(2.5)
+                caller.hangup()
+                callee.wait("ended")
+            (row,) = house.wait_archived(1)
+            samples, rate_hz = house.export(row["id"]).samples()
+    finally:
+        exchange.set_global("REC_MODE", "legs")
+    assert samples.shape[1] == 1
+    middle = samples[rate_hz:-rate_hz // 2, 0]
+    assert tone_level_dbfs(middle, rate_hz, 400) > -25
+    assert tone_level_dbfs(middle, rate_hz, 1000) > -25
+    assert np.abs(middle.astype(np.int32)).max() < 32_767
