@@ -1,7 +1,7 @@
 """The one form of a signature: detached CAdES-B-B in DER, the same parts always giving the same octets.
 
-Why one form: the verifier puts a signature together again from its parts and compares, so that no octet of
-it can be changed unnoticed, not even one that no signature covers.
+Why one form: the verifier puts a signature together again from its parts and compares, so that no
+single octet of it can be changed unnoticed, not even one that no signature covers.
 Source: RFC 5652 section 5, RFC 5035, ETSI EN 319 122-1 section 6.
 """
 
@@ -23,7 +23,7 @@ def signed_attributes(*, sha256_hex: str, signing_time_utc_s: int, leaf_der: byt
         raise ValueError("not a SHA-256 digest")
     moment = datetime.fromtimestamp(signing_time_utc_s, tz=UTC)
     # RFC 5652 section 11.3: UTCTime through 2049, GeneralizedTime after.
-    time = {"general_time": core.GeneralizedTime(moment)}
+    time = {"generalized_time": core.GeneralizedTime(moment)}
     if moment.year < 2050:
         time = {"utc_time": core.UTCTime(moment)}
     certificate = tsp.SigningCertificateV2({"certs": [{"cert_hash": hashlib.sha256(leaf_der).digest()}]})

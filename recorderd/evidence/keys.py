@@ -60,20 +60,27 @@ def read_secret_text(path: Path) -> str:
 
 def _read_secret(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop us
+        with open(path, "rb", opener=_open_at_once) as stream:
+            _check_guarded(path, stream.fileno())
+            return stream.read(_SECRET_MAX_BYTES)
     except OSError as problem:
         raise KeyUnusable(path=path, reason=problem.strerror) from None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyUnusable(path=path, reason="is no regular file")
-        if status.st_mode & 0o037 or (status.st_mode & 0o040 and not _only_named_to_us(descriptor)):
-            raise KeyUnusable(path=path, reason=f"mode {status.st_mode & 0o777:03o} lets others at it")
-        if status.st_uid not in (0, os.geteuid()):
-            raise KeyUnusable(path=path, reason=f"belongs to user {status.st_uid}")
-        if status.st_size > _SECRET_MAX_BYTES:
-            raise KeyUnusable(path=path, reason=f"is longer than {_SECRET_MAX_BYTES} octets")
-        return stream.read(_SECRET_MAX_BYTES)
+
+
+def _check_guarded(path: Path, descriptor: int) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise KeyUnusable(path=path, reason="is no regular file")
+    if status.st_mode & 0o037 or (status.st_mode & 0o040 and not _only_named_to_us(descriptor)):
+        raise KeyUnusable(path=path, reason=f"mode {status.st_mode & 0o777:03o} lets others at it")
+    if status.st_uid not in (0, os.geteuid()):
+        raise KeyUnusable(path=path, reason=f"belongs to user {status.st_uid}")
+    if status.st_size > _SECRET_MAX_BYTES:
+        raise KeyUnusable(path=path, reason=f"is longer than {_SECRET_MAX_BYTES} octets")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not stop us
 
 
 def _only_named_to_us(descriptor: int) -> bool:

@@ -76,6 +76,7 @@ class SessionDesk:
         self._log = log
         self._book = SessionBook()
         self._dialogs: dict[int, _Dialog] = {}  # by the library's call id
+        self._refused: list[RecorderCall] = []  # kept until their end: a call that is dropped answers 603
         self._calls_taken = 0
 
     @property
@@ -220,6 +221,7 @@ class SessionDesk:
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """A dialog is over, by the peer or by us."""
+        self._refused = [entry for entry in self._refused if entry is not call]
         for call_id, entry in list(self._dialogs.items()):
             if entry.call is call:
                 del self._dialogs[call_id]
@@ -278,6 +280,7 @@ class SessionDesk:
 
     def _refuse(self, call: RecorderCall, code: int, reason: str, *, retry_after_s: int = 0) -> None:
         self._log.warning(Ev.SESSION_REFUSED, subject=str(code), reason=reason)
+        self._refused.append(call)
         answer = pjsua2.CallOpParam()
         answer.statusCode = code
         if retry_after_s:

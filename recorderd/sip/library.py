@@ -23,7 +23,8 @@ LIMITS_NEEDED: Final = {  # as measured: below these, calls or their SDP are los
     "PJ_IOQUEUE_MAX_HANDLES": 8_192,
 }
 _CODECS_NEEDED: Final = ("PCMU/8000", "PCMA/8000", "L16/16000")
-_BAD_SIP: Final = re.compile(r"Error processing \d+ bytes packet from (\S+ \S+)")
+_BAD_SIP: Final = re.compile(r"(?:Dropping \d+ bytes packet|Error processing packet) from (?:\S+ )?(\S+):\d+")
+_BAD_SDP: Final = re.compile(r"\bSDP\b|sdp_err")
 
 
 class Handler(Protocol):
@@ -31,6 +32,10 @@ class Handler(Protocol):
 
     def incoming(self, call_id: int, raw: str, source: str) -> None:
         """An INVITE outside any dialog came."""
+        ...
+
+    def refused_by_library(self, code: int, reason: str, peer: str) -> None:
+        """An INVITE was refused before anybody was asked."""
         ...
 
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
@@ -75,7 +80,7 @@ class LibraryLog(pjsua2.LogWriter):  # type: ignore[misc]  # pjsua2 has no types
         bad_sip = _BAD_SIP.search(text)
         if bad_sip is not None:
             self._log.warning(Ev.MALFORMED_SIP, subject=bad_sip.group(1), reason=text)
-        elif "Bad SDP" in text or "Missing media" in text or "SDP" in text:
+        elif _BAD_SDP.search(text):
             self._log.warning(Ev.MALFORMED_SDP, reason=text)
         elif entry.level <= 1:
             self._log.warning(Ev.LIBRARY_ERROR, reason=text)
@@ -93,6 +98,12 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
         """Notice a broken connection."""
         if prm.state == pjsua2.PJSIP_TP_STATE_DISCONNECTED and not prm.type.startswith("UDP"):
             guarded(self._log, self._handler.connection_lost)
+
+    def onRejectedIncomingCall(self, prm: pjsua2.OnRejectedIncomingCallParam) -> None:
+        """Report an INVITE that the library refused by itself."""
+        code, reason = prm.statusCode, prm.reason
+        peer = prm.rdata.srcAddress.rpartition(":")[0]
+        guarded(self._log, lambda: self._handler.refused_by_library(code, reason, peer))
 
 
 class RecorderAccount(pjsua2.Account):  # type: ignore[misc]  # pjsua2 has no types

@@ -8,8 +8,10 @@ ended and the registration taken back. Thread: ``run`` is the SIP thread and mak
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pjsua2
@@ -79,7 +81,8 @@ class SipRoom:
         """
         writer = LibraryLog(self._log)  # must outlive the endpoint
         endpoint = RecorderEndpoint(self, self._log)
-        endpoint.libCreate()
+        with _quiet_stdout():
+            endpoint.libCreate()
         try:
             self._open(endpoint, writer)
             while not stop.is_set():
@@ -189,6 +192,10 @@ class SipRoom:
         call = RecorderCall(self._account, call_id, self, self._log)
         self._desk.incoming(call, call_id, raw, source)
 
+    def refused_by_library(self, code: int, reason: str, peer: str) -> None:
+        """Count what the library refuses: bad SDP, unknown extensions, no free call."""
+        self._log.warning(Ev.SESSION_REFUSED, subject=f"{code} {peer}", reason=reason or "by the library")
+
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
         """Ask the desk for our SDP."""
         return self._desk.local_sdp(call, offer)
@@ -200,3 +207,16 @@ class SipRoom:
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """Tell the desk that a dialog is over."""
         self._desk.disconnected(call, code, reason)
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Keep what the library prints before it has a log writer off our standard output."""
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

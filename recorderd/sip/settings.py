@@ -65,7 +65,8 @@ def endpoint_config(settings: SipSettings, writer: pjsua2.LogWriter) -> pjsua2.E
     config.medConfig.hasIoqueue = False
     config.medConfig.noVad = True
     config.logConfig.level = LOG_LEVEL
-    config.logConfig.consoleLevel = 0
+    config.logConfig.consoleLevel = LOG_LEVEL  # the level of the writer, not of a console
+    config.logConfig.decor = 0  # our own log has time and place
     config.logConfig.msgLogging = 0
     config.logConfig.writer = writer
     return config

@@ -461,7 +461,7 @@ def test_a_receipt_lost_after_the_commit_is_given_again(loopback: Loopback, prog
     assert entries(loopback)[0].receipt == receipt
 
 
-@pytest.mark.parametrize("how", ["at start", "at the next offer"])
+@pytest.mark.parametrize("how", ["at start", "at the next offer", "without a note"])
 def test_a_cut_between_publish_and_commit_is_repaired(
     loopback: Loopback, programs: Programs, how: str
 ) -> None:
@@ -475,15 +475,62 @@ def test_a_cut_between_publish_and_commit_is_repaired(
     with sqlite3.connect(loopback.data_dir / "catalogue.sqlite3") as database:  # as the cut would leave it
         database.execute("DELETE FROM recordings")
     note = loopback.data_dir / "incoming" / "rec-1" / f"{recording_id}.target"
-    note.write_text(path)
+    if how != "without a note":
+        note.write_text(path)
+    client = RawClient(loopback)
     if how == "at start":
         programs.archive(loopback.archive_toml, name="second")
+    elif how == "at the next offer":
+        client.offer(kept)
+        assert isinstance(client.receive(), f.ReceiptMessage)
     else:
-        client = RawClient(loopback)
         assert isinstance(client.deliver(kept), f.ReceiptMessage)
-        client.close()
+    client.close()
     assert_kept(loopback, [recording_id])
-    assert not note.exists()
+    assert not list(note.parent.iterdir())
+
+
+def test_a_part_that_a_power_cut_spoilt_is_sent_again(loopback: Loopback, programs: Programs) -> None:
+    archive = programs.archive(loopback.archive_toml)
+    (recording_id,) = loopback.record()
+    folder = loopback.spool.path(Place.READY, recording_id)
+    client = RawClient(loopback)
+    client.offer(folder)
+    credit = client.receive()
+    assert isinstance(credit, f.Credit)
+    client.send_piece(folder, credit, size_bytes=500)
+    assert isinstance(client.receive(), f.Credit)
+    client.close()
+    archive.kill()
+    flip(loopback.data_dir / "incoming" / "rec-1" / recording_id / credit.name, 250)
+    programs.archive(loopback.archive_toml, name="second")
+    programs.flush(loopback.recorder_toml)
+    wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty")
+    assert_kept(loopback, [recording_id])
+
+
+def test_an_archive_that_answers_no_more_is_left_and_asked_again(
+    loopback: Loopback, programs: Programs
+) -> None:
+    (recording_id,) = loopback.record()
+    context = zmq.Context()
+    router = context.socket(zmq.ROUTER)  # its I/O thread lives, so ZeroMQ's own heartbeats go on
+    router.setsockopt(zmq.CURVE_SERVER, 1)
+    router.setsockopt(zmq.CURVE_SECRETKEY, loopback.archive_secret.encode())
+    router.bind(f"tcp://127.0.0.1:{loopback.port}")
+    flush = programs.flush(loopback.recorder_toml)
+    try:
+        assert router.poll(10_000)
+        peer, _ = router.recv_multipart()
+        router.send_multipart([peer, *f.encode_message(f.Welcome(archive_id="arc-1"))])
+        flush.wait_for("offered", recording_id)
+        flush.wait_for("link_down", "no answer")
+    finally:
+        router.close(linger=0)
+        context.term()
+    programs.archive(loopback.archive_toml)
+    wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty")
+    assert_kept(loopback, [recording_id])
 
 
 def test_an_archive_that_falls_silent_is_noticed_and_found_again(

@@ -64,7 +64,7 @@ def _decoded(stream: RtpStream, codec: str) -> np.ndarray:
 
 def _check_exact(recorded: Recorded, streams: list[RtpStream], codecs: tuple[str, ...]) -> None:
     samples, rate_hz = recorded.samples()
-    entries = sorted(recorded.manifest["streams"], key=lambda entry: entry["channel"])
+    entries = recorded.streams()
     assert samples.shape[1] == len(streams)
     for channel, (stream, codec, entry) in enumerate(zip(streams, codecs, entries, strict=True)):
         assert stream.script is not None

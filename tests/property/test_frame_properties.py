@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorderd.archive import intake as i
@@ -153,45 +153,56 @@ def test_chunks_stay_within_their_file_and_window(given_credits: list[f.Credit])
             assert effect.offset_bytes < credit.offset_bytes + credit.window_chunks * delivery.chunk_bytes
 
 
+UPLOAD_SIZES = {NAMES[0]: 6, NAMES[1]: 0, NAMES[2]: 8}
+UPLOAD = tuple(
+    f.OfferedFile(name=name, size_bytes=size_bytes, sha256=SHA) for name, size_bytes in UPLOAD_SIZES.items()
+)
 chunks = st.builds(
     i.ChunkArrived,
-    name=st.sampled_from([*NAMES, f"{ID}.other"]),
-    offset_bytes=st.integers(0, 110),
-    size_bytes=st.integers(0, 40),
-    intact=st.booleans(),
+    name=st.sampled_from([NAMES[0], NAMES[2], NAMES[2], f"{ID}.other"]),
+    offset_bytes=st.integers(0, 8),
+    size_bytes=st.integers(0, 5),
+    intact=st.sampled_from([True, True, True, False]),
 )
 
 
-@given(st.lists(chunks, max_size=40), st.lists(st.integers(0, 120), min_size=5, max_size=5), st.data())
+@settings(max_examples=400)
+@given(st.lists(chunks, max_size=40), st.lists(st.integers(0, 9), min_size=3, max_size=3), st.data())
 def test_no_order_of_chunks_writes_a_byte_out_of_place(
     arriving: list[i.ChunkArrived], found: list[int], data: st.DataObject
 ) -> None:
-    upload, effects = i.step(i.Intake(recording_id=ID, files=FILES), i.PartsFound(sizes_bytes=tuple(found)))
-    stands = {
-        name: min(size, have) if have <= size else 0
-        for name, size, have in zip(NAMES, SIZES, found, strict=True)
-    }
+    intake = i.Intake(recording_id=ID, files=UPLOAD)
+    upload, effects = i.step(intake, i.PartsFound(sizes_bytes=tuple(found)))
+    stands = dict(zip(UPLOAD_SIZES, found, strict=True))
     events: list[i.Event] = list(arriving)
     while upload.state is i.State.RECEIVING:
-        position = upload.position
         for effect in effects:
             if isinstance(effect, i.CheckFile):
-                assert stands[effect.name] == SIZES[NAMES.index(effect.name)]
+                assert stands[effect.name] == UPLOAD_SIZES[effect.name]
                 matches = data.draw(st.booleans())
                 events.insert(0, i.FileMatched() if matches else i.FileDiffers(sha256="1" * 64))
             elif isinstance(effect, i.RestartPart):
                 stands[effect.name] = 0
         if not events:
             return
-        event = events.pop(0)
-        before = upload
+        event, current = events.pop(0), upload.current
         upload, effects = i.step(upload, event)
         if any(isinstance(effect, i.WriteChunk) for effect in effects):
-            assert isinstance(event, i.ChunkArrived) and event.intact and event.name == NAMES[position]
-            assert event.offset_bytes == before.offset_bytes == stands[event.name]
+            assert isinstance(event, i.ChunkArrived) and event.intact and event.name == current.name
+            assert event.offset_bytes == stands[event.name]
             stands[event.name] += event.size_bytes
-            assert stands[event.name] <= SIZES[position]
+            assert stands[event.name] <= current.size_bytes
     verifies = any(isinstance(effect, i.Verify) for effect in effects)
     assert verifies == (upload.state is i.State.VERIFYING)
     if verifies:
-        assert stands == dict(zip(NAMES, SIZES, strict=True))
+        assert stands == UPLOAD_SIZES
+
+
+@given(st.sampled_from(sorted(d.ACTIVE, key=lambda state: state.value)))
+def test_a_lost_link_makes_whatever_was_under_way_ready_again(state: d.State) -> None:
+    under_way = replace(fresh_delivery, state=state, name=NAMES[2], acked_bytes=8, next_bytes=10, rewinds=3)
+    ready, effects = d.step(under_way, d.LinkLost(), now_ns=0)
+    assert (ready.state, effects) == (d.State.READY, ())
+    offered, effects = d.step(ready, d.Offered(), now_ns=0)
+    assert effects == (d.SendOffer(),)
+    assert (offered.name, offered.acked_bytes, offered.next_bytes, offered.rewinds) == ("", 0, 0, 0)

@@ -41,17 +41,21 @@ class Recorded:
         self.manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
         self.certificate = next(folder.glob("*.signer.pem"))
 
+    def streams(self) -> list[dict[str, Any]]:
+        """The manifest's streams, by channel."""
+        return sorted(self.manifest["streams"], key=lambda entry: int(entry["channel"]))
+
     def samples(self) -> tuple[I16, int]:
         """Read the WAV: samples (n, channels) and the rate."""
         samples, rate_hz = soundfile.read(self.wav, dtype="int16", always_2d=True)
         return samples, int(rate_hz)
 
-    def openssl_verifies(self, content: Path) -> bool:
+    def openssl_verifies(self, content: Path, *, certificate: Path | None = None) -> bool:
         """Let openssl judge a file against its signature."""
         command = [
             *("openssl", "cms", "-verify", "-binary", "-cades", "-inform", "DER"),
             *("-in", f"{content}.p7s", "-content", str(content)),
-            *("-CAfile", str(self.certificate), "-purpose", "any", "-out", "/dev/null"),
+            *("-CAfile", str(certificate or self.certificate), "-purpose", "any", "-out", "/dev/null"),
         ]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -143,8 +147,8 @@ class House:
 
     def export(self, recording_id: str) -> Recorded:
         """Export one recording and open it."""
-        out = self.folder / "export"
-        out.mkdir(exist_ok=True)
+        out = self.folder / "export" / recording_id
+        out.mkdir(parents=True, exist_ok=True)
         run_program("archive", "export", "--config", self.archive_toml, recording_id, "--out", out)
         found = next(out.rglob(f"{recording_id}.wav"))
         return Recorded(found.parent)

@@ -92,7 +92,8 @@ def openssl_accepts(folder: Path, signature: bytes, content: bytes, ca_pem: byte
     (folder / "x.p7s").write_bytes(signature)
     (folder / "x").write_bytes(content)
     (folder / "ca.pem").write_bytes(ca_pem)
-    command = "openssl cms -verify -binary -cades -inform DER -in x.p7s -content x -CAfile ca.pem -purpose any"
-    done = subprocess.run([*command.split(), "-out", "/dev/null"], cwd=folder, capture_output=True, check=False)
+    verify = "openssl cms -verify -binary -cades -inform DER -in x.p7s -content x -CAfile ca.pem"
+    arguments = [*verify.split(), "-purpose", "any", "-out", "/dev/null"]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, check=False)
     assert (b"CAdES Verification successful" in done.stderr) == (done.returncode == 0), done.stderr
     return done.returncode == 0
