@@ -157,7 +157,7 @@ def _open(der: bytes, subject: str) -> tuple[Any, Any, list[x509.Certificate]]:
     if len(signed["certificates"]) > CHAIN_MAX + 1:
         raise SignatureInvalid(subject=subject, reason=f"more than {CHAIN_MAX + 1} certificates in it")
     certificates = [x509.load_der_x509_certificate(entry.chosen.dump()) for entry in signed["certificates"]]
-    # The count of unused bits before a certificate's signature is the one octet of it that nobody else checks.
+    # The count of unused bits before a certificate's signature is its one octet that nobody else checks.
     if not all(_der(entry).endswith(b"\0" + entry.signature) for entry in certificates):
         raise SignatureInvalid(subject=subject, reason="a certificate's own signature has unused bits")
     return signed, signed["signer_infos"][0], certificates

@@ -1,12 +1,14 @@
 """Signatures: what our verifier and openssl say of the same octets."""
 
 import hashlib
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asn1crypto import algos, cms, core
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -23,6 +25,7 @@ from tests.unit.test_evidence_material import (
     openssl_accepts,
     p256,
     pem_of,
+    write_key,
 )
 
 CONTENT = b"RIFF....WAVE" * 100
@@ -102,6 +105,26 @@ def test_an_authority_with_no_room_below_it_does_not_vouch_through_another(tmp_p
     assert not openssl_accepts(tmp_path, signature, CONTENT, pem_of(made[0][0]))
     with pytest.raises(SignerUnknown):
         _verify(signature, pem_of(made[0][0]))
+
+
+@pytest.mark.parametrize("weak", ["SHA1", "SHA224"])
+def test_an_authority_that_issues_over_a_weak_hash_does_not_vouch(tmp_path: Path, weak: str) -> None:
+    made, key = _authorities(None), p256()
+    write_key(tmp_path / "ca.key", made[0][1])
+    write_key(tmp_path / "leaf.key", key)
+    (tmp_path / "ca.pem").write_bytes(pem_of(made[0][0]))
+    for command in (
+        "openssl req -new -key leaf.key -subj /CN=leaf -out leaf.csr",
+        f"openssl x509 -req -{weak.lower()} -in leaf.csr -CA ca.pem -CAkey ca.key -days 9 -out leaf.pem",
+    ):
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    leaf = x509.load_pem_x509_certificate((tmp_path / "leaf.pem").read_bytes())
+    assert isinstance(leaf.signature_hash_algorithm, getattr(hashes, weak))
+    signer = Signer(key=key, certificate_pem=pem_of(leaf))
+    signature = signer.sign_bytes(CONTENT, signing_time_utc_s=NOW_UTC_S + 60)
+    with pytest.raises(SignerUnknown):
+        _verify(signature, pem_of(made[0][0]))
+    assert _verify(signature, pem_of(leaf)).common_name == "leaf"
 
 
 def test_a_trusted_signer_cannot_vouch_for_another(tmp_path: Path) -> None:
