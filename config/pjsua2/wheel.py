@@ -1,6 +1,6 @@
-"""Pack pjsua2.py and its extension into a wheel: ``wheel.py VERSION LICENSE OUTDIR FILE...``; prints its path.
+"""Pack pjsua2.py and its extension: ``wheel.py VERSION LICENSE OUTDIR FILE...`` prints the path of the wheel.
 
-The limits of config_site.h go into pjsua2.py as BUILD_LIMITS: the library tells nobody what it was built with.
+The limits of config_site.h go into pjsua2.py as BUILD_LIMITS: the library tells nobody how it was built.
 Written out by hand because setuptools need not be there, and a hook's network is not wanted here.
 Source: Binary distribution format (PyPA specification), core metadata 2.1.
 """
@@ -25,7 +25,8 @@ def main(version: str, licence: str, outdir: str, *files: str) -> None:
 
     members = {Path(f).name: Path(f).read_bytes() for f in files}
     site = Path(__file__).with_name("config_site.h").read_text()
-    limits = {name: int(value) for name, value in re.findall(r"^#define\s+(\w+)\s+(\d+)\b", site, re.MULTILINE)}
+    found = re.findall(r"^#define\s+(\w+)\s+(\d+)\b", site, re.MULTILINE)
+    limits = {name: int(value) for name, value in found}
     members["pjsua2.py"] += f"\nBUILD_LIMITS = {limits!r}\n".encode()
     members[f"{info}/METADATA"] = (
         f"Metadata-Version: 2.1\nName: pjsua2\nVersion: {version}\n"

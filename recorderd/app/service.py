@@ -166,9 +166,9 @@ def _stderr_handler() -> logging.Handler:
 def _journal_handler(program: str) -> logging.Handler:
     import systemd.journal
 
-    def send(message: str, **fields: Any) -> None:
+    def send(text: str, /, **fields: Any) -> None:
         plain = {name: value for name, value in fields.items() if name.isupper()}
-        systemd.journal.send(message, **plain)
+        systemd.journal.send(text, **plain)
 
     def add_fields(record: logging.LogRecord) -> bool:
         record.__dict__.update(journal_fields(record))

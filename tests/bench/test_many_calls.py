@@ -56,7 +56,10 @@ def test_many_calls_at_once_lose_no_packet(tmp_path: Path) -> None:
                 for call in calls
                 for line in call.lines
             ]
-            before = {name: _cpu_s(p) for name, p in (("recorder", recorder), ("flush", flush), ("archive", archive))}
+            before = {
+                name: _cpu_s(p)
+                for name, p in (("recorder", recorder), ("flush", flush), ("archive", archive))
+            }
             started_s = time.monotonic()
             sent = send_streams(streams)
             running_s = time.monotonic() - started_s
@@ -71,15 +74,25 @@ def test_many_calls_at_once_lose_no_packet(tmp_path: Path) -> None:
         for row in rows:
             _check(house.export(row["id"]), by_first_octets)
         call_seconds = CALLS * SECONDS
-        print(f"\n{CALLS} calls of two G.711 streams for {SECONDS} s on {platform.machine()}, {os.cpu_count()} cores")
-        print(f"packets sent {sent.packets}, lost 0; sender late by at most {1000 * sent.lateness_max_s:.0f} ms")
+        print(
+            f"\n{CALLS} calls of two G.711 streams, {SECONDS} s, {platform.machine()}, {os.cpu_count()} cores"
+        )
+        print(
+            f"packets sent {sent.packets}, lost 0; sender late by at most {1000 * sent.lateness_max_s:.0f} ms"
+        )
         print(f"INVITE answered: median {np.median(delays_ms):.1f} ms, max {delays_ms.max():.1f} ms")
-        print(f"recorderd while calls run: {100 * call_cpu_s / running_s:.1f} % of a core, "
-              f"{1000 * call_cpu_s / call_seconds:.2f} ms per call-second")
+        print(
+            f"recorderd while calls run: {100 * call_cpu_s / running_s:.1f} % of a core, "
+            f"{1000 * call_cpu_s / call_seconds:.2f} ms per call-second"
+        )
         print(f"recorderd up to the seal:  {1000 * total_cpu_s / call_seconds:.2f} ms per call-second")
-        print(f"flush {1000 * (_cpu_s(flush) - before['flush']) / call_seconds:.2f}, "
-              f"archive {1000 * (_cpu_s(archive) - before['archive']) / call_seconds:.2f} ms per call-second")
-        print(f"peak memory: recorderd {_peak_mib(recorder):.0f} MiB, flush {_peak_mib(flush):.0f} MiB, "
-              f"archive {_peak_mib(archive):.0f} MiB")
+        print(
+            f"flush {1000 * (_cpu_s(flush) - before['flush']) / call_seconds:.2f}, "
+            f"archive {1000 * (_cpu_s(archive) - before['archive']) / call_seconds:.2f} ms per call-second"
+        )
+        print(
+            f"peak memory: recorderd {_peak_mib(recorder):.0f} MiB, flush {_peak_mib(flush):.0f} MiB, "
+            f"archive {_peak_mib(archive):.0f} MiB"
+        )
         print(f"tap late by at most {status['rtp']['lateness_max_ms']} ms")
         assert len(rows) == CALLS

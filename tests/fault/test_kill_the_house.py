@@ -68,7 +68,7 @@ def test_each_program_killed_during_calls_and_transfers_loses_nothing_that_was_s
             assert recorded.openssl_verifies(recorded.wav)
             assert recorded.openssl_verifies(recorded.manifest_path)
             assert run_program("recorderctl", "verify", recorded.folder).returncode == 0
-            samples, rate_hz = recorded.samples()
+            samples, _rate_hz = recorded.samples()
             recovered = recorded.manifest["recovered"]
             assert recorded.manifest["end_cause"] == ("crash" if recovered else "bye")
             if recovered:  # three seconds were sent; what was not rendered yet is all that may be missing

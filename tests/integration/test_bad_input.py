@@ -56,7 +56,8 @@ class GoodCall:
         self.client = SipClient(server=house.server)
         self.call = siprec_call(self.client)
         self.streams = [
-            RtpStream(port=line.port, payload_type=8, payload=os.urandom(160 * PACKETS)) for line in self.call.lines
+            RtpStream(port=line.port, payload_type=8, payload=os.urandom(160 * PACKETS))
+            for line in self.call.lines
         ]
         self._sender = threading.Thread(target=send_streams, args=(self.streams,))
         self._sender.start()
@@ -201,7 +202,9 @@ def test_a_stranger_who_is_not_allowed_is_refused(tmp_path_factory: pytest.TempP
 def test_an_offer_without_a_codec_of_ours_is_refused_and_leaves_no_port(house: tuple[House, Program]) -> None:
     with SipClient(server=house[0].server) as client:
         call = _siprec(client)
-        sdp = sdp_offer(client.address, [("1", "PCMA")]).replace(b"audio 50000 RTP/AVP 8", b"audio 50000 RTP/AVP 18")
+        sdp = sdp_offer(client.address, [("1", "PCMA")]).replace(
+            b"audio 50000 RTP/AVP 8", b"audio 50000 RTP/AVP 18"
+        )
         sdp = sdp.replace(b"a=rtpmap:8 PCMA/8000", b"a=rtpmap:18 G729/8000")
         xml = metadata_xml(session_id=secrets.token_hex(16), parties=[], labels=["1"])
         assert call.invite(*siprec_body(sdp, xml)).code in (415, 488)

@@ -20,7 +20,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, 
         house.all()
         with SipClient(server=house.server) as client:
             call = siprec_call(client)
-            send_streams([RtpStream(port=x.port, payload_type=8, payload=bytes(160 * 40)) for x in call.lines])
+            send_streams(
+                [RtpStream(port=x.port, payload_type=8, payload=bytes(160 * 40)) for x in call.lines]
+            )
             call.bye()
         (row,) = house.wait_archived(1)
         yield house, house.export(row["id"])

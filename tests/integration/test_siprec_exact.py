@@ -84,14 +84,16 @@ def _check_exact(recorded: Recorded, streams: list[RtpStream], codecs: tuple[str
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
-@pytest.mark.parametrize("codecs", [("PCMA", "PCMA"), ("PCMU", "PCMA"), ("L16/16000", "L16/16000"), ("PCMU",)])
+@pytest.mark.parametrize(
+    "codecs", [("PCMA", "PCMA"), ("PCMU", "PCMA"), ("L16/16000", "L16/16000"), ("PCMU",)]
+)
 def test_every_sample_is_the_decoded_sample_that_was_sent(
     house: tuple[House, Program], codecs: tuple[str, ...], transport: str
 ) -> None:
     recorded, streams = _record(*house, codecs, transport=transport)
     _check_exact(recorded, streams, codecs)
     assert all(entry["packets_duplicate"] == 0 for entry in recorded.manifest["streams"])
-    samples, rate_hz = recorded.samples()
+    _samples, rate_hz = recorded.samples()
     firsts = [entry["first_sample"] for entry in recorded.manifest["streams"]]
     assert max(firsts) - min(firsts) < 0.020 * rate_hz  # both began in the same instant
 

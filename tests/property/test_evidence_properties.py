@@ -12,7 +12,7 @@ from recorderd.core.errors import EvidenceError
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore, verify_detached
-from tests.unit.test_evidence_material import NOW_UTC_S, make_certificate, p256, pem_of
+from tests.support.signing_material import NOW_UTC_S, make_certificate, p256, pem_of
 
 CONTENT = b"evidence"
 KEY, ROOT_KEY, MIDDLE_KEY = p256(), p256(), p256()

@@ -73,7 +73,10 @@ def place_call(house: House, tracks: tuple[np.ndarray, np.ndarray]) -> Sent:
         call = siprec_call(client, codecs=("PCMA", "PCMA"), caller=CALLER, callee=CALLEE)
         if call.response is None or call.response.code != 200:
             raise SystemExit(f"the recorder refused the call: {call.response}")
-        print(f"    200 OK after {1000 * call.answer_delay_s:.0f} ms, ports {[line.port for line in call.lines]}")
+        print(
+            f"    200 OK after {1000 * call.answer_delay_s:.0f} ms, "
+            f"ports {[line.port for line in call.lines]}"
+        )
         streams = [
             RtpStream(port=line.port, payload_type=8, payload=encode_a_law(track))
             for line, track in zip(call.lines, tracks, strict=True)
@@ -96,24 +99,28 @@ def watch(house: House, done: threading.Event) -> None:
         sessions = house.status()["recorder"].get("sessions", [])
         for session in sessions:
             streams = ", ".join(
-                f"{s['label']}: {s['packets_received']} packets {s['packets_lost']} lost {s['rms_dbfs']:>4} dB"
+                f"{s['label']}: {s['packets_received']} packets, {s['packets_lost']} lost, {s['rms_dbfs']} dB"
                 for s in session["streams"]
             )
             line = f"    recorded {session['recorded_s']:5.1f} s   {streams}"
-            print(f"\r{line:<100}" if sys.stdout.isatty() else line, end="" if sys.stdout.isatty() else "\n", flush=True)
+            print(
+                f"\r{line:<100}" if sys.stdout.isatty() else line,
+                end="" if sys.stdout.isatty() else "\n",
+                flush=True,
+            )
     if sys.stdout.isatty():
         print()
 
 
 def report(house: House, row: dict[str, Any], recorded: Recorded, sent: Sent) -> bool:
     """Print what lies in the archive and what openssl says of it; True when all of it is right."""
-    samples, rate_hz = recorded.samples()
+    samples, _rate_hz = recorded.samples()
     stored = house.folder / "archive" / row["path"] / recorded.wav.name
     print()
     print(f"recording   {row['id']}")
     print(f"lies at     {stored.relative_to(ROOT)}")
     print(f"exported to {recorded.wav.relative_to(ROOT)}")
-    print(f"duration    {row['duration_s']:.3f} s, {row['channels']} channels, {row['sample_rate_hz']} Hz, 16 bit")
+    print(f"duration    {row['duration_s']:.3f} s, {row['channels']} channels, {row['sample_rate_hz']} Hz")
     received = sum(stream["packets_received"] for stream in recorded.manifest["streams"])
     print(f"packets     {received} of {sent.packets} received")
     names = {entry["participant_id"]: entry["number"] for entry in recorded.manifest["participants"]}
@@ -127,7 +134,9 @@ def report(house: House, row: dict[str, Any], recorded: Recorded, sent: Sent) ->
         )
         level = gather(Level(), samples[:, channel])
         good &= level.rms_dbfs > -60
-        print(f"channel {channel + 1}   {who}: peak {level.peak_dbfs:.1f} dBFS, rms {level.rms_dbfs:.1f} dBFS")
+        print(
+            f"channel {channel + 1}   {who}: peak {level.peak_dbfs:.1f} dBFS, rms {level.rms_dbfs:.1f} dBFS"
+        )
         print(f"    {draw(samples[:, channel])}")
     for content in (recorded.wav, recorded.manifest_path):
         good &= judge(content, house.folder / "keys" / "signing-cert.pem")

@@ -1,4 +1,4 @@
-"""The whole house on loopback: quickstart's set-up in a folder, the three programs, and a look at the result."""
+"""The whole house on loopback: quickstart's set-up, the three programs, and a look at the result."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ class House:
     def wait_archived(self, count: int, *, timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """Wait until the archive holds so many recordings."""
         wait_until(
-            lambda: len(self.listed()) >= count, what=f"{count} recordings in the archive", timeout_s=timeout_s
+            lambda: len(self.listed()) >= count,
+            what=f"{count} recordings in the archive",
+            timeout_s=timeout_s,
         )
         return self.listed()
 

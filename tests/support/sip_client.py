@@ -88,7 +88,9 @@ def answer_lines(sdp: bytes) -> list[AnswerLine]:
 class SipClient:
     """One socket to one recorder."""
 
-    def __init__(self, *, server: tuple[str, int], transport: str = "udp", address: str = "127.0.0.1") -> None:
+    def __init__(
+        self, *, server: tuple[str, int], transport: str = "udp", address: str = "127.0.0.1"
+    ) -> None:
         self.server = server
         self.transport = transport
         kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
@@ -131,7 +133,7 @@ class SipClient:
         headers = {"From": f"<sip:client@{self.address}>;tag=o", "To": f"<sip:recorder@{self.server[0]}>"}
         return self.request("OPTIONS", call_id=secrets.token_hex(8), cseq=1, headers=headers)
 
-    def request(  # noqa: PLR0913
+    def request(
         self,
         method: str,
         *,
@@ -146,7 +148,9 @@ class SipClient:
         replies: queue.Queue[Message] = queue.Queue()
         key = (call_id, f"{cseq} {method}")
         self._waiting[key] = replies
-        raw = self.build(method, call_id=call_id, cseq=cseq, headers=headers, body=body, uri=uri, branch=branch)
+        raw = self.build(
+            method, call_id=call_id, cseq=cseq, headers=headers, body=body, uri=uri, branch=branch
+        )
         deadline, wait_s = time.monotonic() + TRANSACTION_S, RETRANSMIT_S
         self.send_raw(raw)
         try:
@@ -166,7 +170,7 @@ class SipClient:
         finally:
             del self._waiting[key]
 
-    def build(  # noqa: PLR0913
+    def build(
         self,
         method: str,
         *,
@@ -338,19 +342,20 @@ def metadata_xml(*, session_id: str, parties: Sequence[tuple[str, str]], labels:
         '<recording xmlns="urn:ietf:params:xml:ns:recording:1">',
         "  <datamode>complete</datamode>",
         '  <group group_id="grp1"><associate-time>2026-11-23T06:22:36Z</associate-time></group>',
-        f'  <session session_id="ses1"><sipSessionID>{session_id}</sipSessionID><group-ref>grp1</group-ref></session>',
+        f'  <session session_id="ses1"><sipSessionID>{session_id}</sipSessionID>',
+        "    <group-ref>grp1</group-ref></session>",
     ]
     for number, (aor, name) in enumerate(parties):
         rows.append(
-            f'  <participant participant_id="par{number}"><nameID aor="{aor}"><name>{name}</name></nameID></participant>'
+            f'  <participant participant_id="par{number}"><nameID aor="{aor}">'
+            f"<name>{name}</name></nameID></participant>"
         )
     for number, label in enumerate(labels):
-        rows.append(
-            f'  <stream stream_id="str{number}" session_id="ses1"><label>{label}</label></stream>'
-        )
+        rows.append(f'  <stream stream_id="str{number}" session_id="ses1"><label>{label}</label></stream>')
     for number in range(min(len(parties), len(labels))):
         rows.append(
-            f'  <participantstreamassoc participant_id="par{number}"><send>str{number}</send></participantstreamassoc>'
+            f'  <participantstreamassoc participant_id="par{number}">'
+            f"<send>str{number}</send></participantstreamassoc>"
         )
     rows.append("</recording>")
     return "\n".join(rows).encode()

@@ -16,7 +16,9 @@ RATE_HZ = 8000
 
 def say(text: str, *, voice: str) -> np.ndarray:
     """Speak a sentence; 16-bit samples at 8 kHz."""
-    spoken = subprocess.run(["espeak-ng", "-v", voice, "--stdout", text], capture_output=True, check=True).stdout
+    spoken = subprocess.run(
+        ["espeak-ng", "-v", voice, "--stdout", text], capture_output=True, check=True
+    ).stdout
     with wave.open(io.BytesIO(spoken)) as stream:
         rate_hz = stream.getframerate()
         samples = np.frombuffer(stream.readframes(2**31 - 1), dtype="<i2")

@@ -8,7 +8,7 @@ from recorderd.core.errors import DigestMismatch, EvidenceError, SignatureInvali
 from recorderd.evidence.bundle import verify_digests, verify_signed_file
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore
-from tests.unit.test_evidence_material import NOW_UTC_S, make_certificate, make_signer, p256, pem_of
+from tests.support.signing_material import NOW_UTC_S, make_certificate, make_signer, p256, pem_of
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4 test vector
 ABC_SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from recorderd.core.errors import KeyUnusable
 from recorderd.evidence.keys import Signer, create_self_signed, read_secret_text, resolve_secret
-from tests.unit.test_evidence_material import make_certificate, make_signer, p256, write_key
+from tests.support.signing_material import make_certificate, make_signer, p256, write_key
 
 NOBODY = 65534
 

@@ -17,7 +17,7 @@ from recorderd.evidence.cades import assemble, signed_attributes
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer, create_self_signed
 from recorderd.evidence.verify import SignerIdentity, TrustStore, verify_detached
-from tests.unit.test_evidence_material import (
+from tests.support.signing_material import (
     NOW_UTC_S,
     Key,
     make_certificate,

@@ -1,0 +1,173 @@
+"""Any input parses or raises that format's one error; the column parser agrees with the plain one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recorderd.core.errors import (
+    ManifestFormatError,
+    MetadataFormatError,
+    RtcpFormatError,
+    RtpFormatError,
+    SdpFormatError,
+    SipFormatError,
+)
+from recorderd.wire.manifest import parse_manifest
+from recorderd.wire.offer import LegHeaderNames, describe_offer
+from recorderd.wire.rtcp import parse_rtcp
+from recorderd.wire.rtp import parse_columns, parse_rtp
+from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp, supported_codecs
+from recorderd.wire.sip_message import address_of, parse_sip
+from recorderd.wire.siprec import parse_metadata
+
+ROW_BYTES = 64
+
+sdp_lines = st.lists(
+    st.sampled_from(
+        [
+            "v=0",
+            "o=- 1 1 IN IP4 127.0.0.1",
+            "s=-",
+            "c=IN IP4 127.0.0.1",
+            "c=IN IP6 ::1",
+            "t=0 0",
+            "m=audio 4000 RTP/AVP 8 0 101",
+            "m=audio 0 RTP/AVP 96",
+            "m=video 5000 RTP/AVP 31",
+            "m=audio 7000 RTP/SAVP 0",
+            "a=rtpmap:96 L16/16000",
+            "a=rtpmap:101 telephone-event/8000",
+            "a=fmtp:101 0-15",
+            "a=label:x y",
+            "a=sendonly",
+            "a=inactive",
+            "a=ptime:20",
+            "a=rtpmap:8",
+            "m=audio",
+            "b=AS:64",
+        ]
+    )
+    | st.text(alphabet=st.characters(codec="utf-8"), max_size=20),
+    max_size=20,
+)
+
+
+@given(st.binary(max_size=1500))
+def test_any_datagram_parses_or_raises_rtp_format_error(datagram: bytes) -> None:
+    with suppress(RtpFormatError):
+        parse_rtp(datagram)
+
+
+@given(st.binary(max_size=600))
+def test_any_datagram_parses_or_raises_rtcp_format_error(datagram: bytes) -> None:
+    with suppress(RtcpFormatError):
+        parse_rtcp(datagram)
+
+
+headers = st.builds(
+    lambda first, rest: bytes([first]) + rest,
+    st.sampled_from([0x80, 0x90, 0xA0, 0xB0, 0x81, 0x9F, 0x8F, 0x40]),
+    st.binary(max_size=ROW_BYTES - 1),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(headers | st.binary(max_size=ROW_BYTES), min_size=1, max_size=20))
+def test_the_column_parser_agrees_with_the_plain_one(datagrams: list[bytes]) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (len(datagrams), ROW_BYTES)).astype(np.uint8)
+    for row, datagram in zip(rows, datagrams, strict=True):  # what lies behind a packet must not matter
+        row[: len(datagram)] = np.frombuffer(datagram, dtype=np.uint8)
+    columns = parse_columns(rows, np.array([len(datagram) for datagram in datagrams], dtype=np.int64))
+    for number, datagram in enumerate(datagrams):
+        try:
+            packet = parse_rtp(datagram)
+        except RtpFormatError:
+            assert not columns.valid[number]
+            continue
+        assert columns.valid[number]
+        assert columns.payload_type[number] == packet.payload_type
+        assert columns.marker[number] == packet.marker
+        assert columns.sequence[number] == packet.sequence
+        assert columns.timestamp[number] == packet.timestamp
+        assert columns.ssrc[number] == packet.ssrc
+        start, length = int(columns.payload_offset[number]), int(columns.payload_bytes[number])
+        assert datagram[start : start + length] == packet.payload
+
+
+@given(sdp_lines)
+def test_any_offer_that_parses_gets_an_answer_of_as_many_lines(lines: list[str]) -> None:
+    with suppress(SdpFormatError):
+        offer = parse_sdp("\r\n".join(["v=0", *lines]).encode())
+        choices = []
+        for media in offer.media:
+            types = tuple(codec.payload_type for codec in supported_codecs(media))
+            choices.append(MediaChoice(port=4000, payload_types=types) if types else None)
+        answer = answer_for(offer, choices=choices, address="::1", session_id=1, version=1)
+        again = parse_sdp(answer)
+        assert len(again.media) == len(offer.media)
+        assert [media.label for media, c in zip(again.media, choices, strict=True) if c] == [
+            media.label for media, c in zip(offer.media, choices, strict=True) if c
+        ]
+        assert all((media.port == 0) == (c is None) for media, c in zip(again.media, choices, strict=True))
+
+
+@given(st.binary(max_size=2000))
+def test_any_octets_are_sdp_or_raise_its_error(raw: bytes) -> None:
+    with suppress(SdpFormatError):
+        parse_sdp(raw)
+
+
+sip_text = st.lists(
+    st.sampled_from(
+        [
+            "INVITE sip:x SIP/2.0",
+            "From: <sip:a@b>;tag=1",
+            "t: sip:c@d",
+            "Call-ID: 7",
+            "Content-Type: multipart/mixed;boundary=x",
+            "Content-Type: application/sdp",
+            "Content-Length: 20",
+            "Require: siprec",
+            "--x",
+            "--x--",
+            "",
+            "v=0",
+            "m=audio 1 RTP/AVP 8",
+            "<recording/>",
+        ]
+    )
+    | st.text(max_size=30),
+    max_size=30,
+).map(lambda lines: "\r\n".join(lines).encode(errors="replace"))
+
+
+@given(sip_text | st.binary(max_size=1000))
+def test_any_octets_are_an_offer_or_raise_a_format_error(raw: bytes) -> None:
+    with suppress(SipFormatError, SdpFormatError):
+        offer = describe_offer(parse_sip(raw), leg_headers=LegHeaderNames())
+        assert offer.sdp is None or len(offer.lines) == len(offer.sdp.media)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_address_or_raises_its_error(value: str) -> None:
+    with suppress(SipFormatError):
+        address_of(value)
+
+
+@given(
+    st.binary(max_size=500)
+    | st.text(alphabet="<>/=\"'&;! aeinoprstu:0123456789\n", max_size=300).map(str.encode)
+)
+def test_any_octets_are_metadata_or_raise_its_error(raw: bytes) -> None:
+    with suppress(MetadataFormatError):
+        parse_metadata(raw)
+
+
+@given(st.binary(max_size=500) | st.text(alphabet='{}[]",:0123456789aeflnrstu ', max_size=200).map(str.encode))
+def test_any_octets_are_a_manifest_or_raise_its_error(raw: bytes) -> None:
+    with suppress(ManifestFormatError):
+        parse_manifest(raw)

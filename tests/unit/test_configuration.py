@@ -1,0 +1,124 @@
+"""Configuration: all problems at once, each with its key and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.core.errors import ConfigurationError
+from tests.support.house import run_program
+
+GOOD = """
+[recorder]
+id = "r1"
+state_dir = "state"
+run_dir = "run"
+[evidence]
+key_file = "k"
+certificate_file = "c"
+[spool]
+dir = "/spool"
+[archive]
+endpoint = "tcp://127.0.0.1:5555"
+server_public_key = "0123456789012345678901234567890123456789"
+secret_key_file = "s"
+receipt_certificate_file = "rc"
+"""
+
+
+def _load(folder: Path, text: str) -> RecorderConfiguration:
+    path = folder / "recorderd.toml"
+    path.write_text(text)
+    return load_recorder_configuration(path)
+
+
+def test_defaults_fill_what_is_not_said_and_paths_start_at_the_file(tmp_path: Path) -> None:
+    configuration = _load(tmp_path, GOOD)
+    assert configuration.recorder.state_dir == tmp_path / "state"
+    assert configuration.spool.dir == Path("/spool")
+    assert configuration.sip.leg_headers.call_id == "X-Call-ID"
+    assert configuration.sip.registration is None
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "word"),
+    [
+        (('id = "r1"', 'id = "r 1"'), "recorder.id", "letters"),
+        (('id = "r1"', "id = 7"), "recorder.id", "string"),
+        (('[evidence]', 'odd = 1\n[evidence]'), "recorder.odd", "known here"),
+        (('key_file = "k"', ""), "evidence.key_file", "missing"),
+        (("5555", "x"), "archive.endpoint", "tcp://HOST:PORT"),
+        (("[spool]", "[spool]\nquota_bytes = 5"), "spool.quota_bytes", "at least"),
+        (("[spool]", "[rtp]\nport_min = 4001\n[spool]"), "rtp.port_min", "even"),
+        (("[spool]", '[sip]\nallow_from = ["everyone"]\n[spool]'), "sip.allow_from", "networks"),
+        (("[spool]", "[sip]\nudp_port = 0\ntcp_port = 0\n[spool]"), "sip", "at least one"),
+        (("[spool]", "[sip]\ntls_port = 5061\n[spool]"), "sip.tls", "certificate_file"),
+        (("[spool]", '[log]\nlevel = "loud"\n[spool]'), "log.level", "choose one of"),
+        (("[spool]", '[sip.registration]\nuser = "x"\n[spool]'), "sip.registration.registrar", "missing"),
+    ],
+)
+def test_each_problem_names_its_key_and_the_remedy(
+    tmp_path: Path, change: tuple[str, str], key: str, word: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        _load(tmp_path, GOOD.replace(*change))
+    line = next(line for line in str(caught.value).splitlines() if line.strip().startswith(f"{key}:"))
+    assert word in line
+
+
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
+    text = GOOD.replace('id = "r1"', 'id = "r 1"').replace("5555", "x").replace("[spool]", "[spool]\nx = 1")
+    with pytest.raises(ConfigurationError, match="3 problem"):
+        _load(tmp_path, text)
+
+
+@pytest.mark.parametrize("program", ["recorderd", "flush", "archive"])
+def test_programs_refuse_a_bad_configuration_with_exit_78(tmp_path: Path, program: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("[recorder]\nid = 5\n")
+    ended = run_program(program, "check-config", "--config", path, check=False)
+    assert ended.returncode == 78
+    assert "hint:" in ended.stderr
+    missing = run_program(program, "check-config", "--config", tmp_path / "none.toml", check=False)
+    assert missing.returncode == 78
+
+
+def test_check_config_of_a_quickstart_is_good_and_quickstart_never_overwrites(tmp_path: Path) -> None:
+    run_program("recorderctl", "quickstart", tmp_path / "q")
+    for program, name in (("recorderd", "recorderd"), ("flush", "recorderd"), ("archive", "archive")):
+        ended = run_program(program, "check-config", "--config", tmp_path / "q" / f"{name}.toml")
+        assert ended.returncode == 0
+    key = (tmp_path / "q" / "keys" / "signing-key.pem").read_bytes()
+    again = run_program("recorderctl", "quickstart", tmp_path / "q")
+    assert "nothing was changed" in again.stdout
+    assert (tmp_path / "q" / "keys" / "signing-key.pem").read_bytes() == key
+
+
+def test_an_open_key_file_stops_the_start(tmp_path: Path) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    (tmp_path / "keys" / "signing-key.pem").chmod(0o644)
+    ended = run_program("recorderd", "--config", tmp_path / "recorderd.toml", check=False)
+    assert ended.returncode == 78
+    assert "644" in ended.stderr
+
+
+def test_a_sip_port_that_is_taken_is_said_plainly(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        run_program("recorderctl", "quickstart", tmp_path, "--sip-port", str(port))
+        ended = run_program("recorderd", "--config", tmp_path / "recorderd.toml", check=False)
+    assert ended.returncode == 69
+    assert str(port) in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--sip-port", "99999"], ["--rtp-ports", "5-4"], ["--rtp-ports", "many"]])
+def test_quickstart_refuses_ports_that_are_none(tmp_path: Path, arguments: list[str]) -> None:
+    ended = run_program("recorderctl", "quickstart", tmp_path, *arguments, check=False)
+    assert ended.returncode in (64, 78)
+    assert arguments[0] in ended.stderr
+    assert not (tmp_path / "archive.toml").exists()

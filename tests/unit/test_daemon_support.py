@@ -1,0 +1,104 @@
+"""Control socket, journal fields, folder lock: what every daemon leans on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recorderd.app.control import ControlServer, ask
+from recorderd.app.service import FolderLock, set_up_logging, watchdog_interval_s
+from recorderd.core.clock import SystemClock
+from recorderd.core.errors import AlreadyRunning, ControlUnavailable, PortTaken
+from recorderd.core.events import Ev, EventLog
+
+
+def a_log() -> EventLog:
+    return EventLog(logger=logging.getLogger("test"), clock=SystemClock())
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, EventLog]]:
+    """A control socket at a path longer than a unix socket's address may be."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    path, log, stop = folder / "x.sock", a_log(), threading.Event()
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return {"echo": request, "none": 1 // request.get("divisor", 1)}
+
+    server = ControlServer(path, answer, log=log)
+    thread = server.start(stop)
+    yield path, log
+    stop.set()
+    thread.join(5)
+    server.close()
+    assert not path.exists()
+
+
+def test_a_request_gets_its_reply_and_only_the_group_may_ask(served: tuple[Path, EventLog]) -> None:
+    path, _ = served
+    assert ask(path, {"command": "status"})["echo"] == {"command": "status"}
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_bad_requests_are_answered_counted_and_not_the_end(served: tuple[Path, EventLog]) -> None:
+    path, log = served
+    for raw in (b"rubbish\n", b"[]\n", b"\xff\n"):
+        with socket.socket(socket.AF_UNIX) as client:
+            descriptor = os.open(path.parent, os.O_RDONLY)
+            client.connect(f"/proc/self/fd/{descriptor}/{path.name}")
+            os.close(descriptor)
+            client.sendall(raw)
+            assert b"error" in client.recv(1000)
+    assert "ZeroDivisionError" in ask(path, {"divisor": 0})["error"]
+    assert ask(path, {})["echo"] == {}
+    assert (log.counters()["control_malformed"], log.counters()["internal_error"]) == (3, 1)
+
+
+def test_a_living_socket_is_respected_and_a_stale_one_replaced(served: tuple[Path, EventLog]) -> None:
+    path, log = served
+    with pytest.raises(PortTaken):
+        ControlServer(path, dict, log=log)
+    stale = path.with_name("stale.sock")
+    with socket.socket(socket.AF_UNIX) as dead:
+        descriptor = os.open(stale.parent, os.O_RDONLY)
+        dead.bind(f"/proc/self/fd/{descriptor}/{stale.name}")
+        os.close(descriptor)
+    with pytest.raises(ControlUnavailable):
+        ask(stale, {})
+    ControlServer(stale, dict, log=log).close()
+    with pytest.raises(ControlUnavailable):
+        ask(path.with_name("absent.sock"), {})
+
+
+def test_a_folder_has_one_holder(tmp_path: Path) -> None:
+    first = FolderLock(tmp_path / "lock")
+    with pytest.raises(AlreadyRunning):
+        FolderLock(tmp_path / "lock")
+    first.close()
+    FolderLock(tmp_path / "lock").close()
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("30000000", 10.0), ("rubbish", 0.0), ("", 0.0)])
+def test_the_watchdog_is_fed_three_times_within_its_limit(value: str, seconds: float) -> None:
+    assert watchdog_interval_s({"WATCHDOG_USEC": value}) == seconds
+
+
+def test_events_reach_the_journal_with_their_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr("recorderd.app.service.stderr_is_journal", lambda _: True)
+    monkeypatch.setattr("systemd.journal.send", lambda text, **fields: sent.append({**fields, "text": text}))
+    log = EventLog(logger=set_up_logging(program="test-journal", level="info"), clock=SystemClock())
+    log.warning(Ev.LINK_DOWN, subject="x", reason="a\nb", message="also a field")
+    (entry,) = sent
+    assert entry["MESSAGE_ID"] == Ev.LINK_DOWN.message_id
+    assert (entry["RECORDERD_EVENT"], entry["RECORDERD_REASON"]) == ("link_down", "a\nb")
+    assert entry["SYSLOG_IDENTIFIER"] == "test-journal" and "\n" not in entry["text"]
+    assert all(name.isupper() for name in entry if name != "text")
