@@ -19,19 +19,18 @@ from typing import Final
 
 import numpy as np
 
-from dsp.shapes import I64, U8
+from dsp.shapes import U8
 from recorderd.core.clock import NS_PER_MS, Clock
 from recorderd.core.errors import RingFull, RtcpFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
 from recorderd.tap.batch import ROW_BYTES, Batch
-from recorderd.tap.placing import Arrived, Restart, place
+from recorderd.tap.intake import Intake
 from recorderd.tap.ports import PortPool, SocketPair
-from recorderd.tap.ring import Ring
-from recorderd.tap.table import EVENT_PAYLOAD, UNKNOWN_PAYLOAD, UNSET, StreamStats, StreamTable
+from recorderd.tap.table import UNSET, StreamStats
 from recorderd.wire.rtcp import parse_rtcp
-from recorderd.wire.rtp import RtpColumns, parse_columns
+from recorderd.wire.rtp import parse_columns
 
 DRAIN_MS: Final = 100
 RING_MS: Final = 4_000
@@ -76,8 +75,8 @@ class Tap:
         self._clock = clock
         self._log = log
         self._lock = threading.Lock()
-        self._table = StreamTable(slots=max_streams)
-        self._ring = Ring(slots=max_streams, grains=max_streams * _GRAINS_PER_STREAM)
+        self._intake = Intake(slots=max_streams, grains=max_streams * _GRAINS_PER_STREAM)
+        self._table, self._ring = self._intake.table, self._intake.ring
         self._free = list(range(max_streams - 1, -1, -1))
         self._open: dict[StreamId, _Open] = {}
         self._by_descriptor: dict[int, tuple[_Open, bool]] = {}  # bool: RTCP
@@ -249,7 +248,9 @@ class Tap:
         with self._lock:
             before = {name: self._table.counters[name][owners] for name in _NOTED}
             np.maximum.at(self._table.counters["kernel_dropped"], slots, batch.kernel_drops())
-            restarts = self._sort_in(slots, columns, arrival_ns)
+            restarts = self._intake.accept(
+                slots, columns, rows=batch.rows[: batch.used], arrival_ns=arrival_ns
+            )
             after = {name: self._table.counters[name][owners] for name in _NOTED}
         batch.clear()
         names = {entry.slot: entry.stream for entry, _ in spans}
@@ -260,62 +261,6 @@ class Tap:
         for restart in restarts:
             event = Ev.STREAM_SSRC_CHANGED if restart.ssrc_changed else Ev.STREAM_TIMESTAMP_JUMPED
             self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
-
-    def _sort_in(self, slots: I64, columns: RtpColumns, arrival_ns: I64) -> list[Restart]:
-        table = self._table
-        marks = table.marks[slots, columns.payload_type & 0x7F]
-        per_tick = table.octets_per_tick[slots]
-        whole = (columns.payload_bytes > 0) & (columns.payload_bytes % per_tick == 0)
-        samples = (marks != UNKNOWN_PAYLOAD) & (marks != EVENT_PAYLOAD)
-        table.count("malformed", slots[~columns.valid | (columns.valid & samples & ~whole)])
-        table.count("unknown_payload", slots[columns.valid & (marks == UNKNOWN_PAYLOAD)])
-        table.count("event_payload", slots[columns.valid & (marks == EVENT_PAYLOAD)])
-        kept = np.flatnonzero(columns.valid & samples & whole)
-        if kept.size == 0:
-            return []
-        packets = Arrived(
-            slots=slots[kept],
-            sequence=columns.sequence[kept],
-            timestamp=columns.timestamp[kept],
-            ssrc=columns.ssrc[kept],
-            arrival_ns=arrival_ns[kept],
-            ticks=columns.payload_bytes[kept] // per_tick[kept],
-        )
-        ticks, ours, restarts = place(table, packets)
-        table.count("foreign", packets.slots[~ours])
-        self._write(kept[ours], packets.slots[ours], ticks[ours] * per_tick[kept][ours], columns, marks)
-        return restarts
-
-    def _write(self, rows: I64, slots: I64, positions: I64, columns: RtpColumns, marks: U8) -> None:
-        table, ring = self._table, self._ring
-        lengths = columns.payload_bytes[rows]
-        late = positions < ring.cursor[slots]
-        beyond = positions + lengths > ring.cursor[slots] + ring.row[slots]
-        table.count("late", slots[late])
-        table.count("overrun", slots[beyond])
-        fits = np.flatnonzero(~late & ~beyond)
-        if fits.size == 0:
-            return
-        _, first = np.unique((slots[fits] << 44) + positions[fits], return_index=True)
-        again = np.ones(fits.size, dtype=np.bool_)
-        again[first] = False
-        again |= ring.present(slots[fits], positions[fits])
-        table.count("duplicate", slots[fits[again]])
-        fresh = fits[~again]
-        table.count("received", slots[fresh])
-        table.counters["octets"] += np.bincount(
-            slots[fresh], weights=lengths[fresh], minlength=table.slots
-        ).astype(np.int64)
-        chosen = rows[fresh]
-        ring.write(
-            slots[fresh],
-            positions[fresh],
-            packets=self._batch.rows,
-            rows=chosen,
-            offsets=columns.payload_offset[chosen],
-            lengths=lengths[fresh],
-            marks=marks[chosen],
-        )
 
     def _drain_rtcp(self, entry: _Open) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read

@@ -1,0 +1,87 @@
+"""From parsed packets to the ring: sans-IO, so that any network can be played to it.
+
+Contract: a packet ends in the ring or in exactly one counter. Reordered packets land where they belong, the
+second copy of one is dropped, one that comes after its window was read is late, one that reaches beyond the
+row is an overrun. Thread: callers hold one lock (see ``tap.drain``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dsp.shapes import I64, U8
+from recorderd.tap.placing import Arrived, Restart, place
+from recorderd.tap.ring import Ring
+from recorderd.tap.table import EVENT_PAYLOAD, UNKNOWN_PAYLOAD, StreamTable
+from recorderd.wire.rtp import RtpColumns
+
+
+class Intake:
+    """The table and the ring of all streams."""
+
+    def __init__(self, *, slots: int, grains: int) -> None:
+        self.table = StreamTable(slots=slots)
+        self.ring = Ring(slots=slots, grains=grains)
+
+    def accept(self, slots: I64, columns: RtpColumns, *, rows: U8, arrival_ns: I64) -> list[Restart]:
+        """Take the packets of one drain; count those that do not belong, and note restarts.
+
+        Shapes: slots, arrival_ns and all columns (n,), rows (n, row_octets).
+        """
+        table = self.table
+        marks = table.marks[slots, columns.payload_type & 0x7F]
+        per_tick = table.octets_per_tick[slots]
+        whole = (columns.payload_bytes > 0) & (columns.payload_bytes % per_tick == 0)
+        samples = (marks != UNKNOWN_PAYLOAD) & (marks != EVENT_PAYLOAD)
+        table.count("malformed", slots[~columns.valid | (columns.valid & samples & ~whole)])
+        table.count("unknown_payload", slots[columns.valid & (marks == UNKNOWN_PAYLOAD)])
+        table.count("event_payload", slots[columns.valid & (marks == EVENT_PAYLOAD)])
+        kept = np.flatnonzero(columns.valid & samples & whole)
+        if kept.size == 0:
+            return []
+        packets = Arrived(
+            slots=slots[kept],
+            sequence=columns.sequence[kept],
+            timestamp=columns.timestamp[kept],
+            ssrc=columns.ssrc[kept],
+            arrival_ns=arrival_ns[kept],
+            ticks=columns.payload_bytes[kept] // per_tick[kept],
+        )
+        ticks, ours, restarts = place(table, packets)
+        table.count("foreign", packets.slots[~ours])
+        positions = ticks[ours] * per_tick[kept][ours]
+        self._write(kept[ours], packets.slots[ours], positions, columns, rows=rows, marks=marks)
+        return restarts
+
+    def _write(
+        self, numbers: I64, slots: I64, positions: I64, columns: RtpColumns, *, rows: U8, marks: U8
+    ) -> None:
+        table, ring = self.table, self.ring
+        lengths = columns.payload_bytes[numbers]
+        late = positions < ring.cursor[slots]
+        beyond = positions + lengths > ring.cursor[slots] + ring.row[slots]
+        table.count("late", slots[late])
+        table.count("overrun", slots[beyond])
+        fits = np.flatnonzero(~late & ~beyond)
+        if fits.size == 0:
+            return
+        _, first = np.unique((slots[fits] << 44) + positions[fits], return_index=True)
+        again = np.ones(fits.size, dtype=np.bool_)
+        again[first] = False
+        again |= ring.present(slots[fits], positions[fits])
+        table.count("duplicate", slots[fits[again]])
+        fresh = fits[~again]
+        table.count("received", slots[fresh])
+        table.counters["octets"] += np.bincount(
+            slots[fresh], weights=lengths[fresh], minlength=table.slots
+        ).astype(np.int64)
+        chosen = numbers[fresh]
+        ring.write(
+            slots[fresh],
+            positions[fresh],
+            packets=rows,
+            rows=chosen,
+            offsets=columns.payload_offset[chosen],
+            lengths=lengths[fresh],
+            marks=marks[chosen],
+        )
