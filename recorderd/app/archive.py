@@ -79,9 +79,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         durable.make_dir(folder)
     lock = FolderLock(archive.data_dir / LOCK_NAME)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
-    store = Store(archive.data_dir)
+    store, catalogue = Store(archive.data_dir), Catalogue(archive.data_dir / CATALOGUE_NAME)
     store.prepare()
-    catalogue = Catalogue(archive.data_dir / CATALOGUE_NAME)
     custody = Custody(
         archive_id=archive.id,
         store=store,
@@ -92,12 +91,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         log=service.log,
     )
     custody.repair()
-    settings = ReceiverSettings(
-        archive_id=archive.id,
-        endpoint=archive.bind,
-        secret_key=secret,
-        recorders={entry.curve_public_key: name for name, entry in configuration.recorders.items()},
-    )
+    settings = _receiver_settings(configuration, secret)
     receiver = Receiver(settings=settings, store=store, custody=custody, clock=clock, log=service.log)
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +126,15 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         lock.close()
     service.log.info(Ev.STOPPED)
     return 0
+
+
+def _receiver_settings(configuration: ArchiveConfiguration, secret: str) -> ReceiverSettings:
+    return ReceiverSettings(
+        archive_id=configuration.archive.id,
+        endpoint=configuration.archive.bind,
+        secret_key=secret,
+        recorders={entry.curve_public_key: name for name, entry in configuration.recorders.items()},
+    )
 
 
 def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustStore], str]:

@@ -1,0 +1,107 @@
+"""Our units under a real systemd: readiness, status, watchdog, restart, exit codes, and fields in the journal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.house import House
+from tests.support.programs import ROOT, wait_until
+from tests.support.rtp_sender import RtpStream, send_streams
+from tests.support.sip_client import SipClient, siprec_call
+from tests.support.user_manager import UserManager
+
+RECORDER = "recorderd.service"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Iterator[tuple[UserManager, House]]:
+    (tmp_path / "house").mkdir()
+    house = House(tmp_path / "house")
+    with UserManager(tmp_path) as manager:
+        for name in (RECORDER, "recorderd-flush.service"):
+            manager.install(
+                name,
+                config=house.recorder_toml,
+                installed_config="/etc/recorderd/recorderd.toml",
+                changes={"WatchdogSec=20": "WatchdogSec=3"} if name == RECORDER else None,
+            )
+        manager.install(
+            "recorder-archive.service",
+            config=house.archive_toml,
+            installed_config="/etc/recorder-archive/archive.toml",
+        )
+        yield manager, house
+
+
+def test_the_units_are_valid() -> None:
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *sorted(map(str, (ROOT / "systemd").glob("*.service")))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    complaints = [
+        line
+        for line in verified.stderr.splitlines()
+        if "/opt/recorderd" not in line and any(name in line for name in ("recorderd", "recorder-archive"))
+    ]
+    assert not complaints
+
+
+def test_three_units_record_and_archive_and_the_journal_has_the_fields(
+    installed: tuple[UserManager, House],
+) -> None:
+    manager, house = installed
+    manager.systemctl("start", "recorder-archive.service", RECORDER)
+    assert manager.show(RECORDER, "ActiveState") == "active"
+    assert manager.show("recorderd-flush.service", "ActiveState") == "active"  # wanted by recorderd
+    wait_until(lambda: "sealed" in manager.show(RECORDER, "StatusText"), what="a status text")
+    with SipClient(server=house.server) as client:
+        call = siprec_call(client)
+        send_streams([RtpStream(port=x.port, payload_type=8, payload=bytes(160 * 40)) for x in call.lines])
+        call.bye()
+    (row,) = house.wait_archived(1)
+    (sealed,) = manager.journal("RECORDERD_EVENT=recording_sealed")
+    assert sealed["RECORDERD_SUBJECT"] == row["id"]
+    assert sealed["RECORDERD_CALL_ID"] == row["call_id"]
+    assert len(sealed["MESSAGE_ID"]) == 32
+    assert sealed["SYSLOG_IDENTIFIER"] == "recorderd"
+    manager.systemctl("stop", RECORDER)
+    assert manager.show(RECORDER, "Result") == "success"
+    assert manager.journal("RECORDERD_EVENT=stopped")
+
+
+def test_a_recorder_that_hangs_is_started_anew_and_seals_what_was_open(
+    installed: tuple[UserManager, House],
+) -> None:
+    manager, house = installed
+    manager.systemctl("start", RECORDER)
+    with SipClient(server=house.server) as client:
+        call = siprec_call(client)
+        send_streams([RtpStream(port=x.port, payload_type=8, payload=bytes(160 * 100)) for x in call.lines])
+    pid = int(manager.show(RECORDER, "MainPID"))
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(
+        lambda: manager.show(RECORDER, "MainPID") not in ("0", str(pid))
+        and manager.show(RECORDER, "ActiveState") == "active",
+        what="restart by the watchdog",
+        timeout_s=40,
+    )
+    assert manager.journal("RECORDERD_EVENT=recording_recovered")
+    assert int(manager.show(RECORDER, "NRestarts")) == 1
+
+
+def test_a_wrong_configuration_is_not_tried_again(installed: tuple[UserManager, House]) -> None:
+    manager, house = installed
+    house.recorder_toml.write_text(house.recorder_toml.read_text().replace("udp_port", "udp_prot"))
+    assert manager.systemctl("start", RECORDER, check=False).returncode != 0
+    assert manager.show(RECORDER, "ActiveState") == "failed"
+    assert manager.show(RECORDER, "NRestarts") == "0"
+    complaint = " ".join(str(entry["MESSAGE"]) for entry in manager.journal("_COMM=recorderd"))
+    assert "udp_prot: unknown key" in complaint
