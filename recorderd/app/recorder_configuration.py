@@ -77,7 +77,12 @@ class RegistrationSection:
     auth_user: str = option("User for digest when it differs from `user`.", default="")
     realm: str = option("Digest realm; * answers any.", default="*")
     transport: Transport = option("udp, tcp or tls.", default=Transport.UDP)
-    expires_s: int = option("Life of a registration.", default=300, minimum=30, maximum=86_400)
+    expires_s: int = option(
+        "Life of a registration; an exchange that restarts may miss us for so long over UDP.",
+        default=60,
+        minimum=10,
+        maximum=86_400,
+    )
     retry_s: int = option("First wait after a failure; doubles up to 16 times that.", default=2, minimum=1)
 
 

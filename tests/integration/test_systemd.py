@@ -88,8 +88,10 @@ def test_a_recorder_that_hangs_is_started_anew_and_seals_what_was_open(
     pid = int(manager.show(RECORDER, "MainPID"))
     os.kill(pid, signal.SIGSTOP)
     wait_until(
-        lambda: manager.show(RECORDER, "MainPID") not in ("0", str(pid))
-        and manager.show(RECORDER, "ActiveState") == "active",
+        lambda: (
+            manager.show(RECORDER, "MainPID") not in ("0", str(pid))
+            and manager.show(RECORDER, "ActiveState") == "active"
+        ),
         what="restart by the watchdog",
         timeout_s=40,
     )

@@ -69,7 +69,9 @@ def _feed(intake: Intake, packets: list[tuple[int, bytes]]) -> None:
     intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
 
 
-def _play(stream: RtpStream, codec: Codec, *, first_ms: int, jitter_ms: int, seed: int) -> tuple[np.ndarray, Track]:
+def _play(
+    stream: RtpStream, codec: Codec, *, first_ms: int, jitter_ms: int, seed: int
+) -> tuple[np.ndarray, Track]:
     intake = Intake(slots=1, grains=16)
     intake.ring.open(0, octets_per_s=codec.clock_rate_hz * codec.octets_per_tick, ring_ms=4000)
     intake.table.open(0, codecs=[codec], event_payload_types=[101])

@@ -167,7 +167,9 @@ def test_any_octets_are_metadata_or_raise_its_error(raw: bytes) -> None:
         parse_metadata(raw)
 
 
-@given(st.binary(max_size=500) | st.text(alphabet='{}[]",:0123456789aeflnrstu ', max_size=200).map(str.encode))
+@given(
+    st.binary(max_size=500) | st.text(alphabet='{}[]",:0123456789aeflnrstu ', max_size=200).map(str.encode)
+)
 def test_any_octets_are_a_manifest_or_raise_its_error(raw: bytes) -> None:
     with suppress(ManifestFormatError):
         parse_manifest(raw)

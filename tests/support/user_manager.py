@@ -67,7 +67,9 @@ class UserManager:
         if self._process.poll() is None:
             self.systemctl("stop", "*.service", check=False)
             journald = self.run("pidof", "systemd-journald", check=False).stdout.split()
-            ours = {pid for pid in journald if _mount_namespace(pid) == _mount_namespace(str(self._process.pid))}
+            ours = {
+                pid for pid in journald if _mount_namespace(pid) == _mount_namespace(str(self._process.pid))
+            }
             self.systemctl("exit", check=False)
             try:
                 self._process.wait(10)
@@ -101,7 +103,9 @@ class UserManager:
         found = self.run("journalctl", "--no-pager", "-o", "json", *matches, check=False).stdout
         return [json.loads(line) for line in found.splitlines() if line.startswith("{")]
 
-    def install(self, name: str, *, config: Path, installed_config: str, changes: dict[str, str] | None = None) -> None:
+    def install(
+        self, name: str, *, config: Path, installed_config: str, changes: dict[str, str] | None = None
+    ) -> None:
         """Put one of our units into the manager."""
         text = _ONLY_PID_1.sub("", (ROOT / "systemd" / name).read_text())
         text = text.replace("/opt/recorderd/bin", str(ROOT / ".venv" / "bin"))

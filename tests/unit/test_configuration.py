@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.core.errors import ConfigurationError
 from tests.support.house import run_program
+from tests.support.option_reference import option_rows
+from tests.support.programs import ROOT
 
 GOOD = """
 [recorder]
@@ -47,7 +50,7 @@ def test_defaults_fill_what_is_not_said_and_paths_start_at_the_file(tmp_path: Pa
     [
         (('id = "r1"', 'id = "r 1"'), "recorder.id", "letters"),
         (('id = "r1"', "id = 7"), "recorder.id", "string"),
-        (('[evidence]', 'odd = 1\n[evidence]'), "recorder.odd", "known here"),
+        (("[evidence]", "odd = 1\n[evidence]"), "recorder.odd", "known here"),
         (('key_file = "k"', ""), "evidence.key_file", "missing"),
         (("5555", "x"), "archive.endpoint", "tcp://HOST:PORT"),
         (("[spool]", "[spool]\nquota_bytes = 5"), "spool.quota_bytes", "at least"),
@@ -116,9 +119,27 @@ def test_a_sip_port_that_is_taken_is_said_plainly(tmp_path: Path) -> None:
     assert str(port) in ended.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--sip-port", "99999"], ["--rtp-ports", "5-4"], ["--rtp-ports", "many"]])
+@pytest.mark.parametrize(
+    "arguments", [["--sip-port", "99999"], ["--rtp-ports", "5-4"], ["--rtp-ports", "many"]]
+)
 def test_quickstart_refuses_ports_that_are_none(tmp_path: Path, arguments: list[str]) -> None:
     ended = run_program("recorderctl", "quickstart", tmp_path, *arguments, check=False)
     assert ended.returncode in (64, 78)
     assert arguments[0] in ended.stderr
     assert not (tmp_path / "archive.toml").exists()
+
+
+@pytest.mark.parametrize("name", ["asterisk", "siprec"])
+def test_the_examples_are_good(name: str) -> None:
+    assert load_recorder_configuration(ROOT / "config" / f"{name}.toml").recorder.id == "recorder-1"
+
+
+def test_the_archives_example_is_good() -> None:
+    assert load_archive_configuration(ROOT / "config" / "archive.toml").archive.id == "archive-1"
+
+
+def test_the_readme_lists_every_option_as_the_code_declares_it() -> None:
+    written = (ROOT / "config" / "README.md").read_text().splitlines()
+    rows = [line for line in written if line.startswith("| `") and line.split("`")[1].count(".") >= 1]
+    listed = [row for row in rows if not row.split("`")[1].endswith(".toml")]
+    assert listed == [*option_rows(RecorderConfiguration), *option_rows(ArchiveConfiguration)]

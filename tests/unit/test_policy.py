@@ -12,7 +12,13 @@ from recorderd.policy.peers import is_allowed, networks
 
 @pytest.mark.parametrize(
     ("used_bytes", "level"),
-    [(0, SpoolLevel.LOW), (79, SpoolLevel.LOW), (80, SpoolLevel.HIGH), (99, SpoolLevel.HIGH), (100, SpoolLevel.FULL)],
+    [
+        (0, SpoolLevel.LOW),
+        (79, SpoolLevel.LOW),
+        (80, SpoolLevel.HIGH),
+        (99, SpoolLevel.HIGH),
+        (100, SpoolLevel.FULL),
+    ],
 )
 def test_the_spool_is_rated_by_its_quota(used_bytes: int, level: SpoolLevel) -> None:
     assert spool_level(used_bytes=used_bytes, quota_bytes=100) is level

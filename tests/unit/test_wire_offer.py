@@ -109,7 +109,9 @@ def _describe(raw: bytes) -> Offer:
 def _siprec(metadata: str, *, metadata_first: bool = False, boundary: str = '"a b"') -> bytes:
     bare = boundary.strip('"')
     sdp_part = f"Content-Type: application/sdp\n\n{_two_lines()}"
-    metadata_part = f"Content-Type: application/rs-metadata+xml\nContent-Disposition: recording-session\n\n{metadata}"
+    metadata_part = (
+        f"Content-Type: application/rs-metadata+xml\nContent-Disposition: recording-session\n\n{metadata}"
+    )
     parts = [metadata_part, sdp_part] if metadata_first else [sdp_part, metadata_part]
     body = "".join(f"--{bare}\n{part}\n" for part in parts) + f"--{bare}--\n"
     head = (
@@ -253,7 +255,12 @@ def test_folded_headers_and_compact_names_are_read() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"INVITE\r\n\r\n", b"INVITE sip:x SIP/2.0\r\nno colon\r\n\r\n", b"INVITE sip:x SIP/2.0\r\nl: 9\r\n\r\nshort"],
+    [
+        b"",
+        b"INVITE\r\n\r\n",
+        b"INVITE sip:x SIP/2.0\r\nno colon\r\n\r\n",
+        b"INVITE sip:x SIP/2.0\r\nl: 9\r\n\r\nshort",
+    ],
 )
 def test_what_is_no_sip_is_refused(raw: bytes) -> None:
     with pytest.raises(SipFormatError):
