@@ -1,4 +1,4 @@
-"""Our units under a real systemd: readiness, status, watchdog, restart, exit codes, and fields in the journal."""
+"""Our units under a real systemd: readiness, status, watchdog, exit codes, and fields in the journal."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _play(
     st.integers(0, 2**16 - 1),
     st.integers(0, 1000),
 )
-def test_every_sample_is_the_one_sent_or_silent_where_its_packet_was_lost(  # noqa: PLR0917
+def test_every_sample_is_the_one_sent_or_silent_where_its_packet_was_lost(
     encoding: str,
     packets: int,
     loss: float,

@@ -119,6 +119,6 @@ class UserManager:
 
 def _mount_namespace(pid: str) -> str:
     try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
+        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
     except OSError:
         return ""

@@ -25,8 +25,8 @@ ID = "20261123T062236-aaaaaaaaaaaa"
 
 def _manifest() -> Manifest:
     call = CallEntry(
-        call_id="c", origin="siprec", caller="Zoë", callee="2", direction="", extension="", trunk="", queue="",
-        conference="",
+        call_id="c", origin="siprec", caller="Zoë", callee="2", direction="", extension="", trunk="",
+        queue="", conference="",
     )  # fmt: skip
     stream = StreamEntry(
         stream=f"{ID}/1", label="1", channel=0, participant_ids=("p",), encoding="PCMA", clock_rate_hz=8000,
@@ -40,8 +40,8 @@ def _manifest() -> Manifest:
     )  # fmt: skip
     return Manifest(
         recording_id=ID, recorder_id="r", software="recorderd 0.1.0", sequence=1,
-        previous_manifest_sha256=GENESIS_SHA256, call=call, participants=(), started_at="2026-11-23T06:22:36.000Z",
-        ended_at="2026-11-23T06:22:37.000Z", duration_samples=15, sample_rate_hz=8000, channels=1,
+        previous_manifest_sha256=GENESIS_SHA256, call=call, participants=(),
+        started_at="2026-11-23T06:22:36.000Z", ended_at="2026-11-23T06:22:37.000Z", duration_samples=15, sample_rate_hz=8000, channels=1,
         end_cause="bye", recovered=False, streams=(stream,),
         files=(FileEntry(name=f"{ID}.wav", role="audio", size_bytes=74, sha256="ab" * 32),),
     )  # fmt: skip

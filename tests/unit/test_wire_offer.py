@@ -63,8 +63,10 @@ RFC_METADATA = """\
   <participant participant_id="zSfPoSvdSDCmU3A3TRDxAw==">
     <nameID aor="tel:+1-201-555-0123"><name xml:lang="it">Paul</name></nameID>
   </participant>
-  <stream stream_id="UAAMm5GRQKSCMVvLyl4rFw==" session_id="hVpd7YQgRW2nD22h7q60JQ=="><label>96</label></stream>
-  <stream stream_id="i1Pz3to5hGk8fuXl+PbwCw==" session_id="hVpd7YQgRW2nD22h7q60JQ=="><label>97</label></stream>
+  <stream stream_id="UAAMm5GRQKSCMVvLyl4rFw==" session_id="hVpd7YQgRW2nD22h7q60JQ==">
+    <label>96</label></stream>
+  <stream stream_id="i1Pz3to5hGk8fuXl+PbwCw==" session_id="hVpd7YQgRW2nD22h7q60JQ==">
+    <label>97</label></stream>
   <participantstreamassoc participant_id="srfBElmCRp2QB23b7Mpk0w==">
     <send>i1Pz3to5hGk8fuXl+PbwCw==</send><recv>UAAMm5GRQKSCMVvLyl4rFw==</recv>
   </participantstreamassoc>
