@@ -103,7 +103,7 @@ install: setup-packages python ## everything into ./.venv
 	  echo "$$venv" > .venv/.python
 	fi
 	echo '==> install: pjsua2, recorderd and what it needs'
-	pip="$(BIN)/python -m pip --disable-pip-version-check install -q --no-input"
+	pip="$(BIN)/python -m pip --disable-pip-version-check install -qq --no-input"
 	$$pip --force-reinstall --no-deps "$$wheel"
 	$$pip --use-pep517 -e .
 	for p in $(PROGRAMS); do [ -x $(BIN)/$$p ] || { echo "==> install: $(BIN)/$$p is missing"; exit 1; }; done
@@ -115,7 +115,7 @@ install: setup-packages python ## everything into ./.venv
 install-test: install ## the same, and the tools for tests
 	@if cmp -s .venv/.installed .venv/.installed-test; then echo '==> install-test: nothing to do'; exit 0; fi
 	echo '==> install-test: test tools'
-	$(BIN)/python -m pip --disable-pip-version-check install -q --no-input --use-pep517 -e '.[test]'
+	$(BIN)/python -m pip --disable-pip-version-check install -qq --no-input --use-pep517 -e '.[test]'
 	cp .venv/.installed .venv/.installed-test.new && mv .venv/.installed-test.new .venv/.installed-test
 	echo "==> install-test: done in $$SECONDS s"
 

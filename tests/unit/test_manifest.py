@@ -41,7 +41,8 @@ def _manifest() -> Manifest:
     return Manifest(
         recording_id=ID, recorder_id="r", software="recorderd 0.1.0", sequence=1,
         previous_manifest_sha256=GENESIS_SHA256, call=call, participants=(),
-        started_at="2026-11-23T06:22:36.000Z", ended_at="2026-11-23T06:22:37.000Z", duration_samples=15, sample_rate_hz=8000, channels=1,
+        started_at="2026-11-23T06:22:36.000Z", ended_at="2026-11-23T06:22:37.000Z",
+        duration_samples=15, sample_rate_hz=8000, channels=1,
         end_cause="bye", recovered=False, streams=(stream,),
         files=(FileEntry(name=f"{ID}.wav", role="audio", size_bytes=74, sha256="ab" * 32),),
     )  # fmt: skip
