@@ -149,11 +149,11 @@ class Recorder:
                 self._source.end_stream(message.stream)
                 recording.end_stream(message)
             case SessionEnded():
-                recording.ended = message
+                recording.ended, recording.ended_seen_ns = message, self._clock.mono_ns()
 
     def _advance(self, recording: Recording, now_ns: int) -> None:
         ended = recording.ended
-        if ended is not None and now_ns >= ended.at_mono_ns + LINGER_NS:
+        if ended is not None and now_ns >= recording.ended_seen_ns + LINGER_NS:
             self._seal(recording, ended)
             return
         due_ns = now_ns - self._pace.delay_ms * NS_PER_MS

@@ -53,6 +53,7 @@ class Recording:
     rendered: int = 0
     offers: int = 0
     ended: SessionEnded | None = None
+    ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
     synced_mono_ns: int = 0
     gaps_noted: int = 0
     failed: bool = False

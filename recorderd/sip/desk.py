@@ -152,7 +152,7 @@ class SessionDesk:
         )
         change = streams.answer(sdp, session_id=entry.session_number, rate_hz=self._rate_of(session))
         if not change.opened:
-            self._book.leave(dialog)
+            self._book.leave(dialog, at_mono_ns=at_mono_ns)
             self._refuse(call, 488, "no audio line that can be recorded")
             return
         entry.answer = change.answer.decode()
@@ -254,27 +254,27 @@ class SessionDesk:
                 entry.call.hangup(pjsua2.CallOpParam())
 
     def _leave(self, entry: _Dialog, cause: StreamEnd) -> None:
-        left = self._book.leave(entry.dialog)
+        at_mono_ns = self._clock.mono_ns()
+        left = self._book.leave(entry.dialog, at_mono_ns=at_mono_ns)
         if left is None:
             return
-        session, streams, is_over = left
-        at_mono_ns = self._clock.mono_ns()
-        for stream in streams:
-            self._tell_stream_end(session.session, stream, cause, at_mono_ns)
-        if is_over:
-            self._log.info(Ev.SESSION_ENDED, subject=session.session, cause=cause.value)
+        session = left.session.session
+        for stream in left.streams:
+            self._tell_stream_end(session, stream, cause, at_mono_ns)
+        if left.is_over:
+            self._log.info(Ev.SESSION_ENDED, subject=session, cause=cause.value)
             self._tell(
                 SessionEnded(
-                    session=session.session,
+                    session=session,
                     cause=cause,
-                    at_mono_ns=at_mono_ns,
+                    at_mono_ns=left.ended_mono_ns,
                     at_utc_ns=self._clock.utc_ns(),
                 )
             )
 
     def _leave_silently(self, call_id: int, entry: _Dialog, change: Change) -> None:
         self._dialogs.pop(call_id, None)
-        self._book.leave(entry.dialog)
+        self._book.leave(entry.dialog, at_mono_ns=self._clock.mono_ns())
         for _, line in change.opened:
             self._tap.release_stream(line.stream)
 
