@@ -142,15 +142,15 @@ exchange:
 .PHONY: test
 test: setup-packages setup-test-packages install-test lint exchange ## all set-up, lint and tests
 	@echo '==> test: pytest'
-	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/integration tests/fault
+	$(BIN)/python -m pytest tests/unit tests/property tests/integration tests/fault
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test ## measure
-	@$(BIN)/python -m pytest tests/bench -s -m 'not soak' --timeout=1800
-soak: setup-packages setup-test-packages install-test exchange ## run for long
-	@$(BIN)/python -m pytest tests -s -m soak --timeout=0
+	@$(BIN)/python -m pytest tests/bench -s --timeout=1800
+soak: setup-packages setup-test-packages install-test ## run for long: 50 calls for half an hour, every sample compared
+	@BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench -s --timeout=0
 fuzz: install-test ## search for inputs that break an invariant
-	@$(BIN)/python -m pytest tests/fuzz -s --timeout=0
+	@$(BIN)/python -m pytest tests/property --hypothesis-profile=fuzz --timeout=0
 
 .PHONY: clean distclean
 clean: ## remove what was generated here (never the cache)

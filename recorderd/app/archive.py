@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from recorderd import __version__, durable
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
@@ -26,6 +27,8 @@ from recorderd.core.events import Ev
 from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
 from recorderd.evidence.verify import TrustStore
 
+_LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
+_PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
 CONTROL_NAME: Final = "archive.sock"
 LOCK_NAME: Final = ".archive.lock"
 CURVE_KEY_LENGTH: Final = 40
@@ -171,13 +174,13 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     if arguments.json:
         print(json.dumps([entry.plain() for entry in entries], indent=2))
         return 0
-    table = Table("started", "id", "caller", "callee", "duration", "channels", "rate", "chain", "state")
+    table = Table("started", Column("id", no_wrap=True), *_LIST_COLUMNS)
     for entry in entries:
         table.add_row(
             *(entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s"),
             *(str(entry.channels), f"{entry.sample_rate_hz} Hz", entry.chain, entry.state),
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 

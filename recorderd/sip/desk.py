@@ -11,6 +11,7 @@ import contextlib
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import pjsua2
 
@@ -40,6 +41,8 @@ from recorderd.tap.ports import PortPool
 from recorderd.wire.offer import Offer, describe_offer
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
+
+FEATURE_PREFIX: Final = "*"  # *48 and the like: calls that control a recording are never recorded
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,6 +115,9 @@ class SessionDesk:
             event = Ev.MALFORMED_SDP if isinstance(problem, SdpFormatError) else Ev.MALFORMED_SIP
             self._log.warning(event, subject=peer, reason=problem)
             self._refuse(call, 400, str(problem))
+            return
+        if message.request_uri.partition(":")[2].startswith(FEATURE_PREFIX):
+            self._refuse(call, 404, f"{message.request_uri} is a feature code, not a call to record")
             return
         if offer.sdp is None:
             self._refuse(call, 488, "no SDP in the INVITE")

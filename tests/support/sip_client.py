@@ -12,6 +12,7 @@ import queue
 import re
 import secrets
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -96,8 +97,12 @@ class SipClient:
         kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
         self._socket = socket.socket(socket.AF_INET, kind)
         self._socket.bind((address, 0))
-        if transport == "tcp":
+        if transport != "udp":
             self._socket.connect(server)
+        if transport == "tls":  # the test's recorder shows a certificate that nobody vouches for
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self._socket = context.wrap_socket(self._socket)
         self.address, self.port = self._socket.getsockname()
         self._waiting: dict[tuple[str, str], queue.Queue[Message]] = {}
         self._lock = threading.Lock()
@@ -115,7 +120,7 @@ class SipClient:
     def close(self) -> None:
         """Stop."""
         self._closed = True
-        if self.transport == "tcp":
+        if self.transport != "udp":
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._reader.join(timeout=2)
@@ -202,7 +207,7 @@ class SipClient:
                 octets = self._socket.recv(65_536)
             except OSError:
                 return
-            if not octets and self.transport == "tcp":
+            if not octets and self.transport != "udp":
                 return
             if self.transport == "udp":
                 self._take(octets)
