@@ -96,12 +96,13 @@ class SipRoom:
         settings = self._settings
         endpoint.libInit(endpoint_config(settings, writer))
         check_capability(endpoint, max_calls=settings.max_calls)
-        for kind, port in (
-            (pjsua2.PJSIP_TRANSPORT_UDP, settings.udp_port),
-            (pjsua2.PJSIP_TRANSPORT_TCP, settings.tcp_port),
-            (pjsua2.PJSIP_TRANSPORT_TLS, settings.tls_port),
+        outgoing = settings.registration.transport if settings.registration is not None else ""
+        for name, kind, port in (
+            ("udp", pjsua2.PJSIP_TRANSPORT_UDP, settings.udp_port),
+            ("tcp", pjsua2.PJSIP_TRANSPORT_TCP, settings.tcp_port),
+            ("tls", pjsua2.PJSIP_TRANSPORT_TLS, settings.tls_port),
         ):
-            if port:
+            if port or name == outgoing:  # a registration needs its transport, on any port if none is given
                 try:
                     endpoint.transportCreate(kind, transport_config(settings, port))
                 except pjsua2.Error as problem:

@@ -45,6 +45,44 @@ def _registered_house(folder: Path, exchange: Exchange, transport: str) -> House
     return house
 
 
+TLS = """
+[sip.tls]
+certificate_file = "keys/signing-cert.pem"
+key_file = "keys/signing-key.pem"
+ca_file = "{ca}"
+"""
+
+
+def test_a_registration_over_tls_carries_legs_and_checks_the_exchanges_certificate(
+    tmp_path: Path, exchange: Exchange
+) -> None:
+    extra = REGISTRATION.format(port=exchange.tls_port, transport="tls")
+    for name, ca, registers in (
+        ("good", exchange.certificate, True),
+        ("bad", "keys/receipt-cert.pem", False),
+    ):
+        (tmp_path / name).mkdir()
+        with House(tmp_path / name, extra=extra + TLS.format(ca=ca)) as house:
+            secret = tmp_path / name / "keys" / "account.secret"
+            secret.write_text(password("recorder"))
+            secret.chmod(0o600)
+            recorder = house.recorder()
+            if not registers:
+                recorder.wait_for("registration_failed")
+                assert not exchange.contacts("recorder")
+                continue
+            assert "transport=TLS" in exchange.registered("recorder", timeout_s=10)
+            with Phone("1001", exchange, 400) as caller, Phone("1002", exchange, 1000) as callee:
+                caller.call("1002")
+                callee.wait("confirmed")
+                time.sleep(1.5)
+                caller.hangup()
+            manifest = house.sealed(house.wait_sealed(recorder, 1)[0]).manifest
+            assert manifest["channels"] == 2
+            assert not any(entry["packets_lost"] for entry in manifest["streams"])
+            recorder.stop()
+
+
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_two_legs_become_two_clean_aligned_channels(
     tmp_path: Path, exchange: Exchange, transport: str
@@ -104,6 +142,18 @@ def test_channels_are_aligned_within_20_ms(tmp_path: Path, exchange: Exchange) -
         ]
         said_s = [entries[-1]["at_mono_ns"] / 1e9 for entries in tones]
         assert abs((heard_s[0] - heard_s[1]) - (said_s[0] - said_s[1])) < 0.020
+
+
+def test_a_registration_is_refreshed_before_it_expires(tmp_path: Path, exchange: Exchange) -> None:
+    with _registered_house(tmp_path, exchange, "udp") as house:
+        text = house.recorder_toml.read_text().replace("expires_s = 30", "expires_s = 10")
+        house.recorder_toml.write_text(text)
+        house.recorder()
+        exchange.registered("recorder", timeout_s=10)
+        deadline_s = time.monotonic() + 14.0
+        while time.monotonic() < deadline_s:
+            assert exchange.contacts("recorder")
+            time.sleep(0.5)
 
 
 def test_the_recorder_registers_again_after_the_exchange_restarts(tmp_path: Path) -> None:

@@ -192,7 +192,8 @@ def test_a_feature_code_is_no_call_to_record(house: tuple[House, Program]) -> No
 def test_sessions_come_over_tls(tmp_path: Path) -> None:
     port = free_port()
     key, certificate = create_self_signed(common_name="recorder.example")
-    tls = f"tls_port = {port}\n\n[sip.tls]\ncertificate_file = 'keys/sip.pem'\nkey_file = 'keys/sip.key'\n\n[rtp]"
+    files = "certificate_file = 'keys/sip.pem'\nkey_file = 'keys/sip.key'"
+    tls = f"tls_port = {port}\n\n[sip.tls]\n{files}\n\n[rtp]"
     with House(tmp_path, changes={"[rtp]": tls}) as house:
         (tmp_path / "keys" / "sip.pem").write_bytes(certificate)
         (tmp_path / "keys" / "sip.key").write_bytes(key)

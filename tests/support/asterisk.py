@@ -68,7 +68,7 @@ class Exchange:
         self.start_timeout_s = start_timeout_s
         self.cache = cache_dir()
         self.dir = Path()
-        self.sip_port = self.http_port = self.ami_port = self.trunk_port = 0
+        self.sip_port = self.tls_port = self.http_port = self.ami_port = self.trunk_port = 0
         self._env: dict[str, str] = {}
         self._globals: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -101,12 +101,12 @@ class Exchange:
 
     def _choose_ports(self) -> None:
         self.sip_port, self.http_port, self.ami_port = free_port(), free_port(), free_port()
-        self.trunk_port = free_port(TRUNK_ADDR)
+        self.tls_port, self.trunk_port = free_port(), free_port(TRUNK_ADDR)
         rtp_start = random.randrange(RTP_PORTS.start, RTP_PORTS.stop - self.rtp_ports, 2)
         self._env = {
             "SIP_PORT": str(self.sip_port), "HTTP_PORT": str(self.http_port), "AMI_PORT": str(self.ami_port),
             "RTP_START": str(rtp_start), "RTP_END": str(rtp_start + self.rtp_ports - 2),
-            "TRUNK_ADDR": TRUNK_ADDR, "TRUNK_PORT": str(self.trunk_port),
+            "TRUNK_ADDR": TRUNK_ADDR, "TRUNK_PORT": str(self.trunk_port), "TLS_PORT": str(self.tls_port),
         }  # fmt: skip
 
     def _script(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -151,6 +151,11 @@ class Exchange:
             for database in (self.dir / "lib").glob("astdb*"):
                 database.unlink()
         self.start()
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate that the exchange shows on its TLS port."""
+        return self.dir / "tls" / "cert.pem"
 
     def _where(self) -> tuple[str, str]:
         return str(self.cache), str(self.dir)

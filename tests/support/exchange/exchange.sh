@@ -17,7 +17,7 @@
 # Environment: SUITE (Debian suites to try in turn, default "sid bullseye"),
 # MIRROR, KEYRING (else from the machine's apt), CONF (configuration templates,
 # default: conf/ beside this script), SIP_PORT, HTTP_PORT, AMI_PORT, RTP_START,
-# RTP_END, TRUNK_ADDR, TRUNK_PORT.
+# RTP_END, TRUNK_ADDR, TRUNK_PORT, TLS_PORT (its certificate: DIR/tls/cert.pem).
 set -euo pipefail
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
@@ -33,7 +33,7 @@ CONF=${CONF:-$HERE/conf}
 SUITE=${SUITE:-sid bullseye}
 SIP_PORT=${SIP_PORT:-15060} HTTP_PORT=${HTTP_PORT:-18088} AMI_PORT=${AMI_PORT:-15038}
 RTP_START=${RTP_START:-20000} RTP_END=${RTP_END:-20998}
-TRUNK_ADDR=${TRUNK_ADDR:-127.0.0.2} TRUNK_PORT=${TRUNK_PORT:-25060}
+TRUNK_ADDR=${TRUNK_ADDR:-127.0.0.2} TRUNK_PORT=${TRUNK_PORT:-25060} TLS_PORT=${TLS_PORT:-15061}
 ROOT=$CACHE/root
 PIDFILE=$DIR/run/exchange.pid
 
@@ -121,8 +121,13 @@ running() {    # is the process in the PID file this exchange?
 configure() {
   local f
   rm -rf "$DIR/etc"; mkdir -p "$DIR"/{etc,lib/agi-bin,log,run,spool/monitor,spool/recording,spool/outgoing,spool/tmp}
+  if [ ! -s "$DIR/tls/cert.pem" ]; then
+    mkdir -p "$DIR/tls"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=127.0.0.1 \
+      -addext subjectAltName=IP:127.0.0.1 -keyout "$DIR/tls/key.pem" -out "$DIR/tls/cert.pem" 2>/dev/null
+  fi
   for f in "$CONF"/*.conf; do
-    sed -e "s|@DIR@|$DIR|g" -e "s|@ROOT@|$ROOT|g" -e "s|@MODULES@|$(modules)|g" \
+    sed -e "s|@TLS_PORT@|$TLS_PORT|g" -e "s|@DIR@|$DIR|g" -e "s|@ROOT@|$ROOT|g" -e "s|@MODULES@|$(modules)|g" \
         -e "s|@SIP_PORT@|$SIP_PORT|g" -e "s|@HTTP_PORT@|$HTTP_PORT|g" -e "s|@AMI_PORT@|$AMI_PORT|g" \
         -e "s|@RTP_START@|$RTP_START|g" -e "s|@RTP_END@|$RTP_END|g" \
         -e "s|@TRUNK_ADDR@|$TRUNK_ADDR|g" -e "s|@TRUNK_PORT@|$TRUNK_PORT|g" "$f" > "$DIR/etc/${f##*/}"
