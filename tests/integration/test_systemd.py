@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.house import House
+from tests.support.house import House, Recorded
 from tests.support.programs import ROOT, wait_until
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import SipClient, siprec_call
@@ -97,6 +97,31 @@ def test_a_recorder_that_hangs_is_started_anew_and_seals_what_was_open(
     )
     assert manager.journal("RECORDERD_EVENT=recording_recovered")
     assert int(manager.show(RECORDER, "NRestarts")) == 1
+
+
+def test_the_signing_key_comes_as_a_systemd_credential(installed: tuple[UserManager, House]) -> None:
+    manager, house = installed
+    key = house.folder / "keys" / "signing-key.pem"
+    hidden = house.folder / "elsewhere.pem"
+    key.rename(hidden)
+    text = house.recorder_toml.read_text()
+    house.recorder_toml.write_text(text.replace("keys/signing-key.pem", "credential:signing-key"))
+    manager.install(
+        RECORDER,
+        config=house.recorder_toml,
+        installed_config="/etc/recorderd/recorderd.toml",
+        changes={"[Service]\n": f"[Service]\nLoadCredential=signing-key:{hidden}\n"},
+    )
+    manager.systemctl("start", RECORDER)
+    with SipClient(server=house.server) as client:
+        call = siprec_call(client)
+        send_streams([RtpStream(port=x.port, payload_type=8, payload=bytes(160 * 20)) for x in call.lines])
+        call.bye()
+    places = [house.folder / "spool" / name for name in ("ready", "claimed")]
+    wait_until(lambda: any(any(place.iterdir()) for place in places), what="a sealed recording")
+    manager.systemctl("stop", "recorderd-flush.service", RECORDER)
+    recorded = Recorded(next(path for place in places for path in place.iterdir()))
+    assert recorded.openssl_verifies(recorded.wav)
 
 
 def test_a_wrong_configuration_is_not_tried_again(installed: tuple[UserManager, House]) -> None:
