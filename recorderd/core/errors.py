@@ -114,13 +114,6 @@ class Pjsua2Unfit(RecorderError):
     hint = "Build the right one with `make pjsua2` and install it with `make install`."
 
 
-class SpoolFull(RecorderError):
-    """Spool {path} holds {used_bytes} of {quota_bytes} bytes."""
-
-    exit_code, retryable = 75, True
-    hint = "Restore the archive link or raise spool.quota_bytes; new sessions are refused meanwhile."
-
-
 class SpoolBroken(RecorderError):
     """Spool entry {path} is not what it should be: {reason}."""
 

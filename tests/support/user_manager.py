@@ -18,7 +18,8 @@ from tests.support.programs import ROOT
 
 # Shared within the namespace only: a unit's credentials are mounted by a child that has its own.
 _START = """
-mount --make-rshared / && mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system /run/systemd/journal /run/log /run/u
+mount --make-rshared / && mount -t tmpfs tmpfs /run || exit 1
+mkdir -p /run/systemd/system /run/systemd/journal /run/log /run/u
 /lib/systemd/systemd-journald &
 for _ in $(seq 100); do [ -S /run/systemd/journal/stdout ] && break; sleep 0.05; done
 exec /lib/systemd/systemd --user --log-target=journal
