@@ -37,12 +37,11 @@ espeak-ng: speaks the announcements
 openssl: verifies signatures independently of our own code
 endef
 define TEST_PACKAGES
-sip-tester: SIPp, plays exchanges and telephones
+sip-tester: SIPp, an independent SIP client
 sox: judges WAV files independently of our own code
-baresip-core: a second telephone, with SRTP
-strace: fault injection by system call
-procps: watches processes under test
-iproute2: network namespaces and loss
+systemd: runs our units for real, in a namespace of the test
+procps: finds the processes of a test
+util-linux: namespaces for the test of the units
 endef
 export PACKAGES TEST_PACKAGES
 
