@@ -18,7 +18,7 @@ from recorderd.tap.intake import Intake
 from recorderd.tap.table import UNSET, StreamStats
 from recorderd.wire.rtp import parse_columns
 from tests.support import g711_reference
-from tests.support.rtp_sender import RtpStream, network_script
+from tests.support.rtp_sender import RtpStream, Script, network_script
 
 STREAM = StreamId("s/1")
 DRAIN_MS = 100
@@ -170,3 +170,19 @@ def test_every_sample_is_the_one_sent_or_silent_where_its_packet_was_lost(
     assert silent == len(stream.script.lost) * stream.ticks_per_packet
     covered = sum(gap.length_samples for gap in track.gaps) + sent.size - silent
     assert covered == heard.size  # audio and gaps add up to the whole
+
+
+def test_a_stream_whose_first_packets_were_overtaken_at_the_very_start_loses_nothing() -> None:
+    payload = np.random.default_rng(1).bytes(160 * 60)
+    order = [7, 0, 3, 1, 2, 4, 5, 6, *range(8, 60)]
+    stream = RtpStream(
+        port=0,
+        payload_type=8,
+        payload=payload,
+        script=Script(slots=tuple((number,) for number in order), lost=frozenset()),
+    )
+    codec = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=8_000)
+    heard, track = _play(stream, codec, first_ms=0, jitter_ms=0, seed=0)
+    sent = g711_reference.decode(payload, law="PCMA")
+    assert track.first_sample == 0
+    assert np.array_equal(heard[: sent.size], sent)
