@@ -16,7 +16,7 @@ from typing import Final
 import pjsua2
 
 from recorderd.core.clock import Clock
-from recorderd.core.errors import FormatError, SdpFormatError
+from recorderd.core.errors import FormatError, RecorderError, SdpFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId, SessionId, StreamId
 from recorderd.core.messages import (
@@ -156,22 +156,20 @@ class SessionDesk:
             session=session,
             session_number=self._calls_taken,
         )
-        change = streams.answer(sdp, session_id=entry.session_number, rate_hz=self._rate_of(session))
-        if not change.opened:
-            self._book.leave(dialog, at_mono_ns=at_mono_ns)
-            self._refuse(call, 488, "no audio line that can be recorded")
-            return
-        entry.answer = change.answer.decode()
-        self._dialogs[call_id] = entry
-        answer = pjsua2.CallOpParam(True)
-        answer.statusCode = 200
-        answer.opt.audioCount = len(sdp.media)
-        answer.opt.videoCount = answer.opt.textCount = 0
         try:
-            call.answer(answer)
-        except pjsua2.Error as problem:
-            self._log.error(Ev.SESSION_FAILED, subject=session.session, reason=problem.reason)
-            self._leave_silently(call_id, entry, change)
+            change = streams.answer(sdp, session_id=entry.session_number, rate_hz=self._rate_of(session))
+            if change.opened:
+                self._dialogs[call_id] = entry
+                self._send_answer(entry, change, lines=len(sdp.media))
+        except (pjsua2.Error, RecorderError, ValueError) as problem:
+            reason = getattr(problem, "reason", str(problem))
+            self._log.error(Ev.SESSION_FAILED, subject=session.session, reason=reason)
+            self._take_back(call_id, entry)
+            self._refuse(call, 500, reason)
+            return
+        if not change.opened:
+            self._take_back(call_id, entry)
+            self._refuse(call, 488, "no audio line that can be recorded")
             return
         if is_new:
             self._log.info(
@@ -278,10 +276,19 @@ class SessionDesk:
                 )
             )
 
-    def _leave_silently(self, call_id: int, entry: _Dialog, change: Change) -> None:
+    def _send_answer(self, entry: _Dialog, change: Change, *, lines: int) -> None:
+        entry.answer = change.answer.decode()
+        answer = pjsua2.CallOpParam(True)
+        answer.statusCode = 200
+        answer.opt.audioCount = lines
+        answer.opt.videoCount = answer.opt.textCount = 0
+        entry.call.answer(answer)
+
+    def _take_back(self, call_id: int, entry: _Dialog) -> None:
+        """Undo what was opened for a dialog that nobody was told of."""
         self._dialogs.pop(call_id, None)
         self._book.leave(entry.dialog, at_mono_ns=self._clock.mono_ns())
-        for _, line in change.opened:
+        for line in entry.streams.lines.values():
             self._tap.release_stream(line.stream)
 
     def _refuse(self, call: RecorderCall, code: int, reason: str, *, retry_after_s: int = 0) -> None:
@@ -293,7 +300,8 @@ class SessionDesk:
             header = pjsua2.SipHeader()
             header.hName, header.hValue = "Retry-After", str(retry_after_s)
             answer.txOption.headers.append(header)
-        call.answer(answer)
+        with contextlib.suppress(pjsua2.Error):  # the dialog may be over already
+            call.answer(answer)
 
     def _rate_of(self, session: Session) -> int | None:
         for entry in self._dialogs.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,3 +187,44 @@ def test_a_stream_whose_first_packets_were_overtaken_at_the_very_start_loses_not
     sent = g711_reference.decode(payload, law="PCMA")
     assert track.first_sample == 0
     assert np.array_equal(heard[: sent.size], sent)
+
+
+hostile = st.binary(max_size=60) | st.builds(
+    lambda kind, sequence, timestamp, ssrc, payload: (
+        struct.pack("!BBHII", 0x80, kind, sequence, timestamp, ssrc) + payload
+    ),
+    st.sampled_from([0, 8, 96, 101, 13, 127, 0x88]),
+    st.integers(0, 2**16 - 1),
+    st.sampled_from([0, 160, 320, 2**31, 2**32 - 160]) | st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 2]) | st.integers(0, 2**32 - 1),
+    st.binary(max_size=400),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(hostile, max_size=12), max_size=12), st.lists(st.integers(0, 4000), max_size=12))
+def test_any_datagrams_end_in_the_ring_or_in_one_counter(drains: list[list[bytes]], takes: list[int]) -> None:
+    codec = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=8_000)
+    intake = Intake(slots=1, grains=1)
+    intake.ring.open(0, octets_per_s=8_000, ring_ms=4000)
+    intake.table.open(0, codecs=[codec], event_payload_types=[101])
+    at_ns, cursor, sent = 0, 0, 0
+    for number, datagrams in enumerate(drains):
+        at_ns += 100 * NS_PER_MS
+        _feed(intake, [(at_ns, datagram) for datagram in datagrams])
+        sent += len(datagrams)
+        if number < len(takes):
+            intake.ring.take(0, cursor, cursor + takes[number])
+            cursor += takes[number]
+    counters = intake.table.stats(0).counters
+    names = (
+        "received",
+        "duplicate",
+        "late",
+        "foreign",
+        "malformed",
+        "unknown_payload",
+        "event_payload",
+        "overrun",
+    )
+    assert sum(counters[name] for name in names) == sent
