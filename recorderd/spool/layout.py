@@ -11,6 +11,7 @@ on and must not be lost; only people empty it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -52,6 +53,7 @@ class Spool:
     def __init__(self, root: Path, *, quota_bytes: int) -> None:
         self.root = root
         self.quota_bytes = quota_bytes
+        self._sealed_bytes: dict[str, int] = {}  # by id; a sealed recording does not change any more
 
     def prepare(self) -> None:
         """Create the folders that are missing and finish removals that were cut short.
@@ -74,8 +76,8 @@ class Spool:
 
     def ids(self, place: Place) -> list[str]:
         """List the recordings in a folder, oldest first; names that are no ids are left out."""
-        folder = self.root / place
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and is_safe_id(entry.name))
+        with os.scandir(self.root / place) as entries:
+            return sorted(entry.name for entry in entries if is_safe_id(entry.name) and entry.is_dir())
 
     def begin_draft(self, recording_id: str) -> Path:
         """Create the folder of a new draft.
@@ -130,14 +132,25 @@ class Spool:
         durable.remove_tree(self._move(recording_id, Place.CLAIMED, Place.REMOVED))
 
     def usage(self) -> SpoolUsage:
-        """Add up what the spool holds; files that vanish while we look do not count."""
+        """Add up what the spool holds; files that vanish while we look do not count.
+
+        Cheap also when a dead link has left tens of thousands: only drafts and new recordings are measured.
+        Thread: one at a time.
+        """
         recordings: dict[str, int] = {}
+        sealed_bytes: dict[str, int] = {}
         used_bytes = 0
         for place in Place:
             ids = self.ids(place)
             recordings[place.value] = len(ids)
             for recording_id in ids:
-                used_bytes += _folder_bytes(self.root / place / recording_id)
+                known = self._sealed_bytes.get(recording_id)
+                if place is Place.DRAFTS or known is None:
+                    known = _folder_bytes(self.root / place / recording_id)
+                if place is not Place.DRAFTS:
+                    sealed_bytes[recording_id] = known
+                used_bytes += known
+        self._sealed_bytes = sealed_bytes
         return SpoolUsage(recordings=recordings, used_bytes=used_bytes, quota_bytes=self.quota_bytes)
 
     def _move(self, recording_id: str, source: Place, target: Place) -> Path:

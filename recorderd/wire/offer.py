@@ -13,7 +13,13 @@ from recorderd.core.errors import MetadataFormatError, SipFormatError
 from recorderd.core.messages import CallDescription, Origin, Participant
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import BodyPart, SipAddress, SipMessage, address_of, body_parts
-from recorderd.wire.siprec import METADATA_TYPES, RecordingMetadata, parse_metadata, senders_by_label
+from recorderd.wire.siprec import (
+    METADATA_TYPES,
+    RecordingMetadata,
+    parse_metadata,
+    senders_by_label,
+    senders_by_stream,
+)
 
 SDP_TYPE: Final = "application/sdp"
 CALLER_LEG: Final = "caller"
@@ -84,12 +90,11 @@ def _siprec_offer(message: SipMessage, sdp: SessionDescription | None, part: Bod
         caller, callee = _from_and_to(message)
         call_id = sip_call_id
         participants: tuple[Participant, ...] = ()
-        senders: dict[str, tuple[str, ...]] = {}
+        senders: list[tuple[str, ...]] = [() for _ in sdp.media] if sdp else []
     else:
         names = (*metadata.sip_session_ids, *metadata.group_ids, *metadata.session_ids, sip_call_id)
-        call_id, participants, senders = names[0], metadata.participants, senders_by_label(metadata)
-        caller, callee = _parties(sdp, participants, senders)
-    labels = [media.label or str(number) for number, media in enumerate(sdp.media)] if sdp else []
+        call_id, participants, senders = names[0], metadata.participants, _senders(sdp, metadata)
+        caller, callee = _parties(participants, senders)
     return Offer(
         description=CallDescription(
             call_id=call_id, origin=Origin.SIPREC, caller=caller, callee=callee, participants=participants
@@ -98,22 +103,56 @@ def _siprec_offer(message: SipMessage, sdp: SessionDescription | None, part: Bod
         has_call_id=metadata is not None,
         sdp=sdp,
         lines=tuple(
-            OfferedLine(label=label, side_rank=rank, participant_ids=senders.get(label, ()))
-            for rank, label in enumerate(labels)
+            OfferedLine(label=label, side_rank=rank, participant_ids=senders[rank])
+            for rank, label in enumerate(_labels(sdp))
         ),
         metadata=metadata,
         metadata_problem=problem,
     )
 
 
-def _parties(
-    sdp: SessionDescription | None, participants: tuple[Participant, ...], senders: dict[str, tuple[str, ...]]
-) -> tuple[str, str]:
+def _labels(sdp: SessionDescription | None) -> list[str]:
+    """Name each line by its label or else by its place.
+
+    Lines with one name share a channel, so no two that are open at once get the same. A stream that moved
+    to another line keeps its name: the line that it left has port 0.
+    """
+    media = sdp.media if sdp else ()
+    given = {line.label for line in media if line.port}
+    taken: set[str] = set()
+    labels: list[str] = []
+    for number, line in enumerate(media):
+        label = line.label or str(number)
+        while line.port and (label in taken or (label in given and label != line.label)):
+            label = f"{label}.{number}"
+        if line.port:
+            taken.add(label)
+        labels.append(label)
+    return labels
+
+
+def _senders(sdp: SessionDescription | None, metadata: RecordingMetadata) -> list[tuple[str, ...]]:
+    """Say for each line who sends it: by label, or by place where one side has no label."""
+    media = sdp.media if sdp else ()
+    by_label, by_stream = senders_by_label(metadata), senders_by_stream(metadata)
+    given = {line.label for line in media}
+    senders: list[tuple[str, ...]] = []
+    for number, line in enumerate(media):
+        who = by_label.get(line.label, ())
+        if not who and number < len(metadata.streams):
+            stream = metadata.streams[number]
+            if not stream.label or (not line.label and stream.label not in given):
+                who = by_stream.get(stream.stream_id, ())
+        senders.append(who)
+    return senders
+
+
+def _parties(participants: tuple[Participant, ...], senders: list[tuple[str, ...]]) -> tuple[str, str]:
     """Name the first two parties in the order of the streams they send."""
     by_id = {entry.participant_id: entry for entry in participants}
     order: list[str] = []
-    for media in sdp.media if sdp else ():
-        order += [who for who in senders.get(media.label, ()) if who in by_id]
+    for line in senders:
+        order += [who for who in line if who in by_id]
     order += by_id
     names = [by_id[who].number or by_id[who].name for who in dict.fromkeys(order)]
     return (*names, "", "")[0], (*names, "", "")[1]
@@ -173,8 +212,8 @@ def _address(value: str | None) -> SipAddress | None:
 
 
 def _requires_siprec(message: SipMessage) -> bool:
-    required = ",".join(message.headers("require")).lower().replace(" ", "").split(",")
-    return "siprec" in required or "+sip.src" in ",".join(message.headers("contact")).lower()
+    required = ",".join(message.headers("require")).lower().split(",")
+    return "siprec" in map(str.strip, required) or "+sip.src" in ",".join(message.headers("contact")).lower()
 
 
 def _sip_call_id(message: SipMessage) -> str:

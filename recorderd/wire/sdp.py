@@ -6,6 +6,7 @@ Source: RFC 8866 (SDP), RFC 3264 (offer and answer), RFC 4574 (label), RFC 7866 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +24,8 @@ _STATIC: Final = {  # RFC 3551 section 6
     10: ("L16", 44_100, 2),
     11: ("L16", 44_100, 1),
 }
+_NUMBER: Final = re.compile("[0-9]{1,7}")  # str.isdigit also takes digits that int refuses
+_FREE_TEXT: Final = (b"s=", b"i=")  # these may be in the character set that a=charset names
 _L16_MIN_HZ: Final = 8_000
 _L16_MAX_HZ: Final = 48_000
 
@@ -78,14 +81,12 @@ def parse_sdp(raw: bytes) -> SessionDescription:
     """
     if len(raw) > SDP_MAX_BYTES:
         raise _bad("document", f"longer than {SDP_MAX_BYTES} octets")
-    try:
-        lines = raw.decode().replace("\r\n", "\n").replace("\r", "\n").rstrip("\n").split("\n")
-    except UnicodeDecodeError:
-        raise _bad("document", "is not UTF-8") from None
+    lines = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n").split(b"\n")
     if len(lines) > LINES_MAX:
         raise _bad("document", f"more than {LINES_MAX} lines")
     sections: list[list[tuple[str, str]]] = [[]]
-    for number, line in enumerate(lines, start=1):
+    for number, octets in enumerate(lines, start=1):
+        line = _decoded(octets, number)
         if len(line) < 2 or line[1] != "=" or not line[0].isalpha():
             raise _bad(f"line {number}", f"{line[:40]!r} is not of the form x=value")
         if line[0] == "m":
@@ -109,7 +110,7 @@ def supported_codecs(media: MediaLine) -> tuple[Codec, ...]:
     """List what we decode of a line, in the offer's order."""
     found = []
     for text in media.formats:
-        if not text.isdigit() or int(text) > 127:
+        if _NUMBER.fullmatch(text) is None or int(text) > 127:
             continue
         number = int(text)
         known = media.rtpmap.get(number)
@@ -184,12 +185,12 @@ def _media(rows: list[tuple[str, str]], *, address: str, direction: str) -> Medi
     if len(words) < 4:
         raise _bad("m=", f"{rows[0][1][:60]!r} lacks a field")
     port = words[1].partition("/")[0]
-    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    if _NUMBER.fullmatch(port) is None or int(port) > 65_535:
         raise _bad("m=", f"{words[1][:20]!r} is no port")
     rtpmap: dict[int, RtpMap] = {}
     fmtp: dict[int, str] = {}
     attributes = tuple(value for kind, value in rows if kind == "a")
-    for attribute in attributes:
+    for attribute in attributes if "RTP/" in words[2].upper() else ():  # other formats are no payload types
         name, _, value = attribute.partition(":")
         if name == "rtpmap":
             number, entry = _rtpmap(value)
@@ -212,6 +213,15 @@ def _media(rows: list[tuple[str, str]], *, address: str, direction: str) -> Medi
     )
 
 
+def _decoded(octets: bytes, number: int) -> str:
+    if b"\0" in octets:
+        raise _bad(f"line {number}", "holds a zero octet")
+    try:
+        return octets.decode(errors="replace" if octets[:2] in _FREE_TEXT else "strict")
+    except UnicodeDecodeError:
+        raise _bad(f"line {number}", f"{octets[:40]!r} is not UTF-8") from None
+
+
 def _rtpmap(value: str) -> tuple[int, RtpMap]:
     number_text, _, encoding = value.strip().partition(" ")
     number = _payload_type(number_text, "a=rtpmap")
@@ -230,17 +240,17 @@ def _decodes(entry: RtpMap) -> bool:
 
 
 def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 7 and int(text) > 0
+    return _NUMBER.fullmatch(text) is not None and int(text) > 0
 
 
 def _payload_type(text: str, where: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 3 or int(text) > 127:
+    if _NUMBER.fullmatch(text) is None or int(text) > 127:
         raise _bad(where, f"{text[:20]!r} is no payload type")
     return int(text)
 
 
 def _ptime(text: str) -> str:
-    return text if text.isascii() and text.isdigit() and len(text) <= 4 else ""
+    return text if _NUMBER.fullmatch(text) is not None and len(text) <= 4 else ""
 
 
 def _connection(rows: list[tuple[str, str]]) -> str | None:
@@ -254,7 +264,7 @@ def _connection(rows: list[tuple[str, str]]) -> str | None:
 
 
 def _direction(rows: list[tuple[str, str]]) -> str | None:
-    return next((value for kind, value in rows if kind == "a" and value in _DIRECTIONS), None)
+    return next((value.strip() for kind, value in rows if kind == "a" and value.strip() in _DIRECTIONS), None)
 
 
 def _attribute(attributes: tuple[str, ...], wanted: str) -> str:

@@ -15,6 +15,7 @@ from recorderd.core.errors import SipFormatError
 MESSAGE_MAX_BYTES: Final = 65_536  # what the library takes (PJSIP_MAX_PKT_LEN)
 HEADERS_MAX: Final = 256
 PARTS_MAX: Final = 16
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!%*_+`'~.-]+")
 _COMPACT: Final = {
     "a": "accept-contact", "b": "referred-by", "c": "content-type", "e": "content-encoding", "f": "from",
@@ -86,11 +87,11 @@ def parse_sip(raw: bytes) -> SipMessage:
     """
     if len(raw) > MESSAGE_MAX_BYTES:
         raise _bad("message", f"longer than {MESSAGE_MAX_BYTES} octets")
-    head, separator, body = raw.partition(b"\r\n\r\n")
-    if not separator:
-        head, separator, body = raw.partition(b"\n\n")
-    if not separator:
+    raw = raw.lstrip(b"\r\n")  # keep-alives that came before it: section 7.5
+    end = _HEAD_END.search(raw)
+    if end is None:
         raise _bad("message", "no empty line after the headers")
+    head, body = raw[: end.start()], raw[end.end() :]
     lines = head.decode(errors="replace").replace("\r\n", "\n").split("\n")
     start_line = _start_line(lines[0])
     fields: list[tuple[str, str]] = []
@@ -126,7 +127,8 @@ def address_of(value: str) -> SipAddress:
 
     Errors: SipFormatError when there is no URI.
     """
-    bracketed = re.match(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^<"]*))\s*<([^>]*)>(.*)', value, re.DOTALL)
+    # No two neighbours of this pattern match the same character, so that no input makes it slow.
+    bracketed = re.match(r'(?:"((?:[^"\\]|\\.)*)"\s*|([^<"]*))<([^>]*)>(.*)', value.strip(), re.DOTALL)
     if bracketed is not None:
         display = bracketed.group(1) if bracketed.group(1) is not None else bracketed.group(2).strip()
         uri, parameters = bracketed.group(3), bracketed.group(4)
@@ -153,7 +155,7 @@ def address_of(value: str) -> SipAddress:
 
 def _start_line(line: str) -> str:
     words = line.split(" ", 2)
-    if len(words) == 3 and words[0] == "SIP/2.0" and words[1].isdigit() and len(words[1]) == 3:
+    if len(words) == 3 and words[0] == "SIP/2.0" and re.fullmatch("[0-9]{3}", words[1]):
         return line
     if len(words) == 3 and words[2] == "SIP/2.0" and _TOKEN.fullmatch(words[0]) and words[1]:
         return line
@@ -164,7 +166,7 @@ def _cut(fields: list[tuple[str, str]], body: bytes) -> bytes:
     stated = next((value for name, value in fields if name == "content-length"), None)
     if stated is None:
         return body
-    if not stated.isdigit() or len(stated) > 9:
+    if re.fullmatch("[0-9]{1,9}", stated) is None:
         raise _bad("content-length", f"{stated[:20]!r} is no number")
     if int(stated) > len(body):
         raise _bad("content-length", f"{stated} octets, {len(body)} are there")

@@ -80,14 +80,22 @@ def parse_metadata(raw: bytes) -> RecordingMetadata:
     )
 
 
+def senders_by_stream(metadata: RecordingMetadata) -> dict[str, tuple[str, ...]]:
+    """Say for each stream id which participants send the stream."""
+    by_stream: dict[str, tuple[str, ...]] = {}
+    for participant, stream in metadata.senders:
+        by_stream[stream] = (*by_stream.get(stream, ()), participant)
+    return by_stream
+
+
 def senders_by_label(metadata: RecordingMetadata) -> dict[str, tuple[str, ...]]:
     """Say for each label which participants send the stream."""
-    by_label: dict[str, tuple[str, ...]] = {}
-    for stream in metadata.streams:
-        who = tuple(participant for participant, sent in metadata.senders if sent == stream.stream_id)
-        if stream.label and who:
-            by_label[stream.label] = who
-    return by_label
+    by_stream = senders_by_stream(metadata)
+    return {
+        stream.label: by_stream[stream.stream_id]
+        for stream in metadata.streams
+        if stream.label and stream.stream_id in by_stream
+    }
 
 
 def _participants(elements: list[Element]) -> tuple[Participant, ...]:

@@ -49,6 +49,12 @@ sdp_lines = st.lists(
             "a=rtpmap:8",
             "m=audio",
             "b=AS:64",
+            "m=audio 4 RTP/AVP \u00b2 8",
+            f"m=audio 4 RTP/AVP {'9' * 5000} 8",
+            f"m=audio {'9' * 5000} RTP/AVP 8",
+            "m=application 5 UDP/DTLS/SCTP webrtc-datachannel",
+            "a=fmtp:webrtc-datachannel max-message-size=1",
+            "a=label:1",
         ]
     )
     | st.text(alphabet=st.characters(codec="utf-8"), max_size=20),
@@ -131,6 +137,9 @@ sip_text = st.lists(
             "Content-Type: multipart/mixed;boundary=x",
             "Content-Type: application/sdp",
             "Content-Length: 20",
+            "Content-Length: \u00b2",
+            "SIP/2.0 \u00b2\u00b2\u00b2 OK",
+            "SIP/2.0 200 OK",
             "Require: siprec",
             "--x",
             "--x--",
@@ -148,8 +157,22 @@ sip_text = st.lists(
 @given(sip_text | st.binary(max_size=1000))
 def test_any_octets_are_an_offer_or_raise_a_format_error(raw: bytes) -> None:
     with suppress(SipFormatError, SdpFormatError):
-        offer = describe_offer(parse_sip(raw), leg_headers=LegHeaderNames())
+        message = parse_sip(raw)
+        assert bool(message.method) != bool(message.status_code or raw.lstrip().startswith(b"SIP/2.0 000"))
+        offer = describe_offer(message, leg_headers=LegHeaderNames())
         assert offer.sdp is None or len(offer.lines) == len(offer.sdp.media)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(["", "0", "1", "2", "1.1", "x"])), max_size=8))
+def test_lines_that_are_open_at_once_have_names_of_their_own(lines: list[tuple[bool, str]]) -> None:
+    text = "INVITE sip:x SIP/2.0\r\nCall-ID: 7\r\nRequire: siprec\r\nc: application/sdp\r\n\r\nv=0\r\n"
+    for is_open, label in lines:
+        text += f"m=audio {4000 if is_open else 0} RTP/AVP 8\r\n" + (f"a=label:{label}\r\n" if label else "")
+    offer = describe_offer(parse_sip(text.encode()), leg_headers=LegHeaderNames())
+    named = [line.label for line, (is_open, _) in zip(offer.lines, lines, strict=True) if is_open]
+    assert len(set(named)) == len(named)
+    given = [label for is_open, label in lines if is_open and label]
+    assert set(given) <= set(named)
 
 
 @given(st.text(max_size=200))

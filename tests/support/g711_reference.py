@@ -1,4 +1,4 @@
-"""G.711 decoders written from the recommendation, one octet at a time, without the product's tables.
+"""G.711 written from the recommendation, one octet at a time, without the product's tables.
 
 Source: ITU-T G.711 (11/88) tables 1a, 1b, 2a, 2b; 16-bit scaling as in G.191.
 """
@@ -34,3 +34,25 @@ def decode(payload: bytes, *, law: str) -> np.ndarray:
     """Decode a payload; ``law`` is PCMA or PCMU."""
     table = np.array([(a_law if law == "PCMA" else mu_law)(code) for code in range(256)], dtype=np.int16)
     return table[np.frombuffer(payload, dtype=np.uint8)]
+
+
+def a_law_code(sample: int) -> int:
+    """Encode 16 bits to one A-law octet; a decision value belongs to the interval above it."""
+    magnitude = (sample if sample >= 0 else ~sample) >> 4
+    segment = max(0, magnitude.bit_length() - 4)
+    step = (magnitude >> max(0, segment - 1)) & 15
+    return ((0x80 if sample >= 0 else 0) | segment << 4 | step) ^ 0x55
+
+
+def mu_law_code(sample: int) -> int:
+    """Encode 16 bits to one mu-law octet; what is louder than the last interval is limited to it."""
+    magnitude = min(((sample if sample >= 0 else ~sample) >> 2) + 33, 8191)
+    segment = magnitude.bit_length() - 6
+    step = (magnitude >> (segment + 1)) & 15
+    return 255 - ((0 if sample >= 0 else 0x80) | segment << 4 | step)
+
+
+def encode(samples: np.ndarray, *, law: str) -> bytes:
+    """Encode 16-bit samples; ``law`` is PCMA or PCMU."""
+    code = a_law_code if law == "PCMA" else mu_law_code
+    return bytes(code(int(sample)) for sample in samples)

@@ -1,0 +1,79 @@
+"""The spool: one way in, one way out, and a figure for how full it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from recorderd.core.errors import SpoolBroken
+from recorderd.spool.layout import Place, Spool
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path, quota_bytes=10_000)
+    spool.prepare()
+    return spool
+
+
+def _sealed(spool: Spool, name: str, size_bytes: int = 100) -> None:
+    (spool.begin_draft(name) / f"{name}.wav").write_bytes(bytes(size_bytes))
+    spool.publish(name)
+
+
+def test_a_recording_leaves_only_with_a_receipt(spool: Spool) -> None:
+    _sealed(spool, "r1")
+    spool.claim("r1")
+    with pytest.raises(SpoolBroken, match="no receipt"):
+        spool.release("r1")
+    assert spool.ids(Place.CLAIMED) == ["r1"]
+    spool.store_receipt("r1", b"signed")
+    spool.release("r1")
+    assert all(not spool.ids(place) for place in Place)
+
+
+def test_a_removal_that_was_cut_short_is_finished_at_the_next_start(spool: Spool) -> None:
+    _sealed(spool, "r1")
+    (spool.root / "ready" / "r1").rename(spool.root / "removed" / "r1")
+    spool.prepare()
+    assert not spool.ids(Place.REMOVED)
+
+
+def test_nothing_is_published_over_something(spool: Spool) -> None:
+    _sealed(spool, "r1")
+    (spool.begin_draft("r1") / "r1.wav").write_bytes(b"other")
+    with pytest.raises(FileExistsError):
+        spool.publish("r1")
+    assert (spool.root / "drafts" / "r1" / "r1.wav").read_bytes() == b"other"
+    assert (spool.root / "ready" / "r1" / "r1.wav").read_bytes() == bytes(100)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 65])
+def test_an_id_that_leads_out_of_the_spool_is_refused(spool: Spool, name: str) -> None:
+    with pytest.raises(SpoolBroken):
+        spool.path(Place.READY, name)
+
+
+def test_usage_follows_growing_drafts_and_what_comes_and_goes(spool: Spool) -> None:
+    draft = spool.begin_draft("r1")
+    (draft / "r1.wav").write_bytes(bytes(50))
+    assert spool.usage().used_bytes == 50
+    (draft / "r1.wav").write_bytes(bytes(80))
+    assert spool.usage().used_bytes == 80
+    spool.publish("r1")
+    _sealed(spool, "r2", 20)
+    usage = spool.usage()
+    assert (usage.used_bytes, usage.recordings["ready"]) == (100, 2)
+    spool.quarantine("r2", come_from=Place.READY, reason="test")
+    assert spool.usage().recordings["quarantine"] == 1
+    spool.claim("r1")
+    spool.store_receipt("r1", b"x")
+    spool.release("r1")
+    assert spool.usage().recordings == {"drafts": 0, "ready": 0, "claimed": 0, "removed": 0, "quarantine": 1}
+
+
+def test_the_reason_of_a_quarantine_stands_beside_it(spool: Spool) -> None:
+    _sealed(spool, "r1")
+    folder = spool.quarantine("r1", come_from=Place.READY, reason="the archive says: digest")
+    assert (folder / "reason.txt").read_text() == "the archive says: digest\n"
