@@ -198,7 +198,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
         if name != "receipt":
             table.add_row(name, "\n".join(value) if isinstance(value, list) else str(value))
     table.add_row("folder", str(folder))
-    Console(soft_wrap=True).print(table)
+    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 

@@ -21,6 +21,7 @@ from recorderd.core.clock import Clock, SystemClock
 from recorderd.core.errors import AlreadyRunning, RecorderError
 from recorderd.core.events import Ev, EventLog
 
+EXIT_IO: Final = 74  # sysexits(3)
 _FIELD_LIMIT: Final = 64  # the journal's limit of a field's name
 
 
@@ -129,6 +130,9 @@ def run_reporting(work: Any, arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # the reader of our output left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return EXIT_IO
     return int(code)
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from recorderd import durable
-from recorderd.core.errors import FrameFormatError, StoreBroken
+from recorderd.core.errors import ExportBlocked, FrameFormatError, StoreBroken
 from recorderd.core.ids import is_safe_id
+from recorderd.evidence.digest import sha256_file
 from recorderd.wire.frames import Offer, encode_message, parse_message
 from recorderd.wire.manifest import Manifest
 
@@ -211,16 +212,20 @@ class Store:
         return target
 
     def export(self, path: str, out: Path) -> list[Path]:
-        """Copy a published recording's files into ``out``; existing files are not touched.
+        """Copy a published recording's files into ``out``; a copy that is there already is left as it is.
 
-        Errors: FileExistsError when a file of that name is there.
+        Errors: ExportBlocked when a file of that name holds something else.
         """
         out.mkdir(parents=True, exist_ok=True)
         copies = []
         for source in sorted((self.root / path).iterdir()):
             copy = out / source.name
-            with source.open("rb") as reading, copy.open("xb") as writing:
-                shutil.copyfileobj(reading, writing, _HASH_BLOCK_BYTES)
+            if not copy.exists():
+                fresh = out / f".{source.name}.new"
+                shutil.copyfile(source, fresh)
+                durable.supersede(fresh, copy)
+            elif sha256_file(copy) != sha256_file(source):
+                raise ExportBlocked(path=copy)
             copies.append(copy)
         return copies
 

@@ -179,3 +179,10 @@ class AlreadyRunning(RecorderError):
 
     exit_code = 75
     hint = "Two programs must not work on one folder; stop the other one first."
+
+
+class ExportBlocked(RecorderError):
+    """{path} is there already and holds something else."""
+
+    exit_code = 73
+    hint = "Export into another folder; nothing is overwritten."

@@ -85,3 +85,18 @@ def test_a_signature_of_another_recording_is_found_out(
     wav_signature.write_bytes(next(tmp_path.glob("*.manifest.json.p7s")).read_bytes())
     judged = run_program("recorderctl", "verify", tmp_path, check=False)
     assert judged.returncode == 65
+
+
+def test_an_export_can_be_repeated_and_overwrites_nothing(exported: tuple[House, Recorded]) -> None:
+    house, recorded = exported
+    recording_id = recorded.manifest["recording_id"]
+    command = ("archive", "export", "--config", house.archive_toml, recording_id, "--out")
+    out = house.folder / "again"
+    assert run_program(*command, out).returncode == 0
+    assert run_program(*command, out).returncode == 0
+    _flip(out / recorded.wav.name, 100)
+    altered = (out / recorded.wav.name).read_bytes()
+    refused = run_program(*command, out, check=False)
+    assert refused.returncode == 73
+    assert "holds something else" in refused.stderr
+    assert (out / recorded.wav.name).read_bytes() == altered
