@@ -5,6 +5,8 @@ Contract: never overwrites: a folder that holds a set-up already is left as it i
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,16 +96,25 @@ def quickstart(folder: Path, ports: Ports) -> Iterator[str]:
         _write(folder, ports)
         yield f"Wrote a loopback set-up into {folder}."
     recorder, archive = folder / "recorderd.toml", folder / "archive.toml"
+    at = _programs()
     yield ""
     yield "Start, each in a terminal of its own:"
-    yield f"  recorder-archive serve --config {archive}"
-    yield f"  recorderd --config {recorder}"
-    yield f"  recorderd-flush --config {recorder}"
+    yield f"  {at}recorder-archive serve --config {archive}"
+    yield f"  {at}recorderd --config {recorder}"
+    yield f"  {at}recorderd-flush --config {recorder}"
     yield "Then send sessions (SIPREC, or recording legs) to:"
     yield f"  sip:recorder@127.0.0.1:{ports.sip}   (UDP and TCP)"
     yield "Look:"
-    yield f"  recorderctl status --config {recorder}"
-    yield f"  recorder-archive list --config {archive}"
+    yield f"  {at}recorderctl status --config {recorder}"
+    yield f"  {at}recorder-archive list --config {archive}"
+
+
+def _programs() -> str:
+    """Say where our programs lie, so that the printed commands work as they stand."""
+    here = Path(sys.executable).parent
+    if str(here) in os.environ.get("PATH", "").split(os.pathsep) or not (here / "recorderd").exists():
+        return ""
+    return f"{here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here}/"
 
 
 def _check(folder: Path, ports: Ports) -> None:

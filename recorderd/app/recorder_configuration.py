@@ -29,6 +29,14 @@ def _address(value: Any) -> str | None:
     return None
 
 
+def _ipv4(value: Any) -> str | None:
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError:
+        return "give an IPv4 address of this machine; SIP over IPv6 is not supported yet"
+    return None
+
+
 def _networks(value: Any) -> str | None:
     try:
         for row in value:
@@ -114,7 +122,7 @@ class TlsSection:
 class SipSection:
     """[sip]"""
 
-    address: str = option("Address to listen on.", default="127.0.0.1", check=_address)
+    address: str = option("Address to listen on.", default="127.0.0.1", check=_ipv4)
     udp_port: int = option("UDP port; 0 = no UDP.", default=5060, minimum=0, maximum=65_535)
     tcp_port: int = option("TCP port; 0 = no TCP.", default=5060, minimum=0, maximum=65_535)
     tls_port: int = option("TLS port; 0 = no TLS.", default=0, minimum=0, maximum=65_535)

@@ -58,6 +58,7 @@ def test_defaults_fill_what_is_not_said_and_paths_start_at_the_file(tmp_path: Pa
         (("[spool]", '[sip]\nallow_from = ["everyone"]\n[spool]'), "sip.allow_from", "networks"),
         (("[spool]", "[sip]\nudp_port = 0\ntcp_port = 0\n[spool]"), "sip", "at least one"),
         (("[spool]", "[sip]\ntls_port = 5061\n[spool]"), "sip.tls", "certificate_file"),
+        (("[spool]", '[sip]\naddress = "::1"\n[spool]'), "sip.address", "IPv4"),
         (("[spool]", '[log]\nlevel = "loud"\n[spool]'), "log.level", "choose one of"),
         (("[spool]", '[sip.registration]\nuser = "x"\n[spool]'), "sip.registration.registrar", "missing"),
     ],
