@@ -60,8 +60,10 @@ class Spool:
 
         Durable: after return all folders survive.
         """
-        for place in Place:
-            durable.make_dir(self.root / place)
+        for folder in (self.root / place for place in Place):
+            if not folder.exists():
+                durable.make_dir(folder)
+                folder.chmod(SHARED_DIR_MODE)
         for leftover in list((self.root / Place.REMOVED).iterdir()):
             durable.remove_tree(leftover)
 

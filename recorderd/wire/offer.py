@@ -118,12 +118,12 @@ def _labels(sdp: SessionDescription | None) -> list[str]:
     to another line keeps its name: the line that it left has port 0.
     """
     media = sdp.media if sdp else ()
-    given = {line.label for line in media if line.port}
+    given = {line.label for line in media}
     taken: set[str] = set()
     labels: list[str] = []
     for number, line in enumerate(media):
         label = line.label or str(number)
-        while line.port and (label in taken or (label in given and label != line.label)):
+        while label in taken or (label in given and label != line.label):
             label = f"{label}.{number}"
         if line.port:
             taken.add(label)

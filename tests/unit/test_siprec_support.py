@@ -106,14 +106,14 @@ def test_packets_leave_in_time_and_carry_what_they_should() -> None:
         payload = bytes(range(240)) * 4  # six packets
         stream = RtpStream(
             port=inbox.getsockname()[1], payload_type=8, payload=payload, ssrc=7,
-            first_sequence=65_534, first_timestamp=2**32 - 160,
+            first_sequence=65_534, first_timestamp=2**32 - 161,
         )  # fmt: skip
         sent = send_streams([stream])
         packets = [parse_rtp(inbox.recv(2048)) for _ in range(6)]
     assert sent.packets == 6
     assert 0.1 <= sent.ended_mono_s - sent.started_mono_s < 0.5
     assert [packet.sequence for packet in packets] == [65_534, 65_535, 0, 1, 2, 3]
-    assert [packet.timestamp for packet in packets][:3] == [2**32 - 160, 0, 160]
+    assert [packet.timestamp for packet in packets][:3] == [2**32 - 161, 2**32 - 1, 159]
     assert [packet.marker for packet in packets] == [True] + [False] * 5
     assert b"".join(packet.payload for packet in packets) == payload
 
@@ -212,6 +212,7 @@ def test_a_session_is_offered_answered_and_ended(server: Server, client: SipClie
     assert offer.metadata_problem is None
     assert (offer.description.call_id, offer.description.callee) == ("call-1", "2002")
     assert [line.participant_ids for line in offer.lines] == [("par0",), ("par1",)]
+    assert server.seen[0].header("via") != server.seen[1].header("via")  # this ACK is no part of the INVITE
     tags = [re.search("tag=.*", message.header("to") or "") for message in server.seen]
     assert [bool(tag) for tag in tags] == [False, True, True]
 

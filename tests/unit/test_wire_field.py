@@ -64,6 +64,17 @@ def test_labels_go_before_places() -> None:
     assert offer.description.caller == "1002"
 
 
+def test_a_place_that_another_label_has_taken_says_nothing() -> None:
+    offer = _offer(_sdp((4000, "2"), (4002, "")), _metadata("1", "2"))
+    assert [line.participant_ids for line in offer.lines] == [("par-b",), ()]
+
+
+def test_the_asserted_identity_goes_before_the_address_of_the_exchange() -> None:
+    raw = INVITE + b"From: <sip:asterisk@x>\r\nTo: <sip:r@x>\r\nP-Asserted-Identity: <tel:+15550001>\r\n\r\n"
+    description = describe_offer(parse_sip(raw), leg_headers=LegHeaderNames()).description
+    assert (description.caller, description.callee) == ("+15550001", "r")
+
+
 def test_a_line_with_a_label_that_nobody_sends_has_no_voice() -> None:
     offer = _offer(_sdp((4000, "8"), (4002, "9")), _metadata("1", "2"))
     assert [line.participant_ids for line in offer.lines] == [(), ()]

@@ -28,6 +28,13 @@ def test_sources_extension_and_padding_are_no_audio() -> None:
     assert parse_rtp(DRESSED).payload == b"ab"
 
 
+def test_fifteen_sources_are_passed_over_in_both_forms() -> None:
+    packet = b"\x8f" + PLAIN[1:HEADER_BYTES] + b"\xee" * 60 + b"voice"
+    assert parse_rtp(packet).payload == b"voice"
+    columns = parse_columns(np.frombuffer(packet, dtype=np.uint8)[None, :], np.array([len(packet)]))
+    assert (columns.payload_offset[0], columns.payload_bytes[0]) == (72, 5)
+
+
 @pytest.mark.parametrize(
     ("packet", "field"),
     [
