@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pjsua2
@@ -38,7 +38,7 @@ from recorderd.sip.settings import SipSettings
 from recorderd.sip.streams import Change, DialogStreams
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
-from recorderd.wire.offer import Offer, describe_offer
+from recorderd.wire.offer import Offer, OfferedLine, describe_offer
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
@@ -218,9 +218,10 @@ class SessionDesk:
             self._tell_stream_end(entry.session.session, stream, StreamEnd.REPLACED, at_mono_ns)
         self._tell_offer(entry, wire, self._clock.utc_ns())
         self._tell_change(entry, described, change, at_mono_ns)
-        if described.metadata is not None:
-            entry.session.description = described.description
-            self._tell(CallDescribed(session=entry.session.session, description=described.description))
+        if described.metadata is not None and described.metadata.datamode == "complete":
+            known = entry.session.description  # a part of the metadata says nothing of what it leaves out
+            entry.session.description = replace(described.description, call_id=known.call_id)
+            self._tell(CallDescribed(session=entry.session.session, description=entry.session.description))
         return len(sdp.media)
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
@@ -314,7 +315,11 @@ class SessionDesk:
 
     def _tell_change(self, entry: _Dialog, offer: Offer, change: Change, at_mono_ns: int) -> None:
         for number, line in change.opened:
-            described = offer.lines[number]
+            described = (
+                offer.lines[number]
+                if number < len(offer.lines)
+                else OfferedLine(label=str(number), side_rank=number)
+            )
             self._log.info(Ev.STREAM_OPENED, subject=line.stream, port=line.port, label=described.label)
             self._tell(
                 StreamOpened(

@@ -18,7 +18,7 @@ from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.wire.sdp import MediaChoice, MediaLine, SessionDescription, answer_for, supported_codecs
 
-EVENT_ENCODINGS = ("telephone-event", "CN")
+EVENT_ENCODINGS = ("TELEPHONE-EVENT", "CN")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ def choose_codecs(media: MediaLine, *, rate_hz: int | None) -> tuple[Codec, ...]
 
 def event_payload_types(media: MediaLine) -> tuple[int, ...]:
     """List the payload types that are expected and carry no samples."""
-    named = [number for number, entry in media.rtpmap.items() if entry.name in EVENT_ENCODINGS]
+    named = [number for number, entry in media.rtpmap.items() if entry.name.upper() in EVENT_ENCODINGS]
     return tuple(number for number in {13, *named} if 0 <= number < 128)
 
 

@@ -131,6 +131,19 @@ def test_a_reinvite_keeps_ports_and_adds_a_stream(house: tuple[House, Program]) 
     assert [entry["number"] for entry in recorded.manifest["participants"]] == ["1", "2"]
 
 
+def test_a_part_of_the_metadata_does_not_wipe_out_who_is_on_the_call(house: tuple[House, Program]) -> None:
+    before = _count(house[1])
+    with SipClient(server=house[0].server) as client:
+        call = siprec_call(client, codecs=("PCMA",), labels=("1",), session_id="partial-1")
+        send_streams([_stream(call.lines[0].port, 20)])
+        xml = metadata_xml(session_id="", parties=[], labels=[]).replace(b"complete", b"partial")
+        assert call.invite(*siprec_body(sdp_offer(client.address, [("1", "PCMA")]), xml)).code == 200
+        call.bye()
+    manifest = _sealed(house, before).manifest
+    assert manifest["call"]["call_id"] == "partial-1"
+    assert [entry["number"] for entry in manifest["participants"]] == ["+442079460101", "2002"]
+
+
 def test_hold_by_reinvite_keeps_the_recording_and_its_time(house: tuple[House, Program]) -> None:
     before = _count(house[1])
     with SipClient(server=house[0].server) as client:

@@ -7,6 +7,7 @@ in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import re
@@ -120,7 +121,7 @@ class SipClient:
     def close(self) -> None:
         """Stop."""
         self._closed = True
-        if self.transport != "udp":
+        with contextlib.suppress(OSError):  # wakes the reader, also where there is no connection
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._reader.join(timeout=2)
