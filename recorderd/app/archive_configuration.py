@@ -5,27 +5,15 @@ Secrets are named by file; the content of a secret never stands in the configura
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.core.ids import is_safe_id
-
-
-def _id(value: Any) -> str | None:
-    return None if is_safe_id(value) else "give 1 to 64 letters, digits, _ or -"
-
-
-def _bind(value: Any) -> str | None:
-    return None if re.fullmatch(r"tcp://[^/\s]+:\d+", value) else "give tcp://ADDRESS:PORT"
-
-
-def _curve_key(value: Any) -> str | None:
-    return None if re.fullmatch(r"[!-~]{40}", value) else "give the 40 characters of a CURVE public key"
 
 
 def _some_files(value: Any) -> str | None:
@@ -36,8 +24,8 @@ def _some_files(value: Any) -> str | None:
 class ArchiveSection:
     """[archive]"""
 
-    id: str = option("Name of this archive in receipts.", check=_id)
-    bind: str = option("tcp://ADDRESS:PORT to listen on.", check=_bind)
+    id: str = option("Name of this archive in receipts.", check=safe_id)
+    bind: str = option("tcp://ADDRESS:PORT to listen on.", check=tcp_endpoint)
     secret_key_file: Path = option("Our CURVE secret key, mode 600.")
     data_dir: Path = option("Folder for uploads, recordings and the catalogue.")
     run_dir: Path = option("Folder for the control socket.")
@@ -55,7 +43,7 @@ class ReceiptSection:
 class RecorderEntry:
     """[recorders.<id>]"""
 
-    curve_public_key: str = option("The recorder's CURVE public key.", check=_curve_key)
+    curve_public_key: str = option("The recorder's CURVE public key.", check=curve_key)
     certificate_files: tuple[Path, ...] = option(
         "Certificates that its recordings may be signed with, PEM.", check=_some_files
     )

@@ -13,12 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.schema import Problem, load, option, section
-from recorderd.core.ids import is_safe_id
-
-
-def _id(value: Any) -> str | None:
-    return None if is_safe_id(value) else "give 1 to 64 letters, digits, _ or -"
 
 
 def _address(value: Any) -> str | None:
@@ -50,14 +46,6 @@ def _header(value: Any) -> str | None:
     return None if re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]*", value) else "give a SIP header's name"
 
 
-def _endpoint(value: Any) -> str | None:
-    return None if re.fullmatch(r"tcp://[^/\s]+:\d+", value) else "give tcp://HOST:PORT"
-
-
-def _curve_key(value: Any) -> str | None:
-    return None if re.fullmatch(r"[!-~]{40}", value) else "give the 40 characters of a CURVE public key"
-
-
 class Transport(StrEnum):
     """SIP over what."""
 
@@ -70,7 +58,7 @@ class Transport(StrEnum):
 class RecorderSection:
     """[recorder]"""
 
-    id: str = option("Name of this recorder in manifests and on the archive.", check=_id)
+    id: str = option("Name of this recorder in manifests and on the archive.", check=safe_id)
     state_dir: Path = option("Folder for the manifest chain; must survive restarts.")
     run_dir: Path = option("Folder for the control sockets.")
 
@@ -186,8 +174,8 @@ class SpoolSection:
 class ArchiveLinkSection:
     """[archive]"""
 
-    endpoint: str = option("tcp://HOST:PORT of the archive.", check=_endpoint)
-    server_public_key: str = option("The archive's CURVE public key.", check=_curve_key)
+    endpoint: str = option("tcp://HOST:PORT of the archive.", check=tcp_endpoint)
+    server_public_key: str = option("The archive's CURVE public key.", check=curve_key)
     secret_key_file: Path = option("Our CURVE secret key, mode 600.")
     receipt_certificate_file: Path = option("Certificate that signs the archive's receipts, PEM.")
     chunk_bytes: int = option("Size of a chunk.", default=256 << 10, minimum=1 << 10, maximum=4 << 20)

@@ -38,7 +38,6 @@ from recorderd.wire.offer import LegHeaderNames
 
 CONTROL_NAME: Final = "recorderd.sock"
 LOCK_NAME: Final = ".recorderd.lock"
-DESCRIPTION: Final = "Record the calls that an exchange hands over."
 
 
 def sip_settings(configuration: RecorderConfiguration) -> SipSettings:

@@ -9,7 +9,6 @@ from typing import Final, NewType
 
 from recorderd.core.clock import NS_PER_S
 
-RecorderId = NewType("RecorderId", str)
 SessionId = NewType("SessionId", str)  # also names the recording that the session becomes
 StreamId = NewType("StreamId", str)  # "<session>/<n>"; n counts the session's streams from 1
 DialogId = NewType("DialogId", str)  # the SIP Call-ID

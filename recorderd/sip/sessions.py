@@ -72,14 +72,6 @@ class SessionBook:
         self._by_dialog[dialog] = session
         return session, is_new
 
-    def of_dialog(self, dialog: DialogId) -> Session | None:
-        """Find the session of a dialog."""
-        return self._by_dialog.get(dialog)
-
-    def of_session(self, wanted: SessionId) -> Session | None:
-        """Find a session by its id."""
-        return next((entry for entry in self._by_key.values() if entry.session == wanted), None)
-
     def leave(self, dialog: DialogId, *, at_mono_ns: int) -> Left | None:
         """Take a dialog out; None if it is unknown."""
         session = self._by_dialog.pop(dialog, None)

@@ -1,0 +1,23 @@
+"""Checks of single values that both hosts' configurations make; each says what would be right, or None."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from recorderd.core.ids import is_safe_id
+
+
+def safe_id(value: Any) -> str | None:
+    """Check a name that goes into file names and messages."""
+    return None if is_safe_id(value) else "give 1 to 64 letters, digits, _ or -"
+
+
+def tcp_endpoint(value: Any) -> str | None:
+    """Check an address of the archive link."""
+    return None if re.fullmatch(r"tcp://[^/\s]+:\d+", value) else "give tcp://HOST:PORT"
+
+
+def curve_key(value: Any) -> str | None:
+    """Check a CURVE public key."""
+    return None if re.fullmatch(r"[!-~]{40}", value) else "give the 40 characters of a CURVE public key"
