@@ -1,7 +1,7 @@
 """What the stages say to each other: frozen, past tense, ids instead of references.
 
-Order per session: SessionStarted, then StreamOpened / StreamEnded / OfferReceived in any order, then
-SessionEnded once. Times are monotonic nanoseconds; `_utc_ns` is for people.
+Order per session: SessionStarted, then anything else in any order, then SessionEnded once. Times are
+monotonic nanoseconds; `_utc_ns` is for people.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from recorderd.core.ids import DialogId, SessionId, StreamId
+from recorderd.core.terms import RecordingTerms
 
 
 class StreamEnd(StrEnum):
@@ -20,7 +21,33 @@ class StreamEnd(StrEnum):
     SHUTDOWN = "shutdown"
     REPLACED = "replaced"  # a re-INVITE took the stream away
     SIGNALLING_LOST = "signalling_lost"
+    JOINED = "joined"  # its streams went on in another session: the exchange made two calls one
+    OBJECTED = "objected"  # somebody on the call did not want it recorded
     CRASH = "crash"  # found as a draft at the next start
+
+
+class RecordingState(StrEnum):
+    """What becomes of a session's samples from an instant on."""
+
+    WAITING = "waiting"  # a prompt is being played or consent is awaited: nothing is kept
+    OFF = "off"  # on demand: not started yet, or stopped by the user; nothing is kept
+    ON = "on"
+    PAUSED = "paused"  # digital silence on every channel, the time line goes on
+    ERASED = "erased"  # objected to: nothing is kept, what was taken is erased
+
+
+class ControlAction(StrEnum):
+    """What somebody asks of a running session, or what time does to it."""
+
+    START = "start"
+    STOP = "stop"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CONSENT = "consent"
+    OBJECT = "object"
+    PROMPT_ENDED = "prompt_ended"
+    CONSENT_TIMED_OUT = "consent_timed_out"
+    PAUSE_TIMED_OUT = "pause_timed_out"
 
 
 class Origin(StrEnum):
@@ -76,6 +103,7 @@ class CallDescription:
     trunk: str = ""
     queue: str = ""
     conference: str = ""
+    kind: str = ""  # paging | intercom | voicemail | feature, as the exchange named it; empty = a plain call
     participants: tuple[Participant, ...] = ()
 
 
@@ -85,6 +113,50 @@ class SessionStarted:
 
     session: SessionId
     description: CallDescription
+    at_mono_ns: int
+    at_utc_ns: int
+    terms: RecordingTerms = field(default_factory=RecordingTerms)
+    state: RecordingState = RecordingState.ON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingChanged:
+    """The state of a session changed at an instant that may lie a little in the past."""
+
+    session: SessionId
+    state: RecordingState
+    action: ControlAction
+    by: str  # who asked: an extension, a user of the machine; empty = nobody, time did
+    via: str  # feature_code | message | info | notify | siprec | dtmf | header | control_socket | timer
+    at_mono_ns: int
+    at_utc_ns: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlRefused:
+    """Somebody asked for what the rule or the state does not allow; noted, nothing changed."""
+
+    session: SessionId
+    action: ControlAction
+    by: str
+    via: str
+    reason: str
+    at_mono_ns: int
+    at_utc_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamMoved:
+    """The exchange made two calls one: a stream goes on in ``session``, no longer in ``from_session``.
+
+    The recording of ``from_session`` has its samples before ``at_mono_ns``, that of ``session`` the rest.
+    """
+
+    session: SessionId
+    from_session: SessionId
+    call_id: str  # of the session that it leaves
+    opened: StreamOpened  # as it was opened, with the session it now belongs to
     at_mono_ns: int
     at_utc_ns: int
 
@@ -104,12 +176,13 @@ class StreamOpened:
     session: SessionId
     stream: StreamId
     dialog: DialogId
-    label: str  # a=label, or the leg's name; streams with the same label share a channel
+    label: str  # a=label, or the leg's name
     side_rank: int  # 0 = the recorded side, which takes the first channel; larger comes later
     codecs: tuple[Codec, ...]
     local_port: int
     at_mono_ns: int
     participant_ids: tuple[str, ...] = ()
+    party: str = ""  # whose voice; streams with one party (else: one label) share a channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +215,17 @@ class SessionEnded:
     at_utc_ns: int
 
 
-RecordMessage = SessionStarted | CallDescribed | StreamOpened | StreamEnded | OfferReceived | SessionEnded
+RecordMessage = (
+    SessionStarted
+    | CallDescribed
+    | RecordingChanged
+    | ControlRefused
+    | StreamOpened
+    | StreamMoved
+    | StreamEnded
+    | OfferReceived
+    | SessionEnded
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
