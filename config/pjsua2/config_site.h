@@ -28,6 +28,13 @@
 #define PJMEDIA_MAX_SDP_ATTR        128     /* a= lines in a section; default 68 */
 #define PJMEDIA_MAX_SDP_BANDW       8       /* b= lines in a section; default 4 */
 
+/* --- offers that the application judges, not the library --- */
+#define PJSIP_INV_ACCEPT_UNKNOWN_BODY   PJ_TRUE     /* metadata alone: a late offer */
+#define PJMEDIA_SRTP_HAS_AES_GCM_128    1
+#define PJMEDIA_SRTP_HAS_AES_GCM_256    1
+#define srtp_aes_gcm_128_openssl        srtp_aes_gcm_128    /* as Debian's libsrtp2 names them */
+#define srtp_aes_gcm_256_openssl        srtp_aes_gcm_256
+
 /* --- sockets --- */
 #define PJ_IOQUEUE_MAX_HANDLES      8192    /* with epoll; default 64 */
 #define PJ_HAS_IPV6                 1
