@@ -242,9 +242,9 @@ def _scope_misses(rule: Rule, facts: CallFacts) -> Iterator[Miss]:
     """Keep rules that name neither away from the calls of queues and conferences."""
     if rule.queues or rule.conferences:
         return
-    for matcher, name in (("queues", facts.queue), ("conferences", facts.conference)):
+    for what, name in (("queue", facts.queue), ("conference", facts.conference)):
         if name:
-            yield Miss(matcher=matcher, wanted="calls outside of queues and conferences", saw=name)
+            yield Miss(matcher="scope", wanted="a call of no queue or conference", saw=f"{what} {name}")
 
 
 def _name_fits(pattern: str, name: str) -> bool:
