@@ -6,7 +6,6 @@ Secrets are named by file; the content of a secret never stands in the configura
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
+from recorderd.app.checks import header_name as _header
+from recorderd.app.rules_configuration import (
+    ConsentSection,
+    ControlSection,
+    NumberingSection,
+    RuleSection,
+    rule_problems,
+)
 from recorderd.app.schema import Problem, load, option, section
 
 
@@ -40,10 +47,6 @@ def _networks(value: Any) -> str | None:
     except ValueError:
         return 'give a list of addresses or networks, for example ["192.0.2.7", "10.0.0.0/24"]'
     return None
-
-
-def _header(value: Any) -> str | None:
-    return None if re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]*", value) else "give a SIP header's name"
 
 
 class Transport(StrEnum):
@@ -210,6 +213,10 @@ class RecorderConfiguration:
     spool: SpoolSection = section("Buffer on disk.")
     archive: ArchiveLinkSection = section("Link to the archive host.")
     log: LogSection = section("Logging.", default_factory=LogSection)
+    numbering: NumberingSection = section("How numbers are dialled.", default_factory=NumberingSection)
+    rules: tuple[RuleSection, ...] = section("Who is recorded; absent = every call.", default=())
+    control: ControlSection = section("Changing a running recording.", default_factory=ControlSection)
+    consent: ConsentSection = section("How consent arrives.", default_factory=ConsentSection)
 
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
@@ -227,6 +234,7 @@ class RecorderConfiguration:
             yield Problem(
                 key="sip.tls", reason="missing", remedy="name certificate_file and key_file for TLS"
             )
+        yield from rule_problems(self)
 
 
 def load_recorder_configuration(path: Path) -> RecorderConfiguration:
