@@ -15,6 +15,7 @@ from typing import Any
 
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.wire.sdes import SrtpPolicy
 
 
 def _address(value: Any) -> str | None:
@@ -137,6 +138,10 @@ class RtpSection:
     )
     receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
     max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
+    srtp: SrtpPolicy = option(
+        "Encrypted media with keys in the SDP: never, offer (taken when offered) or require.",
+        default=SrtpPolicy.OFFER,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,6 +145,7 @@ class SessionDesk:
             ports=self._ports,
             tap=self._tap,
             address=self._settings.rtp_address,
+            srtp=self._settings.srtp,
             log=self._log,
             name_stream=lambda: session.name_stream(dialog),
         )

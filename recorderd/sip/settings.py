@@ -10,6 +10,7 @@ import pjsua2
 from recorderd import __version__
 from recorderd.policy.peers import Network
 from recorderd.wire.offer import LegHeaderNames
+from recorderd.wire.sdes import SrtpPolicy
 
 LOG_LEVEL = 2  # errors and warnings of the library; see ``library_log``
 
@@ -52,6 +53,7 @@ class SipSettings:
     leg_headers: LegHeaderNames
     registration: Registration | None
     tls: Tls | None
+    srtp: SrtpPolicy = SrtpPolicy.OFFER
 
 
 def endpoint_config(settings: SipSettings, writer: pjsua2.LogWriter) -> pjsua2.EpConfig:
