@@ -22,6 +22,7 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.wire.sdes import SrtpPolicy
 
 
 def _address(value: Any) -> str | None:
@@ -140,6 +141,10 @@ class RtpSection:
     )
     receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
     max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
+    srtp: SrtpPolicy = option(
+        "Encrypted media with keys in the SDP: never, offer (taken when offered) or require.",
+        default=SrtpPolicy.OFFER,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

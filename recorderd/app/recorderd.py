@@ -75,6 +75,7 @@ def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
         tcp_port=sip.tcp_port,
         tls_port=sip.tls_port,
         rtp_address=configuration.rtp.address,
+        srtp=configuration.rtp.srtp,
         allowed=allowed,
         max_calls=sip.max_calls,
         leg_headers=LegHeaderNames(

@@ -40,6 +40,12 @@ class RtcpFormatError(FormatError):
     """Malformed RTCP packet: {field}: {reason}."""
 
 
+class SrtpFailed(RecorderError):
+    """SRTP packet or key refused: {reason}."""
+
+    exit_code = 65
+
+
 class SdpFormatError(FormatError):
     """Malformed SDP: {field}: {reason}."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dsp.shapes import I64, U8
+from dsp.shapes import BOOL, I64, U8
 from recorderd.tap.placing import Arrived, Restart, place
 from recorderd.tap.ring import Ring
 from recorderd.tap.table import EVENT_PAYLOAD, UNKNOWN_PAYLOAD, StreamTable
@@ -23,17 +23,30 @@ class Intake:
         self.table = StreamTable(slots=slots)
         self.ring = Ring(slots=slots, grains=grains)
 
-    def accept(self, slots: I64, columns: RtpColumns, *, rows: U8, arrival_ns: I64) -> list[Restart]:
+    def accept(
+        self,
+        slots: I64,
+        columns: RtpColumns,
+        *,
+        rows: U8,
+        arrival_ns: I64,
+        failed: BOOL | None = None,
+    ) -> list[Restart]:
         """Take the packets of one drain; count those that do not belong, and note restarts.
 
-        Shapes: slots, arrival_ns and all columns (n,), rows (n, row_octets).
+        ``failed`` are SRTP packets that could not be verified: counted as such, never looked at.
+        Shapes: slots, arrival_ns, failed and all columns (n,), rows (n, row_octets).
         """
         table = self.table
         marks = table.marks[slots, columns.payload_type & 0x7F]
         per_tick = table.octets_per_tick[slots]
         whole = (columns.payload_bytes > 0) & (columns.payload_bytes % per_tick == 0)
         samples = (marks != UNKNOWN_PAYLOAD) & (marks != EVENT_PAYLOAD)
-        table.count("malformed", slots[~columns.valid | (columns.valid & samples & ~whole)])
+        malformed = ~columns.valid | (columns.valid & samples & ~whole)
+        if failed is not None:
+            table.count("srtp_failed", slots[failed])
+            malformed &= ~failed
+        table.count("malformed", slots[malformed])
         table.count("unknown_payload", slots[columns.valid & (marks == UNKNOWN_PAYLOAD)])
         table.count("event_payload", slots[columns.valid & (marks == EVENT_PAYLOAD)])
         kept = np.flatnonzero(columns.valid & samples & whole)
