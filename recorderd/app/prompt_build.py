@@ -31,6 +31,8 @@ from recorderd.core.prompts import SPOKEN, Prompt
 STAMP: Final = ".built"
 SPEECH_DBFS: Final = -20.0  # root mean square of a prompt; where a peak would come above the next line, less
 PEAK_DBFS: Final = -3.0
+EDGE_DBFS: Final = -55.0  # what is quieter at either end is no speech: espeak-ng adds 0.4 s of it
+EDGE_MS: Final = 40  # and so much of it stays
 
 # The recorder warning tone of the United States: half a second of 1400 Hz, every 15 s (FED-STD-1037C), here
 # about as loud as people talk: a sine of -20 dBFS is one of -17 dBm0 in G.711.
@@ -92,7 +94,7 @@ def build(*, texts_dir: Path, out: Path) -> None:
         rate_hz, samples = speak(
             script.texts[name], voice=script.voice, words_per_minute=script.words_per_minute
         )
-        write_wav(_path(out, script, name), even_level(samples), rate_hz=rate_hz)
+        write_wav(_path(out, script, name), even_level(trim(samples, rate_hz=rate_hz)), rate_hz=rate_hz)
     tone = beep(hz=BEEP_HZ, duration_ms=BEEP_MS, level_dbfs=BEEP_DBFS, rate_hz=BEEP_RATE_HZ)
     write_wav(out / f"{Prompt.BEEP}.wav", tone, rate_hz=BEEP_RATE_HZ)
     durable.replace(stamp, key.encode())
@@ -114,6 +116,18 @@ def speak(text: str, *, voice: str, words_per_minute: int) -> tuple[int, I16]:
     if not samples.any():
         raise RecorderError(reason=f"espeak-ng has no voice {voice} for {text!r}")
     return rate_hz, samples
+
+
+def trim(samples: I16, *, rate_hz: int) -> I16:
+    """Cut silence off both ends: recording begins when a prompt is over, so it must not last.
+
+    Shapes: samples (n,) -> (at most n,) int16.
+    """
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > levels.FULL_SCALE * 10 ** (EDGE_DBFS / 20))
+    if loud.size == 0:
+        return samples
+    edge = EDGE_MS * rate_hz // 1000
+    return samples[max(0, int(loud[0]) - edge) : int(loud[-1]) + 1 + edge]
 
 
 def even_level(samples: I16) -> I16:

@@ -98,7 +98,7 @@ class PromptLibrary:
             if problems:
                 raise _failure(prompts_dir, problems)
             folders.append(clips)
-        clips, problems = _read_folder(default_dir)
+        clips, problems = _read_folder(default_dir, remedy="run `make prompts`")
         missing = [name for name in Prompt if not {(FALLBACK_LANGUAGE, name), ("", name)} & clips.keys()]
         if missing and not problems:
             names = ", ".join(missing)
@@ -185,13 +185,14 @@ def resample(samples: I16, *, from_hz: int, to_hz: int) -> I16:
     return rounded
 
 
-def _read_folder(folder: Path) -> tuple[dict[tuple[str, str], Clip], list[Problem]]:
+def _read_folder(
+    folder: Path, *, remedy: str = "name a folder that holds <language>/<name>.wav"
+) -> tuple[dict[tuple[str, str], Clip], list[Problem]]:
     clips: dict[tuple[str, str], Clip] = {}
     problems: list[Problem] = []
     try:
         found = list(_wav_files(folder))
     except OSError as problem:
-        remedy = "name a folder that holds <language>/<name>.wav"
         return {}, [Problem(key=KEY, reason=f"{folder}: {problem.strerror}", remedy=remedy)]
     for path in found:
         language = path.parent.name.lower() if path.parent != folder else ""
