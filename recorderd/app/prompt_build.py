@@ -90,7 +90,10 @@ def build(*, texts_dir: Path, out: Path) -> None:
     stamp.unlink(missing_ok=True)
     for script in scripts:
         (out / script.language).mkdir(parents=True, exist_ok=True)
-    for script, name in track(wanted, description="==> prompts", console=console, transient=True):
+    quiet = not console.is_terminal
+    for script, name in track(
+        wanted, description="==> prompts", console=console, transient=True, disable=quiet
+    ):
         rate_hz, samples = speak(
             script.texts[name], voice=script.voice, words_per_minute=script.words_per_minute
         )
