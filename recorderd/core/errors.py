@@ -140,6 +140,12 @@ class RingFull(RecorderError):
     hint = "Raise rtp.max_streams."
 
 
+class SpeakerFull(RecorderError):
+    """The speaker has no room for another announcement: {utterances} are waiting."""
+
+    exit_code, retryable = 75, True
+
+
 class DraftFailed(RecorderError):
     """Draft {path} could not be written: {reason}."""
 
