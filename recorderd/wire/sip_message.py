@@ -114,7 +114,7 @@ def parse_sip(raw: bytes) -> SipMessage:
 def body_parts(message: SipMessage) -> tuple[BodyPart, ...]:
     """Take the bodies apart; a body that is not multipart is one part.
 
-    A boundary that no header names is read off the first line; a part without a type is known by its beginning.
+    A boundary that no header names is read off the first line; a part without a type is known by its start.
     Errors: SipFormatError on a multipart without any boundary, or with too many parts.
     """
     if not message.body:

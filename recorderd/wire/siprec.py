@@ -30,7 +30,8 @@ _STANDARD: Final = frozenset({
     "recording", "recording_metadata", "datamode", "dataMode", "group", "session", "participant", "stream",
     "sessionrecordingassoc", "participantsessionassoc", "participantstreamassoc", "associate-time",
     "disassociate-time", "start-time", "stop-time", "end-time", "nameID", "name", "aor", "send", "recv",
-    "label", "mode", "group-ref", "sipSessionID", "reason", "initiator", "requestor", "type", "id", "content-type",
+    "label", "mode", "group-ref", "sipSessionID", "reason", "initiator", "requestor", "type", "id",
+    "content-type",
 })  # fmt: skip
 _ENDS: Final = ("disassociate-time",)
 
