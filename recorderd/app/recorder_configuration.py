@@ -98,6 +98,22 @@ class LegHeadersSection:
     extension: str = option("Header with the recorded extension.", default="X-Call-Extension", check=_header)
     trunk: str = option("Header with the trunk.", default="X-Call-Trunk", check=_header)
     queue: str = option("Header with the queue.", default="X-Call-Queue", check=_header)
+    conference: str = option("Header with the conference.", default="X-Call-Conference", check=_header)
+    kind: str = option(
+        "Header with the kind of call: paging, intercom, voicemail or feature.",
+        default="X-Call-Kind",
+        check=_header,
+    )
+    linked: str = option(
+        "Header with the id of another call that the exchange has made one with this.",
+        default="X-Call-Linked",
+        check=_header,
+    )
+    consent: str = option(
+        "Header that says whether the parties agree to be recorded: yes or no.",
+        default="X-Recording-Consent",
+        check=_header,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
