@@ -78,6 +78,7 @@ def test_a_number_has_one_form_and_extensions_and_names_stay(
         ("10??", "1001", True),
         ("10??", "10011", False),
         ("10??", "100", False),
+        ("?" * len(LONDON), LONDON, False),  # a plus is no digit
         ("44*", LONDON, False),  # 44.. may be extensions; +44* says what is meant
         ("44*", "4401", True),
         ("*", "1001", True),
