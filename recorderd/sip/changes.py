@@ -75,9 +75,7 @@ class Changes:
             self.took(entry, described, None, arrived_mono_ns=arrived_mono_ns)
         return Reply(drop_body=bool(message.body) and message.method == "UPDATE")
 
-    def _answered(
-        self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int
-    ) -> None:
+    def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
         """Take the answer to our offer."""
         entry.awaits_answer = False
         change = entry.streams.accept_answer(sdp)

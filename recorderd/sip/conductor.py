@@ -24,12 +24,12 @@ from recorderd.core.messages import (
     RecordingState,
     RecordMessage,
 )
+from recorderd.core.prompts import Prompt
 from recorderd.policy.modes import Reason, Refusal, step
 from recorderd.sip.sessions import Session
 from recorderd.sip.speech import Speech
 from recorderd.sip.streams import Line
 
-BEEP: Final = "beep"
 FROM_ARRIVAL: Final = (ControlAction.PAUSE, ControlAction.STOP, ControlAction.OBJECT)
 EVENTS: Final = {
     ControlAction.START: Ev.RECORDING_STARTED,
@@ -210,7 +210,7 @@ class Conductor:
         if session.conduct.state is RecordingState.ON:
             for line in self._lines_of(session):
                 if line.carries_audio_back:
-                    self._speech.say(line, [BEEP], language=session.terms.language)
+                    self._speech.say(line, [Prompt.BEEP], language=session.terms.language)
 
     @staticmethod
     def _note_pause(watch: _Watch, state: RecordingState, *, via: str, at_mono_ns: int) -> None:

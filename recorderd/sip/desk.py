@@ -9,6 +9,7 @@ streams with it; a session ends with its last dialog. Thread: the SIP thread.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -17,7 +18,7 @@ import pjsua2
 from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError, RecorderError, SdpFormatError
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import DialogId, SessionId
+from recorderd.core.ids import DialogId, SessionId, StreamId
 from recorderd.core.messages import CallDescription, StreamEnd
 from recorderd.core.terms import Consent, Mode, RecordingTerms
 from recorderd.policy.codes import is_feature_code
@@ -27,7 +28,7 @@ from recorderd.sip.answering import Answering
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
-from recorderd.sip.library import RecorderCall
+from recorderd.sip.library import RecorderCall, Reply
 from recorderd.sip.report import Report
 from recorderd.sip.requests import Requests
 from recorderd.sip.sessions import Session, SessionBook
@@ -43,6 +44,8 @@ from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
 NO_PORT: Final = "no RTP port is free"
+LOOKED_AT: Final = ("INVITE", "UPDATE", "ACK", "INFO", "NOTIFY", "MESSAGE")
+_CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 class SessionDesk:
@@ -75,7 +78,12 @@ class SessionDesk:
         self._calls_taken = 0
         self._answering = Answering(log=log)
         self.conductor = Conductor(
-            tell=report.tell, lines_of=self._lines_of, signal=self._signal, speech=speech, clock=clock, log=log
+            tell=report.tell,
+            lines_of=self._lines_of,
+            signal=self._signal,
+            speech=speech,
+            clock=clock,
+            log=log,
         )
         self.changes = Changes(
             book=self._book, dialogs=self._dialogs, conductor=self.conductor, report=report,
@@ -83,7 +91,8 @@ class SessionDesk:
         )  # fmt: skip
         self.requests = Requests(
             book=self._book, dialogs=self._dialogs, conductor=self.conductor, changes=self.changes,
-            answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech, log=log,
+            answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech,
+            clock=clock, log=log,
         )  # fmt: skip
 
     @property
@@ -141,16 +150,14 @@ class SessionDesk:
         if not admission.accept:
             self._turn_away(call, terms, admission.reason, retry_after_s=admission.retry_after_s)
             return
-        self._accept(call, call_id, offer, session, terms, wire, at_mono_ns=at_mono_ns)
+        self._accept(call, call_id, offer, wire, session=session, terms=terms, at_mono_ns=at_mono_ns)
 
     def _turn_away(
         self, call: RecorderCall, terms: RecordingTerms, reason: str, *, retry_after_s: int
     ) -> None:
         if terms.mandatory:
             self._log.error(Ev.MANDATORY_REFUSED, subject=terms.rule, reason=reason)
-        self._answering.refuse(
-            call, 503, reason, retry_after_s=retry_after_s, say_why=terms.mandatory
-        )
+        self._answering.refuse(call, 503, reason, retry_after_s=retry_after_s, say_why=terms.mandatory)
 
     def _session_of(self, offer: Offer, *, at_mono_ns: int) -> Session | None:
         if offer.call_key:
@@ -162,10 +169,10 @@ class SessionDesk:
         call: RecorderCall,
         call_id: int,
         offer: Offer,
-        session: Session | None,
-        terms: RecordingTerms,
         wire: bytes,
         *,
+        session: Session | None,
+        terms: RecordingTerms,
         at_mono_ns: int,
     ) -> None:
         dialog = DialogId(f"{offer.sip_call_id}#{call_id}")
@@ -288,9 +295,7 @@ class SessionDesk:
         return None
 
     def _lines_of(self, session: Session) -> Sequence[Line]:
-        return [
-            line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()
-        ]
+        return [line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()]
 
     def _signal(self, session: Session) -> None:
         """Tell the record-aware peers of a session what we do now."""
@@ -298,6 +303,58 @@ class SessionDesk:
             if entry.record_aware and entry.ending is None:
                 with contextlib.suppress(pjsua2.Error):  # a re-INVITE of theirs is under way: it will tell
                     entry.call.reinvite(pjsua2.CallOpParam(True))
+
+    # --- requests, answers, time ------------------------------------------------------------------
+
+    def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
+        """Look at a request before the library does; what is none of ours is left to it."""
+        method = raw.partition(" ")[0]
+        if method not in LOOKED_AT:
+            return Reply()
+        found = _CALL_ID.search(raw)
+        entry = self._dialogs.of_sip_call_id(found[1]) if found else None
+        if entry is None and method != "MESSAGE":
+            return Reply()  # a new call, or a dialog that the library does not know either
+        peer = source.rpartition(":")[0].strip("[]")
+        if not is_allowed(peer, self._settings.allowed):
+            self._log.warning(Ev.SESSION_REFUSED, subject="403", reason=f"{peer} is not in sip.allow_from")
+            return Reply(code=403)
+        wire = raw.encode(errors="surrogateescape")
+        try:
+            message = parse_sip(wire)
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SIP, subject=peer, reason=problem)
+            return Reply(code=400)
+        if method in ("INFO", "NOTIFY", "MESSAGE"):
+            return self.requests.message(entry, message, arrived_mono_ns=arrived_mono_ns)
+        return (
+            self.changes.requested(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
+            if entry
+            else Reply()
+        )
+
+    def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
+        """Give our SDP for a dialog."""
+        ours = self.changes.local_sdp(call, offer)
+        return ours if ours is not None else self.requests.local_sdp(call)
+
+    def heard(self, stream: StreamId) -> None:
+        """An utterance on a stream is over."""
+        self.conductor.heard(stream)
+        self.requests.heard(stream)
+
+    def tick(self) -> None:
+        """Do what time does."""
+        for stream, digit in self._tap.digits():
+            self._pressed(stream, digit)
+        self.conductor.tick()
+        self.requests.tick()
+        self.changes.ask_for_snapshots()
+
+    def _pressed(self, stream: StreamId, digit: str) -> None:
+        for entry in self._dialogs:
+            if any(line.stream == stream for line in entry.streams.lines.values()):
+                self.requests.digit(entry, digit, via="dtmf", arrived_mono_ns=self._clock.mono_ns())
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -60,6 +60,10 @@ class Handler(Protocol):
         """A re-INVITE or UPDATE brought an SDP; return how many lines it has."""
         ...
 
+    def established(self, call: RecorderCall) -> None:
+        """A dialog stands: its ACK has come."""
+        ...
+
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """A dialog is over."""
         ...
@@ -176,10 +180,12 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
         guarded(self._log, step)
 
     def onCallState(self, prm: pjsua2.OnCallStateParam) -> None:
-        """Notice the end."""
+        """Notice that a dialog stands, and its end."""
 
         def step() -> None:
             state = self.getInfo()
+            if state.state == pjsua2.PJSIP_INV_STATE_CONFIRMED:
+                self._handler.established(self)
             if state.state == pjsua2.PJSIP_INV_STATE_DISCONNECTED:
                 self._handler.disconnected(self, state.lastStatusCode, state.lastReason)
 

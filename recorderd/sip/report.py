@@ -35,7 +35,9 @@ QUEUE_WAIT_S = 1.0
 class Report:
     """Tells the recording what happens to its sessions."""
 
-    def __init__(self, *, messages: queue.Queue[RecordMessage], tap: Tap, clock: Clock, log: EventLog) -> None:
+    def __init__(
+        self, *, messages: queue.Queue[RecordMessage], tap: Tap, clock: Clock, log: EventLog
+    ) -> None:
         self._messages = messages
         self._tap = tap
         self._clock = clock
@@ -126,9 +128,7 @@ class Report:
         self._opened.pop(stream, None)
         self._tap.end_stream(stream)
         self._log.info(Ev.STREAM_ENDED, subject=stream, cause=cause.value)
-        self.tell(
-            StreamEnded(session=session.session, stream=stream, cause=cause, at_mono_ns=at_mono_ns)
-        )
+        self.tell(StreamEnded(session=session.session, stream=stream, cause=cause, at_mono_ns=at_mono_ns))
 
     def session_ended(self, session: Session, cause: StreamEnd, *, at_mono_ns: int) -> None:
         """A session is over."""

@@ -20,6 +20,7 @@ from recorderd.core.errors import FormatError, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import ControlAction, RecordingState
+from recorderd.core.prompts import Prompt
 from recorderd.policy.codes import may_control
 from recorderd.policy.modes import Reason
 from recorderd.sip.answering import Answering
@@ -40,21 +41,21 @@ from recorderd.wire.sip_message import SipMessage
 
 LISTEN_NS: Final = 20 * NS_PER_S  # a feature call that nobody hangs up; the longest message takes 8 s
 DONE: Final = {
-    ControlAction.START: "recording_started",
-    ControlAction.STOP: "recording_stopped",
-    ControlAction.PAUSE: "recording_paused",
-    ControlAction.RESUME: "recording_resumed",
-    ControlAction.CONSENT: "consent_noted",
-    ControlAction.OBJECT: "objection_noted",
+    ControlAction.START: Prompt.RECORDING_STARTED,
+    ControlAction.STOP: Prompt.RECORDING_STOPPED,
+    ControlAction.PAUSE: Prompt.RECORDING_PAUSED,
+    ControlAction.RESUME: Prompt.RECORDING_RESUMED,
+    ControlAction.CONSENT: Prompt.CONSENT_NOTED,
+    ControlAction.OBJECT: Prompt.OBJECTION_NOTED,
 }
 WHY_NOT: Final = {
-    Reason.NOT_RECORDED: "never_recorded",
-    Reason.ALWAYS_RECORDED: "always_recorded",
-    Reason.NOT_ON_DEMAND: "always_recorded",
-    Reason.NOT_STARTED: "not_started",
-    Reason.NO_OBJECTION: "always_recorded",
-    Reason.MANDATORY: "always_recorded",
-    Reason.ERASED: "objected",
+    Reason.NOT_RECORDED: Prompt.NEVER_RECORDED,
+    Reason.ALWAYS_RECORDED: Prompt.ALWAYS_RECORDED,
+    Reason.NOT_ON_DEMAND: Prompt.ALWAYS_RECORDED,
+    Reason.NOT_STARTED: Prompt.NOT_STARTED,
+    Reason.NO_OBJECTION: Prompt.ALWAYS_RECORDED,
+    Reason.MANDATORY: Prompt.ALWAYS_RECORDED,
+    Reason.ERASED: Prompt.OBJECTED,
 }
 NO_CALL: Final = "no call of that user or id is being recorded"
 NOT_ALLOWED: Final = "neither a party of the call nor a supervisor"
@@ -66,7 +67,7 @@ class Verdict:
 
     code: int
     reason: str  # empty when done
-    spoken: tuple[str, ...]  # names of messages
+    spoken: tuple[Prompt, ...]  # names of messages
     session: Session | None = None
 
 
@@ -75,7 +76,7 @@ class _FeatureCall:
     call: RecorderCall
     streams: DialogStreams
     sdp: str
-    spoken: tuple[str, ...]
+    spoken: tuple[Prompt, ...]
     hang_up_ns: int
     saying: bool = False
 
@@ -118,9 +119,13 @@ class Requests:
         """Do what a request asks of a session, if whoever asks may."""
         if session is None:
             self._log.warning(
-                Ev.CONTROL_REFUSED, action=request.action.value, by=request.by, via=request.via, reason=NO_CALL
+                Ev.CONTROL_REFUSED,
+                action=request.action.value,
+                by=request.by,
+                via=request.via,
+                reason=NO_CALL,
             )
-            return Verdict(code=404, reason=NO_CALL, spoken=("not_possible", "no_call"))
+            return Verdict(code=404, reason=NO_CALL, spoken=(Prompt.NOT_POSSIBLE, Prompt.NO_CALL))
         control = self._settings.control
         allowed = not request.by or may_control(
             request.by,
@@ -138,7 +143,10 @@ class Requests:
                 reason=NOT_ALLOWED,
             )
             return Verdict(
-                code=403, reason=NOT_ALLOWED, spoken=("not_possible", "not_allowed"), session=session
+                code=403,
+                reason=NOT_ALLOWED,
+                spoken=(Prompt.NOT_POSSIBLE, Prompt.NOT_ALLOWED),
+                session=session,
             )
         outcome = self._conductor.request(
             session, request.action, by=request.by, via=request.via, arrived_mono_ns=arrived_mono_ns
@@ -242,7 +250,7 @@ class Requests:
             self._log.warning(Ev.PROMPT_FAILED, subject=user, reason=problem.reason)
 
     def _open(
-        self, call: RecorderCall, call_id: int, offer: Offer, spoken: tuple[str, ...]
+        self, call: RecorderCall, call_id: int, offer: Offer, spoken: tuple[Prompt, ...]
     ) -> _FeatureCall | None:
         streams = DialogStreams(
             ports=self._ports,
@@ -341,9 +349,9 @@ def _verdict(action: ControlAction, outcome: Outcome, session: Session) -> Verdi
         return Verdict(code=200, reason="", spoken=(DONE[action],), session=session)
     reason = outcome.reason
     if action is ControlAction.START and outcome.state is RecordingState.ON:
-        spoken: tuple[str, ...] = ("recording_active",)
+        spoken: tuple[Prompt, ...] = (Prompt.RECORDING_ACTIVE,)
     else:
-        spoken = ("not_possible", *([WHY_NOT[reason]] if reason in WHY_NOT else []))
+        spoken = (Prompt.NOT_POSSIBLE, *([WHY_NOT[reason]] if reason in WHY_NOT else []))
     return Verdict(code=403, reason=reason.value if reason else "", spoken=spoken, session=session)
 
 

@@ -74,6 +74,7 @@ class SipSettings:
     registration: Registration | None
     tls: Tls | None
     srtp: SrtpPolicy = SrtpPolicy.OFFER
+    control: Control = field(default_factory=Control)
 
 
 def endpoint_config(settings: SipSettings, writer: pjsua2.LogWriter) -> pjsua2.EpConfig:

@@ -24,7 +24,7 @@ from recorderd.tap.voice import Utterance
 class Prompts(Protocol):
     """Where spoken messages come from (see ``app.prompts``)."""
 
-    def spoken(self, names: Sequence[str], *, language: str, rate_hz: int) -> I16:
+    def sequence(self, names: Sequence[str], *, language: str, rate_hz: int) -> I16:
         """Give messages one after the other, at a sampling rate."""
         ...
 
@@ -43,18 +43,18 @@ class Speech:
         """Say messages on a line."""
         if not line.carries_audio_back or line.peer is None:
             return False
-        codec, stream, peer = line.codecs[0], line.stream, line.peer
+        codec, stream, peer = line.send_codec, line.stream, line.peer
 
         def send(datagram: bytes) -> None:
             if not self._tap.send(stream, datagram, peer):
                 raise OSError("the network did not take it")
 
         try:
-            samples = self._prompts.spoken(names, language=language, rate_hz=codec.clock_rate_hz)
+            samples = self._prompts.sequence(names, language=language, rate_hz=codec.clock_rate_hz)
             protect = self._protect(line)
             utterance = Utterance(stream=stream, samples=samples, codec=codec, send=send, protect=protect)
             self._speaker.play(utterance)
-        except RecorderError as problem:
+        except (RecorderError, KeyError) as problem:
             self._log.warning(Ev.PROMPT_FAILED, subject=stream, reason=problem)
             return False
         return True

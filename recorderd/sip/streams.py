@@ -62,6 +62,11 @@ class Line:
     srtp_send: SrtpKeys | None = None  # ours
 
     @property
+    def carries_audio_back(self) -> bool:
+        """Tell whether what we say on it is heard."""
+        return self.direction == "sendrecv" and self.peer is not None and not self.held
+
+    @property
     def send_codec(self) -> Codec:
         """What we send with, if we send."""
         return self.codecs[0]

@@ -190,6 +190,16 @@ class Tap:
             scale = int(self._table.octets_per_tick[slot])
             return self._ring.take(slot, start_ticks * scale, end_ticks * scale)
 
+    def digits(self) -> list[tuple[StreamId, str]]:
+        """Take the keys that were pressed on streams (RFC 4733) since the last call."""
+        if not self._intake.digits:
+            return []
+        with self._lock:
+            names = {entry.slot: entry.stream for entry in self._open.values()}
+            pressed = [(names[slot], key) for slot, key in self._intake.digits if slot in names]
+            self._intake.digits.clear()
+        return pressed
+
     def stats(self, stream: StreamId) -> StreamStats:
         """Return what was counted for a stream."""
         with self._lock:

@@ -7,6 +7,9 @@ row is an overrun. Thread: callers hold one lock (see ``tap.drain``).
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final
+
 import numpy as np
 
 from dsp.shapes import BOOL, I64, U8
@@ -15,6 +18,11 @@ from recorderd.tap.ring import Ring
 from recorderd.tap.table import EVENT_PAYLOAD, UNKNOWN_PAYLOAD, StreamTable
 from recorderd.wire.rtp import RtpColumns
 
+DIGITS_MAX: Final = 4_096  # keys that nobody has asked for yet; older ones are forgotten
+KEYS: Final = "0123456789*#ABCD"  # by event code, RFC 4733 section 3.2
+EVENT_BYTES: Final = 4
+NOISE: Final = (13, 19)  # comfort noise: never a key
+
 
 class Intake:
     """The table and the ring of all streams."""
@@ -22,6 +30,8 @@ class Intake:
     def __init__(self, *, slots: int, grains: int) -> None:
         self.table = StreamTable(slots=slots)
         self.ring = Ring(slots=slots, grains=grains)
+        self.digits: deque[tuple[int, str]] = deque(maxlen=DIGITS_MAX)  # slot and key, as they were pressed
+        self._pressed: dict[int, int] = {}  # timestamp of the last event, by slot
 
     def accept(
         self,
@@ -48,7 +58,10 @@ class Intake:
             malformed &= ~failed
         table.count("malformed", slots[malformed])
         table.count("unknown_payload", slots[columns.valid & (marks == UNKNOWN_PAYLOAD)])
-        table.count("event_payload", slots[columns.valid & (marks == EVENT_PAYLOAD)])
+        events = columns.valid & (marks == EVENT_PAYLOAD)
+        table.count("event_payload", slots[events])
+        if events.any():
+            self._note_digits(np.flatnonzero(events), slots, columns, rows=rows)
         kept = np.flatnonzero(columns.valid & samples & whole)
         if kept.size == 0:
             return []
@@ -65,6 +78,18 @@ class Intake:
         positions = ticks[ours] * per_tick[kept][ours]
         self._write(kept[ours], packets.slots[ours], positions, columns, rows=rows, marks=marks)
         return restarts
+
+    def _note_digits(self, numbers: I64, slots: I64, columns: RtpColumns, *, rows: U8) -> None:
+        """Note each key once, with the first packet of its event. Source: RFC 4733 section 2.3."""
+        for number in numbers.tolist():  # per event packet: a key gives a dozen of them
+            start = int(columns.payload_offset[number])
+            if int(columns.payload_bytes[number]) != EVENT_BYTES or columns.payload_type[number] in NOISE:
+                continue
+            code, slot = int(rows[number, start]), int(slots[number])
+            timestamp = int(columns.timestamp[number])
+            if code < len(KEYS) and self._pressed.get(slot) != timestamp:
+                self._pressed[slot] = timestamp
+                self.digits.append((slot, KEYS[code]))
 
     def _write(
         self, numbers: I64, slots: I64, positions: I64, columns: RtpColumns, *, rows: U8, marks: U8
