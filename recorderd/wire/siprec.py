@@ -210,9 +210,9 @@ def _senders(
                 for inner in element
                 if local_name(inner.tag) == "send" and (stream := _stream_of(inner) or next(unnamed, ""))
             ]
-            if not participant_id or (kind == "participant" and not sent):
-                continue
             ended = _has(element, _ENDS) and kind == "participantstreamassoc"
+            if not participant_id or not (sent or ended or _has(element, ("recv",))):
+                continue  # an association with nothing in it says nothing: some send it before the answer
             associated[participant_id] = None
             for stream in sent or ([""] if ended else []):
                 senders[participant_id, stream] = not ended
