@@ -98,8 +98,9 @@ def later_offer(known: Offer, said: Offer) -> Offer:
     replace who is on which line.
     """
     later = with_sdp(known, said.sdp) if said.sdp is not None else known
-    if known.kind is OfferKind.SIPREC and said.metadata is not None:
-        later = with_metadata(later, merge(known.metadata, said.metadata))
+    if said.metadata is not None:
+        described = later if known.kind is OfferKind.SIPREC else replace(said, sdp=later.sdp)
+        later = with_metadata(described, merge(known.metadata, said.metadata))
     elif said.kind is known.kind and said.kind in (OfferKind.CISCO_BIB, OfferKind.CISCO_CUBE):
         later = replace(
             later,

@@ -328,3 +328,17 @@ def test_a_partial_document_after_a_restart_asks_for_everything() -> None:
         SCENE.key("stream1"),
         SCENE.key("session"),
     }
+
+
+def test_metadata_that_come_after_all_make_a_plain_leg_a_siprec_session() -> None:
+    bare = FieldRequest(
+        method="INVITE",
+        headers=(("From", "<sip:a@x>;tag=1"), ("To", "<sip:r@x>")),
+        content_type="application/sdp",
+        body=rfc7865.offer(SCENE, lines=2),
+    )
+    known = _read(bare)
+    assert known.kind is OfferKind.LEG
+    later = _later(known, rfc7865.update_alone(SCENE, rfc7865.complete(SCENE)))
+    assert (later.kind, later.description.origin) == (OfferKind.SIPREC, Origin.SIPREC)
+    assert _numbers(later) == [("+15551230001",), ("1002",)]

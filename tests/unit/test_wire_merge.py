@@ -109,3 +109,18 @@ def test_one_update_after_another_does_not_grow_what_is_kept() -> None:
         known = merge(known, _document(rows, "partial"))
     assert len(known.participants) == 1_000
     assert len(known.extensions) == 64
+
+
+@pytest.mark.parametrize("head", ["", "<?xml version='1.0' encoding='UTF-8'?>"])
+def test_a_name_in_another_character_set_costs_no_metadata(head: str) -> None:
+    text = head + "<recording><participant id='p'><name>M\u00fcller</name></participant></recording>\0"
+    assert parse_metadata(text.encode("latin-1")).participants[0].name == "M\ufffdller"
+    assert parse_metadata(text.encode()).participants[0].name == "M\u00fcller"
+
+
+def test_a_declared_character_set_is_kept() -> None:
+    text = (
+        "<?xml version='1.0' encoding='ISO-8859-1'?><recording><participant id='p'><name>M\u00fcller</name>"
+    )
+    raw = (text + "</participant></recording>").encode("latin-1")
+    assert parse_metadata(raw).participants[0].name == "M\u00fcller"
