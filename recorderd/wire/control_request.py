@@ -190,6 +190,8 @@ def _said(text: str, content_type: str) -> dict[str, str]:
 
 
 def _said_in_json(text: str) -> dict[str, str]:
+    if not text:
+        return {}
     try:
         document = json.loads(text[: BODY_MAX_BYTES + 1])
     except (ValueError, RecursionError):

@@ -20,6 +20,7 @@ from recorderd.wire.legs import (
     lines_of_legs,
     read_leg,
 )
+from recorderd.wire.metadata_merge import merge
 from recorderd.wire.offered import (
     LegHeaderNames,
     Offer,
@@ -42,6 +43,7 @@ __all__ = [
     "OfferedLine",
     "describe_offer",
     "fallback_key",
+    "later_offer",
     "with_metadata",
     "with_sdp",
 ]
@@ -86,6 +88,34 @@ def with_metadata(offer: Offer, metadata: RecordingMetadata) -> Offer:
 def _described(offer: Offer) -> CallDescription:
     described = describe_metadata(offer.metadata, sdp=offer.sdp, stated=offer.stated)
     return replace(described, call_id=described.call_id or offer.sip_call_id)
+
+
+def later_offer(known: Offer, said: Offer) -> Offer:
+    """Give what holds of a dialog after a later request in it; ``said`` is that request, described alone.
+
+    A later request need not repeat anything: what it leaves out stays. Documents of a SIPREC session are
+    merged; ``metadata.unknown_references`` of the result says whether a snapshot is wanted. Cisco's headers
+    replace who is on which line.
+    """
+    later = with_sdp(known, said.sdp) if said.sdp is not None else known
+    if said.metadata is not None:
+        described = later if known.kind is OfferKind.SIPREC else replace(said, sdp=later.sdp)
+        later = with_metadata(described, merge(known.metadata, said.metadata))
+    elif said.kind is known.kind and said.kind in (OfferKind.CISCO_BIB, OfferKind.CISCO_CUBE):
+        later = replace(
+            later,
+            description=replace(said.description, call_id=known.description.call_id),
+            stated=replace(said.stated, call_id=known.stated.call_id),
+            voices=said.voices,
+            lines=lines_of_legs(later.sdp, voices=said.voices),
+        )
+    return replace(
+        later,
+        linked_call_id=said.linked_call_id or known.linked_call_id,
+        consent=known.consent if said.consent is None else said.consent,
+        record_aware=known.record_aware or said.record_aware,
+        metadata_problem=said.metadata_problem,
+    )
 
 
 def fallback_key(offer: Offer) -> frozenset[str]:

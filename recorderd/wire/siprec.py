@@ -8,6 +8,7 @@ Source: RFC 7865 section 6, RFC 7866 section 9.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -33,6 +34,8 @@ _STANDARD: Final = frozenset({
     "label", "mode", "group-ref", "sipSessionID", "reason", "initiator", "requestor", "type", "id",
     "content-type",
 })  # fmt: skip
+_AROUND: Final = b" \t\r\n\0"
+_ENCODING: Final = re.compile(rb"""<\?xml[^>]{0,80}\sencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})""")
 _ENDS: Final = ("disassociate-time",)
 
 
@@ -110,11 +113,23 @@ def parse_document(raw: bytes) -> Element:
     if len(raw) > METADATA_MAX_BYTES:
         raise _bad("document", f"longer than {METADATA_MAX_BYTES} octets")
     try:
-        root: Element = fromstring(raw.strip(), forbid_dtd=True)
+        root: Element = fromstring(_as_declared(raw.strip(_AROUND)), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as problem:
         raise _bad("document", f"{type(problem).__name__}: {str(problem)[:200]}") from None
     _check_size(root)
     return root
+
+
+def _as_declared(raw: bytes) -> bytes:
+    """Keep a document readable that says UTF-8, or nothing, and has a name in another character set."""
+    declared = _ENCODING.match(raw)
+    if declared is not None and declared.group(1).lower() not in (b"utf-8", b"utf8"):
+        return raw
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else raw.decode(errors="replace").encode()
+    return raw
 
 
 def local_name(tag: object) -> str:
@@ -210,9 +225,9 @@ def _senders(
                 for inner in element
                 if local_name(inner.tag) == "send" and (stream := _stream_of(inner) or next(unnamed, ""))
             ]
-            if not participant_id or (kind == "participant" and not sent):
-                continue
             ended = _has(element, _ENDS) and kind == "participantstreamassoc"
+            if not participant_id or not (sent or ended or _has(element, ("recv",))):
+                continue  # an association with nothing in it says nothing: some send it before the answer
             associated[participant_id] = None
             for stream in sent or ([""] if ended else []):
                 senders[participant_id, stream] = not ended
