@@ -1,4 +1,4 @@
-"""The manifest's rows about rules, controls, silence and joined calls: what they say and how they are read."""
+"""The manifest's rows about rules, controls, silence and joined calls, and how they are read."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import pytest
 from recorderd.core.errors import ManifestFormatError
 from recorderd.wire.canonical import canonical_json
 from recorderd.wire.manifest import (
-    TOMBSTONES,
     GENESIS_SHA256,
+    TOMBSTONES,
     CallEntry,
     FileEntry,
     Gap,
