@@ -16,7 +16,7 @@ from typing import Final, Self
 from tests.support.asterisk import LOOPBACK, Exchange
 
 USER: Final = "tester"
-SECRET: Final = "tester-secret"  # noqa: S105 - of the exchange under test, which listens on loopback only
+SECRET: Final = "tester-secret"
 TIMEOUT_S: Final = 5.0
 POLL_S: Final = 0.2
 CALL_VARIABLE: Final = "REC_CALL"  # the dialplan keeps the id of the call there

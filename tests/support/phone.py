@@ -33,8 +33,8 @@ class Phone:
     """A phone of an exchange's account; ``registered`` is the first thing to wait for (``with`` does).
 
     With ``trunk`` it is the far end of the exchange's trunk instead: any number, no registration.
-    Events: registered, unregistered, refused, ready (trunk), incoming (``raw``: the INVITE), confirmed, media,
-    tone, ended, message (``raw``: a SIP MESSAGE; ``body``),
+    Events: registered, unregistered, refused, ready (trunk), incoming (``raw``: the INVITE), confirmed,
+    media, tone, ended, message (``raw``: a SIP MESSAGE; ``body``),
     recorded (``record``: a WAV file with what the peer said, complete; only with ``record_dir``).
     Each has ``at_mono_ns``; those of a call also ``call``, ``sip_call_id`` and ``remote``.
     """
@@ -104,6 +104,12 @@ class Phone:
         self._handed_out[event] = number + 1
         return entries[number]
 
+    def catch_up(self) -> None:
+        """Take what has happened as known: ``wait`` is for what comes after."""
+        self._read()
+        for entry in self.events:
+            self._handed_out[entry["event"]] = len(self.seen(entry["event"]))
+
     def tell(self, cmd: str, **fields: Any) -> None:
         """Send a command to the phone's process."""
         if self._process.stdin is None:
@@ -135,7 +141,7 @@ class Phone:
         self.tell("tone", on=on)
 
     def hold(self, on: bool, **call: int) -> None:
-        """Put the peer on hold or take it back with a re-INVITE; of all calls, or with ``call`` of that one."""
+        """Put the peer on hold or take it back with a re-INVITE, in all calls or only in ``call``."""
         self.tell("hold" if on else "unhold", **call)
 
     def transfer(self, to: str) -> None:
