@@ -1,4 +1,4 @@
-"""A house whose recorder has an account at an exchange, and looks at what it recorded of the exchange's calls.
+"""A house whose recorder has an account at an exchange, and looks at what it recorded of the calls.
 
 Recordings are read from the spool as soon as they are sealed: that is what the archive would get.
 """
@@ -73,6 +73,11 @@ class RegisteredHouse(House):
         assert len(found) == count, f"{count} recordings expected, not {found}:\n{self.log()[-4000:]}"
         self._known.update(found)
         return [self.sealed(recording_id) for recording_id in found]
+
+    def forget(self) -> None:
+        """Take every recording so far as known."""
+        self.wait_idle()
+        self._known.update(self._unknown())
 
     def wait_idle(self, *, timeout_s: float = 10.0) -> None:
         """Wait until every call has ended and every draft is sealed or gone."""

@@ -84,7 +84,10 @@ def test_a_sound_is_found_where_it_is_whatever_its_level_and_the_tones_over_it()
     sound = 0.1 * noise.standard_normal(4000)
     samples = tone(1000, 3 * RATE_HZ)
     samples[9000:13_000] += 0.3 * sound
-    start, likeness = find_sound(without_tones(samples, RATE_HZ, [1000]), without_tones(sound, RATE_HZ, [1000]))
+    tones_hz = [1000]
+    start, likeness = find_sound(
+        without_tones(samples, RATE_HZ, tones_hz), without_tones(sound, RATE_HZ, tones_hz)
+    )
     assert start == 9000
     assert likeness > 0.95
     _, other = find_sound(samples, 0.1 * noise.standard_normal(4000))
