@@ -71,6 +71,7 @@ class Office:
             phone.hangup()
             phone.tone(True)
         self.house.forget()
+        self.house.mark()
         for phone in self.phones.values():
             phone.catch_up()
 

@@ -6,7 +6,6 @@ Recordings are read from the spool as soon as they are sealed: that is what the 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ import numpy as np
 import soundfile
 
 from tests.support.asterisk import Exchange, password
-from tests.support.audio import Samples, tone_level_dbfs
+from tests.support.audio import Samples, find_sound, resampled, tone_level_dbfs, without_tones
 from tests.support.house import House, Recorded
 from tests.support.programs import Program, wait_until
 
@@ -47,6 +46,7 @@ class RegisteredHouse(House):
         self.exchange = exchange
         self.program: Program | None = None
         self._known: set[str] = set()
+        self._marked = 0
         secret = folder / "keys" / "account.secret"
         secret.write_text(password("recorder") + "\n")
         secret.chmod(0o600)
@@ -60,6 +60,21 @@ class RegisteredHouse(House):
     def log(self) -> str:
         """What the recorder has logged so far."""
         return self.program.text() if self.program is not None else ""
+
+    def mark(self) -> None:
+        """What is logged from now on counts for ``logged`` and ``wait_logged``."""
+        self._marked = len(self.log())
+
+    def logged(self, word: str) -> bool:
+        """Tell whether the recorder has logged a word since the mark."""
+        return word in self.log()[self._marked :]
+
+    def wait_logged(self, word: str, *, timeout_s: float = 5.0) -> None:
+        """Wait until the recorder has logged a word since the mark, and set the mark anew."""
+        wait_until(
+            lambda: self.logged(word), what=f"{word}:\n{self.log()[self._marked :]}", timeout_s=timeout_s
+        )
+        self.mark()
 
     def new_recordings(self, count: int, *, timeout_s: float = 10.0) -> list[Recorded]:
         """Wait for so many recordings that were not returned before; nothing may stay open behind them."""
@@ -159,6 +174,9 @@ def heard(event: dict[str, Any]) -> tuple[Samples, int]:
     return samples, int(rate_hz)
 
 
-def sleep_until_ns(at_mono_ns: int) -> None:
-    """Sleep until an instant of the monotonic clock."""
-    time.sleep(max(0.0, (at_mono_ns - time.monotonic_ns()) / 1e9))
+def find_prompt(samples: Samples, rate_hz: int, name: str) -> tuple[float, float, float]:
+    """Return where a prompt is heard, phones' tones left aside: (starts at s, ends at s, likeness)."""
+    tones_hz = list(TONES_HZ.values())
+    sound = without_tones(resampled(*prompt(name), rate_hz), rate_hz, tones_hz)
+    start, likeness = find_sound(without_tones(samples, rate_hz, tones_hz), sound)
+    return start / rate_hz, (start + sound.size) / rate_hz, likeness
