@@ -86,6 +86,12 @@ pjsua2: python ## build the wheel of pjsua2, or find it in the cache
 	@wheel=$$(config/pjsua2/build.sh | tail -n1)
 	echo "==> pjsua2: $$wheel"
 
+# Generated, so not among the sources; the program finds them by the interpreter's prefix.
+SPEAK := $(BIN)/python -m recorderd.app.prompts build --texts config/prompts .venv/share/recorderd/prompts
+.PHONY: prompts
+prompts: ## speak the announcements into .venv, or find that they are there
+	@$(SPEAK)
+
 # The stamp names what was installed; it is written last, so a broken install is done again.
 .PHONY: install
 install: setup-packages python ## everything into ./.venv
@@ -93,7 +99,7 @@ install: setup-packages python ## everything into ./.venv
 	python=$$("$(PYTHON)" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)')
 	venv="$$python $$PWD"
 	key="$$venv $$wheel $$(sha256sum < pyproject.toml | cut -c1-16)"
-	if [ "$$(cat .venv/.installed 2>/dev/null)" = "$$key" ]; then echo '==> install: nothing to do'; exit 0; fi
+	if [ "$$(cat .venv/.installed 2>/dev/null)" = "$$key" ]; then echo '==> install: nothing to do'; $(SPEAK); exit 0; fi
 	rm -f .venv/.installed .venv/.installed-test
 	if [ "$$(cat .venv/.python 2>/dev/null)" != "$$venv" ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
 	  echo "==> install: .venv with Python $${python%% *}"
@@ -107,6 +113,7 @@ install: setup-packages python ## everything into ./.venv
 	$$pip --use-pep517 -e .
 	for p in $(PROGRAMS); do [ -x $(BIN)/$$p ] || { echo "==> install: $(BIN)/$$p is missing"; exit 1; }; done
 	$(BIN)/python -c 'import pjsua2'
+	$(SPEAK)
 	echo "$$key" > .venv/.installed.new && mv .venv/.installed.new .venv/.installed
 	echo "==> install: done in $$SECONDS s"
 

@@ -1,4 +1,4 @@
-"""G.711 by table: each octet has exactly one linear value.
+"""G.711 by table, both ways: each octet has one linear value, each linear value one octet.
 
 Source: ITU-T G.711 (11/88), tables 1a to 2b; linear values scaled to 16 bits as G.191 does.
 """
@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from dsp.shapes import I16, U8, same_length
+from dsp.shapes import I16, I64, U8, same_length
 
 NOTHING: Final = 0  # law of an octet that never came: decodes to digital silence
 MU_LAW: Final = 1
@@ -53,3 +53,49 @@ def decode(octets: U8, *, laws: U8) -> I16:
     same_length(octets.shape[-1], laws.shape[-1], what="octets and laws")
     samples: I16 = _FLAT[(laws.astype(np.uint16) << 8) | octets]
     return samples
+
+
+def _digits(magnitude: I64) -> I64:
+    """Number of binary digits of each magnitude."""
+    count: I64 = np.searchsorted(1 << np.arange(16), magnitude, side="right").astype(np.int64)
+    return count
+
+
+def _mu_law_codes(linear: I64) -> U8:
+    magnitude = np.minimum((np.where(linear >= 0, linear, ~linear) >> 2) + 33, 8191)
+    exponent = _digits(magnitude) - 6
+    code = (exponent << 4) | ((magnitude >> (exponent + 1)) & 15) | np.where(linear >= 0, 0, 0x80)
+    codes: U8 = ~code.astype(np.uint8)
+    return codes
+
+
+def _a_law_codes(linear: I64) -> U8:
+    magnitude = np.where(linear >= 0, linear, ~linear) >> 4
+    exponent = np.maximum(_digits(magnitude) - 4, 0)
+    code = (exponent << 4) | ((magnitude >> np.maximum(exponent - 1, 0)) & 15)
+    codes: U8 = ((code | np.where(linear >= 0, 0x80, 0)) ^ 0x55).astype(np.uint8)
+    return codes
+
+
+def _codes() -> dict[int, U8]:
+    linear = np.arange(65_536, dtype=np.uint16).view(np.int16).astype(np.int64)  # -1 stands at 65535
+    codes = {MU_LAW: _mu_law_codes(linear), A_LAW: _a_law_codes(linear)}
+    for table in codes.values():
+        table.setflags(write=False)
+    return codes
+
+
+_CODES: Final = _codes()
+
+
+def encode(samples: I16, *, law: int) -> U8:
+    """Encode linear samples; a decision value belongs to the interval above it, as in G.191.
+
+    Every octet comes back from its own linear value, except mu-law's negative zero (0x7F): its value is 0,
+    which is encoded as 0xFF. The error is at most half of the interval, or what exceeds the last one.
+
+    Shapes: samples (n,) -> (n,) uint8.
+    Errors: KeyError on a law that is neither MU_LAW nor A_LAW.
+    """
+    octets: U8 = _CODES[law][np.ascontiguousarray(samples, dtype=np.int16).view(np.uint16)]
+    return octets

@@ -24,3 +24,12 @@ def decode(octets: U8, *, channels: int = 1) -> I16:
     frames = samples.reshape(-1, channels).astype(np.int32)
     averaged: I16 = np.floor_divide(frames.sum(axis=-1), channels).astype(np.int16)
     return averaged
+
+
+def encode(samples: I16, *, channels: int = 1) -> U8:
+    """Encode to big-endian 16-bit samples; every channel gets the same.
+
+    Shapes: samples (n,) -> (2 * channels * n,) uint8.
+    """
+    octets: U8 = np.repeat(samples, channels).astype(">i2").view(np.uint8)
+    return octets

@@ -21,3 +21,8 @@ def tcp_endpoint(value: Any) -> str | None:
 def curve_key(value: Any) -> str | None:
     """Check a CURVE public key."""
     return None if re.fullmatch(r"[!-~]{40}", value) else "give the 40 characters of a CURVE public key"
+
+
+def header_name(value: Any) -> str | None:
+    """Check the name of a SIP header; empty = none."""
+    return None if re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]*", value) else "give a SIP header's name"

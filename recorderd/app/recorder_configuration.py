@@ -6,7 +6,6 @@ Secrets are named by file; the content of a secret never stands in the configura
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
+from recorderd.app.checks import header_name as _header
+from recorderd.app.rules_configuration import (
+    ConsentSection,
+    ControlSection,
+    NumberingSection,
+    RuleSection,
+    rule_problems,
+)
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.wire.sdes import SrtpPolicy
 
 
 def _address(value: Any) -> str | None:
@@ -40,10 +48,6 @@ def _networks(value: Any) -> str | None:
     except ValueError:
         return 'give a list of addresses or networks, for example ["192.0.2.7", "10.0.0.0/24"]'
     return None
-
-
-def _header(value: Any) -> str | None:
-    return None if re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]*", value) else "give a SIP header's name"
 
 
 class Transport(StrEnum):
@@ -94,6 +98,22 @@ class LegHeadersSection:
     extension: str = option("Header with the recorded extension.", default="X-Call-Extension", check=_header)
     trunk: str = option("Header with the trunk.", default="X-Call-Trunk", check=_header)
     queue: str = option("Header with the queue.", default="X-Call-Queue", check=_header)
+    conference: str = option("Header with the conference.", default="X-Call-Conference", check=_header)
+    kind: str = option(
+        "Header with the kind of call: paging, intercom, voicemail or feature.",
+        default="X-Call-Kind",
+        check=_header,
+    )
+    linked: str = option(
+        "Header with the id of another call that the exchange has made one with this.",
+        default="X-Call-Linked",
+        check=_header,
+    )
+    consent: str = option(
+        "Header that says whether the parties agree to be recorded: yes or no.",
+        default="X-Recording-Consent",
+        check=_header,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +157,10 @@ class RtpSection:
     )
     receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
     max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
+    srtp: SrtpPolicy = option(
+        "Encrypted media with keys in the SDP: never, offer (taken when offered) or require.",
+        default=SrtpPolicy.OFFER,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +234,10 @@ class RecorderConfiguration:
     spool: SpoolSection = section("Buffer on disk.")
     archive: ArchiveLinkSection = section("Link to the archive host.")
     log: LogSection = section("Logging.", default_factory=LogSection)
+    numbering: NumberingSection = section("How numbers are dialled.", default_factory=NumberingSection)
+    rules: tuple[RuleSection, ...] = section("Who is recorded; absent = every call.", default=())
+    control: ControlSection = section("Changing a running recording.", default_factory=ControlSection)
+    consent: ConsentSection = section("How consent arrives.", default_factory=ConsentSection)
 
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
@@ -227,6 +255,7 @@ class RecorderConfiguration:
             yield Problem(
                 key="sip.tls", reason="missing", remedy="name certificate_file and key_file for TLS"
             )
+        yield from rule_problems(self)
 
 
 def load_recorder_configuration(path: Path) -> RecorderConfiguration:

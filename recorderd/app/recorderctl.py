@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recorderd import __version__
+from recorderd.app import explain
 from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
     verify.add_argument("--json", action="store_true", help="for programs")
     verify.set_defaults(run=_verify)
+
+    explain.add_command(commands)
     return parser
 
 

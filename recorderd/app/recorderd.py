@@ -8,7 +8,6 @@ the supervisor starts it anew: recovery loses nothing.
 from __future__ import annotations
 
 import argparse
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,96 +15,51 @@ from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
+from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
 from recorderd.core.clock import SystemClock
-from recorderd.core.events import Ev
-from recorderd.core.messages import SessionSilent
-from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
+from recorderd.core.events import Ev, EventLog
+from recorderd.core.messages import ControlAction, SessionSilent
+from recorderd.core.terms import RecordingTerms
+from recorderd.evidence.keys import Signer, resolve_secret
 from recorderd.policy.admission import Admission, decide, spool_level
-from recorderd.policy.peers import Network, networks
 from recorderd.record.chain import Chain
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
 from recorderd.sip.desk import SessionDesk
+from recorderd.sip.report import Report
 from recorderd.sip.room import SipRoom
-from recorderd.sip.settings import Registration, SipSettings, Tls
+from recorderd.sip.speech import Speech
 from recorderd.spool.layout import Spool
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
-from recorderd.wire.offer import LegHeaderNames
+from recorderd.tap.speaker import Speaker, UtteranceEnded
 
 CONTROL_NAME: Final = "recorderd.sock"
 LOCK_NAME: Final = ".recorderd.lock"
-
-
-def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
-    """Turn the configuration into what the signalling is told; reads the account's password.
-
-    Errors: KeyUnusable when the password file is open to others.
-    """
-    sip, account = configuration.sip, configuration.sip.registration
-    allowed: tuple[Network, ...] = networks(sip.allow_from)
-    registration = None
-    if account is not None:
-        registration = Registration(
-            registrar=account.registrar,
-            user=account.user,
-            password=read_secret_text(resolve_secret(account.password_file)),
-            auth_user=account.auth_user,
-            realm=account.realm,
-            transport=account.transport.value,
-            expires_s=account.expires_s,
-            retry_s=account.retry_s,
-        )
-        allowed += _registrar_networks(account.registrar)
-    headers = sip.leg_headers
-    tls = None
-    if sip.tls is not None:
-        tls = Tls(
-            certificate_file=sip.tls.certificate_file,
-            key_file=resolve_secret(sip.tls.key_file),
-            ca_file=sip.tls.ca_file,
-            verify_peer=sip.tls.verify_peer,
-        )
-    return SipSettings(
-        address=sip.address,
-        udp_port=sip.udp_port,
-        tcp_port=sip.tcp_port,
-        tls_port=sip.tls_port,
-        rtp_address=configuration.rtp.address,
-        allowed=allowed,
-        max_calls=sip.max_calls,
-        leg_headers=LegHeaderNames(
-            call_id=headers.call_id,
-            leg=headers.leg,
-            caller=headers.caller,
-            callee=headers.callee,
-            direction=headers.direction,
-            extension=headers.extension,
-            trunk=headers.trunk,
-            queue=headers.queue,
-        ),
-        registration=registration,
-        tls=tls,
+COMMANDS: Final = tuple(
+    action.value
+    for action in (
+        ControlAction.START,
+        ControlAction.STOP,
+        ControlAction.PAUSE,
+        ControlAction.RESUME,
+        ControlAction.CONSENT,
+        ControlAction.OBJECT,
     )
-
-
-def _registrar_networks(registrar: str) -> tuple[Network, ...]:
-    """Addresses of the exchange that we register at, looked up once at start."""
-    host = registrar.rpartition(":")[0] if registrar.count(":") == 1 else registrar
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_DGRAM)
-    except OSError:
-        return ()
-    return networks({str(entry[4][0]) for entry in found})
+)
 
 
 class Appliance:
     """All rooms of the recorder, put together."""
 
-    def __init__(self, configuration: RecorderConfiguration, service: Service) -> None:
+    def __init__(
+        self, configuration: RecorderConfiguration, prompts: PromptLibrary, service: Service
+    ) -> None:
         log, clock = service.log, SystemClock()
         rtp, record = configuration.rtp, configuration.record
         self.service = service
@@ -145,16 +99,26 @@ class Appliance:
         )
         settings = sip_settings(configuration)
         self.max_calls = settings.max_calls
+        self.speaker = Speaker(clock=clock, log=log, on_ended=self._heard)
+        speech = Speech(prompts=prompts, speaker=self.speaker, tap=self.tap, log=log)
         desk = SessionDesk(
             settings=settings,
+            rule=rule_of(configuration),
+            admit=self._admit,
             ports=ports,
             tap=self.tap,
-            messages=self.recorder.messages,
-            admit=self._admit,
+            speech=speech,
+            report=Report(messages=self.recorder.messages, tap=self.tap, clock=clock, log=log),
             clock=clock,
             log=log,
         )
         self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer the control socket."""
+        if request.get("command") in COMMANDS:
+            return self.sip.command(request)
+        return self.status()
 
     def status(self) -> dict[str, Any]:
         """Describe everything that an operator asks for."""
@@ -180,9 +144,11 @@ class Appliance:
         Errors: whatever a thread died of.
         """
         sip_stop, record_stop, tap_stop = threading.Event(), threading.Event(), threading.Event()
+        speaker_stop = threading.Event()
         failed: list[BaseException] = []
         tap = self._thread("tap", lambda: self.tap.run(tap_stop), failed)
         record = self._thread("record", lambda: self.recorder.run(record_stop), failed)
+        speaker = self._thread("speaker", lambda: self.speaker.run(speaker_stop), failed)
         sip = self._thread("sip", lambda: self.sip.run(sip_stop), failed)
         try:
             while not self.sip.ready.wait(0.05) and not failed:
@@ -194,7 +160,12 @@ class Appliance:
         finally:
             self._stopping.set()
             self.service.stopping()
-            for stop, thread in ((sip_stop, sip), (record_stop, record), (tap_stop, tap)):
+            for stop, thread in (
+                (sip_stop, sip),
+                (speaker_stop, speaker),
+                (record_stop, record),
+                (tap_stop, tap),
+            ):
                 stop.set()
                 thread.join(timeout=30)
             self.tap.close()
@@ -202,9 +173,9 @@ class Appliance:
             raise failed[0]
 
     def _serve(self, failed: list[BaseException]) -> None:
-        seen = (-1, -1, -1)
+        seen = (-1, -1, -1, -1)
         while not failed and not self.service.stop.wait(1.0):
-            now = (self.tap.drains, self.recorder.rounds, self.sip.polls)
+            now = (self.tap.drains, self.recorder.rounds, self.sip.polls, self.speaker.rounds)
             if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
                 self.service.alive(f"{len(self.recorder.snapshot)} sessions, {self.recorder.sealed} sealed")
             seen = now
@@ -224,7 +195,10 @@ class Appliance:
     def _hang_up(self, silent: SessionSilent) -> None:
         self.sip.hang_up(silent)
 
-    def _admit(self, calls: int) -> Admission:
+    def _heard(self, ended: UtteranceEnded) -> None:
+        self.sip.heard(ended)
+
+    def _admit(self, calls: int, terms: RecordingTerms) -> Admission:
         usage = self.recorder.usage
         return decide(
             spool=spool_level(used_bytes=usage.used_bytes, quota_bytes=usage.quota_bytes),
@@ -232,6 +206,8 @@ class Appliance:
             max_calls=self.max_calls,
             queue_full=self.recorder.messages.qsize() > QUEUE_MAX // 2,
             stopping=self._stopping.is_set(),
+            mandatory=terms.mandatory,
+            priority=terms.priority,
         )
 
 
@@ -245,7 +221,7 @@ def _run(argv: Sequence[str] | None) -> int:
     configuration = load_recorder_configuration(arguments.config)
     if arguments.command == "check-config":
         return _check_config(arguments.config, configuration)
-    return _serve(configuration)
+    return _serve(arguments.config, configuration)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -263,22 +239,32 @@ def _check_config(path: Path, configuration: RecorderConfiguration) -> int:
     evidence = configuration.evidence
     Signer.from_files(key_file=resolve_secret(evidence.key_file), certificate_file=evidence.certificate_file)
     sip_settings(configuration)
+    load_prompts(path, configuration, Service(program="recorderd", level="warning").log)
     print(f"{path}: good")
     return 0
 
 
-def _serve(configuration: RecorderConfiguration) -> int:
+def load_prompts(path: Path, configuration: RecorderConfiguration, log: EventLog) -> PromptLibrary:
+    """Read what can be said, and see that it has what the rules name.
+
+    Errors: ConfigurationError.
+    """
+    prompts = PromptLibrary.load(prompts_dir=configuration.control.prompts_dir, log=log)
+    refuse(path, list(prompt_problems(configuration, prompts)))
+    return prompts
+
+
+def _serve(path: Path, configuration: RecorderConfiguration) -> int:
     service = Service(program="recorderd", level=configuration.log.level.value)
+    prompts = load_prompts(path, configuration, service.log)
     durable.make_dir(configuration.recorder.run_dir)
     durable.make_dir(configuration.recorder.state_dir)
     lock = FolderLock(configuration.recorder.state_dir / LOCK_NAME)
     service.log.info(Ev.STARTED, version=__version__, recorder=configuration.recorder.id)
     control_stop = threading.Event()
     try:
-        appliance = Appliance(configuration, service)
-        control = ControlServer(
-            configuration.recorder.run_dir / CONTROL_NAME, lambda _: appliance.status(), log=service.log
-        )
+        appliance = Appliance(configuration, prompts, service)
+        control = ControlServer(configuration.recorder.run_dir / CONTROL_NAME, appliance.ask, log=service.log)
         control_thread = control.start(control_stop)
         try:
             appliance.run()

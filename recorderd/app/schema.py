@@ -83,6 +83,15 @@ def parse(kind: type[T], table: dict[str, Any], *, base: Path, path: Path) -> T:
     return typing.cast(T, parsed)
 
 
+def refuse(path: Path, problems: list[Problem]) -> None:
+    """Refuse a configuration that has problems.
+
+    Errors: ConfigurationError.
+    """
+    if problems:
+        raise _failure(path, problems)
+
+
 def _failure(path: Path, problems: list[Problem]) -> ConfigurationError:
     lines = "\n".join(f"  {problem}" for problem in problems)
     return ConfigurationError(path=path, count=len(problems), problems=lines)

@@ -40,6 +40,12 @@ class RtcpFormatError(FormatError):
     """Malformed RTCP packet: {field}: {reason}."""
 
 
+class SrtpFailed(RecorderError):
+    """SRTP packet or key refused: {reason}."""
+
+    exit_code = 65
+
+
 class SdpFormatError(FormatError):
     """Malformed SDP: {field}: {reason}."""
 
@@ -132,6 +138,12 @@ class RingFull(RecorderError):
 
     exit_code, retryable = 75, True
     hint = "Raise rtp.max_streams."
+
+
+class SpeakerFull(RecorderError):
+    """The speaker has no room for another announcement: {utterances} are waiting."""
+
+    exit_code, retryable = 75, True
 
 
 class DraftFailed(RecorderError):

@@ -28,6 +28,7 @@ class Admission:
     accept: bool
     reason: str  # empty when accepted
     retry_after_s: int
+    mandatory_refused: bool = False  # a call that must be recorded will not be: raise an alarm
 
 
 def spool_level(*, used_bytes: int, quota_bytes: int) -> SpoolLevel:
@@ -37,14 +38,31 @@ def spool_level(*, used_bytes: int, quota_bytes: int) -> SpoolLevel:
     return SpoolLevel.HIGH if used_bytes * 100 >= quota_bytes * HIGH_PERCENT else SpoolLevel.LOW
 
 
-def decide(*, spool: SpoolLevel, calls: int, max_calls: int, queue_full: bool, stopping: bool) -> Admission:
-    """Say whether another session may be taken."""
+def decide(
+    *,
+    spool: SpoolLevel,
+    calls: int,
+    max_calls: int,
+    queue_full: bool,
+    stopping: bool,
+    mandatory: bool = False,
+    priority: int = 0,
+) -> Admission:
+    """Say whether another session may be taken; ``mandatory`` and ``priority`` are its rule's."""
+
+    def refuse(reason: str, retry_after_s: int) -> Admission:
+        return Admission(
+            accept=False, reason=reason, retry_after_s=retry_after_s, mandatory_refused=mandatory
+        )
+
     if stopping:
-        return Admission(accept=False, reason="stopping", retry_after_s=10)
+        return refuse("stopping", 10)
     if spool is SpoolLevel.FULL:
-        return Admission(accept=False, reason="spool full", retry_after_s=60)
+        return refuse("spool full", 60)
     if calls >= max_calls:
-        return Admission(accept=False, reason="too many calls", retry_after_s=10)
+        return refuse("too many calls", 10)
     if queue_full:
-        return Admission(accept=False, reason="recording cannot keep up", retry_after_s=10)
+        return refuse("recording cannot keep up", 10)
+    if spool is SpoolLevel.HIGH and priority < 0 and not mandatory:
+        return refuse("spool high, low priority", 60)
     return Admission(accept=True, reason="", retry_after_s=0)

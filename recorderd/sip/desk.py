@@ -1,16 +1,16 @@
-"""The desk: takes, changes and ends sessions, and tells the recording what it needs.
+"""The desk: takes and ends sessions; what changes within one is ``changes``', what people ask ``requests``'.
 
-Contract: every INVITE gets an answer at once: ours with our own ports, or a refusal with an event. What was
-accepted is told to the recording in order; admission keeps room in its queue. A dialog that ends takes its
+Contract: every INVITE gets an answer at once: ours with our own ports, or a refusal with an event. Rules
+decide whether a call is recorded; a call that must be and cannot is refused at once, with an alarm, never
+accepted and dropped. What was accepted is told to the recording in order. A dialog that ends takes its
 streams with it; a session ends with its last dialog. Thread: the SIP thread.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pjsua2
@@ -19,41 +19,33 @@ from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError, RecorderError, SdpFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId, SessionId, StreamId
-from recorderd.core.messages import (
-    CallDescribed,
-    OfferReceived,
-    Origin,
-    RecordMessage,
-    SessionEnded,
-    SessionStarted,
-    StreamEnd,
-    StreamEnded,
-    StreamOpened,
-)
-from recorderd.policy.admission import Admission
+from recorderd.core.messages import CallDescription, StreamEnd
+from recorderd.core.terms import Consent, Mode, RecordingTerms
+from recorderd.policy.codes import is_feature_code
+from recorderd.policy.modes import begin
 from recorderd.policy.peers import is_allowed
-from recorderd.sip.library import RecorderCall
+from recorderd.sip.answering import Answering
+from recorderd.sip.changes import Changes
+from recorderd.sip.conductor import Conductor
+from recorderd.sip.dialogs import Dialog, DialogBook, record_word
+from recorderd.sip.library import RecorderCall, Reply
+from recorderd.sip.report import Report
+from recorderd.sip.requests import Requests
 from recorderd.sip.sessions import Session, SessionBook
-from recorderd.sip.settings import SipSettings
-from recorderd.sip.streams import Change, DialogStreams
+from recorderd.sip.settings import Admit, SipSettings
+from recorderd.sip.speech import Speech
+from recorderd.sip.streams import Change, DialogStreams, Line
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
-from recorderd.wire.offer import Offer, OfferedLine, describe_offer
+from recorderd.wire.control_request import called_user
+from recorderd.wire.digits import DigitCollector
+from recorderd.wire.offer import Offer, describe_offer, fallback_key, with_sdp
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
-FEATURE_PREFIX: Final = "*"  # *48 and the like: calls that control a recording are never recorded
-
-
-@dataclass(slots=True, kw_only=True)
-class _Dialog:
-    call: RecorderCall
-    dialog: DialogId
-    streams: DialogStreams
-    session: Session
-    session_number: int  # of the SDP origin line
-    answer: str | None = None
-    ending: StreamEnd | None = None  # set when we hang up
+NO_PORT: Final = "no RTP port is free"
+LOOKED_AT: Final = ("INVITE", "UPDATE", "ACK", "INFO", "NOTIFY", "MESSAGE")
+_CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 class SessionDesk:
@@ -63,24 +55,45 @@ class SessionDesk:
         self,
         *,
         settings: SipSettings,
+        rule: Callable[[CallDescription], RecordingTerms],
+        admit: Admit,
         ports: PortPool,
         tap: Tap,
-        messages: queue.Queue[RecordMessage],
-        admit: Callable[[int], Admission],
+        speech: Speech,
+        report: Report,
         clock: Clock,
         log: EventLog,
     ) -> None:
         self._settings = settings
+        self._rule = rule
+        self._admit = admit
         self._ports = ports
         self._tap = tap
-        self._messages = messages
-        self._admit = admit
+        self._speech = speech
+        self._report = report
         self._clock = clock
         self._log = log
         self._book = SessionBook()
-        self._dialogs: dict[int, _Dialog] = {}  # by the library's call id
-        self._refused: list[RecorderCall] = []  # kept until their end: a call that is dropped answers 603
+        self._dialogs = DialogBook()
         self._calls_taken = 0
+        self._answering = Answering(log=log)
+        self.conductor = Conductor(
+            tell=report.tell,
+            lines_of=self._lines_of,
+            signal=self._signal,
+            speech=speech,
+            clock=clock,
+            log=log,
+        )
+        self.changes = Changes(
+            book=self._book, dialogs=self._dialogs, conductor=self.conductor, report=report,
+            settings=settings, clock=clock, log=log,
+        )  # fmt: skip
+        self.requests = Requests(
+            book=self._book, dialogs=self._dialogs, conductor=self.conductor, changes=self.changes,
+            answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech,
+            clock=clock, log=log,
+        )  # fmt: skip
 
     @property
     def dialogs(self) -> int:
@@ -92,20 +105,19 @@ class SessionDesk:
         """Sessions that are open."""
         return len(self._book)
 
-    def admission(self) -> Admission:
+    def is_healthy(self) -> bool:
         """Say whether the next session would be taken."""
-        return self._admit(len(self._dialogs))
+        return self._admit(len(self._dialogs), RecordingTerms()).accept
 
-    def incoming(self, call: RecorderCall, call_id: int, raw: str, source: str) -> None:
+    # --- INVITE ---------------------------------------------------------------------------------
+
+    def incoming(
+        self, call: RecorderCall, call_id: int, raw: str, source: str, *, arrived_mono_ns: int
+    ) -> None:
         """Take or refuse an INVITE."""
-        at_mono_ns, at_utc_ns = self._clock.mono_ns(), self._clock.utc_ns()
         peer = source.rpartition(":")[0].strip("[]")
         if not is_allowed(peer, self._settings.allowed):
-            self._refuse(call, 403, f"{peer} is not in sip.allow_from")
-            return
-        admission = self.admission()
-        if not admission.accept:
-            self._refuse(call, 503, admission.reason, retry_after_s=admission.retry_after_s)
+            self._answering.refuse(call, 403, f"{peer} is not in sip.allow_from")
             return
         wire = raw.encode(errors="surrogateescape")
         try:
@@ -114,240 +126,282 @@ class SessionDesk:
         except FormatError as problem:
             event = Ev.MALFORMED_SDP if isinstance(problem, SdpFormatError) else Ev.MALFORMED_SIP
             self._log.warning(event, subject=peer, reason=problem)
-            self._refuse(call, 400, str(problem))
+            self._answering.refuse(call, 400, str(problem))
             return
-        if message.request_uri.partition(":")[2].startswith(FEATURE_PREFIX):
-            self._refuse(call, 404, f"{message.request_uri} is a feature code, not a call to record")
-            return
-        if offer.sdp is None:
-            self._refuse(call, 488, "no SDP in the INVITE")
+        user = called_user(message)
+        if is_feature_code(user, self._settings.control.actions):
+            self.requests.feature_call(
+                call, call_id, user=user, message=message, offer=offer, arrived_mono_ns=arrived_mono_ns
+            )
             return
         if offer.metadata_problem is not None:
             self._log.warning(Ev.MALFORMED_METADATA, subject=peer, reason=offer.metadata_problem)
-        self._accept(call, call_id, offer, offer.sdp, wire, at_mono_ns=at_mono_ns, at_utc_ns=at_utc_ns)
+        self._judge(call, call_id, offer, wire)
+
+    def _judge(self, call: RecorderCall, call_id: int, offer: Offer, wire: bytes) -> None:
+        at_mono_ns = self._clock.mono_ns()
+        session = self._session_of(offer, at_mono_ns=at_mono_ns)
+        terms = session.terms if session is not None else self._rule(offer.description)
+        if terms.mode is Mode.NEVER:
+            reason = f"rule {terms.rule}" if terms.rule else "no rule records it"
+            self._answering.refuse(call, 603, reason, event=Ev.SESSION_NOT_RECORDED)
+            return
+        admission = self._admit(len(self._dialogs), terms)
+        if not admission.accept:
+            self._turn_away(call, terms, admission.reason, retry_after_s=admission.retry_after_s)
+            return
+        self._accept(call, call_id, offer, wire, session=session, terms=terms, at_mono_ns=at_mono_ns)
+
+    def _turn_away(
+        self, call: RecorderCall, terms: RecordingTerms, reason: str, *, retry_after_s: int
+    ) -> None:
+        if terms.mandatory:
+            self._log.error(Ev.MANDATORY_REFUSED, subject=terms.rule, reason=reason)
+        self._answering.refuse(call, 503, reason, retry_after_s=retry_after_s, say_why=terms.mandatory)
+
+    def _session_of(self, offer: Offer, *, at_mono_ns: int) -> Session | None:
+        if offer.call_key:
+            return self._book.find(f"call:{offer.call_key}")
+        return self._book.pair(fallback_key(offer), at_mono_ns=at_mono_ns)
 
     def _accept(
         self,
         call: RecorderCall,
         call_id: int,
         offer: Offer,
-        sdp: SessionDescription,
         wire: bytes,
         *,
+        session: Session | None,
+        terms: RecordingTerms,
         at_mono_ns: int,
-        at_utc_ns: int,
     ) -> None:
         dialog = DialogId(f"{offer.sip_call_id}#{call_id}")
-        is_leg = offer.description.origin is Origin.LEG and offer.has_call_id
-        key = f"leg:{offer.description.call_id}" if is_leg else f"dialog:{dialog}"
-        session, is_new = self._book.join(dialog, key=key, description=offer.description, at_utc_ns=at_utc_ns)
-        streams = DialogStreams(
-            ports=self._ports,
-            tap=self._tap,
-            address=self._settings.rtp_address,
-            log=self._log,
-            name_stream=lambda: session.name_stream(dialog),
-        )
-        self._calls_taken += 1
-        entry = _Dialog(
-            call=call,
-            dialog=dialog,
-            streams=streams,
-            session=session,
-            session_number=self._calls_taken,
-        )
-        try:
-            change = streams.answer(sdp, session_id=entry.session_number, rate_hz=self._rate_of(session))
-            if change.opened:
-                self._dialogs[call_id] = entry
-                self._send_answer(entry, change, lines=len(sdp.media))
-        except (pjsua2.Error, RecorderError, ValueError) as problem:
-            reason = getattr(problem, "reason", str(problem))
-            self._log.error(Ev.SESSION_FAILED, subject=session.session, reason=reason)
-            self._take_back(call_id, entry)
-            self._refuse(call, 500, reason)
-            return
-        if not change.opened:
-            self._take_back(call_id, entry)
-            self._refuse(call, 488, "no audio line that can be recorded")
+        at_utc_ns = self._clock.utc_ns()
+        is_new = session is None
+        if session is None:
+            session = self._book.begin(
+                key=f"call:{offer.call_key}" if offer.call_key else f"dialog:{dialog}",
+                description=offer.description,
+                terms=terms,
+                conduct=begin(terms),
+                parties=fallback_key(offer),
+                at_mono_ns=at_mono_ns,
+                at_utc_ns=at_utc_ns,
+            )
+        self._book.enter(session, dialog)
+        entry = self._new_dialog(call, call_id, dialog, offer, session)
+        change = self._open_and_answer(entry)
+        if change is None:
             return
         if is_new:
-            self._log.info(
-                Ev.SESSION_STARTED,
-                subject=session.session,
-                call_id=offer.description.call_id,
-                origin=offer.description.origin.value,
-                caller=offer.description.caller,
-                callee=offer.description.callee,
-            )
-            self._tell(
-                SessionStarted(
-                    session=session.session,
-                    description=offer.description,
-                    at_mono_ns=at_mono_ns,
-                    at_utc_ns=at_utc_ns,
-                )
-            )
-        self._tell_offer(entry, wire, at_utc_ns)
-        self._tell_change(entry, offer, change, at_mono_ns)
+            self._report.session_started(session, at_mono_ns=at_mono_ns, at_utc_ns=at_utc_ns)
+            self.conductor.began(session, at_mono_ns=at_mono_ns)
+        self._report.offer_received(entry, wire)
+        for number, line in change.opened:
+            self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
+            self.conductor.line_opened(session, line)
+        self.changes.took(entry, offer, offer.sdp, arrived_mono_ns=at_mono_ns)
+
+    def _open_and_answer(self, entry: Dialog) -> Change | None:
+        """Answer with our ports, or refuse; None when nothing came of it."""
+        terms, sdp = entry.session.terms, entry.offer.sdp
+        try:
+            change = self._open(entry)
+            missing = self._missing(entry, sdp)
+            if not missing:
+                self._dialogs.add(entry)
+                self._answering.accept(entry.call, lines=len(sdp.media) if sdp else len(change.opened))
+                return change
+        except (pjsua2.Error, RecorderError, ValueError) as problem:
+            missing = getattr(problem, "reason", str(problem))
+            self._log.error(Ev.SESSION_FAILED, subject=entry.session.session, reason=missing)
+            self._take_back(entry)
+            if not terms.mandatory:
+                self._answering.refuse(entry.call, 500, missing)
+                return None
+        else:
+            self._take_back(entry)
+        if terms.mandatory or missing == NO_PORT:
+            self._turn_away(entry.call, terms, missing, retry_after_s=10)
+        else:
+            self._answering.refuse(entry.call, 488, missing)
+        return None
+
+    def _missing(self, entry: Dialog, sdp: SessionDescription | None) -> str:
+        """Say what keeps a dialog from being recorded as its rule wants; empty when nothing does."""
+        taken = len(entry.streams.lines)
+        wanted = sum(media.kind == "audio" and media.port > 0 for media in sdp.media) if sdp else 1
+        if taken and (taken >= wanted or not entry.session.terms.mandatory):
+            return ""
+        return NO_PORT if self._ports.free_pairs == 0 else "no audio line that can be recorded"
+
+    def _new_dialog(
+        self, call: RecorderCall, call_id: int, dialog: DialogId, offer: Offer, session: Session
+    ) -> Dialog:
+        self._calls_taken += 1
+        preferences = any(media.recordpref for media in offer.sdp.media) if offer.sdp else False
+        entry = Dialog(
+            call=call,
+            call_id=call_id,
+            dialog=dialog,
+            offer=offer,
+            streams=DialogStreams(
+                ports=self._ports,
+                tap=self._tap,
+                address=self._settings.rtp_address,
+                srtp=self._settings.srtp,
+                log=self._log,
+                name_stream=lambda: entry.session.name_stream(dialog),
+            ),
+            session=session,
+            digits=DigitCollector(codes=self._settings.control.digit_actions),
+            session_number=self._calls_taken,
+            record_aware=offer.record_aware or preferences,
+        )
+        return entry
+
+    def _open(self, entry: Dialog) -> Change:
+        """Open the lines of a new dialog, by the peer's offer or by one of ours."""
+        session, terms = entry.session, entry.session.terms
+        audio_back = bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED
+        record = record_word(session) if entry.record_aware else ""
+        if entry.offer.sdp is not None:
+            change = entry.streams.answer(
+                entry.offer.sdp, session_id=entry.session_number, rate_hz=self._rate_of(session),
+                want_audio_back=audio_back, record_state=record,
+            )  # fmt: skip
+        else:
+            streams = entry.offer.metadata.streams if entry.offer.metadata else ()
+            change = entry.streams.offer(
+                [stream.label for stream in streams] or [""],
+                session_id=entry.session_number, want_audio_back=audio_back, record_state=record,
+            )  # fmt: skip
+            entry.awaits_answer = True
+            entry.offer = with_sdp(entry.offer, parse_sdp(change.answer))
+        entry.sdp = change.answer.decode()
+        return change
+
+    def _take_back(self, entry: Dialog) -> None:
+        """Undo what was opened for a dialog that nobody was told of."""
+        self._dialogs.remove(entry)
+        self._book.leave(entry.dialog, at_mono_ns=self._clock.mono_ns())
+        for line in entry.streams.lines.values():
+            self._tap.release_stream(line.stream)
+
+    def _rate_of(self, session: Session) -> int | None:
+        for entry in self._dialogs.of_session(session):
+            for line in entry.streams.lines.values():
+                return line.send_codec.clock_rate_hz
+        return None
+
+    def _lines_of(self, session: Session) -> Sequence[Line]:
+        return [line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()]
+
+    def _signal(self, session: Session) -> None:
+        """Tell the record-aware peers of a session what we do now."""
+        for entry in self._dialogs.of_session(session):
+            if entry.record_aware and entry.ending is None:
+                with contextlib.suppress(pjsua2.Error):  # a re-INVITE of theirs is under way: it will tell
+                    entry.call.reinvite(pjsua2.CallOpParam(True))
+
+    # --- requests, answers, time ------------------------------------------------------------------
+
+    def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
+        """Look at a request before the library does; what is none of ours is left to it."""
+        method = raw.partition(" ")[0]
+        if method not in LOOKED_AT:
+            return Reply()
+        found = _CALL_ID.search(raw)
+        entry = self._dialogs.of_sip_call_id(found[1]) if found else None
+        if entry is None and method != "MESSAGE":
+            return Reply()  # a new call, or a dialog that the library does not know either
+        peer = source.rpartition(":")[0].strip("[]")
+        if not is_allowed(peer, self._settings.allowed):
+            self._log.warning(Ev.SESSION_REFUSED, subject="403", reason=f"{peer} is not in sip.allow_from")
+            return Reply(code=403)
+        wire = raw.encode(errors="surrogateescape")
+        try:
+            message = parse_sip(wire)
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SIP, subject=peer, reason=problem)
+            return Reply(code=400)
+        if method in ("INFO", "NOTIFY", "MESSAGE"):
+            return self.requests.message(entry, message, arrived_mono_ns=arrived_mono_ns)
+        return (
+            self.changes.requested(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
+            if entry
+            else Reply()
+        )
 
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
-        """Give our answer to the offer that the library is about to answer."""
-        entry = next((entry for entry in self._dialogs.values() if entry.call is call), None)
-        return entry.answer if entry is not None else None
+        """Give our SDP for a dialog."""
+        ours = self.changes.local_sdp(call, offer)
+        return ours if ours is not None else self.requests.local_sdp(call)
 
-    def reinvited(self, call: RecorderCall, raw: str, offer: str) -> int:
-        """Take a re-INVITE: same ports for the same lines, new lines opened, removed ones closed."""
-        entry = next((entry for entry in self._dialogs.values() if entry.call is call), None)
-        wire = raw.encode(errors="surrogateescape")
-        if entry is None:
-            return 0
-        try:
-            described = describe_offer(parse_sip(wire), leg_headers=self._settings.leg_headers)
-            sdp = described.sdp or parse_sdp(offer.encode(errors="surrogateescape"))
-        except FormatError as problem:
-            self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
-            return len(entry.streams.lines)
-        change = entry.streams.answer(
-            sdp, session_id=entry.session_number, rate_hz=self._rate_of(entry.session)
-        )
-        entry.answer = change.answer.decode()
-        at_mono_ns = self._clock.mono_ns()
-        for stream in change.closed:
-            entry.session.drop_stream(entry.dialog, stream)
-            self._tell_stream_end(entry.session.session, stream, StreamEnd.REPLACED, at_mono_ns)
-        self._tell_offer(entry, wire, self._clock.utc_ns())
-        self._tell_change(entry, described, change, at_mono_ns)
-        if described.metadata is not None and described.metadata.datamode == "complete":
-            known = entry.session.description  # a part of the metadata says nothing of what it leaves out
-            entry.session.description = replace(described.description, call_id=known.call_id)
-            self._tell(CallDescribed(session=entry.session.session, description=entry.session.description))
-        return len(sdp.media)
+    def heard(self, stream: StreamId) -> None:
+        """An utterance on a stream is over."""
+        self.conductor.heard(stream)
+        self.requests.heard(stream)
+
+    def tick(self) -> None:
+        """Do what time does."""
+        for stream, digit in self._tap.digits():
+            self._pressed(stream, digit)
+        self.conductor.tick()
+        self.requests.tick()
+        self.changes.ask_for_snapshots()
+
+    def _pressed(self, stream: StreamId, digit: str) -> None:
+        for entry in self._dialogs:
+            if any(line.stream == stream for line in entry.streams.lines.values()):
+                self.requests.digit(entry, digit, via="dtmf", arrived_mono_ns=self._clock.mono_ns())
+
+    # --- the end --------------------------------------------------------------------------------
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """A dialog is over, by the peer or by us."""
-        self._refused = [entry for entry in self._refused if entry is not call]
-        for call_id, entry in list(self._dialogs.items()):
-            if entry.call is call:
-                del self._dialogs[call_id]
-                cause = entry.ending
-                if cause is None:
-                    cause = StreamEnd.BYE if 200 <= code < 300 else StreamEnd.SIGNALLING_LOST
-                self._leave(entry, cause)
+        self._answering.over(call)
+        if self.requests.over(call):
+            return
+        entry = self._dialogs.of_call(call)
+        if entry is not None:
+            cause = entry.ending
+            if cause is None:
+                cause = StreamEnd.BYE if 200 <= code < 300 else StreamEnd.SIGNALLING_LOST
+            self._leave(entry, cause)
 
     def end_session(self, wanted: SessionId, cause: StreamEnd) -> None:
         """Hang up every dialog of a session."""
-        for entry in list(self._dialogs.values()):
+        for entry in self._dialogs:
             if entry.session.session == wanted:
                 self._end(entry, cause)
 
     def end_all(self, cause: StreamEnd) -> None:
         """Hang up every dialog."""
-        for entry in list(self._dialogs.values()):
+        self.requests.end_all()
+        for entry in self._dialogs:
             self._end(entry, cause)
 
     def abandon_all(self, cause: StreamEnd) -> None:
         """End the sessions whose peers did not answer our BYE."""
-        for entry in list(self._dialogs.values()):
+        for entry in self._dialogs:
             self._leave(entry, cause)
-        self._dialogs.clear()
 
-    def _end(self, entry: _Dialog, cause: StreamEnd) -> None:
+    def _end(self, entry: Dialog, cause: StreamEnd) -> None:
         if entry.ending is None:
             entry.ending = cause
             with contextlib.suppress(pjsua2.Error):
                 entry.call.hangup(pjsua2.CallOpParam())
 
-    def _leave(self, entry: _Dialog, cause: StreamEnd) -> None:
+    def _leave(self, entry: Dialog, cause: StreamEnd) -> None:
+        self._dialogs.remove(entry)
         at_mono_ns = self._clock.mono_ns()
         left = self._book.leave(entry.dialog, at_mono_ns=at_mono_ns)
         if left is None:
             return
-        session = left.session.session
         for stream in left.streams:
-            self._tell_stream_end(session, stream, cause, at_mono_ns)
+            self._speech.release(stream)
+            self._report.stream_ended(left.session, stream, cause, at_mono_ns=at_mono_ns)
         if left.is_over:
-            self._log.info(Ev.SESSION_ENDED, subject=session, cause=cause.value)
-            self._tell(
-                SessionEnded(
-                    session=session,
-                    cause=cause,
-                    at_mono_ns=left.ended_mono_ns,
-                    at_utc_ns=self._clock.utc_ns(),
-                )
-            )
-
-    def _send_answer(self, entry: _Dialog, change: Change, *, lines: int) -> None:
-        entry.answer = change.answer.decode()
-        answer = pjsua2.CallOpParam(True)
-        answer.statusCode = 200
-        answer.opt.audioCount = lines
-        answer.opt.videoCount = answer.opt.textCount = 0
-        entry.call.answer(answer)
-
-    def _take_back(self, call_id: int, entry: _Dialog) -> None:
-        """Undo what was opened for a dialog that nobody was told of."""
-        self._dialogs.pop(call_id, None)
-        self._book.leave(entry.dialog, at_mono_ns=self._clock.mono_ns())
-        for line in entry.streams.lines.values():
-            self._tap.release_stream(line.stream)
-
-    def _refuse(self, call: RecorderCall, code: int, reason: str, *, retry_after_s: int = 0) -> None:
-        self._log.warning(Ev.SESSION_REFUSED, subject=str(code), reason=reason)
-        self._refused.append(call)
-        answer = pjsua2.CallOpParam()
-        answer.statusCode = code
-        if retry_after_s:
-            header = pjsua2.SipHeader()
-            header.hName, header.hValue = "Retry-After", str(retry_after_s)
-            answer.txOption.headers.append(header)
-        with contextlib.suppress(pjsua2.Error):  # the dialog may be over already
-            call.answer(answer)
-
-    def _rate_of(self, session: Session) -> int | None:
-        for entry in self._dialogs.values():
-            if entry.session is session:
-                for line in entry.streams.lines.values():
-                    return line.codecs[0].clock_rate_hz
-        return None
-
-    # --- what the recording is told -------------------------------------------------------------
-
-    def _tell_change(self, entry: _Dialog, offer: Offer, change: Change, at_mono_ns: int) -> None:
-        for number, line in change.opened:
-            described = (
-                offer.lines[number]
-                if number < len(offer.lines)
-                else OfferedLine(label=str(number), side_rank=number)
-            )
-            self._log.info(Ev.STREAM_OPENED, subject=line.stream, port=line.port, label=described.label)
-            self._tell(
-                StreamOpened(
-                    session=entry.session.session,
-                    stream=line.stream,
-                    dialog=entry.dialog,
-                    label=described.label,
-                    side_rank=described.side_rank,
-                    codecs=line.codecs,
-                    local_port=line.port,
-                    at_mono_ns=at_mono_ns,
-                    participant_ids=described.participant_ids,
-                )
-            )
-
-    def _tell_offer(self, entry: _Dialog, wire: bytes, at_utc_ns: int) -> None:
-        session = entry.session.session
-        self._tell(OfferReceived(session=session, dialog=entry.dialog, raw=wire, at_utc_ns=at_utc_ns))
-
-    def _tell_stream_end(
-        self, session: SessionId, stream: StreamId, cause: StreamEnd, at_mono_ns: int
-    ) -> None:
-        self._tap.end_stream(stream)
-        self._log.info(Ev.STREAM_ENDED, subject=stream, cause=cause.value)
-        self._tell(StreamEnded(session=session, stream=stream, cause=cause, at_mono_ns=at_mono_ns))
-
-    def _tell(self, message: RecordMessage) -> None:
-        try:
-            self._messages.put(message, timeout=1.0)  # admission keeps QUEUE_RESERVE free: never waits
-        except queue.Full:
-            self._log.error(Ev.QUEUE_FULL, subject=message.session, message=type(message).__name__)
+            self.conductor.forget(left.session.session)
+            self._report.session_ended(left.session, cause, at_mono_ns=left.ended_mono_ns)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import pjsua2
@@ -27,8 +28,21 @@ _BAD_SIP: Final = re.compile(r"(?:Dropping \d+ bytes packet|Error processing pac
 _BAD_SDP: Final = re.compile(r"\bSDP\b|sdp_err")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What becomes of a request at first sight: answered with ``code``, or left to the library."""
+
+    code: int = 0  # 0 = the library goes on with it
+    reason: str = ""
+    drop_body: bool = False  # the library shall not see its body
+
+
 class Handler(Protocol):
     """Who decides (see ``room``)."""
+
+    def requested(self, raw: str, source: str) -> Reply:
+        """A request came, inside or outside a dialog; everything else about it comes later."""
+        ...
 
     def incoming(self, call_id: int, raw: str, source: str) -> None:
         """An INVITE outside any dialog came."""
@@ -42,8 +56,12 @@ class Handler(Protocol):
         """Our SDP is wanted; None leaves the library's."""
         ...
 
-    def reinvited(self, call: RecorderCall, raw: str, offer: str) -> int:
-        """A re-INVITE came; return how many audio lines it has."""
+    def offered(self, call: RecorderCall, offer: str) -> int:
+        """A re-INVITE or UPDATE brought an SDP; return how many lines it has."""
+        ...
+
+    def established(self, call: RecorderCall) -> None:
+        """A dialog stands: its ACK has come."""
         ...
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
@@ -99,6 +117,15 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
         if prm.state == pjsua2.PJSIP_TP_STATE_DISCONNECTED and not prm.type.startswith("UDP"):
             guarded(self._log, self._handler.connection_lost)
 
+    def onRxRequest(self, prm: pjsua2.OnRxRequestParam) -> None:
+        """Look at a request first (see first-look.patch)."""
+
+        def step() -> None:
+            reply = self._handler.requested(prm.rdata.wholeMsg, prm.rdata.srcAddress)
+            prm.statusCode, prm.reason, prm.dropBody = reply.code, reply.reason, reply.drop_body
+
+        guarded(self._log, step)
+
     def onRejectedIncomingCall(self, prm: pjsua2.OnRejectedIncomingCallParam) -> None:
         """Report an INVITE that the library refused by itself."""
         code, reason = prm.statusCode, prm.reason
@@ -132,7 +159,6 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
         super().__init__(account, call_id)
         self._handler = handler
         self._log = log
-        self.dialog = ""
 
     def onCallSdpCreated(self, prm: pjsua2.OnCallSdpCreatedParam) -> None:
         """Replace the library's SDP by ours."""
@@ -144,20 +170,22 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
 
         guarded(self._log, step)
 
-    def onCallRxReinvite(self, prm: pjsua2.OnCallRxReinviteParam) -> None:
-        """Make room for lines that a re-INVITE adds."""
+    def onCallRxOffer(self, prm: pjsua2.OnCallRxOfferParam) -> None:
+        """Make room for lines that a re-INVITE or UPDATE adds."""
 
         def step() -> None:
             prm.opt.videoCount = prm.opt.textCount = 0
-            prm.opt.audioCount = self._handler.reinvited(self, prm.rdata.wholeMsg, prm.offer.wholeSdp)
+            prm.opt.audioCount = self._handler.offered(self, prm.offer.wholeSdp)
 
         guarded(self._log, step)
 
     def onCallState(self, prm: pjsua2.OnCallStateParam) -> None:
-        """Notice the end."""
+        """Notice that a dialog stands, and its end."""
 
         def step() -> None:
             state = self.getInfo()
+            if state.state == pjsua2.PJSIP_INV_STATE_CONFIRMED:
+                self._handler.established(self)
             if state.state == pjsua2.PJSIP_INV_STATE_DISCONNECTED:
                 self._handler.disconnected(self, state.lastStatusCode, state.lastReason)
 
@@ -176,6 +204,8 @@ def check_capability(endpoint: pjsua2.Endpoint, *, max_calls: int) -> None:
             problems.append(f"{name} is {limits.get(name, 0)}, {needed} is needed")
     if not hasattr(pjsua2, "PJSUA_SIP_SIPREC_OPTIONAL"):
         problems.append("it has no SIPREC")
+    if not hasattr(pjsua2, "OnRxRequestParam"):
+        problems.append("it lacks first-look.patch")
     codecs = [entry.codecId for entry in endpoint.codecEnum2()]
     missing = [name for name in _CODECS_NEEDED if not any(known.startswith(name) for known in codecs)]
     if missing:

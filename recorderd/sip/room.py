@@ -2,16 +2,18 @@
 
 Contract: ``ready`` is set when the sockets stand and a registration was attempted. At stop every dialog is
 ended and the registration taken back. Thread: ``run`` is the SIP thread and makes every call into pjsua2;
-``hang_up`` may be called from any thread, ``status`` be read from any.
+``hang_up``, ``heard`` and ``command`` may be called from any thread, ``status`` be read from any.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pjsua2
@@ -27,12 +29,15 @@ from recorderd.sip.library import (
     RecorderAccount,
     RecorderCall,
     RecorderEndpoint,
+    Reply,
     check_capability,
 )
 from recorderd.sip.registration import RegistrationPlan, RegistrationState
 from recorderd.sip.settings import SipSettings, account_config, endpoint_config, transport_config
+from recorderd.tap.speaker import UtteranceEnded
 
 POLL_MS: Final = 20
+COMMAND_WAIT_S: Final = 2.0  # a poll takes milliseconds, a thousand INVITEs at once some hundred
 BYE_WAIT_NS: Final = NS_PER_S  # for the answers to our BYEs and the unregistration at stop
 
 
@@ -51,7 +56,9 @@ class SipRoom:
         self._desk = desk
         self._clock = clock
         self._log = log
-        self._inbox: deque[SessionSilent] = deque()
+        self._inbox: deque[SessionSilent | UtteranceEnded | _Command] = deque()
+        self._arrived_mono_ns = 0  # what a poll finds cannot have come before the poll before it began
+        self._poll_began_mono_ns = 0
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
         self._healthy: bool | None = None
@@ -66,11 +73,25 @@ class SipRoom:
             "dialogs": self._desk.dialogs,
             "sessions": self._desk.sessions,
             "accepting": bool(self._healthy),
+            "feature_calls": len(self._desk.requests.open_calls),
         }
 
     def hang_up(self, silent: SessionSilent) -> None:
         """End a session's dialogs because its streams fell silent.  # thread: any"""
         self._inbox.append(silent)
+
+    def heard(self, ended: UtteranceEnded) -> None:
+        """Take note that something was said to its end, or was not.  # thread: any"""
+        self._inbox.append(ended)
+
+    def command(self, wish: dict[str, Any]) -> dict[str, Any]:
+        """Do what an operator asks of a session; waits for the SIP thread.  # thread: any"""
+        command = _Command(wish=wish)
+        self._inbox.append(command)
+        try:
+            return command.reply.get(timeout=COMMAND_WAIT_S)
+        except queue.Empty:
+            return {"done": False, "reason": "the signalling did not answer in time"}
 
     # --- the SIP thread -------------------------------------------------------------------------
 
@@ -124,12 +145,25 @@ class SipRoom:
         self.ready.set()
 
     def _poll(self, endpoint: RecorderEndpoint) -> None:
+        self._arrived_mono_ns = self._poll_began_mono_ns
+        self._poll_began_mono_ns = self._clock.mono_ns()
         endpoint.libHandleEvents(POLL_MS)
         self._register()
         self._show_health()
         while self._inbox:
-            self._desk.end_session(self._inbox.popleft().session, StreamEnd.RTP_TIMEOUT)
+            self._take(self._inbox.popleft())
+        self._desk.tick()
         self.polls += 1
+
+    def _take(self, item: SessionSilent | UtteranceEnded | _Command) -> None:
+        match item:
+            case SessionSilent():
+                self._desk.end_session(item.session, StreamEnd.RTP_TIMEOUT)
+            case UtteranceEnded():
+                self._desk.heard(item.stream)
+            case _Command():
+                answer = self._desk.requests.command(item.wish, arrived_mono_ns=self._arrived_mono_ns)
+                item.reply.put(answer)
 
     def _close(self, endpoint: RecorderEndpoint) -> None:
         self._desk.end_all(StreamEnd.SHUTDOWN)
@@ -176,7 +210,7 @@ class SipRoom:
 
     def _show_health(self) -> None:
         """Let OPTIONS tell whether the next session would be taken (see options-health.patch)."""
-        healthy = self._desk.admission().accept
+        healthy = self._desk.is_healthy()
         if self._account is None or healthy == self._healthy:
             return
         self._healthy = healthy
@@ -186,12 +220,16 @@ class SipRoom:
 
     # --- what the library calls -----------------------------------------------------------------
 
+    def requested(self, raw: str, source: str) -> Reply:
+        """Show a request to the desk first."""
+        return self._desk.requested(raw, source, arrived_mono_ns=self._arrived_mono_ns)
+
     def incoming(self, call_id: int, raw: str, source: str) -> None:
         """Hand an INVITE to the desk."""
         if self._account is None:  # the library is going down
             return
         call = RecorderCall(self._account, call_id, self, self._log)
-        self._desk.incoming(call, call_id, raw, source)
+        self._desk.incoming(call, call_id, raw, source, arrived_mono_ns=self._arrived_mono_ns)
 
     def refused_by_library(self, code: int, reason: str, peer: str) -> None:
         """Count what the library refuses: bad SDP, unknown extensions, no free call."""
@@ -201,13 +239,25 @@ class SipRoom:
         """Ask the desk for our SDP."""
         return self._desk.local_sdp(call, offer)
 
-    def reinvited(self, call: RecorderCall, raw: str, offer: str) -> int:
-        """Hand a re-INVITE to the desk."""
-        return self._desk.reinvited(call, raw, offer)
+    def offered(self, call: RecorderCall, offer: str) -> int:
+        """Hand a re-INVITE's or UPDATE's SDP to the desk."""
+        return self._desk.changes.offered(call, offer)
+
+    def established(self, call: RecorderCall) -> None:
+        """Tell the desk that a dialog stands."""
+        self._desk.requests.established(call)
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """Tell the desk that a dialog is over."""
         self._desk.disconnected(call, code, reason)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Command:
+    """What an operator asks, with a place for the answer."""
+
+    wish: dict[str, Any]
+    reply: queue.Queue[dict[str, Any]] = field(default_factory=lambda: queue.Queue(maxsize=1))
 
 
 @contextlib.contextmanager

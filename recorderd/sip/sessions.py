@@ -1,21 +1,25 @@
-"""Which dialogs belong to which session: legs of one call meet, streams get their names.
+"""Which dialogs belong to which session: legs of one call meet, calls become one, streams get their names.
 
-Contract: pure bookkeeping, no clock, no pjsua2. ``join`` says whether a session begins; ``leave`` gives the
-streams that end with a dialog and whether the session ends with it. A call id whose session has ended
-begins a new one. Legs that end within ``LEG_SPREAD_NS`` end together: the exchange hangs them up one after
-the other, and the call was over with the first.
+Contract: pure bookkeeping, no clock, no pjsua2. A session is found by any of its keys; one that has ended is
+found no more, so that its key begins a new one. ``leave`` gives the streams that end with a dialog and
+whether the session ends with it. Legs that end within ``LEG_SPREAD_NS`` end together: the exchange hangs
+them up one after the other, and the call was over with the first. ``absorb`` makes two sessions one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import DialogId, SessionId, StreamId, new_session_id, stream_id
 from recorderd.core.messages import CallDescription
+from recorderd.core.terms import RecordingTerms
+from recorderd.policy.modes import Conduct
 
 LEG_SPREAD_NS: Final = NS_PER_S // 4  # seen: 1 to 25 ms, at times 100 ms; audio that still came is kept
+PAIRING_NS: Final = 2 * NS_PER_S  # legs of one call come within milliseconds, seconds when we answer late
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,8 +37,12 @@ class Session:
     """A session with its open dialogs."""
 
     session: SessionId
-    key: str
+    keys: set[str]
     description: CallDescription
+    terms: RecordingTerms
+    conduct: Conduct
+    began_mono_ns: int
+    parties: frozenset[str] = frozenset()  # by which legs without a call id find each other
     dialogs: dict[DialogId, list[StreamId]] = field(default_factory=dict)
     streams_named: int = 0
     parting_mono_ns: int | None = None  # when the first of the legs left that are leaving now
@@ -50,27 +58,84 @@ class Session:
         """Take back a stream that a re-INVITE removed or that could not be opened."""
         self.dialogs[dialog].remove(stream)
 
+    def people(self) -> set[str]:
+        """Give the numbers of everybody known to be on the call."""
+        known = self.description
+        numbers = {known.caller, known.callee, known.extension, *(p.number for p in known.participants)}
+        return numbers - {""}
+
 
 class SessionBook:
     """All open sessions."""
 
     def __init__(self) -> None:
+        self._sessions: dict[SessionId, Session] = {}
         self._by_key: dict[str, Session] = {}
         self._by_dialog: dict[DialogId, Session] = {}
 
-    def join(
-        self, dialog: DialogId, *, key: str, description: CallDescription, at_utc_ns: int
-    ) -> tuple[Session, bool]:
-        """Put a dialog into the session of ``key``; True when the session is new."""
-        session = self._by_key.get(key)
-        is_new = session is None
-        if session is None:
-            session = Session(session=new_session_id(at_utc_ns), key=key, description=description)
-            self._by_key[key] = session
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def find(self, key: str) -> Session | None:
+        """Find the session of a key."""
+        return self._by_key.get(key)
+
+    def of_dialog(self, dialog: DialogId) -> Session | None:
+        """Find the session of a dialog."""
+        return self._by_dialog.get(dialog)
+
+    def get(self, session: str) -> Session | None:
+        """Find a session by its id."""
+        return self._sessions.get(SessionId(session))
+
+    def pair(self, parties: frozenset[str], *, at_mono_ns: int) -> Session | None:
+        """Find the single leg that came just before and has the same two parties."""
+        for session in reversed(self._sessions.values()):
+            if at_mono_ns - session.began_mono_ns > PAIRING_NS:
+                return None
+            if parties and session.parties == parties and len(session.dialogs) == 1:
+                return session
+        return None
+
+    def of_user(self, users: Iterable[str]) -> Session | None:
+        """Find the session that began last among those which have one of ``users`` on the call."""
+        wanted = set(users) - {""}
+        found = (entry for entry in reversed(self._sessions.values()) if entry.people() & wanted)
+        return next(found, None)
+
+    def begin(
+        self,
+        *,
+        key: str,
+        description: CallDescription,
+        terms: RecordingTerms,
+        conduct: Conduct,
+        parties: frozenset[str],
+        at_mono_ns: int,
+        at_utc_ns: int,
+    ) -> Session:
+        """Begin a session, which has no dialog yet."""
+        session = Session(
+            session=new_session_id(at_utc_ns),
+            keys={key},
+            description=description,
+            terms=terms,
+            conduct=conduct,
+            began_mono_ns=at_mono_ns,
+            parties=parties,
+        )
+        self._sessions[session.session] = session
+        self._by_key[key] = session
+        return session
+
+    def enter(self, session: Session, dialog: DialogId) -> None:
+        """Put a dialog into a session."""
         session.dialogs[dialog] = []
         session.parting_mono_ns = None
         self._by_dialog[dialog] = session
-        return session, is_new
 
     def leave(self, dialog: DialogId, *, at_mono_ns: int) -> Left | None:
         """Take a dialog out; None if it is unknown."""
@@ -82,8 +147,24 @@ class SessionBook:
         if parting is None or at_mono_ns - parting > LEG_SPREAD_NS:
             parting = session.parting_mono_ns = at_mono_ns
         if not session.dialogs:
-            del self._by_key[session.key]
+            self._forget(session)
         return Left(session=session, streams=streams, is_over=not session.dialogs, ended_mono_ns=parting)
 
-    def __len__(self) -> int:
-        return len(self._by_key)
+    def absorb(self, session: Session, other: Session) -> list[tuple[DialogId, StreamId]]:
+        """Let ``other``'s dialogs go on in ``session``; return its streams, and forget it."""
+        moved = [(dialog, stream) for dialog, streams in other.dialogs.items() for stream in streams]
+        keys = set(other.keys)
+        self._forget(other)
+        for dialog, streams in other.dialogs.items():
+            session.dialogs[dialog] = streams
+            self._by_dialog[dialog] = session
+        other.dialogs = {}
+        session.keys |= keys
+        for key in keys:
+            self._by_key[key] = session
+        return moved
+
+    def _forget(self, session: Session) -> None:
+        del self._sessions[session.session]
+        for key in session.keys:
+            self._by_key.pop(key, None)

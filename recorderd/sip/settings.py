@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pjsua2
 
 from recorderd import __version__
+from recorderd.core.messages import ControlAction
+from recorderd.core.terms import RecordingTerms
+from recorderd.policy.admission import Admission
+from recorderd.policy.numbers import Numbering
 from recorderd.policy.peers import Network
 from recorderd.wire.offer import LegHeaderNames
+from recorderd.wire.sdes import SrtpPolicy
 
 LOG_LEVEL = 2  # errors and warnings of the library; see ``library_log``
 
@@ -38,6 +44,21 @@ class Tls:
     verify_peer: bool
 
 
+Admit = Callable[[int, RecordingTerms], Admission]  # dialogs that are open, terms of the next
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """Who may change a recording, and how it is asked for."""
+
+    actions: Mapping[str, ControlAction] = field(default_factory=dict)  # by feature code
+    digit_actions: Mapping[str, ControlAction] = field(default_factory=dict)  # by keys within a dialog
+    supervisors: tuple[str, ...] = ()
+    numbering: Numbering = field(default_factory=Numbering)
+    announce: bool = True
+    language: str = "en"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SipSettings:
     """Everything that the signalling is told at start."""
@@ -52,6 +73,8 @@ class SipSettings:
     leg_headers: LegHeaderNames
     registration: Registration | None
     tls: Tls | None
+    srtp: SrtpPolicy = SrtpPolicy.OFFER
+    control: Control = field(default_factory=Control)
 
 
 def endpoint_config(settings: SipSettings, writer: pjsua2.LogWriter) -> pjsua2.EpConfig:
@@ -93,7 +116,8 @@ def account_config(settings: SipSettings) -> pjsua2.AccountConfig:
     config.callConfig.timerUse = pjsua2.PJSUA_SIP_TIMER_OPTIONAL
     config.sipConfig.contactParams = ";+sip.srs"
     config.mediaConfig.transportConfig.boundAddress = settings.rtp_address
-    config.mediaConfig.srtpUse = pjsua2.PJMEDIA_SRTP_OPTIONAL  # lets RTP/SAVP pass; keys and packets are ours
+    # The library may let encrypted media pass: whether we take it is decided in ``streams``.
+    config.mediaConfig.srtpUse = pjsua2.PJMEDIA_SRTP_OPTIONAL
     config.mediaConfig.srtpSecureSignaling = 0
     config.videoConfig.autoShowIncoming = False
     config.natConfig.iceEnabled = False

@@ -3,7 +3,7 @@
 Contract: ``open_stream`` takes a socket pair and the negotiated codecs and gives a handle's slot;
 ``end_stream`` stops listening after one last drain and frees the sockets; ``take`` reads the ring;
 ``release_stream`` frees the slot. A packet is either in the ring or in a counter. Malformed input costs a
-counter and an event, never another stream's packet.
+counter and an event, never another stream's packet. A stream with SRTP keys takes only what they verify.
 Thread: ``run`` is the tap thread; every other method may be called from any thread and waits at most for
 one batch (some milliseconds).
 """
@@ -19,18 +19,20 @@ from typing import Final
 
 import numpy as np
 
-from dsp.shapes import U8
+from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import NS_PER_MS, Clock
-from recorderd.core.errors import RingFull, RtcpFormatError
+from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
 from recorderd.tap.batch import ROW_BYTES, Batch
 from recorderd.tap.intake import Intake
 from recorderd.tap.ports import PortPool, SocketPair
+from recorderd.tap.srtp import StreamCrypto
 from recorderd.tap.table import UNSET, StreamStats
 from recorderd.wire.rtcp import parse_rtcp
 from recorderd.wire.rtp import parse_columns
+from recorderd.wire.sdes import SrtpKeys
 
 DRAIN_MS: Final = 100
 RING_MS: Final = 4_000
@@ -51,6 +53,7 @@ class _Open:
     stream: StreamId
     slot: int
     sockets: SocketPair
+    crypto: StreamCrypto | None = None
     listening: bool = True
     released: bool = False
 
@@ -95,11 +98,13 @@ class Tap:
         sockets: SocketPair,
         codecs: Sequence[Codec],
         event_payload_types: Sequence[int],
+        srtp: SrtpKeys | None = None,
     ) -> None:
-        """Begin to listen on a stream's sockets.
+        """Begin to listen on a stream's sockets; with ``srtp`` for nothing but what these keys verify.
 
-        Errors: RingFull; the sockets remain the caller's then.
+        Errors: RingFull, SrtpFailed (keys that cannot be used); the sockets remain the caller's then.
         """
+        crypto = StreamCrypto(srtp) if srtp is not None else None
         with self._lock:
             if not self._free:
                 raise RingFull(streams=len(self._open))
@@ -108,7 +113,7 @@ class Tap:
             self._ring.open(slot, octets_per_s=rate, ring_ms=RING_MS)
             self._free.pop()
             self._table.open(slot, codecs=codecs, event_payload_types=event_payload_types)
-            entry = _Open(stream=stream, slot=slot, sockets=sockets)
+            entry = _Open(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
             self._open[stream] = entry
             for sock, is_rtcp in ((sockets.rtp, False), (sockets.rtcp, True)):
                 self._by_descriptor[sock.fileno()] = (entry, is_rtcp)
@@ -121,6 +126,30 @@ class Tap:
         with self._lock:
             slot = self._open[stream].slot
             self._table.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
+
+    def set_srtp(self, stream: StreamId, keys: SrtpKeys) -> None:
+        """Give a stream that has SRTP keys other ones; the same keys again change nothing.
+
+        Errors: SrtpFailed when they cannot be used, or the stream is a plain one.
+        """
+        with self._lock:
+            crypto = self._open[stream].crypto
+            if crypto is None:
+                raise SrtpFailed(reason=f"{stream} is a plain stream")
+            crypto.rekey(keys)
+
+    def send(self, stream: StreamId, datagram: bytes, address: tuple[str, int]) -> bool:
+        """Send a datagram from a stream's own RTP port; say whether it left.
+
+        A packet that the network does not take at once is dropped: a late one is of no use to a listener.
+        """
+        with self._lock:
+            entry = self._open.get(stream)
+            if entry is None or not entry.listening:
+                return False
+            with contextlib.suppress(OSError):
+                return entry.sockets.rtp.sendto(datagram, address) == len(datagram)
+        return False
 
     def end_stream(self, stream: StreamId) -> None:
         """Stop listening after the next drain; what came stays in the ring until ``release_stream``."""
@@ -160,6 +189,16 @@ class Tap:
             slot = self._open[stream].slot
             scale = int(self._table.octets_per_tick[slot])
             return self._ring.take(slot, start_ticks * scale, end_ticks * scale)
+
+    def digits(self) -> list[tuple[StreamId, str]]:
+        """Take the keys that were pressed on streams (RFC 4733) since the last call."""
+        if not self._intake.digits:
+            return []
+        with self._lock:
+            names = {entry.slot: entry.stream for entry in self._open.values()}
+            pressed = [(names[slot], key) for slot, key in self._intake.digits if slot in names]
+            self._intake.digits.clear()
+        return pressed
 
     def stats(self, stream: StreamId) -> StreamStats:
         """Return what was counted for a stream."""
@@ -244,12 +283,14 @@ class Tap:
         arrival_ns = batch.arrivals_ns(
             realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
         )
-        columns = parse_columns(batch.rows[: batch.used], batch.lengths)
+        lengths = batch.lengths
+        failed = self._decrypt(spans, lengths) if any(entry.crypto for entry, _ in spans) else None
+        columns = parse_columns(batch.rows[: batch.used], lengths)
         with self._lock:
             before = {name: self._table.counters[name][owners] for name in _NOTED}
             np.maximum.at(self._table.counters["kernel_dropped"], slots, batch.kernel_drops())
             restarts = self._intake.accept(
-                slots, columns, rows=batch.rows[: batch.used], arrival_ns=arrival_ns
+                slots, columns, rows=batch.rows[: batch.used], arrival_ns=arrival_ns, failed=failed
             )
             after = {name: self._table.counters[name][owners] for name in _NOTED}
         batch.clear()
@@ -262,13 +303,38 @@ class Tap:
             event = Ev.STREAM_SSRC_CHANGED if restart.ssrc_changed else Ev.STREAM_TIMESTAMP_JUMPED
             self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
 
+    def _decrypt(self, spans: list[tuple[_Open, int]], lengths: I64) -> BOOL:
+        """Put plain RTP into the rows of the streams that have keys; say which rows failed."""
+        failed = np.zeros(lengths.size, dtype=np.bool_)
+        start = 0
+        for entry, count in spans:
+            rows = slice(start, start + count)
+            start += count
+            if entry.crypto is None:
+                continue
+            with self._lock:  # keys may change meanwhile
+                failed[rows], reason = entry.crypto.rows(self._batch.rows[rows], lengths[rows])
+            if reason:
+                self._note_srtp(entry, int(failed[rows].sum()), reason)
+        return failed
+
+    def _note_srtp(self, entry: _Open, packets: int, reason: str) -> None:
+        total = int(self._table.counters["srtp_failed"][entry.slot]) + packets
+        self._log.warning(Ev.STREAM_SRTP_FAILED, subject=entry.stream, packets=total, reason=reason)
+
     def _drain_rtcp(self, entry: _Open) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read
             while True:
                 datagram = entry.sockets.rtcp.recv(ROW_BYTES)
                 try:
+                    if entry.crypto is not None:
+                        with self._lock:
+                            datagram = entry.crypto.rtcp(datagram)
                     parse_rtcp(datagram)
                     name = "rtcp_received"
+                except SrtpFailed as problem:
+                    name = "srtp_failed"
+                    self._note_srtp(entry, 1, str(problem.fields["reason"]))
                 except RtcpFormatError as problem:
                     name = "rtcp_malformed"
                     self._log.warning(Ev.STREAM_MALFORMED_RTP, subject=entry.stream, reason=problem)

@@ -7,13 +7,21 @@ row is an overrun. Thread: callers hold one lock (see ``tap.drain``).
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Final
+
 import numpy as np
 
-from dsp.shapes import I64, U8
+from dsp.shapes import BOOL, I64, U8
 from recorderd.tap.placing import Arrived, Restart, place
 from recorderd.tap.ring import Ring
 from recorderd.tap.table import EVENT_PAYLOAD, UNKNOWN_PAYLOAD, StreamTable
 from recorderd.wire.rtp import RtpColumns
+
+DIGITS_MAX: Final = 4_096  # keys that nobody has asked for yet; older ones are forgotten
+KEYS: Final = "0123456789*#ABCD"  # by event code, RFC 4733 section 3.2
+EVENT_BYTES: Final = 4
+NOISE: Final = (13, 19)  # comfort noise: never a key
 
 
 class Intake:
@@ -22,20 +30,38 @@ class Intake:
     def __init__(self, *, slots: int, grains: int) -> None:
         self.table = StreamTable(slots=slots)
         self.ring = Ring(slots=slots, grains=grains)
+        self.digits: deque[tuple[int, str]] = deque(maxlen=DIGITS_MAX)  # slot and key, as they were pressed
+        self._pressed: dict[int, int] = {}  # timestamp of the last event, by slot
 
-    def accept(self, slots: I64, columns: RtpColumns, *, rows: U8, arrival_ns: I64) -> list[Restart]:
+    def accept(
+        self,
+        slots: I64,
+        columns: RtpColumns,
+        *,
+        rows: U8,
+        arrival_ns: I64,
+        failed: BOOL | None = None,
+    ) -> list[Restart]:
         """Take the packets of one drain; count those that do not belong, and note restarts.
 
-        Shapes: slots, arrival_ns and all columns (n,), rows (n, row_octets).
+        ``failed`` are SRTP packets that could not be verified: counted as such, never looked at.
+        Shapes: slots, arrival_ns, failed and all columns (n,), rows (n, row_octets).
         """
         table = self.table
         marks = table.marks[slots, columns.payload_type & 0x7F]
         per_tick = table.octets_per_tick[slots]
         whole = (columns.payload_bytes > 0) & (columns.payload_bytes % per_tick == 0)
         samples = (marks != UNKNOWN_PAYLOAD) & (marks != EVENT_PAYLOAD)
-        table.count("malformed", slots[~columns.valid | (columns.valid & samples & ~whole)])
+        malformed = ~columns.valid | (columns.valid & samples & ~whole)
+        if failed is not None:
+            table.count("srtp_failed", slots[failed])
+            malformed &= ~failed
+        table.count("malformed", slots[malformed])
         table.count("unknown_payload", slots[columns.valid & (marks == UNKNOWN_PAYLOAD)])
-        table.count("event_payload", slots[columns.valid & (marks == EVENT_PAYLOAD)])
+        events = columns.valid & (marks == EVENT_PAYLOAD)
+        table.count("event_payload", slots[events])
+        if events.any():
+            self._note_digits(np.flatnonzero(events), slots, columns, rows=rows)
         kept = np.flatnonzero(columns.valid & samples & whole)
         if kept.size == 0:
             return []
@@ -52,6 +78,18 @@ class Intake:
         positions = ticks[ours] * per_tick[kept][ours]
         self._write(kept[ours], packets.slots[ours], positions, columns, rows=rows, marks=marks)
         return restarts
+
+    def _note_digits(self, numbers: I64, slots: I64, columns: RtpColumns, *, rows: U8) -> None:
+        """Note each key once, with the first packet of its event. Source: RFC 4733 section 2.3."""
+        for number in numbers.tolist():  # per event packet: a key gives a dozen of them
+            start = int(columns.payload_offset[number])
+            if int(columns.payload_bytes[number]) != EVENT_BYTES or columns.payload_type[number] in NOISE:
+                continue
+            code, slot = int(rows[number, start]), int(slots[number])
+            timestamp = int(columns.timestamp[number])
+            if code < len(KEYS) and self._pressed.get(slot) != timestamp:
+                self._pressed[slot] = timestamp
+                self.digits.append((slot, KEYS[code]))
 
     def _write(
         self, numbers: I64, slots: I64, positions: I64, columns: RtpColumns, *, rows: U8, marks: U8

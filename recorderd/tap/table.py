@@ -31,6 +31,7 @@ COUNTERS: Final = (
     "event_payload",
     "overrun",
     "kernel_dropped",
+    "srtp_failed",  # not authentic, or came before; RTCP too
     "rtcp_received",
     "rtcp_malformed",
     "ssrc_changes",

@@ -1,69 +1,59 @@
-"""What an INVITE offers to record: a SIPREC session or a recording leg, and whose voice is on which line.
+"""What an INVITE, re-INVITE or UPDATE offers to record, and whose voice is on which line.
 
 Contract: malformed SIP or SDP raises; malformed metadata does not, for the call must be recorded all the
-same: it is reported beside the offer. Source: RFC 7866 sections 6 and 7.
+same: it is reported beside the offer. A request without SDP is no error here: the offer may come late, or an
+UPDATE may carry metadata alone. Source: RFC 7866 sections 6 and 7, RFC 7865, RFC 9806.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from recorderd.core.errors import MetadataFormatError, SipFormatError
-from recorderd.core.messages import CallDescription, Origin, Participant
-from recorderd.wire.sdp import SessionDescription, parse_sdp
-from recorderd.wire.sip_message import BodyPart, SipAddress, SipMessage, address_of, body_parts
-from recorderd.wire.siprec import (
-    METADATA_TYPES,
-    RecordingMetadata,
-    parse_metadata,
-    senders_by_label,
-    senders_by_stream,
+from recorderd.core.messages import CallDescription, Origin
+from recorderd.wire.call_facts import describe_metadata, lines_of_metadata
+from recorderd.wire.legs import (
+    CONFERENCE_LEG,
+    RECORDING_PARTICIPANT,
+    bridge_parameters,
+    lines_of_legs,
+    read_leg,
 )
+from recorderd.wire.metadata_merge import merge
+from recorderd.wire.offered import (
+    LegHeaderNames,
+    Offer,
+    OfferedLine,
+    OfferKind,
+    address_in,
+    from_and_to,
+    is_in_dialog,
+    read_consent,
+    read_header,
+)
+from recorderd.wire.sdp import SessionDescription, parse_sdp
+from recorderd.wire.sip_message import BodyPart, SipMessage, body_parts
+from recorderd.wire.siprec import METADATA_TYPES, RecordingMetadata, parse_metadata
+
+__all__ = [
+    "LegHeaderNames",
+    "Offer",
+    "OfferKind",
+    "OfferedLine",
+    "describe_offer",
+    "fallback_key",
+    "later_offer",
+    "with_metadata",
+    "with_sdp",
+]
 
 SDP_TYPE: Final = "application/sdp"
-CALLER_LEG: Final = "caller"
-CALLEE_LEG: Final = "callee"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegHeaderNames:
-    """Which headers of a recording leg say what."""
-
-    call_id: str = "X-Call-ID"
-    leg: str = "X-Call-Leg"
-    caller: str = "X-Call-Caller"
-    callee: str = "X-Call-Callee"
-    direction: str = "X-Call-Direction"
-    extension: str = "X-Call-Extension"
-    trunk: str = "X-Call-Trunk"
-    queue: str = "X-Call-Queue"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfferedLine:
-    """Whose voice is on one ``m=`` line."""
-
-    label: str
-    side_rank: int  # 0 = the recorded side
-    participant_ids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """An INVITE as a recorder sees it; ``lines`` has one entry per line of the SDP."""
-
-    description: CallDescription
-    sip_call_id: str
-    has_call_id: bool  # the exchange named the call, so that legs can meet
-    sdp: SessionDescription | None
-    lines: tuple[OfferedLine, ...]
-    metadata: RecordingMetadata | None = None
-    metadata_problem: MetadataFormatError | None = None
+_SOURCE_TAGS: Final = ("+sip.src", "src")
 
 
 def describe_offer(message: SipMessage, *, leg_headers: LegHeaderNames) -> Offer:
-    """Read an INVITE or re-INVITE.
+    """Read a request that may offer something to record.
 
     Errors: SipFormatError, SdpFormatError.
     """
@@ -71,149 +61,190 @@ def describe_offer(message: SipMessage, *, leg_headers: LegHeaderNames) -> Offer
     sdp_part = _part_of(parts, (SDP_TYPE,))
     sdp = parse_sdp(sdp_part.content) if sdp_part is not None else None
     metadata_part = _part_of(parts, METADATA_TYPES)
-    if metadata_part is not None or _requires_siprec(message):
-        return _siprec_offer(message, sdp, metadata_part)
+    if metadata_part is not None:
+        return _siprec_offer(message, sdp, metadata_part, leg_headers)
+    is_cisco = message.header(RECORDING_PARTICIPANT) is not None or bridge_parameters(message)
+    if not is_cisco and _is_siprec(message):
+        return _siprec_offer(message, sdp, None, leg_headers)
     return _leg_offer(message, sdp, leg_headers)
 
 
-def _siprec_offer(message: SipMessage, sdp: SessionDescription | None, part: BodyPart | None) -> Offer:
+def with_sdp(offer: Offer, sdp: SessionDescription) -> Offer:
+    """Give an offer the SDP that came later: in the ACK, or without a word of whose voice is where."""
+    if offer.kind is OfferKind.SIPREC:
+        lines = lines_of_metadata(sdp, offer.metadata)
+        later = replace(offer, sdp=sdp, lines=lines)
+        return later if offer.metadata is None else replace(later, description=_described(later))
+    return replace(offer, sdp=sdp, lines=lines_of_legs(sdp, voices=offer.voices))
+
+
+def with_metadata(offer: Offer, metadata: RecordingMetadata) -> Offer:
+    """Give a SIPREC offer what later documents said, merged; the SDP stays."""
+    lines = lines_of_metadata(offer.sdp, metadata)
+    later = replace(offer, metadata=metadata, metadata_problem=None, lines=lines)
+    return replace(later, description=_described(later))
+
+
+def _described(offer: Offer) -> CallDescription:
+    described = describe_metadata(offer.metadata, sdp=offer.sdp, stated=offer.stated)
+    return replace(described, call_id=described.call_id or offer.sip_call_id)
+
+
+def later_offer(known: Offer, said: Offer) -> Offer:
+    """Give what holds of a dialog after a later request in it; ``said`` is that request, described alone.
+
+    A later request need not repeat anything: what it leaves out stays. Documents of a SIPREC session are
+    merged; ``metadata.unknown_references`` of the result says whether a snapshot is wanted. Cisco's headers
+    replace who is on which line.
+    """
+    later = with_sdp(known, said.sdp) if said.sdp is not None else known
+    if said.metadata is not None:
+        described = later if known.kind is OfferKind.SIPREC else replace(said, sdp=later.sdp)
+        later = with_metadata(described, merge(known.metadata, said.metadata))
+    elif said.kind is known.kind and said.kind in (OfferKind.CISCO_BIB, OfferKind.CISCO_CUBE):
+        later = replace(
+            later,
+            description=replace(said.description, call_id=known.description.call_id),
+            stated=replace(said.stated, call_id=known.stated.call_id),
+            voices=said.voices,
+            lines=lines_of_legs(later.sdp, voices=said.voices),
+        )
+    return replace(
+        later,
+        linked_call_id=said.linked_call_id or known.linked_call_id,
+        consent=known.consent if said.consent is None else said.consent,
+        record_aware=known.record_aware or said.record_aware,
+        metadata_problem=said.metadata_problem,
+    )
+
+
+def fallback_key(offer: Offer) -> frozenset[str]:
+    """Give the two parties of a leg whose call nobody named, so that two legs of one call may meet.
+
+    Empty when the call has a name or when fewer than two parties are known.
+    """
+    if offer.kind is not OfferKind.LEG or offer.has_call_id:
+        return frozenset()
+    parties = frozenset({offer.description.caller, offer.description.callee} - {""})
+    return parties if len(parties) == 2 else frozenset()
+
+
+def _siprec_offer(
+    message: SipMessage, sdp: SessionDescription | None, part: BodyPart | None, names: LegHeaderNames
+) -> Offer:
     metadata, problem = None, None
     try:
-        if part is None:
-            reason = "the INVITE has none"
-            raise MetadataFormatError(what="metadata", field="body", reason=reason)
-        metadata = parse_metadata(part.content)
+        if part is not None:
+            metadata = parse_metadata(part.content)
+        elif not is_in_dialog(message):  # a re-INVITE may bring an SDP alone
+            raise MetadataFormatError(what="metadata", field="body", reason="the INVITE has none")
     except MetadataFormatError as found:
         problem = found
     sip_call_id = _sip_call_id(message)
-    if metadata is None:
-        caller, callee = _from_and_to(message)
-        call_id = sip_call_id
-        participants: tuple[Participant, ...] = ()
-        senders: list[tuple[str, ...]] = [() for _ in sdp.media] if sdp else []
-    else:
-        names = (*metadata.sip_session_ids, *metadata.group_ids, *metadata.session_ids, sip_call_id)
-        call_id, participants, senders = names[0], metadata.participants, _senders(sdp, metadata)
-        caller, callee = _parties(participants, senders)
-    return Offer(
-        description=CallDescription(
-            call_id=call_id, origin=Origin.SIPREC, caller=caller, callee=callee, participants=participants
-        ),
-        sip_call_id=sip_call_id,
-        has_call_id=metadata is not None,
-        sdp=sdp,
-        lines=tuple(
-            OfferedLine(label=label, side_rank=rank, participant_ids=senders[rank])
-            for rank, label in enumerate(_labels(sdp))
-        ),
-        metadata=metadata,
-        metadata_problem=problem,
+    call_id = read_header(message, names.call_id)
+    caller, callee = from_and_to(message)
+    stated = CallDescription(
+        call_id=call_id or _user_to_user(message) or read_header(message, "cisco-guid"),
+        origin=Origin.SIPREC,
+        caller=read_header(message, names.caller),
+        callee=read_header(message, names.callee),
     )
-
-
-def _labels(sdp: SessionDescription | None) -> list[str]:
-    """Name each line by its label or else by its place.
-
-    Lines with one name share a channel, so no two that are open at once get the same. A stream that moved
-    to another line keeps its name: the line that it left has port 0.
-    """
-    media = sdp.media if sdp else ()
-    given = {line.label for line in media}
-    taken: set[str] = set()
-    labels: list[str] = []
-    for number, line in enumerate(media):
-        label = line.label or str(number)
-        while label in taken or (label in given and label != line.label):
-            label = f"{label}.{number}"
-        if line.port:
-            taken.add(label)
-        labels.append(label)
-    return labels
-
-
-def _senders(sdp: SessionDescription | None, metadata: RecordingMetadata) -> list[tuple[str, ...]]:
-    """Say for each line who sends it: by label, or by place where one side has no label."""
-    media = sdp.media if sdp else ()
-    by_label, by_stream = senders_by_label(metadata), senders_by_stream(metadata)
-    given = {line.label for line in media}
-    senders: list[tuple[str, ...]] = []
-    for number, line in enumerate(media):
-        who = by_label.get(line.label, ())
-        if not who and number < len(metadata.streams):
-            stream = metadata.streams[number]
-            if not stream.label or (not line.label and stream.label not in given):
-                who = by_stream.get(stream.stream_id, ())
-        senders.append(who)
-    return senders
-
-
-def _parties(participants: tuple[Participant, ...], senders: list[tuple[str, ...]]) -> tuple[str, str]:
-    """Name the first two parties in the order of the streams they send."""
-    by_id = {entry.participant_id: entry for entry in participants}
-    order: list[str] = []
-    for line in senders:
-        order += [who for who in line if who in by_id]
-    order += by_id
-    names = [by_id[who].number or by_id[who].name for who in dict.fromkeys(order)]
-    return (*names, "", "")[0], (*names, "", "")[1]
+    stated = _with_headers(stated, message, names)
+    described = describe_metadata(metadata, sdp=sdp, stated=stated)
+    if metadata is None:  # the addresses are those of the client and of ours: better than nothing
+        described = replace(described, caller=described.caller or caller, callee=described.callee or callee)
+    return _with_more(
+        Offer(
+            kind=OfferKind.SIPREC,
+            description=replace(described, call_id=described.call_id or sip_call_id),
+            stated=stated,
+            sip_call_id=sip_call_id,
+            has_call_id=metadata is not None or bool(call_id),
+            call_key=call_id,
+            leg="",
+            sdp=sdp,
+            lines=lines_of_metadata(sdp, metadata),
+            metadata=metadata,
+            metadata_problem=problem,
+        ),
+        message,
+        names,
+    )
 
 
 def _leg_offer(message: SipMessage, sdp: SessionDescription | None, names: LegHeaderNames) -> Offer:
-    def read(name: str) -> str:
-        return (message.header(name) or "").strip() if name else ""
-
-    from_user, to_user = _from_and_to(message)
-    caller, callee = read(names.caller) or from_user, read(names.callee) or to_user
-    extension, leg = read(names.extension), read(names.leg)
-    call_id, sip_call_id = read(names.call_id), _sip_call_id(message)
-    lines = len(sdp.media) if sdp else 0
-    label = leg or sip_call_id
-    rank = _leg_rank(leg, caller=caller, extension=extension)
-    return Offer(
-        description=CallDescription(
-            call_id=call_id or sip_call_id,
-            origin=Origin.LEG,
-            caller=caller,
-            callee=callee,
-            direction=read(names.direction),
-            extension=extension,
-            trunk=read(names.trunk),
-            queue=read(names.queue),
+    sip_call_id = _sip_call_id(message)
+    leg = read_leg(message, names=names, sip_call_id=sip_call_id)
+    call_id = read_header(message, names.call_id) or leg.call_id
+    stated = CallDescription(
+        call_id=call_id or sip_call_id,
+        origin=Origin.LEG,
+        caller=read_header(message, names.caller) or leg.caller,
+        callee=read_header(message, names.callee) or leg.callee,
+        extension=leg.extension,
+        conference=leg.callee if leg.leg.lower() == CONFERENCE_LEG else "",
+        participants=leg.participants,
+    )
+    stated = _with_headers(stated, message, names)
+    return _with_more(
+        Offer(
+            kind=leg.kind,
+            description=stated,
+            stated=stated,
+            sip_call_id=sip_call_id,
+            has_call_id=bool(call_id),
+            call_key=read_header(message, names.call_id) or leg.call_key,
+            leg=leg.leg,
+            sdp=sdp,
+            lines=lines_of_legs(sdp, voices=leg.voices),
+            voices=leg.voices,
         ),
-        sip_call_id=sip_call_id,
-        has_call_id=bool(call_id),
-        sdp=sdp,
-        lines=tuple(
-            OfferedLine(label=label if number == 0 else f"{label}.{number}", side_rank=rank)
-            for number in range(lines)
-        ),
+        message,
+        names,
     )
 
 
-def _leg_rank(leg: str, *, caller: str, extension: str) -> int:
-    """Put the leg of the recorded extension first; without one, the caller's."""
-    recorded = CALLEE_LEG if extension and extension != caller else CALLER_LEG
-    if leg.lower() not in (CALLER_LEG, CALLEE_LEG):
-        return 2
-    return 0 if leg.lower() == recorded else 1
+def _with_headers(stated: CallDescription, message: SipMessage, names: LegHeaderNames) -> CallDescription:
+    return replace(
+        stated,
+        direction=read_header(message, names.direction).lower(),
+        extension=read_header(message, names.extension) or stated.extension,
+        trunk=read_header(message, names.trunk),
+        queue=read_header(message, names.queue),
+        conference=read_header(message, names.conference) or stated.conference,
+        kind=read_header(message, names.kind).lower(),
+    )
 
 
-def _from_and_to(message: SipMessage) -> tuple[str, str]:
-    caller = _address(message.header("p-asserted-identity")) or _address(message.header("from"))
-    callee = _address(message.header("to"))
-    return (caller.user if caller else ""), (callee.user if callee else "")
+def _with_more(offer: Offer, message: SipMessage, names: LegHeaderNames) -> Offer:
+    options = ",".join((*message.headers("supported"), *message.headers("require"))).lower()
+    return replace(
+        offer,
+        linked_call_id=read_header(message, names.linked),
+        consent=read_consent(read_header(message, names.consent)),
+        record_aware="record-aware" in map(str.strip, options.split(",")),
+    )
 
 
-def _address(value: str | None) -> SipAddress | None:
-    try:
-        return address_of(value) if value else None
-    except SipFormatError:
-        return None
-
-
-def _requires_siprec(message: SipMessage) -> bool:
+def _is_siprec(message: SipMessage) -> bool:
+    """Know a recording client by its option tag or its feature tag, wherever it puts that."""
     required = ",".join(message.headers("require")).lower().split(",")
-    return "siprec" in map(str.strip, required) or "+sip.src" in ",".join(message.headers("contact")).lower()
+    if "siprec" in map(str.strip, required):
+        return True
+    for value in message.headers("contact"):
+        contact = address_in(value)
+        if contact is None:
+            continue
+        tags = contact.parameters.lower().split(";")
+        tags += [part for part in contact.uri.lower().split(";")[1:] if part.startswith("+sip.")]
+        if any(tag.partition("=")[0].split(",")[0].strip() in _SOURCE_TAGS for tag in tags):
+            return True
+    return False
+
+
+def _user_to_user(message: SipMessage) -> str:
+    """Give the call id that Avaya carries in User-to-User, without its encoding. Source: RFC 7433."""
+    return read_header(message, "user-to-user").partition(";")[0].strip()
 
 
 def _sip_call_id(message: SipMessage) -> str:

@@ -120,3 +120,14 @@ def parse_columns(rows: NDArray[np.uint8], lengths: I64) -> RtpColumns:
 
 def _bad(field: str, reason: str) -> RtpFormatError:
     return RtpFormatError(what="RTP", field=field, reason=reason)
+
+
+def write_rtp(packet: RtpPacket) -> bytes:
+    """Write one packet: no padding, no extension, no contributing sources.
+
+    Source: RFC 3550 section 5.1.
+    """
+    second = (0x80 if packet.marker else 0) | packet.payload_type
+    return (
+        struct.pack("!BBHII", 0x80, second, packet.sequence, packet.timestamp, packet.ssrc) + packet.payload
+    )

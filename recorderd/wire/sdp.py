@@ -1,10 +1,13 @@
 """SDP offers, and the answers of a recorder: as many lines, ours to receive, labels echoed.
 
-Source: RFC 8866 (SDP), RFC 3264 (offer and answer), RFC 4574 (label), RFC 7866 section 7 (recorders).
+Also the other way round: our offer to a peer that sent none. A crypto line that cannot be read is as if it
+were not there: a plain call with one is recorded all the same.
+Source: RFC 8866 (SDP), RFC 3264 (offer and answer), RFC 4574 (label), RFC 4568 (crypto), RFC 7866 section 7.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -13,17 +16,25 @@ from typing import Final
 
 from recorderd.core.errors import SdpFormatError
 from recorderd.core.messages import Codec, Encoding
+from recorderd.wire.sdes import CryptoLine, parse_crypto
 
 SDP_MAX_BYTES: Final = 65_536
 LINES_MAX: Final = 2_000
 MEDIA_MAX: Final = 64  # the library stops at PJMEDIA_MAX_SDP_MEDIA, which is less
 _DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
+_RECORD: Final = ("on", "off", "paused")
+_RECORD_PREFERENCES: Final = ("on", "off", "pause", "nopreference")
 _STATIC: Final = {  # RFC 3551 section 6
     0: ("PCMU", 8000, 1),
     8: ("PCMA", 8000, 1),
     10: ("L16", 44_100, 2),
     11: ("L16", 44_100, 1),
 }
+OFFERED_CODECS: Final = (
+    Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=8000),
+    Codec(payload_type=0, encoding=Encoding.PCMU, clock_rate_hz=8000),
+)
+OFFERED_EVENTS: Final = 101  # telephone-event
 _NUMBER: Final = re.compile("[0-9]{1,7}")  # str.isdigit also takes digits that int refuses
 _FREE_TEXT: Final = (b"s=", b"i=")  # these may be in the character set that a=charset names
 _L16_MIN_HZ: Final = 8_000
@@ -53,7 +64,10 @@ class MediaLine:
     ptime: str
     rtpmap: dict[int, RtpMap] = field(default_factory=dict)
     fmtp: dict[int, str] = field(default_factory=dict)
-    attributes: tuple[str, ...] = ()  # as written, without "a="
+    crypto: tuple[CryptoLine, ...] = ()
+    record: str = ""  # on | off | paused: what the other side does; of the section or else of the session
+    recordpref: str = ""  # on | off | pause | nopreference: what it wants
+    attributes: tuple[str, ...] = field(default=(), repr=False)  # as written, without "a="; keys may be there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +85,20 @@ class MediaChoice:
 
     port: int
     payload_types: tuple[int, ...]
+    direction: str = "recvonly"  # or sendrecv; the answer takes less where the offer gives less
+    crypto: str = field(default="", repr=False)  # our a=crypto, without "a=crypto:"
+    record: str = ""  # on | off | paused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferedMedia:
+    """One ``m=audio`` of an offer of ours."""
+
+    port: int
+    label: str = ""
+    direction: str = "recvonly"
+    crypto: tuple[str, ...] = field(default=(), repr=False)  # without "a=crypto:"; makes the line RTP/SAVP
+    record: str = ""
 
 
 def parse_sdp(raw: bytes) -> SessionDescription:
@@ -88,7 +116,7 @@ def parse_sdp(raw: bytes) -> SessionDescription:
     for number, octets in enumerate(lines, start=1):
         line = _decoded(octets, number)
         if len(line) < 2 or line[1] != "=" or not line[0].isalpha():
-            raise _bad(f"line {number}", f"{line[:40]!r} is not of the form x=value")
+            raise _bad(f"line {number}", f"{_quoted(line)} is not of the form x=value")
         if line[0] == "m":
             sections.append([])
         sections[-1].append((line[0], line[2:]))
@@ -99,10 +127,13 @@ def parse_sdp(raw: bytes) -> SessionDescription:
         raise _bad("media", f"more than {MEDIA_MAX} lines")
     address = _connection(session) or ""
     direction = _direction(session) or "sendrecv"
+    common = tuple(value for kind, value in session if kind == "a")
     return SessionDescription(
         origin=_first(session, "o"),
         name=_first(session, "s"),
-        media=tuple(_media(rows, address=address, direction=direction) for rows in sections[1:]),
+        media=tuple(
+            _media(rows, address=address, direction=direction, common=common) for rows in sections[1:]
+        ),
     )
 
 
@@ -142,17 +173,63 @@ def answer_for(
     Errors: ValueError when there are not as many choices as lines.
     Source: RFC 3264 section 6, RFC 7866 section 7.2.
     """
+    lines = _head(address=address, session_id=session_id, version=version)
+    for media, choice in zip(offer.media, choices, strict=True):
+        lines += _answer_lines(media, choice)
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def offer_for(media: Sequence[OfferedMedia], *, address: str, session_id: int, version: int) -> bytes:
+    """Write our offer to a peer whose INVITE had none: what every telephone exchange can send.
+
+    Source: RFC 3264 section 5.
+    """
+    lines = _head(address=address, session_id=session_id, version=version)
+    for line in media:
+        protocol = "RTP/SAVP" if line.crypto else "RTP/AVP"
+        types = (*(codec.payload_type for codec in OFFERED_CODECS), OFFERED_EVENTS)
+        lines.append(f"m=audio {line.port} {protocol} {' '.join(map(str, types))}")
+        lines += [
+            f"a=rtpmap:{codec.payload_type} {codec.encoding.value}/{codec.clock_rate_hz}"
+            for codec in OFFERED_CODECS
+        ]
+        lines += [f"a=rtpmap:{OFFERED_EVENTS} telephone-event/8000", f"a=fmtp:{OFFERED_EVENTS} 0-16"]
+        lines += [f"a=crypto:{crypto}" for crypto in line.crypto]
+        lines += [f"a=label:{line.label}"] if line.label else []
+        lines += [f"a=record:{line.record}"] if line.record else []
+        lines.append(f"a={line.direction}")
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def is_held(media: MediaLine) -> bool:
+    """Say whether a line is there and nothing is to flow: a=inactive, or c= names no address.
+
+    Source: RFC 3264 section 8.4, RFC 2543 appendix B.5 for the address.
+    """
+    return bool(media.port) and (media.direction == "inactive" or media.address in ("0.0.0.0", "::"))
+
+
+def answered_direction(media: MediaLine, *, wanted: str) -> str:
+    """Choose the direction of our answer: what we want, as far as the offer goes.
+
+    Source: RFC 3264 section 6.1.
+    """
+    if media.direction in ("inactive", "recvonly"):
+        return "inactive"  # we never send alone
+    if media.direction == "sendonly" or is_held(media):
+        return "recvonly"
+    return wanted
+
+
+def _head(*, address: str, session_id: int, version: int) -> list[str]:
     family = "IP6" if ipaddress.ip_address(address).version == 6 else "IP4"
-    lines = [
+    return [
         "v=0",
         f"o=recorderd {session_id} {version} IN {family} {address}",
         "s=recorderd",
         f"c=IN {family} {address}",
         "t=0 0",
     ]
-    for media, choice in zip(offer.media, choices, strict=True):
-        lines += _answer_lines(media, choice)
-    return ("\r\n".join(lines) + "\r\n").encode()
 
 
 def _answer_lines(media: MediaLine, choice: MediaChoice | None) -> list[str]:
@@ -174,13 +251,19 @@ def _answer_lines(media: MediaLine, choice: MediaChoice | None) -> list[str]:
             lines.append(f"a=fmtp:{number} {media.fmtp[number]}")
     if media.ptime:
         lines.append(f"a=ptime:{media.ptime}")
+    if choice.crypto:
+        lines.append(f"a=crypto:{choice.crypto}")
     if media.label:
         lines.append(f"a=label:{media.label}")
-    lines.append("a=inactive" if media.direction == "inactive" else "a=recvonly")
+    if choice.record:
+        lines.append(f"a=record:{choice.record}")
+    lines.append(f"a={answered_direction(media, wanted=choice.direction)}")
     return lines
 
 
-def _media(rows: list[tuple[str, str]], *, address: str, direction: str) -> MediaLine:
+def _media(
+    rows: list[tuple[str, str]], *, address: str, direction: str, common: tuple[str, ...]
+) -> MediaLine:
     words = rows[0][1].split()
     if len(words) < 4:
         raise _bad("m=", f"{rows[0][1][:60]!r} lacks a field")
@@ -209,8 +292,25 @@ def _media(rows: list[tuple[str, str]], *, address: str, direction: str) -> Medi
         ptime=_ptime(_attribute(attributes, "ptime")),
         rtpmap=rtpmap,
         fmtp=fmtp,
+        crypto=_crypto(attributes),
+        record=_word((*attributes, *common), "record", _RECORD),
+        recordpref=_word((*attributes, *common), "recordpref", _RECORD_PREFERENCES),
         attributes=attributes,
     )
+
+
+def _crypto(attributes: tuple[str, ...]) -> tuple[CryptoLine, ...]:
+    found = []
+    for name, _, value in (row.partition(":") for row in attributes):
+        if name == "crypto":
+            with contextlib.suppress(SdpFormatError):
+                found.append(parse_crypto(value))
+    return tuple(found)
+
+
+def _word(attributes: tuple[str, ...], wanted: str, known: tuple[str, ...]) -> str:
+    value = _attribute(attributes, wanted).lower()
+    return value if value in known else ""
 
 
 def _decoded(octets: bytes, number: int) -> str:
@@ -219,7 +319,11 @@ def _decoded(octets: bytes, number: int) -> str:
     try:
         return octets.decode(errors="replace" if octets[:2] in _FREE_TEXT else "strict")
     except UnicodeDecodeError:
-        raise _bad(f"line {number}", f"{octets[:40]!r} is not UTF-8") from None
+        raise _bad(f"line {number}", f"{_quoted(octets.decode(errors='replace'))} is not UTF-8") from None
+
+
+def _quoted(line: str) -> str:
+    return repr(line.partition("inline:")[0][:40])  # what follows is a key
 
 
 def _rtpmap(value: str) -> tuple[int, RtpMap]:

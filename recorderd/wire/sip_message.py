@@ -22,6 +22,7 @@ _COMPACT: Final = {
     "i": "call-id", "k": "supported", "l": "content-length", "m": "contact", "o": "event", "r": "refer-to",
     "s": "subject", "t": "to", "u": "allow-events", "v": "via", "x": "session-expires",
 }  # fmt: skip
+_FIRST_DELIMITER: Final = re.compile(rb"\s{0,8}(--[^\s\"][^\r\n]{0,70}?)[ \t]{0,8}\r?\n")
 _BOUNDARY: Final = re.compile(r';\s*boundary\s*=\s*(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 
 
@@ -113,12 +114,15 @@ def parse_sip(raw: bytes) -> SipMessage:
 def body_parts(message: SipMessage) -> tuple[BodyPart, ...]:
     """Take the bodies apart; a body that is not multipart is one part.
 
-    Errors: SipFormatError on a multipart without boundary, or with too many parts.
+    A boundary that no header names is read off the first line; a part without a type is known by its start.
+    Errors: SipFormatError on a multipart without any boundary, or with too many parts.
     """
     if not message.body:
         return ()
     written = message.header("content-type") or ""
     disposition = message.header("content-disposition") or ""
+    if not written.strip().lower().startswith("multipart/") and _looks_multipart(message.body):
+        written = "multipart/mixed"  # some clients name the type of the first part instead
     return tuple(_parts(written, disposition, message.body, depth=0))
 
 
@@ -174,15 +178,18 @@ def _cut(fields: list[tuple[str, str]], body: bytes) -> bytes:
 
 
 def _parts(written: str, disposition: str, body: bytes, *, depth: int) -> list[BodyPart]:
-    kind = written.partition(";")[0].strip().lower()
+    kind = "".join(written.partition(";")[0].lower().split())
     if not kind.startswith("multipart/"):
-        return [BodyPart(content_type=kind, disposition=disposition, content=body)]
+        return [BodyPart(content_type=kind or _guess(body), disposition=disposition, content=body)]
     found = _BOUNDARY.search(written)
-    if found is None:
+    first = _FIRST_DELIMITER.match(body)
+    if found is None and first is None:
         raise _bad("content-type", "multipart without boundary")
     if depth > 2:
         raise _bad("body", "multipart within multipart, three deep")
-    delimiter = b"--" + (found.group(1) or found.group(2)).encode()
+    delimiter = b"--" + (found.group(1) or found.group(2)).encode() if found is not None else b""
+    if first is not None and (not delimiter or delimiter not in body):
+        delimiter = first.group(1)
     # The delimiter belongs to the line break before it; a missing last one is tolerated.
     pieces = re.split(rb"(?:^|\r?\n)" + re.escape(delimiter) + rb"(--)?[ \t]*(?=\r?\n|$)", body)
     parts: list[BodyPart] = []
@@ -209,11 +216,26 @@ def _part(piece: bytes, *, depth: int) -> list[BodyPart]:
         name = name.strip().lower()
         headers[_COMPACT.get(name, name)] = value.strip()
     return _parts(
-        headers.get("content-type", "text/plain"),
+        headers.get("content-type", ""),
         headers.get("content-disposition", ""),
         content,
         depth=depth + 1,
     )
+
+
+def _looks_multipart(body: bytes) -> bool:
+    first = _FIRST_DELIMITER.match(body)
+    return first is not None and re.search(rb"(?i)\ncontent-type[ \t]*:", body[:4_096]) is not None
+
+
+def _guess(body: bytes) -> str:
+    """Know a body without a type by its beginning; RFC 2046 section 5.2 has plain text for the rest."""
+    start = body.lstrip()[:512]
+    if start.startswith(b"v=0"):
+        return "application/sdp"
+    if start.startswith(b"<") and b"recording" in start:
+        return "application/rs-metadata+xml"
+    return "text/plain"
 
 
 def _user_host(rest: str) -> tuple[str, str, int]:

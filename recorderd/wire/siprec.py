@@ -1,15 +1,18 @@
 """Recording metadata: who is on the call and who sends which stream, read by local name.
 
 Real clients differ in namespace, in attribute names (`session_id` or `id`) and in where they say who sends.
-Whatever is not understood is left out; the raw document is kept with the recording.
+Whatever is not understood is left out; the raw document is kept with the recording. Times are not read:
+whether an association has ended is said by the presence of its end, and some clients' clocks stand at 1970.
 Source: RFC 7865 section 6, RFC 7866 section 9.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -21,22 +24,33 @@ from recorderd.core.messages import Participant
 METADATA_MAX_BYTES: Final = 256 * 1024
 DEPTH_MAX: Final = 32
 ELEMENTS_MAX: Final = 5_000
+EXTENSIONS_MAX: Final = 64
 TEXT_MAX: Final = 512
 METADATA_TYPES: Final = ("application/rs-metadata+xml", "application/rs-metadata")
+_STANDARD: Final = frozenset({
+    "recording", "recording_metadata", "datamode", "dataMode", "group", "session", "participant", "stream",
+    "sessionrecordingassoc", "participantsessionassoc", "participantstreamassoc", "associate-time",
+    "disassociate-time", "start-time", "stop-time", "end-time", "nameID", "name", "aor", "send", "recv",
+    "label", "mode", "group-ref", "sipSessionID", "reason", "initiator", "requestor", "type", "id",
+    "content-type",
+})  # fmt: skip
+_AROUND: Final = b" \t\r\n\0"
+_ENCODING: Final = re.compile(rb"""<\?xml[^>]{0,80}\sencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})""")
+_ENDS: Final = ("disassociate-time",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetadataStream:
     """A stream as the client names it."""
 
-    stream_id: str
+    stream_id: str  # ours, by its label or place, where the client gives none
     label: str
     session_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingMetadata:
-    """What a client said of the call."""
+    """What a client said of the call, in one document or (after ``merge``) in several."""
 
     datamode: str  # complete | partial
     session_ids: tuple[str, ...]
@@ -45,6 +59,13 @@ class RecordingMetadata:
     participants: tuple[Participant, ...]
     streams: tuple[MetadataStream, ...]
     senders: tuple[tuple[str, str], ...]  # participant id, stream id
+    associated: tuple[str, ...] = ()  # participants of whose streams the document speaks, sent or not
+    ended_senders: tuple[tuple[str, str], ...] = ()  # as senders; an empty stream id = all of the participant
+    joined: tuple[str, ...] = ()  # participants that are on a session
+    left: tuple[str, ...] = ()  # participants that are on it no more
+    sessions_named: tuple[str, ...] = ()  # sessions that associations and streams refer to
+    extensions: tuple[tuple[str, str], ...] = ()  # local name (of a participant: name@id), text
+    unknown_references: tuple[str, ...] = ()  # ids that were mentioned and never described
 
 
 def parse_metadata(raw: bytes) -> RecordingMetadata:
@@ -52,32 +73,68 @@ def parse_metadata(raw: bytes) -> RecordingMetadata:
 
     Errors: MetadataFormatError; entities and document types are refused.
     """
-    if len(raw) > METADATA_MAX_BYTES:
-        raise _bad("document", f"longer than {METADATA_MAX_BYTES} octets")
-    try:
-        root = fromstring(raw.strip(), forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as problem:
-        raise _bad("document", f"{type(problem).__name__}: {str(problem)[:200]}") from None
-    _check_size(root)
+    root = parse_document(raw)
     elements = list(root.iter())
+    streams = _streams(elements)
+    senders, ended, associated = _senders(elements, streams)
+    joined, left = _presence(elements)
+    mode = _text(root, "datamode") or _text(root, "dataMode")
     return RecordingMetadata(
-        datamode=_text(root, "datamode") or _text(root, "dataMode") or "complete",
+        datamode="partial" if mode.lower() == "partial" else "complete",
         session_ids=_ids(elements, "session"),
         sip_session_ids=tuple(
             text for element in _named(elements, "sipSessionID") if (text := _plain(element.text))
         ),
         group_ids=_ids(elements, "group"),
         participants=_participants(elements),
-        streams=tuple(
-            MetadataStream(
-                stream_id=_id(element, "stream"),
-                label=_text(element, "label"),
-                session_id=_plain(element.get("session_id") or element.get("session")),
+        streams=streams,
+        senders=senders,
+        associated=associated,
+        ended_senders=ended,
+        joined=joined,
+        left=left,
+        sessions_named=tuple(
+            dict.fromkeys(
+                found
+                for kind in ("participantsessionassoc", "sessionrecordingassoc", "stream")
+                for element in _named(elements, kind)
+                if (found := _session_of(element))
             )
-            for element in _named(elements, "stream")
         ),
-        senders=tuple(_senders(elements)),
+        extensions=tuple(_extensions(root, owner="", inside=False).items()),
     )
+
+
+def parse_document(raw: bytes) -> Element:
+    """Read XML within our limits.
+
+    Errors: MetadataFormatError.
+    """
+    if len(raw) > METADATA_MAX_BYTES:
+        raise _bad("document", f"longer than {METADATA_MAX_BYTES} octets")
+    try:
+        root: Element = fromstring(_as_declared(raw.strip(_AROUND)), forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as problem:
+        raise _bad("document", f"{type(problem).__name__}: {str(problem)[:200]}") from None
+    _check_size(root)
+    return root
+
+
+def _as_declared(raw: bytes) -> bytes:
+    """Keep a document readable that says UTF-8, or nothing, and has a name in another character set."""
+    declared = _ENCODING.match(raw)
+    if declared is not None and declared.group(1).lower() not in (b"utf-8", b"utf8"):
+        return raw
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else raw.decode(errors="replace").encode()
+    return raw
+
+
+def local_name(tag: object) -> str:
+    """Take the namespace off a tag."""
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 def senders_by_stream(metadata: RecordingMetadata) -> dict[str, tuple[str, ...]]:
@@ -98,13 +155,30 @@ def senders_by_label(metadata: RecordingMetadata) -> dict[str, tuple[str, ...]]:
     }
 
 
+def extension(metadata: RecordingMetadata, *names: str) -> str:
+    """Give the first extension that has one of the names, in any case; empty when there is none."""
+    for name in names:
+        for known, text in metadata.extensions:
+            if text and known.lower() == name.lower():
+                return text
+    return ""
+
+
+def number_of(address: str) -> str:
+    """Take the user part out of an address, with or without scheme, brackets and display name."""
+    inner = address.partition("<")[2].partition(">")[0] or address
+    scheme, _, rest = inner.strip().partition(":")
+    rest = rest if scheme.lower() in ("sip", "sips", "tel") else inner.strip()
+    return unquote(rest.partition("@")[0].partition(";")[0], errors="replace")
+
+
 def _participants(elements: list[Element]) -> tuple[Participant, ...]:
     found: dict[str, Participant] = {}
     for element in _named(elements, "participant"):
         participant_id = _id(element, "participant")
         aor = name = ""
         for inner in element.iter():
-            kind = _local(inner.tag)
+            kind = local_name(inner.tag)
             if kind == "nameID":
                 aor = aor or _plain(inner.get("aor"))
                 name = name or _text(inner, "name")
@@ -114,27 +188,94 @@ def _participants(elements: list[Element]) -> tuple[Participant, ...]:
                 name = name or _plain(inner.text)
         if participant_id and (aor or name or participant_id not in found):
             found[participant_id] = Participant(
-                participant_id=participant_id, aor=aor, name=name, number=_number(aor)
+                participant_id=participant_id, aor=aor, name=name, number=number_of(aor)
             )
     return tuple(found.values())
 
 
-def _senders(elements: list[Element]) -> Iterator[tuple[str, str]]:
+def _streams(elements: list[Element]) -> tuple[MetadataStream, ...]:
+    return tuple(
+        MetadataStream(
+            stream_id=_id(element, "stream") or f"#{_text(element, 'label') or f'.{place}'}",
+            label=_text(element, "label"),
+            session_id=_session_of(element),
+        )
+        for place, element in enumerate(_named(elements, "stream"))
+    )
+
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def _senders(
+    elements: list[Element], streams: tuple[MetadataStream, ...]
+) -> tuple[Pairs, Pairs, tuple[str, ...]]:
+    """Say who sends what, who has ceased to, and of whom anything was said.
+
+    An empty ``<send>`` means the next stream that has no id either: both come in one order.
+    """
+    unnamed = iter([stream.stream_id for stream in streams if stream.stream_id.startswith("#")])
+    senders: dict[tuple[str, str], bool] = {}
+    associated: dict[str, None] = {}
     for kind in ("participantstreamassoc", "participant"):
         for element in _named(elements, kind):
-            participant_id = _plain(element.get("participant_id") or element.get("id"))
-            for inner in element:
-                if _local(inner.tag) == "send" and (stream := _plain(inner.text or inner.get("id"))):
-                    yield participant_id, stream
+            participant_id = _id(element, "participant")
+            sent = [
+                stream
+                for inner in element
+                if local_name(inner.tag) == "send" and (stream := _stream_of(inner) or next(unnamed, ""))
+            ]
+            ended = _has(element, _ENDS) and kind == "participantstreamassoc"
+            if not participant_id or not (sent or ended or _has(element, ("recv",))):
+                continue  # an association with nothing in it says nothing: some send it before the answer
+            associated[participant_id] = None
+            for stream in sent or ([""] if ended else []):
+                senders[participant_id, stream] = not ended
+    return (
+        tuple(pair for pair, live in senders.items() if live),
+        tuple(pair for pair, live in senders.items() if not live),
+        tuple(associated),
+    )
 
 
-def _number(aor: str) -> str:
-    rest = aor.partition(":")[2] if aor.partition(":")[0].lower() in ("sip", "sips", "tel") else aor
-    return rest.partition("@")[0].partition(";")[0]
+def _presence(elements: list[Element]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Say who is on a session and who was; a participant that came back is on it."""
+    on_session: dict[tuple[str, str], bool] = {}
+    for element in _named(elements, "participantsessionassoc"):
+        if participant_id := _id(element, "participant"):
+            on_session[participant_id, _session_of(element)] = not _has(element, _ENDS)
+    joined = dict.fromkeys(who for (who, _), live in on_session.items() if live)
+    left = dict.fromkeys(who for (who, _), live in on_session.items() if not live)
+    return tuple(joined), tuple(who for who in left if who not in joined)
+
+
+def _extensions(element: Element, *, owner: str, inside: bool) -> dict[str, str]:
+    """Flatten what the standard does not know; the value of an element with one child is the child's name."""
+    found: dict[str, str] = {}
+    for inner in element:
+        name = local_name(inner.tag)
+        owner_inside = _id(inner, "participant") if name == "participant" and not inside else owner
+        is_ours = inside or name == "extensiondata" or name not in _STANDARD
+        text = _plain(inner.text) or (local_name(inner[0].tag) if len(inner) == 1 and inside else "")
+        if is_ours and name and text and name != "extensiondata":
+            found.setdefault(f"{name}@{owner}" if owner else name, text)
+        for key, value in _extensions(inner, owner=owner_inside, inside=is_ours).items():
+            found.setdefault(key, value)
+        if len(found) >= EXTENSIONS_MAX:
+            break
+    return dict(list(found.items())[:EXTENSIONS_MAX])
+
+
+def _stream_of(send: Element) -> str:
+    return _plain(send.text) or _plain(send.get("id")) or _text(send, "id")
+
+
+def _session_of(element: Element) -> str:
+    return _plain(element.get("session_id") or element.get("session"))
 
 
 def _ids(elements: list[Element], kind: str) -> tuple[str, ...]:
-    return tuple(found for element in _named(elements, kind) if (found := _id(element, kind)))
+    return tuple(dict.fromkeys(found for element in _named(elements, kind) if (found := _id(element, kind))))
 
 
 def _id(element: Element, kind: str) -> str:
@@ -142,31 +283,36 @@ def _id(element: Element, kind: str) -> str:
 
 
 def _named(elements: list[Element], name: str) -> list[Element]:
-    return [element for element in elements if _local(element.tag) == name]
+    return [element for element in elements if local_name(element.tag) == name]
+
+
+def _has(element: Element, names: tuple[str, ...]) -> bool:
+    return any(local_name(inner.tag) in names for inner in element)
 
 
 def _text(element: Element, name: str) -> str:
-    return next((_plain(inner.text) for inner in element if _local(inner.tag) == name), "")
-
-
-def _local(tag: object) -> str:
-    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+    return next((_plain(inner.text) for inner in element if local_name(inner.tag) == name), "")
 
 
 def _plain(text: str | None) -> str:
     return " ".join((text or "").split())[:TEXT_MAX]
 
 
+def _levels(root: Element) -> Iterator[list[Element]]:
+    level = [root]
+    while level:
+        yield level
+        level = [inner for element in level for inner in element]
+
+
 def _check_size(root: Element) -> None:
-    count, level = 0, [root]
-    for _ in range(DEPTH_MAX):
+    count = 0
+    for depth, level in enumerate(_levels(root), start=1):
         count += len(level)
         if count > ELEMENTS_MAX:
             raise _bad("document", f"more than {ELEMENTS_MAX} elements")
-        level = [inner for element in level for inner in element]
-        if not level:
-            return
-    raise _bad("document", f"more than {DEPTH_MAX} levels")
+        if depth > DEPTH_MAX:
+            raise _bad("document", f"more than {DEPTH_MAX} levels")
 
 
 def _bad(field: str, reason: str) -> MetadataFormatError:

@@ -16,13 +16,20 @@ from recorderd.core.errors import (
     SdpFormatError,
     SipFormatError,
 )
+from recorderd.core.messages import ControlAction
+from recorderd.wire.control_request import read_control, read_feature_code
+from recorderd.wire.digits import DigitCollector
 from recorderd.wire.manifest import parse_manifest
-from recorderd.wire.offer import LegHeaderNames, describe_offer
+from recorderd.wire.metadata_merge import merge
+from recorderd.wire.offer import LegHeaderNames, describe_offer, fallback_key, later_offer
 from recorderd.wire.rtcp import parse_rtcp
 from recorderd.wire.rtp import parse_columns, parse_rtp
 from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp, supported_codecs
 from recorderd.wire.sip_message import address_of, parse_sip
-from recorderd.wire.siprec import parse_metadata
+from recorderd.wire.siprec import RecordingMetadata, parse_metadata, senders_by_label
+from recorderd.wire.snapshot import read_snapshot_request, snapshot_request
+from tests.support.field import INVITES
+from tests.support.field.request import Scene
 
 ROW_BYTES = 64
 
@@ -197,3 +204,138 @@ def test_any_octets_are_metadata_or_raise_its_error(raw: bytes) -> None:
 def test_any_octets_are_a_manifest_or_raise_its_error(raw: bytes) -> None:
     with suppress(ManifestFormatError):
         parse_manifest(raw)
+
+
+# --- metadata and control requests --------------------------------------------------------------------
+
+_ids = st.sampled_from(["", "a", "b", "c"])
+_attribute = st.sampled_from(["{}_id", "id"])
+
+
+def _of(kind: str, own: str) -> str:
+    return own and f"{kind}-{own}"  # ids of different kinds are different
+
+
+def _element(kind: str, inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    def written(name: str, own: str, session: str, text: str) -> str:
+        owner = kind.removesuffix("streamassoc").removesuffix("sessionassoc")
+        attributes = f'{name.format(owner)}="{_of(owner, own)}"'
+        attributes += "" if kind == "session" else f' session_id="{_of("session", session)}"'
+        return f"<{kind} {attributes}>{text}</{kind}>"
+
+    return st.builds(written, _attribute, _ids, _ids, inner)
+
+
+_inner = st.lists(
+    st.one_of(
+        st.sampled_from(["<disassociate-time/>", "<associate-time>1970</associate-time>", "<recv/>"]),
+        _ids.map(lambda own: f"<send>{_of('stream', own)}</send>"),
+        _ids.map(lambda own: f"<send><id>{_of('stream', own)}</id></send>"),
+        st.builds("<label>{}</label>".format, st.sampled_from(["1", "2", ""])),
+        st.builds('<nameID aor="{}"/>'.format, st.sampled_from(["sip:1@x", "sip:", "1@x", "%zz", ""])),
+        st.builds("<v:note xmlns:v='urn:v'>{}</v:note>".format, _ids),
+    ),
+    max_size=3,
+).map("".join)
+documents = st.builds(
+    lambda mode, rows: parse_metadata(
+        f"<recording><datamode>{mode}</datamode>{''.join(rows)}</recording>".encode()
+    ),
+    st.sampled_from(["partial", "partial", "complete", "odd"]),
+    st.lists(
+        st.one_of(
+            *(
+                _element(kind, _inner)
+                for kind in (
+                    "session",
+                    "participant",
+                    "stream",
+                    "participantstreamassoc",
+                    "participantsessionassoc",
+                )
+            )
+        ),
+        max_size=6,
+    ),
+)
+
+
+@given(st.lists(documents, max_size=5))
+def test_documents_merge_in_any_order_and_say_of_what_they_lack(updates: list[RecordingMetadata]) -> None:
+    known: RecordingMetadata | None = None
+    for update in updates:
+        known = merge(known, update)
+        assert merge(known, update).senders == known.senders  # said twice is said once
+        if update.datamode == "partial":
+            described = {entry.participant_id for entry in known.participants}
+            described |= {entry.stream_id for entry in known.streams} | set(known.session_ids)
+            assert not described & set(known.unknown_references)
+            assert (known.datamode == "partial") == bool(known.unknown_references)
+        senders_by_label(known)
+
+
+@given(st.sampled_from(sorted(INVITES)), st.data())
+def test_a_client_s_request_that_was_damaged_is_an_offer_or_raises_a_format_error(
+    name: str, data: st.DataObject
+) -> None:
+    raw = bytearray(INVITES[name](Scene()).write())
+    for _ in range(data.draw(st.integers(1, 8))):
+        place = data.draw(st.integers(0, len(raw) - 1))
+        if data.draw(st.booleans()):
+            raw[place] = data.draw(st.integers(0, 255))
+        else:
+            del raw[place : place + data.draw(st.integers(1, 40))]
+    with suppress(SipFormatError, SdpFormatError):
+        offer = describe_offer(parse_sip(bytes(raw)), leg_headers=LegHeaderNames())
+        assert offer.sdp is None or len(offer.lines) == len(offer.sdp.media)
+        fallback_key(offer)
+        again = later_offer(offer, offer)
+        assert again.sdp is None or len(again.lines) == len(again.sdp.media)
+
+
+control_text = st.lists(
+    st.sampled_from(
+        [
+            "INFO sip:x@y SIP/2.0", "MESSAGE sip:x SIP/2.0", "NOTIFY sip:*48@x SIP/2.0",
+            "INVITE sip:*48@x SIP/2.0",
+            "To: <sip:a@b>;tag=1", "From: nobody", "Record: on", "X-Recording-Control: pause",
+            "X-Recording-Consent: yes", "Content-Type: application/dtmf-relay",
+            "Content-Type: application/json",
+            "Content-Type: text/plain", "", "Signal=4", "action=pause", '{"action":', '"pause"}', "call=7",
+        ]
+    )
+    | st.text(max_size=20),
+    max_size=10,
+).map(lambda lines: "\r\n".join(lines).encode(errors="replace"))  # fmt: skip
+
+
+@given(control_text | st.binary(max_size=500))
+def test_any_request_is_about_recording_or_not_or_raises_a_format_error(raw: bytes) -> None:
+    codes = {"*48": ControlAction.PAUSE}
+    with suppress(SipFormatError):
+        message = parse_sip(raw)
+        read_feature_code(message, codes=codes, leg_headers=LegHeaderNames())
+        read_control(message, leg_headers=LegHeaderNames())
+
+
+@given(
+    st.dictionaries(st.text(alphabet="*#12", max_size=4), st.sampled_from(ControlAction), max_size=4),
+    st.lists(st.tuples(st.text(max_size=2) | st.sampled_from("*#12"), st.integers(-(10**12), 10**12))),
+)
+def test_no_digit_upsets_a_collector(codes: dict[str, ControlAction], presses: list[tuple[str, int]]) -> None:
+    collector = DigitCollector(codes=codes)
+    for digit, now_ns in presses:
+        action = collector.add(digit, now_ns=now_ns)
+        assert action is None or action in codes.values()
+
+
+@given(st.text(max_size=300))
+def test_a_snapshot_request_reads_as_it_was_meant(reason: str) -> None:
+    plain = "".join(letter if letter.isprintable() else " " for letter in reason)
+    assert read_snapshot_request(snapshot_request(reason)) == " ".join(plain.split())[:200].strip()
+
+
+@given(st.binary(max_size=300))
+def test_any_octets_are_a_snapshot_request_or_raise_its_error(body: bytes) -> None:
+    with suppress(MetadataFormatError):
+        read_snapshot_request(body)

@@ -130,7 +130,7 @@ def test_quickstart_refuses_ports_that_are_none(tmp_path: Path, arguments: list[
     assert not (tmp_path / "archive.toml").exists()
 
 
-@pytest.mark.parametrize("name", ["asterisk", "siprec"])
+@pytest.mark.parametrize("name", ["asterisk", "siprec", "rules"])
 def test_the_examples_are_good(name: str) -> None:
     assert load_recorder_configuration(ROOT / "config" / f"{name}.toml").recorder.id == "recorder-1"
 

@@ -44,6 +44,35 @@ def test_each_reason_refuses_by_itself(
     assert (admission.retry_after_s > 0) is bool(reason)
 
 
+@pytest.mark.parametrize(
+    ("spool", "priority", "mandatory", "reason"),
+    [
+        (SpoolLevel.LOW, -1, False, ""),
+        (SpoolLevel.HIGH, -1, False, "spool high, low priority"),
+        (SpoolLevel.HIGH, 0, False, ""),
+        (SpoolLevel.HIGH, 5, False, ""),
+        (SpoolLevel.HIGH, -1, True, ""),
+        (SpoolLevel.FULL, -1, False, "spool full"),
+        (SpoolLevel.FULL, 10, True, "spool full"),
+    ],
+)
+def test_a_high_spool_refuses_what_matters_least(
+    spool: SpoolLevel, priority: int, mandatory: bool, reason: str
+) -> None:
+    admission = decide(
+        spool=spool,
+        calls=0,
+        max_calls=10,
+        queue_full=False,
+        stopping=False,
+        mandatory=mandatory,
+        priority=priority,
+    )
+    assert admission.reason == reason
+    assert admission.accept is (not reason)
+    assert admission.mandatory_refused is (mandatory and bool(reason))
+
+
 @given(st.sampled_from(SpoolLevel), st.sampled_from(SpoolLevel), st.integers(0, 20), st.booleans())
 def test_a_fuller_spool_never_opens_the_door(a: SpoolLevel, b: SpoolLevel, calls: int, busy: bool) -> None:
     emptier, fuller = sorted((a, b))

@@ -1,4 +1,4 @@
-"""What recording clients send in the field, one module per family; ``INVITES`` has each one's first request."""
+"""What recording clients send in the field, one module per family; ``INVITES``: each one's first request."""
 
 from __future__ import annotations
 

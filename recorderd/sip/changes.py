@@ -1,0 +1,280 @@
+"""What changes within a session: lines, metadata, holds, calls that become one.
+
+Contract: the library asks for our SDP to each offer within a dialog; the request that brought it was seen
+before (``requested``), so that its metadata counts too. Same lines keep their ports and streams; nothing
+that changes begins a new recording. What cannot be read changes nothing. Thread: the SIP thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pjsua2
+
+from recorderd.core.clock import Clock
+from recorderd.core.errors import FormatError, MetadataFormatError
+from recorderd.core.events import Ev, EventLog
+from recorderd.core.messages import ControlAction, RecordingState, StreamEnd
+from recorderd.core.terms import Consent, Mode
+from recorderd.sip.answering import sip_header
+from recorderd.sip.conductor import Conductor
+from recorderd.sip.dialogs import Dialog, DialogBook, record_word
+from recorderd.sip.library import RecorderCall, Reply
+from recorderd.sip.report import Report
+from recorderd.sip.sessions import Session, SessionBook
+from recorderd.sip.settings import SipSettings
+from recorderd.sip.streams import Change
+from recorderd.wire.metadata_merge import merge
+from recorderd.wire.offer import Offer, OfferKind, describe_offer, with_metadata, with_sdp
+from recorderd.wire.sdp import SessionDescription, is_held, parse_sdp
+from recorderd.wire.sip_message import SipMessage, parse_sip
+from recorderd.wire.snapshot import SNAPSHOT_DISPOSITION, SNAPSHOT_TYPE, snapshot_request
+
+
+class Changes:
+    """Changes of the sessions that are open."""
+
+    def __init__(
+        self,
+        *,
+        book: SessionBook,
+        dialogs: DialogBook,
+        conductor: Conductor,
+        report: Report,
+        settings: SipSettings,
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
+        self._book = book
+        self._dialogs = dialogs
+        self._conductor = conductor
+        self._report = report
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+
+    # --- requests within a dialog, at first sight -------------------------------------------------
+
+    def requested(self, entry: Dialog, message: SipMessage, wire: bytes, *, arrived_mono_ns: int) -> Reply:
+        """Look at an INVITE, UPDATE or ACK of a dialog before the library does."""
+        try:
+            described = describe_offer(message, leg_headers=self._settings.leg_headers)
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
+            return Reply()  # the library refuses it, or ignores an ACK
+        if message.method == "ACK":
+            if entry.awaits_answer and described.sdp is not None:
+                self._answered(entry, described.sdp, wire, arrived_mono_ns=arrived_mono_ns)
+            return Reply()
+        if described.sdp is not None:
+            entry.pending = wire
+            return Reply()
+        if message.body:
+            self._report.offer_received(entry, wire)
+            self.took(entry, described, None, arrived_mono_ns=arrived_mono_ns)
+        return Reply(drop_body=bool(message.body) and message.method == "UPDATE")
+
+    def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
+        """Take the answer to our offer."""
+        entry.awaits_answer = False
+        change = entry.streams.accept_answer(sdp)
+        self._report.offer_received(entry, wire)
+        self._apply(entry, change)
+        for line in entry.streams.lines.values():
+            self._conductor.line_opened(entry.session, line)
+
+    # --- what the library asks ------------------------------------------------------------------------
+
+    def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
+        """Give our SDP: the answer to ``offer``, or an offer of ours when there is none."""
+        entry = self._dialogs.of_call(call)
+        if entry is None:
+            return None
+        if not offer and entry.sdp_given:
+            return entry.offer_again(record_state=record_word(entry.session) if entry.record_aware else "")
+        entry.sdp_given = True
+        return entry.sdp
+
+    def offered(self, call: RecorderCall, offer: str) -> int:
+        """Take a re-INVITE's or UPDATE's SDP; return how many lines it has."""
+        entry = self._dialogs.of_call(call)
+        if entry is None:
+            return 0
+        wire, entry.pending = entry.pending, b""
+        try:
+            sdp = parse_sdp(offer.encode(errors="surrogateescape"))
+            message = parse_sip(wire) if wire else None
+            described = entry.offer
+            if message is not None:
+                described = describe_offer(message, leg_headers=self._settings.leg_headers)
+                sdp = described.sdp or sdp
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
+            return len(entry.streams.lines)
+        if wire:
+            self._report.offer_received(entry, wire)
+        entry.offer = _followed(entry.offer, described, sdp)
+        self._change_lines(entry, sdp)
+        self.took(entry, described, sdp, arrived_mono_ns=self._clock.mono_ns())
+        return len(sdp.media)
+
+    def _change_lines(self, entry: Dialog, sdp: SessionDescription) -> None:
+        session, terms = entry.session, entry.session.terms
+        change = entry.streams.answer(
+            sdp,
+            session_id=entry.session_number,
+            rate_hz=next((line.send_codec.clock_rate_hz for line in entry.streams.lines.values()), None),
+            want_audio_back=bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED,
+            record_state=record_word(session) if entry.record_aware else "",
+        )
+        entry.sdp = change.answer.decode()
+        self._apply(entry, change)
+
+    def _apply(self, entry: Dialog, change: Change) -> None:
+        at_mono_ns = self._clock.mono_ns()
+        for stream in change.closed:
+            entry.session.drop_stream(entry.dialog, stream)
+            self._report.stream_ended(entry.session, stream, StreamEnd.REPLACED, at_mono_ns=at_mono_ns)
+        for number, line in change.opened:
+            self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
+            self._conductor.line_opened(entry.session, line)
+
+    # --- what a request says besides its lines ----------------------------------------------------------
+
+    def took(
+        self,
+        entry: Dialog,
+        described: Offer,
+        sdp: SessionDescription | None,
+        *,
+        arrived_mono_ns: int,
+    ) -> None:
+        """Follow what an INVITE, re-INVITE or UPDATE says of metadata, consent, links, wishes and holds."""
+        session = entry.session
+        problem = described.metadata_problem
+        if described.metadata is not None:
+            self._merge(entry, described)
+        elif problem is not None and entry.offer.kind is OfferKind.SIPREC and _has_metadata(problem):
+            self._want_snapshot(entry)
+        if entry.offer.description != session.description and entry.offer.kind is not OfferKind.LEG:
+            call_id = session.description.call_id  # the first that was given
+            session.description = replace(entry.offer.description, call_id=call_id)
+            self._report.described(session)
+        if described.consent is not None:
+            action = ControlAction.CONSENT if described.consent else ControlAction.OBJECT
+            self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
+        if described.linked_call_id:
+            self.link(session, described.linked_call_id)
+        if sdp is not None:
+            self._preferences(session, sdp, arrived_mono_ns=arrived_mono_ns)
+            if entry.offer.kind is OfferKind.SIPREC:
+                self._holds(entry, sdp, arrived_mono_ns=arrived_mono_ns)
+
+    def _merge(self, entry: Dialog, described: Offer) -> None:
+        if described.metadata is None:
+            return
+        is_first = entry.offer.metadata is described.metadata
+        known = None if is_first else entry.offer.metadata
+        metadata = merge(known, described.metadata)
+        entry.offer = with_metadata(entry.offer, metadata)
+        if metadata.unknown_references or (is_first and described.metadata.datamode == "partial"):
+            self._want_snapshot(entry)
+
+    def _preferences(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
+        """Honour a=recordpref. Source: RFC 7866 section 7.1.3."""
+        wishes = {media.recordpref for media in sdp.media} - {"", "nopreference"}
+        for wish in wishes:
+            if wish == "off":
+                objects = session.terms.consent is not Consent.NONE
+                action = ControlAction.OBJECT if objects else ControlAction.STOP
+            elif wish == "pause":
+                action = ControlAction.PAUSE
+            elif session.conduct.state is RecordingState.PAUSED:
+                action = ControlAction.RESUME
+            elif session.terms.mode is Mode.ON_DEMAND:
+                action = ControlAction.START
+            else:
+                continue
+            self._conductor.request(session, action, via="siprec", arrived_mono_ns=arrived_mono_ns)
+
+    def _holds(self, entry: Dialog, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
+        """Take a dialog whose lines are all held as a pause by the client, where the rule knows pauses."""
+        session = entry.session
+        lines = [media for media in sdp.media if media.port]
+        if not lines or session.terms.mode is Mode.ALWAYS:
+            return
+        if not all(is_held(media) for media in lines):
+            self._conductor.resume_source(session, arrived_mono_ns=arrived_mono_ns)
+        elif session.conduct.state is RecordingState.ON:
+            self._conductor.request(
+                session, ControlAction.PAUSE, via="siprec", arrived_mono_ns=arrived_mono_ns
+            )
+
+    # --- calls that become one -----------------------------------------------------------------------
+
+    def link(self, session: Session, call_id: str) -> bool:
+        """Make one recording of a session and the one of another call id; False when there is none."""
+        other = self._book.find(f"call:{call_id}")
+        if other is None:
+            return False
+        if other is session:
+            return True
+        at_mono_ns = self._clock.mono_ns()
+        first, second = sorted((session, other), key=lambda entry: entry.began_mono_ns)
+        was_paused = second.conduct.state is RecordingState.PAUSED
+        moving = self._dialogs.of_session(second)
+        moved = self._book.absorb(first, second)
+        for entry in moving:
+            entry.session = first
+        self._log.info(
+            Ev.SESSIONS_JOINED,
+            subject=first.session,
+            absorbed=second.session,
+            call_id=second.description.call_id,
+            streams=len(moved),
+        )
+        for _, stream in moved:
+            self._report.stream_moved(stream, session=first, other=second, at_mono_ns=at_mono_ns)
+        self._conductor.forget(second.session)
+        self._report.session_ended(second, StreamEnd.JOINED, at_mono_ns=at_mono_ns)
+        if was_paused:  # what somebody paused stays paused
+            self._conductor.request(first, ControlAction.PAUSE, via="siprec", arrived_mono_ns=at_mono_ns)
+        return True
+
+    # --- snapshots ---------------------------------------------------------------------------------------
+
+    def _want_snapshot(self, entry: Dialog) -> None:
+        entry.snapshot_wanted = not entry.snapshot_asked
+
+    def ask_for_snapshots(self) -> None:
+        """Ask the clients whose metadata cannot be understood for all of it, once per dialog.
+
+        Source: RFC 7866 section 9.2.
+        """
+        for entry in self._dialogs:
+            if not entry.snapshot_wanted or entry.ending is not None:
+                continue
+            with contextlib.suppress(pjsua2.Error):
+                if entry.call.getInfo().state != pjsua2.PJSIP_INV_STATE_CONFIRMED:
+                    continue
+                request = pjsua2.CallSendRequestParam()
+                request.method = "UPDATE"
+                request.txOption.contentType = SNAPSHOT_TYPE
+                request.txOption.msgBody = snapshot_request("metadata is not complete").decode()
+                request.txOption.headers.append(sip_header("Content-Disposition", SNAPSHOT_DISPOSITION))
+                entry.call.sendRequest(request)
+                self._log.info(Ev.SNAPSHOT_REQUESTED, subject=entry.session.session)
+            entry.snapshot_wanted, entry.snapshot_asked = False, True
+
+
+def _followed(known: Offer, described: Offer, sdp: SessionDescription) -> Offer:
+    """Carry on what is known of a dialog over to a new SDP."""
+    if described.kind is known.kind and described.kind is OfferKind.CISCO_CUBE:
+        call_id = known.description.call_id  # a transfer: other parties on the same lines
+        return replace(described, description=replace(described.description, call_id=call_id))
+    return with_sdp(known, sdp)
+
+
+def _has_metadata(problem: MetadataFormatError) -> bool:
+    return problem.fields.get("field") != "body"

@@ -1,0 +1,220 @@
+"""The conductor: what becomes of a running session, by whose wish, and what its parties hear of it.
+
+Contract: ``request`` applies what somebody asks (``policy.modes`` decides), tells the recording at once and
+says how it went; ``tick`` does what time does: consent that does not come, pauses that last, beeps. A
+prompt is said on every line that carries audio back; recording begins when the last of them has been heard,
+or at once, with an event, where nobody can hear one. A pause, a stop and an objection count from the
+earliest instant at which the request can have arrived, everything else from now.
+Thread: the SIP thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from recorderd.core.clock import NS_PER_S, Clock
+from recorderd.core.events import Ev, EventLog
+from recorderd.core.ids import SessionId, StreamId
+from recorderd.core.messages import (
+    ControlAction,
+    ControlRefused,
+    RecordingChanged,
+    RecordingState,
+    RecordMessage,
+)
+from recorderd.core.prompts import Prompt
+from recorderd.policy.modes import Reason, Refusal, step
+from recorderd.sip.sessions import Session
+from recorderd.sip.speech import Speech
+from recorderd.sip.streams import Line
+
+FROM_ARRIVAL: Final = (ControlAction.PAUSE, ControlAction.STOP, ControlAction.OBJECT)
+EVENTS: Final = {
+    ControlAction.START: Ev.RECORDING_STARTED,
+    ControlAction.STOP: Ev.RECORDING_STOPPED,
+    ControlAction.PAUSE: Ev.RECORDING_PAUSED,
+    ControlAction.RESUME: Ev.RECORDING_RESUMED,
+    ControlAction.CONSENT: Ev.CONSENT_GIVEN,
+    ControlAction.OBJECT: Ev.RECORDING_OBJECTED,
+    ControlAction.CONSENT_TIMED_OUT: Ev.CONSENT_TIMED_OUT,
+    ControlAction.PAUSE_TIMED_OUT: Ev.PAUSE_TIMED_OUT,
+    ControlAction.PROMPT_ENDED: Ev.RECORDING_STARTED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a request went."""
+
+    done: bool
+    state: RecordingState
+    reason: Reason | None = None  # why not
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    """What time does to one session."""
+
+    changed_mono_ns: int  # nothing may be dated before this
+    prompting: set[StreamId] = field(default_factory=set)  # lines on which the prompt is being said
+    prompt_due_ns: int | None = None  # when the prompt is given up for want of a line
+    consent_due_ns: int | None = None
+    paused_mono_ns: int | None = None
+    paused_via: str = ""
+    pause_warned: bool = False
+    beep_due_ns: int = 0
+
+
+PROMPT_WAIT_NS: Final = NS_PER_S  # for a leg that carries audio back: legs of one call come one by one
+
+
+class Conductor:
+    """The conduct of all sessions."""
+
+    def __init__(
+        self,
+        *,
+        tell: Callable[[RecordMessage], None],
+        lines_of: Callable[[Session], Sequence[Line]],
+        signal: Callable[[Session], None],
+        speech: Speech,
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
+        self._tell = tell
+        self._lines_of = lines_of
+        self._signal = signal  # tells record-aware peers of the new state
+        self._speech = speech
+        self._clock = clock
+        self._log = log
+        self._watches: dict[SessionId, tuple[Session, _Watch]] = {}
+
+    def began(self, session: Session, *, at_mono_ns: int) -> None:
+        """Take a new session."""
+        watch = _Watch(changed_mono_ns=at_mono_ns)
+        if session.conduct.prompt_pending:
+            watch.prompt_due_ns = at_mono_ns + PROMPT_WAIT_NS
+        if session.conduct.consent_pending:
+            watch.consent_due_ns = at_mono_ns + session.terms.consent_wait_s * NS_PER_S
+        watch.beep_due_ns = at_mono_ns + session.terms.beep_every_s * NS_PER_S
+        self._watches[session.session] = (session, watch)
+
+    def line_opened(self, session: Session, line: Line) -> None:
+        """Say the prompt on a line that came while it is pending."""
+        found = self._watches.get(session.session)
+        if found is None or not session.conduct.prompt_pending or not line.carries_audio_back:
+            return
+        watch = found[1]
+        if self._speech.say(line, [session.terms.prompt], language=session.terms.language):
+            watch.prompting.add(line.stream)
+
+    def heard(self, stream: StreamId) -> None:
+        """An utterance on a stream is over."""
+        for session, watch in list(self._watches.values()):
+            if stream in watch.prompting:
+                watch.prompting.discard(stream)
+                if not watch.prompting and session.conduct.prompt_pending:
+                    self.request(session, ControlAction.PROMPT_ENDED, via="timer")
+
+    def forget(self, session: SessionId) -> None:
+        """A session is over."""
+        self._watches.pop(session, None)
+
+    def request(
+        self,
+        session: Session,
+        action: ControlAction,
+        *,
+        via: str,
+        by: str = "",
+        reason: str = "",
+        arrived_mono_ns: int | None = None,
+    ) -> Outcome:
+        """Do what somebody asks of a session, if its rule and its state allow it."""
+        now_ns, at_utc_ns = self._clock.mono_ns(), self._clock.utc_ns()
+        watch = self._watches[session.session][1]
+        after = step(session.conduct, action, terms=session.terms)
+        if isinstance(after, Refusal):
+            self._log.warning(
+                Ev.CONTROL_REFUSED, subject=session.session, action=action.value, by=by, via=via,
+                reason=after.reason.value,
+            )  # fmt: skip
+            self._tell(
+                ControlRefused(
+                    session=session.session, action=action, by=by, via=via, reason=after.reason.value,
+                    at_mono_ns=now_ns, at_utc_ns=at_utc_ns,
+                )
+            )  # fmt: skip
+            return Outcome(done=False, state=session.conduct.state, reason=after.reason)
+        before, session.conduct = session.conduct.state, after
+        if after.changed or action is ControlAction.PAUSE_TIMED_OUT:
+            at_mono_ns = now_ns
+            if action in FROM_ARRIVAL and arrived_mono_ns is not None:
+                at_mono_ns = min(now_ns, arrived_mono_ns)
+            at_mono_ns = watch.changed_mono_ns = max(at_mono_ns, watch.changed_mono_ns)
+            self._note_pause(watch, after.state, via=via, at_mono_ns=at_mono_ns)
+            write = self._log.warning if action is ControlAction.PAUSE_TIMED_OUT else self._log.info
+            write(
+                EVENTS[action], subject=session.session, state=after.state.value, by=by, via=via,
+                reason=reason or after.reason,
+            )  # fmt: skip
+            self._tell(
+                RecordingChanged(
+                    session=session.session, state=after.state, action=action, by=by, via=via,
+                    at_mono_ns=at_mono_ns, at_utc_ns=at_utc_ns, reason=reason or after.reason,
+                )
+            )  # fmt: skip
+            if before is not after.state:
+                self._signal(session)
+        return Outcome(done=True, state=after.state)
+
+    def resume_source(self, session: Session, *, arrived_mono_ns: int) -> None:
+        """The client sends again: end the pause that it made itself, never one that somebody asked for."""
+        watch = self._watches[session.session][1]
+        if watch.paused_mono_ns is not None and watch.paused_via == "siprec":
+            self.request(session, ControlAction.RESUME, via="siprec", arrived_mono_ns=arrived_mono_ns)
+
+    def tick(self) -> None:
+        """Do what is due."""
+        now_ns = self._clock.mono_ns()
+        for session, watch in list(self._watches.values()):
+            self._prompt_due(session, watch, now_ns)
+            if watch.consent_due_ns is not None and now_ns >= watch.consent_due_ns:
+                watch.consent_due_ns = None
+                if session.conduct.consent_pending:
+                    self.request(session, ControlAction.CONSENT_TIMED_OUT, via="timer")
+            limit_ns = session.terms.pause_limit_s * NS_PER_S
+            paused = watch.paused_mono_ns
+            if limit_ns and paused is not None and not watch.pause_warned and now_ns - paused >= limit_ns:
+                watch.pause_warned = True
+                self.request(session, ControlAction.PAUSE_TIMED_OUT, via="timer")
+            self._beep(session, watch, now_ns)
+
+    def _prompt_due(self, session: Session, watch: _Watch, now_ns: int) -> None:
+        due_ns = watch.prompt_due_ns
+        if due_ns is None or now_ns < due_ns:
+            return
+        watch.prompt_due_ns = None
+        if session.conduct.prompt_pending and not watch.prompting:
+            reason = "no line of the session carries audio back"
+            self._log.warning(Ev.PROMPT_FAILED, subject=session.session, reason=reason)
+            self.request(session, ControlAction.PROMPT_ENDED, via="timer", reason=reason)
+
+    def _beep(self, session: Session, watch: _Watch, now_ns: int) -> None:
+        every_s = session.terms.beep_every_s
+        if not every_s or now_ns < watch.beep_due_ns:
+            return
+        watch.beep_due_ns = now_ns + every_s * NS_PER_S
+        if session.conduct.state is RecordingState.ON:
+            for line in self._lines_of(session):
+                if line.carries_audio_back:
+                    self._speech.say(line, [Prompt.BEEP], language=session.terms.language)
+
+    @staticmethod
+    def _note_pause(watch: _Watch, state: RecordingState, *, via: str, at_mono_ns: int) -> None:
+        if state is not RecordingState.PAUSED:
+            watch.paused_mono_ns, watch.paused_via, watch.pause_warned = None, "", False
+        elif watch.paused_mono_ns is None:
+            watch.paused_mono_ns, watch.paused_via = at_mono_ns, via

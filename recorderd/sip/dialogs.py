@@ -1,0 +1,95 @@
+"""The dialogs that are open, and what each has agreed on.
+
+Contract: pure bookkeeping; a dialog is found by the library's call, by its number and by its SIP Call-ID.
+Thread: the SIP thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from recorderd.core.ids import DialogId
+from recorderd.core.messages import RecordingState, StreamEnd
+from recorderd.sip.library import RecorderCall
+from recorderd.sip.sessions import Session
+from recorderd.sip.streams import DialogStreams
+from recorderd.wire.digits import DigitCollector
+from recorderd.wire.offer import Offer
+
+_ORIGIN: Final = re.compile(r"(?m)^(o=\S+ \d+ )(\d+)( .*)$")
+_RECORD: Final = re.compile(r"(?m)^a=record:\w+")
+_RECORD_WORDS: Final = {RecordingState.ON: "on", RecordingState.PAUSED: "paused"}
+
+
+def record_word(session: Session) -> str:
+    """Give the value of a=record that tells what we do. Source: RFC 7866 section 7.1.2."""
+    return _RECORD_WORDS.get(session.conduct.state, "off")
+
+
+@dataclass(slots=True, kw_only=True)
+class Dialog:
+    """One dialog that carries audio to be recorded."""
+
+    call: RecorderCall
+    call_id: int  # the library's
+    dialog: DialogId
+    offer: Offer  # what it is about, as signalled so far
+    streams: DialogStreams
+    session: Session
+    digits: DigitCollector
+    session_number: int  # of the SDP origin line
+    sdp: str = ""  # ours
+    sdp_given: bool = False  # the library has had it
+    awaits_answer: bool = False  # we made the offer; the answer comes in the ACK
+    pending: bytes = b""  # the request that the library is about to ask us about
+    record_aware: bool = False
+    snapshot_wanted: bool = False
+    snapshot_asked: bool = False
+    ending: StreamEnd | None = None  # set when we hang up
+
+    def offer_again(self, *, record_state: str) -> str:
+        """Write our SDP as a new offer: same ports, next version."""
+        self.sdp = _ORIGIN.sub(lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}", self.sdp, count=1)
+        if record_state:
+            self.sdp = _RECORD.sub(f"a=record:{record_state}", self.sdp)
+        return self.sdp
+
+
+class DialogBook:
+    """All open dialogs."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, Dialog] = {}
+        self._by_sip_call_id: dict[str, Dialog] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __iter__(self) -> Iterator[Dialog]:
+        return iter(list(self._by_number.values()))
+
+    def add(self, entry: Dialog) -> None:
+        """Take a dialog in."""
+        self._by_number[entry.call_id] = entry
+        self._by_sip_call_id[entry.offer.sip_call_id] = entry
+
+    def remove(self, entry: Dialog) -> None:
+        """Let a dialog go; nothing happens where it is unknown."""
+        self._by_number.pop(entry.call_id, None)
+        if self._by_sip_call_id.get(entry.offer.sip_call_id) is entry:
+            del self._by_sip_call_id[entry.offer.sip_call_id]
+
+    def of_call(self, call: RecorderCall) -> Dialog | None:
+        """Find a dialog by the library's call."""
+        return next((entry for entry in self._by_number.values() if entry.call is call), None)
+
+    def of_sip_call_id(self, sip_call_id: str) -> Dialog | None:
+        """Find a dialog by its SIP Call-ID."""
+        return self._by_sip_call_id.get(sip_call_id)
+
+    def of_session(self, session: Session) -> list[Dialog]:
+        """List the dialogs of a session."""
+        return [entry for entry in self._by_number.values() if entry.session is session]

@@ -1,0 +1,143 @@
+"""What the recording is told, in order, each with its line in the log.
+
+Contract: admission keeps room in the queue, so that nothing here waits; a message that finds none is an
+error event, never an exception. Thread: the SIP thread.
+"""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import replace
+
+from recorderd.core.clock import Clock
+from recorderd.core.events import Ev, EventLog
+from recorderd.core.ids import StreamId
+from recorderd.core.messages import (
+    CallDescribed,
+    OfferReceived,
+    RecordMessage,
+    SessionEnded,
+    SessionStarted,
+    StreamEnd,
+    StreamEnded,
+    StreamMoved,
+    StreamOpened,
+)
+from recorderd.sip.dialogs import Dialog
+from recorderd.sip.sessions import Session
+from recorderd.sip.streams import Line
+from recorderd.tap.drain import Tap
+from recorderd.wire.offer import OfferedLine
+
+QUEUE_WAIT_S = 1.0
+
+
+class Report:
+    """Tells the recording what happens to its sessions."""
+
+    def __init__(
+        self, *, messages: queue.Queue[RecordMessage], tap: Tap, clock: Clock, log: EventLog
+    ) -> None:
+        self._messages = messages
+        self._tap = tap
+        self._clock = clock
+        self._log = log
+        self._opened: dict[StreamId, StreamOpened] = {}
+
+    def tell(self, message: RecordMessage) -> None:
+        """Hand a message over."""
+        try:
+            self._messages.put(message, timeout=QUEUE_WAIT_S)
+        except queue.Full:
+            self._log.error(Ev.QUEUE_FULL, subject=message.session, message=type(message).__name__)
+
+    def session_started(self, session: Session, *, at_mono_ns: int, at_utc_ns: int) -> None:
+        """A session was accepted."""
+        known = session.description
+        self._log.info(
+            Ev.SESSION_STARTED,
+            subject=session.session,
+            call_id=known.call_id,
+            origin=known.origin.value,
+            caller=known.caller,
+            callee=known.callee,
+            rule=session.terms.rule,
+            mode=session.terms.mode.value,
+            state=session.conduct.state.value,
+        )
+        self.tell(
+            SessionStarted(
+                session=session.session,
+                description=known,
+                at_mono_ns=at_mono_ns,
+                at_utc_ns=at_utc_ns,
+                terms=session.terms,
+                state=session.conduct.state,
+            )
+        )
+
+    def described(self, session: Session) -> None:
+        """Later signalling told more of the call."""
+        self.tell(CallDescribed(session=session.session, description=session.description))
+
+    def offer_received(self, entry: Dialog, wire: bytes) -> None:
+        """A message that offers, or answers an offer of ours, came."""
+        session = entry.session.session
+        at_utc_ns = self._clock.utc_ns()
+        self.tell(OfferReceived(session=session, dialog=entry.dialog, raw=wire, at_utc_ns=at_utc_ns))
+
+    def stream_opened(self, entry: Dialog, number: int, line: Line, *, at_mono_ns: int) -> None:
+        """A line of a dialog was taken."""
+        lines = entry.offer.lines
+        whose = lines[number] if number < len(lines) else OfferedLine(label=str(number), side_rank=number)
+        self._log.info(Ev.STREAM_OPENED, subject=line.stream, port=line.port, label=whose.label)
+        opened = StreamOpened(
+            session=entry.session.session,
+            stream=line.stream,
+            dialog=entry.dialog,
+            label=whose.label,
+            side_rank=whose.side_rank,
+            codecs=line.codecs,
+            local_port=line.port,
+            at_mono_ns=at_mono_ns,
+            participant_ids=whose.participant_ids,
+            party=whose.party,
+        )
+        self._opened[line.stream] = opened
+        self.tell(opened)
+
+    def stream_moved(self, stream: StreamId, *, session: Session, other: Session, at_mono_ns: int) -> None:
+        """A stream goes on in another session."""
+        opened = self._opened.get(stream)
+        if opened is None:
+            return
+        opened = self._opened[stream] = replace(opened, session=session.session)
+        self.tell(
+            StreamMoved(
+                session=session.session,
+                from_session=other.session,
+                call_id=other.description.call_id,
+                opened=opened,
+                at_mono_ns=at_mono_ns,
+                at_utc_ns=self._clock.utc_ns(),
+            )
+        )
+
+    def stream_ended(self, session: Session, stream: StreamId, cause: StreamEnd, *, at_mono_ns: int) -> None:
+        """No more packets are wanted for a stream."""
+        self._opened.pop(stream, None)
+        self._tap.end_stream(stream)
+        self._log.info(Ev.STREAM_ENDED, subject=stream, cause=cause.value)
+        self.tell(StreamEnded(session=session.session, stream=stream, cause=cause, at_mono_ns=at_mono_ns))
+
+    def session_ended(self, session: Session, cause: StreamEnd, *, at_mono_ns: int) -> None:
+        """A session is over."""
+        self._log.info(Ev.SESSION_ENDED, subject=session.session, cause=cause.value)
+        self.tell(
+            SessionEnded(
+                session=session.session,
+                cause=cause,
+                at_mono_ns=at_mono_ns,
+                at_utc_ns=self._clock.utc_ns(),
+            )
+        )

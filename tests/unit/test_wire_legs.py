@@ -1,0 +1,103 @@
+"""Recording legs of an exchange: whose voice, which call, which other call, and legs without headers."""
+
+from __future__ import annotations
+
+import pytest
+
+from recorderd.wire.offer import LegHeaderNames, Offer, OfferKind, describe_offer, fallback_key, later_offer
+from recorderd.wire.sip_message import parse_sip
+
+SDP = "v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 8\r\n"
+
+
+def _leg(*headers: str, caller: str = "1001", callee: str = "1002", body: str = SDP) -> Offer:
+    lines = [
+        "INVITE sip:recorder@x SIP/2.0",
+        "Call-ID: 7",
+        f"From: <sip:{caller}@x>;tag=a",
+        f"To: <sip:{callee}@x>",
+    ]
+    lines += [*headers, "Content-Type: application/sdp"]
+    return describe_offer(parse_sip("\r\n".join([*lines, "", body]).encode()), leg_headers=LegHeaderNames())
+
+
+CALL = ("X-Call-ID: c-1", "X-Call-Caller: 1001", "X-Call-Callee: 600")
+
+
+@pytest.mark.parametrize(
+    ("leg", "extension", "party", "rank"),
+    [
+        ("caller", "", "1001", 0),
+        ("callee", "", "600", 1),
+        ("caller", "1002", "1001", 1),
+        ("callee", "1002", "1002", 0),  # the agent that answered behind the queue's number
+        ("callee", "1001", "600", 1),  # the recorded extension is the caller
+        ("Callee", "1002", "1002", 0),
+        ("mixed", "1002", "", 2),
+        ("conference", "", "", 2),
+        ("", "", "", 2),
+    ],
+)
+def test_a_leg_says_whose_voice_it_carries(leg: str, extension: str, party: str, rank: int) -> None:
+    headers = [*CALL, f"X-Call-Leg: {leg}"]
+    headers += [f"X-Call-Extension: {extension}"] if extension else []
+    offer = _leg(*headers)
+    assert (offer.kind, offer.leg, offer.call_key) == (OfferKind.LEG, leg, "c-1")
+    (line,) = offer.lines
+    assert (line.party, line.side_rank, line.label) == (party, rank, leg or "7")
+
+
+def test_a_leg_names_queue_conference_kind_and_the_call_it_was_linked_with() -> None:
+    offer = _leg(
+        *CALL,
+        "X-Call-Queue: support",
+        "X-Call-Conference: 701",
+        "X-Call-Kind: Voicemail",
+        "X-Call-Linked: c-2",
+        "X-Call-Direction: Inbound",
+        "X-Recording-Consent: no",
+        "Supported: timer, record-aware",
+    )
+    described = offer.description
+    assert (described.queue, described.conference, described.kind) == ("support", "701", "voicemail")
+    assert (described.direction, offer.linked_call_id) == ("inbound", "c-2")
+    assert (offer.consent, offer.record_aware) == (False, True)
+
+
+def test_a_leg_that_says_nothing_of_consent_leaves_it_open() -> None:
+    assert [_leg(*CALL, *header).consent for header in ([], ["X-Recording-Consent: yes"])] == [None, True]
+    assert _leg(*CALL, "X-Recording-Consent: later").consent is None
+
+
+def test_a_conference_leg_is_named_by_whom_it_called() -> None:
+    offer = _leg("X-Call-ID: c-1", "X-Call-Leg: conference", "X-Call-Callee: 701")
+    assert offer.description.conference == "701"
+
+
+def test_legs_without_call_id_meet_by_their_two_parties_in_either_order() -> None:
+    there, back = _leg(caller="1001", callee="1002"), _leg(caller="1002", callee="1001")
+    assert fallback_key(there) == fallback_key(back) == {"1001", "1002"}
+    assert fallback_key(_leg(caller="1003", callee="1002")) != fallback_key(there)
+    assert there.lines[0].party == ""  # nothing says whether it is one voice or both
+
+
+@pytest.mark.parametrize("headers", [CALL, ("P-Asserted-Identity: <sip:1002@x>",), ("X-Call-Caller: 1002",)])
+def test_a_leg_with_a_call_id_or_with_one_party_alone_meets_nobody_by_chance(
+    headers: tuple[str, ...],
+) -> None:
+    assert fallback_key(_leg(*headers)) == frozenset()
+
+
+def test_a_later_request_need_not_repeat_the_headers() -> None:
+    known = _leg(*CALL, "X-Call-Leg: callee", "X-Call-Extension: 1002")
+    later = later_offer(known, _leg(body=SDP + "m=audio 4002 RTP/AVP 8\r\n"))
+    assert later.description == known.description
+    assert [(line.label, line.party) for line in later.lines] == [("callee", "1002"), ("callee.1", "")]
+    linked = later_offer(known, _leg("X-Call-Linked: c-2", "X-Recording-Consent: yes", body=""))
+    assert (linked.linked_call_id, linked.consent, linked.lines) == ("c-2", True, known.lines)
+
+
+def test_headers_are_kept_short_and_on_one_line() -> None:
+    offer = _leg(f"X-Call-ID: {'9' * 5_000}", "X-Call-Queue: a", "  b")
+    assert len(offer.description.call_id) == 512
+    assert offer.description.queue == "a b"
