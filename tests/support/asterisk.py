@@ -6,6 +6,7 @@ started it ends first. The unpacked packages are shared by all test runs; what a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -24,6 +26,7 @@ SCRIPT: Final = Path(__file__).parent / "exchange" / "exchange.sh"
 LOOPBACK: Final = "127.0.0.1"
 TRUNK_ADDR: Final = "127.0.0.2"  # the exchange knows its trunk by the address it calls from
 ACCOUNTS: Final = ("1001", "1002", "1003", "recorder")
+DEFAULTS: Final = {"REC_MODE": "legs", "REC_CTL": "call", "REC_WHISPER": "no", "REC_ENDPOINT": "recorder"}
 PORTS: Final = range(10_000, 20_000)  # below the ports the kernel hands out by itself
 RTP_PORTS: Final = range(20_000, 32_000)
 POLL_S: Final = 0.1
@@ -168,9 +171,21 @@ class Exchange:
         return done.stdout
 
     def set_global(self, name: str, value: str) -> None:
-        """Set a dialplan switch, for later starts too; REC_MODE: none, legs, mixed, ondemand, mixmon."""
+        """Set a dialplan switch (see ``conf/extensions.conf``), for later starts too."""
         self._globals[name] = value
         self.cli(f"dialplan set global {name} {value}")
+
+    @contextlib.contextmanager
+    def switched(self, **values: str) -> Iterator[None]:
+        """Set dialplan switches for a while; what stood there before is put back."""
+        before = {name: self._globals.get(name, DEFAULTS[name]) for name in values}
+        for name, value in values.items():
+            self.set_global(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                self.set_global(name, value)
 
     def contacts(self, aor: str) -> list[str]:
         """Return the SIP URIs at which an account is registered now."""

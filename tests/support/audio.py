@@ -7,6 +7,7 @@ float samples have full scale 1.0. Levels: 0 dBFS is a sine that just reaches fu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -103,3 +104,48 @@ def envelope_dbfs(samples: Samples, rate_hz: int, *, window_ms: float = 20.0) ->
     whole = signal[: signal.size // window_samples * window_samples].reshape(-1, window_samples)
     amplitude = np.sqrt(2 * np.mean(whole**2, axis=-1))
     return np.asarray(20 * np.log10(np.maximum(amplitude, 10 ** (SILENCE_DBFS / 20))), np.float64)
+
+
+def resampled(samples: Samples, rate_hz: int, wanted_hz: int) -> F64:
+    """Return one channel at another rate, band-limited, by way of its spectrum.
+
+    Shapes: (n_samples,) -> (round(n_samples * wanted_hz / rate_hz),).
+    """
+    signal = normalise(samples)
+    size = round(signal.size * wanted_hz / rate_hz)
+    spectrum = np.fft.rfft(signal)
+    kept = np.zeros(size // 2 + 1, np.complex128)
+    common = min(spectrum.size, kept.size)
+    kept[:common] = spectrum[:common]
+    return np.asarray(np.fft.irfft(kept, size) * (size / signal.size), np.float64)
+
+
+def without_tones(
+    samples: Samples, rate_hz: int, tones_hz: Sequence[float], *, width_hz: float = 25.0
+) -> F64:
+    """Return one channel without the bands around some tones, so that speech under them can be compared."""
+    spectrum = np.fft.rfft(normalise(samples))
+    frequencies_hz = np.fft.rfftfreq(samples.size, 1 / rate_hz)
+    for hz in tones_hz:
+        spectrum[np.abs(frequencies_hz - hz) < width_hz] = 0
+    return np.asarray(np.fft.irfft(spectrum, samples.size), np.float64)
+
+
+def find_sound(samples: Samples, sound: Samples) -> tuple[int, float]:
+    """Return where a sound is most like a passage of the samples, and how like: 1.0 = the same but for level.
+
+    The passage may begin before the first or end after the last sample; what lies outside counts as silence.
+    Shapes: samples (n_samples,), sound (n_sound,), both at one rate.
+    """
+    signal, wanted = normalise(samples), normalise(sound)
+    padded = np.concatenate((np.zeros(wanted.size), signal, np.zeros(wanted.size)))
+    size = 1 << (padded.size + wanted.size).bit_length()
+    product = np.fft.rfft(padded, size) * np.conj(np.fft.rfft(wanted, size))
+    places = padded.size - wanted.size + 1
+    likeness = np.fft.irfft(product, size)[:places]
+    sums = np.concatenate(([0.0], np.cumsum(padded**2)))
+    energy = sums[wanted.size :] - sums[: -wanted.size]
+    floor = 1e-6 * float(np.sum(wanted**2))  # a passage of nothing is like nothing
+    likeness = likeness / np.sqrt(np.maximum(energy, floor) * np.sum(wanted**2))
+    best = int(np.argmax(likeness))
+    return best - wanted.size, float(likeness[best])

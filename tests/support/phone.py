@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.support.asterisk import Exchange, password
+from tests.support.asterisk import LOOPBACK, TRUNK_ADDR, Exchange, password
 
 CHECKOUT: Final = Path(__file__).parents[2]
 POLL_S: Final = 0.01
@@ -32,26 +32,30 @@ class PhoneError(Exception):
 class Phone:
     """A phone of an exchange's account; ``registered`` is the first thing to wait for (``with`` does).
 
-    Events: registered, unregistered, refused, incoming (``raw``: the INVITE), confirmed, media, tone, ended,
+    With ``trunk`` it is the far end of the exchange's trunk instead: any number, no registration.
+    Events: registered, unregistered, refused, ready (trunk), incoming (``raw``: the INVITE), confirmed,
+    media, tone, ended, message (``raw``: a SIP MESSAGE; ``body``),
     recorded (``record``: a WAV file with what the peer said, complete; only with ``record_dir``).
     Each has ``at_mono_ns``; those of a call also ``call``, ``sip_call_id`` and ``remote``.
     """
 
     def __init__(
         self, name: str, exchange: Exchange, tone_hz: int, *, codec: str = "PCMA", transport: str = "udp",
-        level_dbfs: float = -12.0, answer_after_ms: int = 0, expires_s: int = 120,
-        record_dir: Path | None = None,
+        level_dbfs: float = -12.0, answer_after_ms: int = 0, answer_code: int = 200, expires_s: int = 120,
+        record_dir: Path | None = None, trunk: bool = False, srtp: str = "off",
     ) -> None:  # fmt: skip
         self.name = name
+        self.trunk = trunk
         self.events: list[Event] = []
         self._handed_out: dict[str, int] = {}
         self._dir = Path(tempfile.mkdtemp(prefix="rec-phone-"))
         self._read_octets = 0
         words = {
-            "name": name, "password": password(name), "dir": self._dir,
+            "name": name, "password": "" if trunk else password(name), "dir": self._dir,
+            "address": TRUNK_ADDR if trunk else LOOPBACK, "own-sip-port": exchange.trunk_port if trunk else 0,
             "sip-port": exchange.sip_port, "transport": transport,
             "codec": codec, "tone-hz": tone_hz, "level-dbfs": level_dbfs, "answer-after-ms": answer_after_ms,
-            "expires-s": expires_s, "record-dir": record_dir or "",
+            "answer-code": answer_code, "srtp": srtp, "expires-s": expires_s, "record-dir": record_dir or "",
         }  # fmt: skip
         options = [f"--{key}={word}" for key, word in words.items()]
         with (self._dir / "events").open("wb") as events, (self._dir / "log").open("wb") as log:
@@ -62,7 +66,7 @@ class Phone:
 
     def __enter__(self) -> Self:
         try:
-            self.wait("registered")
+            self.wait("ready" if self.trunk else "registered")
         except BaseException:
             self.close()
             raise
@@ -100,6 +104,12 @@ class Phone:
         self._handed_out[event] = number + 1
         return entries[number]
 
+    def catch_up(self) -> None:
+        """Take what has happened as known: ``wait`` is for what comes after."""
+        self._read()
+        for entry in self.events:
+            self._handed_out[entry["event"]] = len(self.seen(entry["event"]))
+
     def tell(self, cmd: str, **fields: Any) -> None:
         """Send a command to the phone's process."""
         if self._process.stdin is None:
@@ -110,17 +120,17 @@ class Phone:
         except OSError as error:
             raise PhoneError(f"phone {self.name} is gone\n{self.log_tail()}") from error
 
-    def call(self, to: str) -> None:
+    def call(self, to: str, *, headers: dict[str, str] | None = None) -> None:
         """Call an extension; ``wait("confirmed")`` tells when it was answered."""
-        self.tell("call", to=to)
+        self.tell("call", to=to, headers=headers or {})
 
     def answer(self) -> None:
         """Answer what rings (for a phone with ``answer_after_ms`` below zero)."""
         self.tell("answer")
 
-    def hangup(self) -> None:
-        """End all calls of this phone."""
-        self.tell("hangup")
+    def hangup(self, **call: int) -> None:
+        """End all calls of this phone, or with ``call`` (as its events have it) that one."""
+        self.tell("hangup", **call)
 
     def dtmf(self, digits: str) -> None:
         """Dial digits inside the call as RFC 4733 events, for example a feature code."""
@@ -130,13 +140,17 @@ class Phone:
         """Speak or fall silent (no RTP then); the event ``tone`` has the time."""
         self.tell("tone", on=on)
 
-    def hold(self, on: bool) -> None:
-        """Put the peer on hold or take it back with a re-INVITE."""
-        self.tell("hold" if on else "unhold")
+    def hold(self, on: bool, **call: int) -> None:
+        """Put the peer on hold or take it back with a re-INVITE, in all calls or only in ``call``."""
+        self.tell("hold" if on else "unhold", **call)
 
     def transfer(self, to: str) -> None:
         """Transfer the peer to another extension (blind)."""
         self.tell("transfer", to=to)
+
+    def transfer_attended(self, *, call: int, to_call: int) -> None:
+        """Join the peers of two calls of this phone (REFER with Replaces); the exchange ends both calls."""
+        self.tell("attended", call=call, to_call=to_call)
 
     def close(self) -> None:
         """Hang up, unregister and end this phone's process."""

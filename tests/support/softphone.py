@@ -3,6 +3,7 @@
 Rule: one thread makes every pjsua2 call. Audio never passes through Python: pjmedia's own clock paces it.
 Protocol: one JSON object a line. Commands come on stdin (its end means quit), events go out on stdout;
 times are CLOCK_MONOTONIC, the same for every process of the machine. pjsua2's log goes to stderr.
+A command is for every call of the phone, or with ``call`` for the one that has this number in the events.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ RATE_HZ: Final = 8000
 TONE_S: Final = 10  # whole seconds hold whole cycles of any whole frequency: no seam when played again
 POLL_MS: Final = 5
 LOOPBACK: Final = "127.0.0.1"
+SRTP: Final = {
+    "off": pj.PJMEDIA_SRTP_DISABLED,
+    "optional": pj.PJMEDIA_SRTP_OPTIONAL,
+    "mandatory": pj.PJMEDIA_SRTP_MANDATORY,
+}
 
 
 def write_tone(path: Path, *, hz: int, level_dbfs: float) -> None:
@@ -100,6 +106,9 @@ class PhoneAccount(pj.Account):  # type: ignore[misc]
         event = "registered" if self.phone.registered else "unregistered" if prm.code == 200 else "refused"
         self.phone.say(event, code=int(prm.code), expires_s=int(prm.expiration))
 
+    def onInstantMessage(self, prm: pj.OnInstantMessageParam) -> None:
+        self.phone.say("message", body=prm.msgBody, raw=prm.rdata.wholeMsg)
+
     def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
         call = PhoneCall(self.phone, prm.callId)
         self.phone.calls[prm.callId] = call
@@ -131,12 +140,17 @@ class Softphone:
         self.account.create(self._account_config())
         self.commands: dict[str, Callable[[dict[str, Any]], None]] = {
             "call": self._call,
-            "answer": lambda command: self._each(lambda call: call.answer(_reply(200))),
-            "hangup": lambda command: self._each(lambda call: call.hangup(_reply(command.get("code", 0)))),
-            "dtmf": lambda command: self._each(lambda call: call.dialDtmf(command["digits"])),
-            "hold": lambda command: self._each(lambda call: call.setHold(pj.CallOpParam())),
-            "unhold": lambda command: self._each(_unhold),
+            "answer": lambda command: self._each(command, lambda call: call.answer(_reply(200))),
+            "hangup": lambda command: self._each(
+                command, lambda call: call.hangup(_reply(command.get("code", 0)))
+            ),
+            "dtmf": lambda command: self._each(command, lambda call: call.dialDtmf(command["digits"])),
+            "hold": lambda command: self._each(command, lambda call: call.setHold(pj.CallOpParam())),
+            "unhold": lambda command: self._each(command, _unhold),
             "transfer": self._transfer,
+            "attended": lambda command: self.calls[command["call"]].xferReplaces(
+                self.calls[command["to_call"]], pj.CallOpParam()
+            ),
             "tone": self._tone,
             "quit": lambda command: setattr(self, "running", False),
         }
@@ -156,7 +170,8 @@ class Softphone:
         endpoint.libCreate()
         endpoint.libInit(config)
         transport = pj.TransportConfig()
-        transport.boundAddress = LOOPBACK
+        transport.boundAddress = self.options.address
+        transport.port = self.options.own_sip_port
         endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
         endpoint.transportCreate(pj.PJSIP_TRANSPORT_TCP, transport)
         endpoint.libStart()
@@ -171,18 +186,21 @@ class Softphone:
 
     def _account_config(self) -> pj.AccountConfig:
         config = pj.AccountConfig()
-        config.idUri = f"sip:{self.options.name}@{LOOPBACK}"
-        config.regConfig.registrarUri = self._uri("").replace("sip:@", "sip:")
+        config.idUri = f"sip:{self.options.name}@{self.options.address}"
+        if self.options.password:
+            config.regConfig.registrarUri = self._uri("").replace("sip:@", "sip:")
         config.regConfig.timeoutSec = self.options.expires_s
         config.regConfig.retryIntervalSec = config.regConfig.firstRetryIntervalSec = 1
         config.regConfig.randomRetryIntervalSec = 0
         config.sipConfig.authCreds.append(
             pj.AuthCredInfo("digest", "*", self.options.name, 0, self.options.password)
         )
-        config.mediaConfig.transportConfig.boundAddress = LOOPBACK
+        config.mediaConfig.transportConfig.boundAddress = self.options.address
         config.mediaConfig.transportConfig.port = self.options.rtp_port
         config.mediaConfig.transportConfig.portRange = 200
         config.mediaConfig.streamKaEnabled = False
+        config.mediaConfig.srtpUse = SRTP[self.options.srtp]
+        config.mediaConfig.srtpSecureSignaling = 0
         config.natConfig.iceEnabled = False
         return config
 
@@ -193,26 +211,34 @@ class Softphone:
             line |= {"call": info.id, "sip_call_id": info.callIdString, "remote": info.remoteUri}
         os.write(self.events_fd, (json.dumps(line) + "\n").encode())
 
-    def _each(self, action: Callable[[PhoneCall], None]) -> None:
-        for call in list(self.calls.values()):
-            action(call)
+    def _each(self, command: dict[str, Any], action: Callable[[PhoneCall], None]) -> None:
+        for number, call in list(self.calls.items()):
+            if command.get("call", number) == number:
+                action(call)
 
     def _call(self, command: dict[str, Any]) -> None:
         call = PhoneCall(self)
-        call.makeCall(self._uri(command["to"]), pj.CallOpParam(True))
+        prm = pj.CallOpParam(True)
+        for name, value in command.get("headers", {}).items():
+            header = pj.SipHeader()
+            header.hName, header.hValue = name, value
+            prm.txOption.headers.append(header)
+        call.makeCall(self._uri(command["to"]), prm)
         self.calls[call.getId()] = call
 
     def _transfer(self, command: dict[str, Any]) -> None:
-        self._each(lambda call: call.xfer(self._uri(command["to"]), pj.CallOpParam()))
+        self._each(command, lambda call: call.xfer(self._uri(command["to"]), pj.CallOpParam()))
 
     def _tone(self, command: dict[str, Any]) -> None:
         self.tone_on = bool(command["on"])
-        self._each(lambda call: call.connect(self.tone_on))
+        self._each({}, lambda call: call.connect(self.tone_on))
         self.say("tone", on=self.tone_on)
 
     def run(self) -> None:
         """Serve the library and stdin until told to quit."""
         pending = b""
+        if not self.options.password:
+            self.say("ready")
         while self.running:
             self._poll()
             self._answer_due()
@@ -239,11 +265,11 @@ class Softphone:
         for entry in due:
             self.to_answer.remove(entry)
             if entry[1] in self.calls:
-                self.calls[entry[1]].answer(_reply(200))
+                self.calls[entry[1]].answer(_reply(self.options.answer_code))
 
     def close(self) -> None:
         """Hang up, unregister and end the library, in the order that pjsua2 needs."""
-        self._each(lambda call: call.hangup(_reply(0)))
+        self._each({}, lambda call: call.hangup(_reply(0)))
         if self.registered:
             self.account.setRegistration(False)
         deadline_ns = time.monotonic_ns() + 1_000_000_000
@@ -272,7 +298,9 @@ def main() -> None:
     """Run a phone until stdin ends or says quit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--password", required=True)
+    parser.add_argument("--password", default="", help="without one it does not register")
+    parser.add_argument("--address", default=LOOPBACK, help="of this phone")
+    parser.add_argument("--own-sip-port", type=int, default=0)
     parser.add_argument("--sip-port", type=int, required=True)
     parser.add_argument("--dir", required=True, help="its own, to write into")
     parser.add_argument("--transport", choices=("udp", "tcp"), default="udp")
@@ -280,8 +308,10 @@ def main() -> None:
     parser.add_argument("--tone-hz", type=int, default=400)
     parser.add_argument("--level-dbfs", type=float, default=-12.0)
     parser.add_argument("--rtp-port", type=int, default=0)
+    parser.add_argument("--srtp", choices=tuple(SRTP), default="off")
     parser.add_argument("--expires-s", type=int, default=120)
     parser.add_argument("--answer-after-ms", type=int, default=0, help="below zero: only when told to")
+    parser.add_argument("--answer-code", type=int, default=200)
     parser.add_argument("--record-dir", default="", help="keep what each call's peer says as WAV files here")
     options = parser.parse_args()
     events_fd = os.dup(1)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.audio import envelope_dbfs, onset_samples, tone_level_dbfs, tone_spans
+from tests.support.audio import (
+    envelope_dbfs,
+    find_sound,
+    onset_samples,
+    resampled,
+    tone_level_dbfs,
+    tone_spans,
+    without_tones,
+)
 
 RATE_HZ = 8000
 
@@ -69,3 +77,33 @@ def test_envelope_follows_the_level() -> None:
 def test_two_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="one channel"):
         tone_level_dbfs(np.zeros((2, 100)), RATE_HZ, 400)
+
+
+def test_a_sound_is_found_where_it_is_whatever_its_level_and_the_tones_over_it() -> None:
+    noise = np.random.default_rng(1)
+    sound = 0.1 * noise.standard_normal(4000)
+    samples = tone(1000, 3 * RATE_HZ)
+    samples[9000:13_000] += 0.3 * sound
+    tones_hz = [1000]
+    start, likeness = find_sound(
+        without_tones(samples, RATE_HZ, tones_hz), without_tones(sound, RATE_HZ, tones_hz)
+    )
+    assert start == 9000
+    assert likeness > 0.95
+    _, other = find_sound(samples, 0.1 * noise.standard_normal(4000))
+    assert other < 0.2
+
+
+def test_a_sound_that_lost_its_beginning_is_still_found_and_silence_is_like_nothing() -> None:
+    sound = np.random.default_rng(1).standard_normal(4000)
+    start, likeness = find_sound(sound[400:], sound)
+    assert start == -400
+    assert likeness > 0.9
+    assert find_sound(np.zeros(8000), sound)[1] < 0.01
+
+
+def test_a_tone_keeps_its_level_and_pitch_at_another_rate() -> None:
+    at_22050 = 0.25 * np.sin(2 * np.pi * 440 / 22_050 * np.arange(22_050))
+    samples = resampled(at_22050, 22_050, RATE_HZ)
+    assert samples.size == RATE_HZ
+    assert tone_level_dbfs(samples, RATE_HZ, 440) == pytest.approx(20 * np.log10(0.25), abs=0.05)
