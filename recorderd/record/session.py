@@ -145,14 +145,13 @@ class Recording:
         effective_ns = self._effective_ns(message.state, at_ns)
         self.notes.changed(message, at_ns=at_ns, effective_ns=effective_ns)
         late = 0
-        if self.state is not RecordingState.ON:
-            self.preroll.wipe()
         try:
             self.journal.changed(message, at_ns=at_ns, effective_ns=effective_ns)
         finally:  # also when the journal cannot be written: silence comes first
             if self.state is RecordingState.ERASED:
                 self._erase()
             elif self.notes.timeline is not before and self.state is not RecordingState.ON:
+                self.preroll.wipe()
                 late = self._silence_late(source, self.notes.timeline.changes[-1].at_ns)
         return late
 
