@@ -152,7 +152,7 @@ class Recording:
                 self._erase()
             elif self.notes.timeline is not before and self.state is not RecordingState.ON:
                 self.preroll.wipe()
-                late = self._silence_late(source, self.notes.timeline.changes[-1].at_ns)
+                late = self._silence_late(source, before)
         return late
 
     def refuse(self, message: ControlRefused) -> None:
@@ -221,6 +221,7 @@ class Recording:
             return self._finish_without_audio(source, cause)
         draft = self.draft or self._begin(source)
         kept = timeline.end_of_kept(head, rate_hz=self.rate_hz)
+        self._fill(kept)  # a pause of which we heard after a stop that it follows
         duration = min(draft.frames, max(0, kept - self.origin))
         if duration < draft.frames:
             draft.cut(duration)
@@ -348,17 +349,21 @@ class Recording:
             return at_ns
         return max(at_ns, instant_of(self.rendered, rate_hz=self.rate_hz))
 
-    def _silence_late(self, source: Source, at_ns: int) -> int:
+    def _silence_late(self, source: Source, before: Timeline) -> int:
         """Put silence over what was rendered although it must not be kept; say how much."""
-        start, end = max(self.origin, sample_at(at_ns, rate_hz=self.rate_hz)), self.written
+        at = sample_at(self.notes.timeline.changes[-1].at_ns, rate_hz=self.rate_hz)
+        start, end = max(self.origin, at), self.written
         if self.draft is None or start >= end:
             return 0
-        self.draft.wipe(start - self.origin, end - self.origin)
+        rows = before.segments(start, end, rate_hz=self.rate_hz)
+        audible = sum(row.end - row.start for row in rows if row.state is RecordingState.ON)
+        if audible:
+            self.draft.wipe(start - self.origin, end - self.origin)
         for track in self.tracks.values():
             track.take_back(start)
             self._explain(track, start, end)
         self.checkpoint(source, now_ns=self.synced_mono_ns, afresh=True)
-        return end - start
+        return audible
 
     def _erase(self) -> None:
         self.preroll.wipe()

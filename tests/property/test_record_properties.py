@@ -5,11 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from recorderd.core.messages import RecordingState
@@ -24,6 +25,7 @@ from tests.support.studio import DELAY_MS, RATE_HZ, Studio, Voice
 ON, OFF = RecordingState.ON, RecordingState.OFF
 PAUSED, WAITING = RecordingState.PAUSED, RecordingState.WAITING
 END_MS = 6000
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a play takes a while; shrinking plays hundreds
 STATES = st.sampled_from([ON, OFF, PAUSED, WAITING])
 
 
@@ -56,8 +58,7 @@ def _states_of(
     """The model: which state each sample of the session has."""
     line = [initial] * total
     for at, state in asked:
-        for number in range(at, total):
-            line[number] = state
+        line[at:] = [state] * (total - at)
     return line
 
 
@@ -121,7 +122,7 @@ changes = st.lists(st.builds(Asked, st.floats(1, END_MS - 1), STATES, st.integer
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None, phases=PHASES)
 @given(
     STATES,
     changes,
@@ -150,7 +151,8 @@ def test_the_wav_is_the_audio_where_it_was_on_and_silence_elsewhere(
     )
     with folder:
         asked = [(sample_at(round(row.ms * 1_000_000), rate_hz=RATE_HZ), row.state) for row in changes]
-        line = _states_of(initial, asked, END_MS * RATE_HZ // 1000)
+        end_ms = max([END_MS, *(round(row.ms) + row.delay_ms for row in changes)])
+        line = _states_of(initial, asked, end_ms * RATE_HZ // 1000)
         if ON not in line:
             assert studio.places() == {}
             return
@@ -170,7 +172,7 @@ late = st.lists(
 ).map(lambda rows: sorted(rows, key=lambda row: row.ms))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None, phases=PHASES)
 @given(late, st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_a_pause_that_comes_late_is_silent_from_its_instant_nevertheless(
     signer: Signer, changes: list[Asked], paces: list[int]
@@ -219,7 +221,7 @@ def test_segments_cover_a_span_once_and_neighbours_differ(
         timeline = timeline.changed(Change(at_ns=at_ns, state=state))
     whole = timeline.segments(0, end, rate_hz=RATE_HZ)
     assert [whole[0].start, whole[-1].end] == [0, end]
-    assert all(first.end == second.start for first, second in zip(whole, whole[1:], strict=False))
+    assert all(first.end == second.start for first, second in pairwise(whole))
     middle = end * cut // 100
     states = {}
     for part in (

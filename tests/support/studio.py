@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ RATE_HZ: Final = 8000
 DELAY_MS: Final = 800
 STEP_MS: Final = 100
 BEGIN_MONO_NS: Final = 1_000_000_000_000
-BEGIN_UTC_NS: Final = 1_795_415_456_125_000_000
+BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made meanwhile is valid
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 
 
