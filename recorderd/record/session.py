@@ -263,7 +263,8 @@ class Recording:
 
     def _render(self, source: Source, segment: Segment) -> None:
         start, end = segment.start, segment.end
-        if segment.state is RecordingState.ON:
+        erased = self.state is RecordingState.ERASED  # also what came before it, and is not rendered yet
+        if segment.state is RecordingState.ON and not erased:
             if self.draft is None:
                 self._begin(source)
             self._fill(start)
@@ -333,6 +334,7 @@ class Recording:
         return draft
 
     def _explain(self, track: Track, start: int, end: int) -> None:
+        start = max(start, self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0)
         for row in self.notes.timeline.segments(start, end, rate_hz=self.rate_hz):
             if row.state in CAUSE_OF:
                 track.silence(row.start, row.end, CAUSE_OF[row.state])

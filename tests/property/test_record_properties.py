@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import Phase, assume, given, settings
+from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
 
 from recorderd.core.messages import RecordingState
@@ -131,6 +131,11 @@ changes = st.lists(st.builds(Asked, st.floats(1, END_MS - 1), STATES, st.integer
     st.booleans(),
     st.tuples(st.integers(0, 40), st.integers(0, 200)),
 )
+@example(
+    OFF, [Asked(2500.3, ON, 100), Asked(3100.7, PAUSED, 0), Asked(4000, ON, 9)], [5], 1234, True, (0, 80)
+)
+@example(OFF, [Asked(500.3, ON, 100), Asked(3100.7, OFF, 0), Asked(4000, ON, 9)], [9, 1], 3000, True, (4, 0))
+@example(OFF, [Asked(2500.3, ON, 600), Asked(5100.7, OFF, 0)], [2], 1234, False, (0, 80))
 def test_the_wav_is_the_audio_where_it_was_on_and_silence_elsewhere(
     signer: Signer,
     initial: RecordingState,
