@@ -165,9 +165,10 @@ def truncate(path: Path, size_bytes: int) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file that is no evidence (a journal, a half-written manifest), if it is there.
+    """Remove a file that is no evidence (a journal, half a manifest) or must not stay, if it is there.
 
-    Durable: after return the name is gone for good.
+    Durable: after return the name is gone for good and the file system gives the content to nobody who asks
+    through it; what the medium keeps of freed blocks is out of reach, only an encrypted disk helps there.
     """
     path.unlink(missing_ok=True)
     sync_dir(path.parent)

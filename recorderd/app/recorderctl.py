@@ -18,6 +18,7 @@ from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import run_reporting
+from recorderd.app.steer import add_commands as add_steering
 from recorderd.archive.verification import BundleVerdict, verify_bundle
 from recorderd.core.errors import ControlUnavailable
 from recorderd.evidence.verify import TrustStore
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
 
     explain.add_command(commands)
+    add_steering(commands)
     return parser
 
 

@@ -80,7 +80,7 @@ class Entry:
     channels: int
     sample_rate_hz: int
     size_bytes: int  # of all files
-    state: str
+    state: str  # archived, or the outcome of a tombstone: objected | consent_missing
     chain: str
     path: str  # relative to the data folder
     archived_at: str
@@ -118,7 +118,7 @@ def entry_of(
         channels=manifest.channels,
         sample_rate_hz=manifest.sample_rate_hz,
         size_bytes=size_bytes,
-        state="archived",
+        state="archived" if manifest.audio is not None else manifest.outcome,
         chain=ChainState.PENDING,
         path=path,
         archived_at=archived_at,

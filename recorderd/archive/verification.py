@@ -13,7 +13,7 @@ from typing import Final
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
-from recorderd.wire.frames import required_names
+from recorderd.wire.frames import audio_names, required_names
 from recorderd.wire.manifest import (
     MANIFEST_LIMIT_BYTES,
     Manifest,
@@ -67,7 +67,9 @@ def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
     findings: list[Finding] = []
     sha256s, sizes_bytes = _read_all(folder, findings)
     recording_id = _recording_id(set(sha256s))
-    missing = sorted(set(required_names(recording_id)) - set(sha256s)) if recording_id else ["the manifest"]
+    audio = bool(audio_names(recording_id) & set(sha256s))  # whether there must be any, the manifest tells
+    required = set(required_names(recording_id, audio=audio))
+    missing = sorted(required - set(sha256s)) if recording_id else ["the manifest"]
     if missing:
         findings.append(Finding(code="files", reason=f"{', '.join(missing)} is missing"))
     manifest = None
@@ -127,6 +129,8 @@ def _verify_signatures(
 ) -> tuple[str, ...]:
     signers = []
     for name in (manifest_name(recording_id), audio_name(recording_id)):
+        if name not in sha256s:
+            continue  # a tombstone; ``_check_manifest`` wants it to be one
         with (folder / signature_name(name)).open("rb") as stream:
             signature = stream.read(SIGNATURE_LIMIT_BYTES)  # a longer one is cut, and does not hold
         try:
@@ -142,13 +146,17 @@ def _verify_signatures(
 def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], findings: list[Finding]) -> None:
     if manifest.recording_id != recording_id:
         findings.append(Finding(code="manifest", reason=f"is of recording {manifest.recording_id}"))
-    if manifest.audio.name != audio_name(recording_id):
-        findings.append(Finding(code="manifest", reason=f"names {manifest.audio.name} as audio"))
+    audio = manifest.audio
+    if audio is not None and audio.name != audio_name(recording_id):
+        findings.append(Finding(code="manifest", reason=f"names {audio.name} as audio"))
+    required = set(required_names(recording_id, audio=audio is not None))
+    if required - names:
+        findings.append(Finding(code="files", reason=f"{min(required - names)} is missing"))
     try:
         datetime.fromisoformat(manifest.started_at)
     except ValueError:
         findings.append(Finding(code="manifest", reason="started_at is no RFC 3339 time"))
-    known = {*required_names(recording_id), *(entry.name for entry in manifest.files)}
+    known = {*required, *(entry.name for entry in manifest.files)}
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code="files", reason=f"{unlisted} is not in the manifest"))

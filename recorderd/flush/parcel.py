@@ -34,8 +34,10 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     recording_id = folder.name
     manifest = _manifest(folder)
     listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in manifest.files}
-    small = [name for name in required_names(recording_id) if name not in listed]
-    names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), manifest.audio.name]
+    audio = [manifest.audio.name] if manifest.audio is not None else []  # a tombstone has none
+    required = required_names(recording_id, audio=bool(audio))
+    small = [name for name in required if name not in listed]
+    names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), *audio]
     present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {RECEIPT_NAME}
     if REASON_NAME in present:
         raise SpoolBroken(path=folder, reason=(folder / REASON_NAME).read_text(errors="replace").strip())

@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd import durable
-from recorderd.core.messages import CallDescription, Origin, Participant, SessionStarted
+from recorderd.core.ids import SessionId
+from recorderd.core.messages import (
+    CallDescription,
+    ControlAction,
+    ControlRefused,
+    Origin,
+    Participant,
+    RecordingChanged,
+    RecordingState,
+    SessionStarted,
+)
+from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
+from recorderd.record.notes import Notes
+from recorderd.record.timeline import Timeline
 from recorderd.wire.canonical import canonical_json
 from recorderd.wire.manifest import Gap, StreamEntry
 
@@ -25,6 +38,8 @@ class Journal:
     """What a journal tells."""
 
     started: SessionStarted | None = None
+    notes: Notes = field(default_factory=lambda: Notes(timeline=Timeline.begin(RecordingState.ON)))
+    origin_samples: int = 0
     sample_rate_hz: int = 0
     channels: int = 0
     streams: dict[str, dict[str, Any]] = field(default_factory=dict)  # StreamEntry fields but gaps
@@ -56,16 +71,41 @@ class JournalWriter:
         """Note the session, again when its description changed."""
         self._line({"session": asdict(started)})
 
-    def format(self, *, sample_rate_hz: int, channels: int) -> None:
-        """Note what the WAV is."""
-        self._line({"format": {"sample_rate_hz": sample_rate_hz, "channels": channels}})
+    def format(self, *, sample_rate_hz: int, channels: int, origin_samples: int) -> None:
+        """Note what the WAV is, and where in the session it begins."""
+        row = {"sample_rate_hz": sample_rate_hz, "channels": channels, "origin_samples": origin_samples}
+        self._line({"format": row})
 
-    def progress(self, streams: list[StreamEntry]) -> None:
-        """Note the streams as they stand; of their gaps those that are new, and the one that may grow."""
+    def changed(self, message: RecordingChanged, *, at_ns: int, effective_ns: int) -> None:
+        """Note a change of state.
+
+        Durable: after return it survives, so that what must not be kept is known before it is dealt with.
+        """
+        self._line({"changed": asdict(message), "at_ns": at_ns, "effective_ns": effective_ns})
+        self.sync()
+
+    def refused(self, message: ControlRefused, *, at_ns: int) -> None:
+        """Note what was asked for in vain."""
+        self._line({"refused": asdict(message), "at_ns": at_ns})
+
+    def took_on(self, *, at_ns: int, call_id: str, session: str) -> None:
+        """Note that a stream of another session goes on here."""
+        self._line({"took_on": {"at_ns": at_ns, "call_id": call_id, "session": session}})
+
+    def went_on_in(self, *, session: str, call_id: str) -> None:
+        """Note that a stream of this session goes on in another."""
+        self._line({"went_on_in": {"session": session, "call_id": call_id}})
+
+    def progress(self, streams: list[StreamEntry], *, afresh: bool = False) -> None:
+        """Note the streams as they stand; of their gaps those that are new, and the one that may grow.
+
+        ``afresh`` when gaps that were noted may have changed: all of them are noted anew.
+        """
         rows = []
         for entry in streams:
-            known = self._gaps_written.get(entry.stream, 0)
+            known = 0 if afresh else self._gaps_written.get(entry.stream, 0)
             row = asdict(replace(entry, gaps=entry.gaps[known:]))
+            row["afresh"] = afresh
             row["settled"] = max(0, len(row["gaps"]) - 1)
             self._gaps_written[entry.stream] = known + row["settled"]
             rows.append(row)
@@ -95,23 +135,64 @@ def read_journal(folder: Path) -> Journal:
     whole = (folder / JOURNAL_NAME).read_bytes().rpartition(b"\n")[0]
     for line in whole.splitlines():
         row = json.loads(line)
-        if "session" in row:
-            journal.started = _started(row["session"])
-        elif "format" in row:
-            journal.sample_rate_hz = int(row["format"]["sample_rate_hz"])
-            journal.channels = int(row["format"]["channels"])
-        else:
-            for stream in row["streams"]:
-                name, settled = stream["stream"], int(stream.pop("settled"))
-                gaps = [Gap(**gap) for gap in stream.pop("gaps")]
-                journal.settled.setdefault(name, []).extend(gaps[:settled])
-                journal.growing[name] = gaps[settled:]
-                journal.streams[name] = stream
+        _fold(journal, row)
     return journal
+
+
+def _fold(journal: Journal, row: dict[str, Any]) -> None:
+    notes = journal.notes
+    match row:
+        case {"session": session}:
+            first = journal.started is None
+            journal.started = _started(session)
+            if first:
+                notes.timeline = Timeline.begin(journal.started.state)
+        case {"format": known}:
+            journal.sample_rate_hz = int(known["sample_rate_hz"])
+            journal.channels = int(known["channels"])
+            journal.origin_samples = int(known["origin_samples"])
+        case {"changed": message, "at_ns": at_ns, "effective_ns": effective_ns}:
+            changed = RecordingChanged(
+                **{
+                    **message,
+                    "session": SessionId(message["session"]),
+                    "state": RecordingState(message["state"]),
+                    "action": ControlAction(message["action"]),
+                }
+            )
+            notes.changed(changed, at_ns=at_ns, effective_ns=effective_ns)
+        case {"refused": message, "at_ns": at_ns}:
+            refused = ControlRefused(**{**message, "action": ControlAction(message["action"])})
+            notes.refused(refused, at_ns=at_ns)
+        case {"took_on": join}:
+            notes.took_on(**join)
+        case {"went_on_in": join}:
+            notes.went_on_in(**join)
+        case _:
+            for stream in row["streams"]:
+                _fold_stream(journal, stream)
+
+
+def _fold_stream(journal: Journal, stream: dict[str, Any]) -> None:
+    name, settled = stream["stream"], int(stream.pop("settled"))
+    if stream.pop("afresh"):
+        journal.settled[name] = []
+    gaps = [Gap(**gap) for gap in stream.pop("gaps")]
+    journal.settled.setdefault(name, []).extend(gaps[:settled])
+    journal.growing[name] = gaps[settled:]
+    journal.streams[name] = stream
 
 
 def _started(row: dict[str, Any]) -> SessionStarted:
     description = dict(row["description"])
     description["origin"] = Origin(description["origin"])
     description["participants"] = tuple(Participant(**entry) for entry in description["participants"])
-    return SessionStarted(**{**row, "description": CallDescription(**description)})
+    terms = dict(row["terms"])
+    for key, kind in (("mode", Mode), ("layout", Layout), ("consent", Consent)):
+        terms[key] = kind(terms[key])
+    known = {
+        "description": CallDescription(**description),
+        "terms": RecordingTerms(**terms),
+        "state": RecordingState(row["state"]),
+    }
+    return SessionStarted(**{**row, **known})

@@ -1,7 +1,9 @@
 """The recording loop: takes the sessions' messages, renders what is due, seals what has ended.
 
 Contract: messages come in through ``messages`` (bounded; whoever puts says what happens when it is full).
-Twice a second every session is rendered up to ``delay_ms`` before now. A session that fails to be written
+Twice a second every session is rendered up to ``delay_ms`` before now, after all messages that wait were
+taken: a pause always comes before the samples it is about. A recording that leaves a stream to another is
+rendered before it. A session that fails to be written
 is reported, its draft stays for recovery, and the others go on.
 Thread: ``run`` is the recording thread; ``snapshot`` and ``usage`` may be read from any thread.
 """
@@ -20,15 +22,20 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import (
     CallDescribed,
+    ControlRefused,
     OfferReceived,
+    RecordingChanged,
+    RecordingState,
     RecordMessage,
     SessionEnded,
     SessionSilent,
     SessionStarted,
     StreamEnd,
     StreamEnded,
+    StreamMoved,
     StreamOpened,
 )
+from recorderd.record.joining import move_stream, render_absorbed
 from recorderd.record.journal import JournalWriter
 from recorderd.record.seal import Sealer
 from recorderd.record.session import Recording
@@ -38,6 +45,7 @@ from recorderd.spool.layout import Spool, SpoolUsage
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
 LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
 USAGE_EVERY_NS: Final = 2 * NS_PER_S
+STATE_WORDS: Final = {RecordingState.ON: "recording"}  # the other states are their own words
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
 
 
@@ -99,8 +107,9 @@ class Recorder:
                     return
 
     def round(self, now_ns: int) -> None:
-        """Render, checkpoint and seal what is due."""
-        for recording in list(self._sessions.values()):
+        """Take the messages that wait; render, checkpoint and seal what is due."""
+        self._take_waiting()
+        for recording in self._in_order():
             self._guarded(recording, self._advance, now_ns)
         if now_ns - self._usage_mono_ns > USAGE_EVERY_NS:
             self.usage = self._spool.usage()
@@ -114,6 +123,9 @@ class Recorder:
             self._start(message)
             return
         recording = self._sessions.get(message.session)
+        if isinstance(message, StreamMoved):
+            self._move(message)
+            return
         if recording is None:
             if isinstance(message, StreamOpened):
                 self._source.release_stream(message.stream)
@@ -126,6 +138,45 @@ class Recorder:
                 self.handle(self.messages.get(timeout=wait_ns / NS_PER_S))
             except queue.Empty:
                 return
+
+    def _take_waiting(self) -> None:
+        for _ in range(self.messages.qsize()):
+            try:
+                self.handle(self.messages.get_nowait())
+            except queue.Empty:
+                return
+
+    def _in_order(self) -> list[Recording]:
+        """List the sessions, each behind those that have left it a stream."""
+        ordered: dict[SessionId, Recording] = {}
+        for recording in self._sessions.values():
+            self._visit(recording, ordered, set())
+        return list(ordered.values())
+
+    def _visit(
+        self, recording: Recording, ordered: dict[SessionId, Recording], visiting: set[SessionId]
+    ) -> None:
+        session = recording.started.session
+        if session in ordered or session in visiting:
+            return
+        for join in recording.notes.joins:
+            absorbed = self._sessions.get(SessionId(join.session))
+            if absorbed is not None:
+                self._visit(absorbed, ordered, visiting | {session})
+        ordered[session] = recording
+
+    def _move(self, message: StreamMoved) -> None:
+        """Hand a stream from one recording to another; where one of them is gone, nothing moves."""
+        into, come_from = (self._sessions.get(name) for name in (message.session, message.from_session))
+        track = come_from.tracks.get(message.opened.stream) if come_from is not None else None
+        if into is None or come_from is None or track is None or track.let_go_at is not None:
+            reason = f"{message.opened.stream} cannot move from {message.from_session}"
+            self._log.warning(Ev.STREAM_REFUSED, subject=message.session, reason=reason)
+            return
+        self._guarded(into, self._take_on, (message, come_from))
+
+    def _take_on(self, into: Recording, moved: tuple[StreamMoved, Recording]) -> None:
+        move_stream(moved[0], into=into, come_from=moved[1], source=self._source)
 
     def _start(self, message: SessionStarted) -> None:
         try:
@@ -145,11 +196,32 @@ class Recorder:
                 recording.keep_offer(message)
             case StreamOpened():
                 recording.open_stream(message)
+            case RecordingChanged():
+                self._change(recording, message)
+            case ControlRefused():
+                recording.refuse(message)
+            case StreamEnded() if _was_let_go(recording, message):
+                pass  # it goes on in another session, whose message counts
             case StreamEnded():
                 self._source.end_stream(message.stream)
                 recording.end_stream(message)
             case SessionEnded():
                 recording.ended, recording.ended_seen_ns = message, self._clock.mono_ns()
+
+    def _change(self, recording: Recording, message: RecordingChanged) -> None:
+        late = recording.change(message, self._source)
+        session = recording.started.session
+        if late:
+            self._log.error(
+                Ev.PAUSE_LATE,
+                subject=session,
+                state=message.state.value,
+                late_ms=late * 1000 // recording.rate_hz,
+            )
+        if recording.state is RecordingState.ERASED:
+            self._log.warning(
+                Ev.RECORDING_ERASED, subject=session, outcome=recording.notes.outcome, by=message.by
+            )
 
     def _advance(self, recording: Recording, now_ns: int) -> None:
         ended = recording.ended
@@ -166,11 +238,18 @@ class Recorder:
         self._watch_silence(recording, now_ns)
 
     def _seal(self, recording: Recording, ended: SessionEnded) -> None:
-        del self._sessions[recording.started.session]
+        session = recording.started.session
+        self._render_absorbed(recording)
+        del self._sessions[session]
+        cause = StreamEnd.JOINED if recording.notes.joined_into else ended.cause
         try:
             if recording.failed:
                 return
-            finished = recording.finish(self._source, cause=ended.cause, at_mono_ns=ended.at_mono_ns)
+            finished = recording.finish(self._source, cause=cause, at_mono_ns=ended.at_mono_ns)
+            if finished is None:
+                self._spool.drop_draft(session)
+                self._log.info(Ev.SESSION_NOT_RECORDED, subject=session, cause=cause.value)
+                return
             manifest = self._sealer.seal(finished)
             self.sealed += 1
             self._log.info(
@@ -181,11 +260,23 @@ class Recorder:
                 duration_s=f"{manifest.duration_samples / manifest.sample_rate_hz:.3f}",
                 channels=manifest.channels,
                 packets_lost=sum(stream.packets_lost for stream in manifest.streams),
-                cause=ended.cause.value,
+                cause=cause.value,
+                outcome=manifest.outcome,
             )
         finally:
-            for stream in recording.tracks:
-                self._source.release_stream(stream)
+            for stream, track in recording.tracks.items():
+                if track.let_go_at is None:
+                    self._source.release_stream(stream)
+
+    def _render_absorbed(self, recording: Recording) -> None:
+        """Give recordings that left a stream here their part of it, before the rest is taken."""
+        for join in recording.notes.joins:
+            absorbed = self._sessions.get(SessionId(join.session))
+            if absorbed is not None and not absorbed.failed:
+                self._guarded(absorbed, self._render_left, recording)
+
+    def _render_left(self, absorbed: Recording, into: Recording) -> None:
+        render_absorbed(into, absorbed, self._source)
 
     def _guarded(self, recording: Recording, step: Callable[[Recording, Any], None], argument: Any) -> None:
         try:
@@ -200,8 +291,8 @@ class Recorder:
             return
         heard_ns = recording.started.at_mono_ns
         for track in recording.tracks.values():
-            stats = self._source.stats(track.opened.stream)
-            heard_ns = max(heard_ns, track.opened.at_mono_ns, stats.last_arrival_ns)
+            arrived_ns = track.last_arrival_ns(self._source)
+            heard_ns = max(heard_ns, track.opened.at_mono_ns, arrived_ns)
         if now_ns - heard_ns > limit_ns:
             recording.silence_reported = True
             silent = SessionSilent(session=recording.started.session, silent_ns=now_ns - heard_ns)
@@ -226,8 +317,11 @@ class Recorder:
             "caller": started.description.caller,
             "callee": started.description.callee,
             "started_utc_ns": started.at_utc_ns,
-            "recorded_s": round(recording.rendered / recording.rate_hz, 3),
-            "state": "failed" if recording.failed else "ending" if recording.ended else "recording",
+            "recorded_s": round((recording.written - recording.origin) / recording.rate_hz, 3),
+            "paused_s": round(recording.paused_samples() / recording.rate_hz, 3),
+            "state": _state_word(recording),
+            "rule": started.terms.rule,
+            "mode": started.terms.mode.value,
             "streams": [
                 {
                     "stream": entry.stream,
@@ -245,3 +339,16 @@ class Recorder:
                 for entry in recording.entries(self._source)
             ],
         }
+
+
+def _state_word(recording: Recording) -> str:
+    if recording.failed:
+        return "failed"
+    if recording.ended is not None:
+        return "ending"
+    return STATE_WORDS.get(recording.state, recording.state.value)
+
+
+def _was_let_go(recording: Recording, message: StreamEnded) -> bool:
+    track = recording.tracks.get(message.stream)
+    return track is not None and track.let_go_at is not None

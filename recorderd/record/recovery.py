@@ -1,13 +1,16 @@
 """What the last process left in `drafts/`: sealed if anything can be made of it, set aside if not.
 
 Contract: after ``recover`` no draft of an earlier process is left. A draft that the chain names is
-published; one with audio and a journal is repaired and sealed with ``recovered``; anything else goes to
-quarantine with the reason. Nothing is deleted.
+published; one with audio and a journal is repaired and sealed with ``recovered``; one that was to be erased
+is, and its tombstone is sealed; one of a session that was never to be recorded is dropped; anything else goes
+to quarantine with the reason. Nothing else is deleted. What the journal says was silent by somebody's will is
+silence afterwards, whatever the disk held.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,14 +18,18 @@ from typing import Final
 from recorderd import durable
 from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.messages import StreamEnd
+from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.record.chain import Chain
-from recorderd.record.draft import data_start_bytes, patch_sizes
+from recorderd.record.draft import data_start_bytes, erase_kept, patch_sizes, wipe_frames
+from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
+from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
+from recorderd.record.session import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
+from recorderd.wire.manifest_rows import SilentSpan
 
 _HEAD_BYTES: Final = 4096
 
@@ -37,6 +44,10 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id)
+            if finished is None:
+                spool.drop_draft(recording_id)
+                log.warning(Ev.SESSION_NOT_RECORDED, subject=recording_id, cause=StreamEnd.CRASH.value)
+                continue
             sealer.seal(finished)
             seconds = finished.duration_samples / finished.sample_rate_hz
             log.warning(
@@ -54,7 +65,8 @@ def _is_sealed(folder: Path, recording_id: str, chain: Chain) -> bool:
     return sha256_bytes(manifest.read_bytes()) == chain.head.manifest_sha256
 
 
-def _repair(folder: Path, recording_id: str) -> Finished:
+def _repair(folder: Path, recording_id: str) -> Finished | None:
+    """Make of a draft what can be sealed; None when nothing was to be kept of it."""
     if not (folder / JOURNAL_NAME).exists():
         raise ValueError("no journal")
     journal = read_journal(folder)
@@ -62,28 +74,61 @@ def _repair(folder: Path, recording_id: str) -> Finished:
         raise ValueError("the journal names no session")
     for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
         durable.discard(half)
+    if journal.notes.timeline.state is RecordingState.ERASED:
+        return _erase(folder, journal, journal.started)
     audio = folder / audio_name(recording_id)
-    if not audio.exists():
+    begun = journal.notes.timeline.first_on(rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ)
+    if not audio.exists() and begun is not None:
         raise ValueError("no audio was written")
+    if begun is None:
+        durable.discard(audio)
+        return None
     channels, frames = _repair_audio(audio, journal)
     digest, size_bytes = sha256_file(audio)
+    spans = _spans(journal, frames)
     return Finished(
         started=journal.started,
+        notes=journal.notes,
+        origin_samples=journal.origin_samples,
         end_cause=StreamEnd.CRASH.value,
         recovered=True,
         sample_rate_hz=journal.sample_rate_hz,
         channels=channels,
         duration_samples=frames,
-        streams=[_clip(entry, frames) for entry in journal.entries()],
+        streams=[_clip(entry, frames, spans) for entry in journal.entries()],
         audio_sha256=digest,
         audio_bytes=size_bytes,
     )
 
 
-def _repair_audio(audio: Path, journal: Journal) -> tuple[int, int]:
-    """Make the header say what the file holds; a torn last frame is cut off.
+def _erase(folder: Path, journal: Journal, started: SessionStarted) -> Finished:
+    """Erase what must not stay; the session's tombstone remains.
 
-    Durable: after return header and length survive.
+    Durable: after return nothing of the audio and the offers has a name.
+    """
+    erase_kept(folder)
+    return Finished(
+        started=started,
+        notes=journal.notes,
+        origin_samples=0,
+        end_cause=StreamEnd.CRASH.value,
+        recovered=True,
+        sample_rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ,
+        channels=0,
+        duration_samples=0,
+        streams=without_audio(journal.entries()),
+    )
+
+
+def _spans(journal: Journal, frames: int) -> list[SilentSpan]:
+    origin = journal.origin_samples
+    return journal.notes.timeline.spans(origin, origin + frames, rate_hz=journal.sample_rate_hz)
+
+
+def _repair_audio(audio: Path, journal: Journal) -> tuple[int, int]:
+    """Make the header say what the file holds; a torn last frame and what lies behind a stop are cut off.
+
+    Durable: after return header, length and the silence of every pause survive.
     """
     descriptor = os.open(audio, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -92,22 +137,31 @@ def _repair_audio(audio: Path, journal: Journal) -> tuple[int, int]:
         channels = int.from_bytes(head[22:24], "little")
         if channels < 1 or journal.sample_rate_hz < 1:
             raise ValueError("the header or the journal names no format")
-        frames = (os.fstat(descriptor).st_size - start) // (2 * channels)
-        patch_sizes(descriptor, data_start=start, data_bytes=frames * 2 * channels)
+        frame_bytes, origin = 2 * channels, journal.origin_samples
+        frames = (os.fstat(descriptor).st_size - start) // frame_bytes
+        kept = journal.notes.timeline.end_of_kept(origin + frames, rate_hz=journal.sample_rate_hz) - origin
+        frames = max(0, min(frames, kept))
+        for span in _spans(journal, frames):
+            end = span.start_samples + span.length_samples
+            wipe_frames(
+                descriptor, data_start=start, frame_bytes=frame_bytes, start=span.start_samples, end=end
+            )
+        patch_sizes(descriptor, data_start=start, data_bytes=frames * frame_bytes)
         durable.sync_file(descriptor)
     finally:
         os.close(descriptor)
-    durable.truncate(audio, start + frames * 2 * channels)
+    durable.truncate(audio, start + frames * frame_bytes)
     return channels, frames
 
 
-def _clip(entry: StreamEntry, frames: int) -> StreamEntry:
-    kept = [
-        replace(gap, length_samples=min(gap.length_samples, frames - gap.start_samples))
-        for gap in entry.gaps
-        if gap.start_samples < frames
-    ]
-    return replace(entry, gaps=tuple(_merged(kept)), end_cause=entry.end_cause or StreamEnd.CRASH.value)
+def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> StreamEntry:
+    gaps = within(_merged(list(entry.gaps)), start=0, end=frames)
+    for span in spans:
+        gaps = overlay(gaps, span.start_samples, span.start_samples + span.length_samples, span.cause)
+    first = entry.first_sample if entry.first_sample < frames else -1
+    return replace(
+        entry, gaps=tuple(gaps), first_sample=first, end_cause=entry.end_cause or StreamEnd.CRASH.value
+    )
 
 
 def _merged(gaps: list[Gap]) -> list[Gap]:

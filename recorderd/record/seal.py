@@ -1,7 +1,8 @@
 """The seal: manifest, signatures, chain, and the rename that commits a recording.
 
 Contract: takes a finished WAV in its draft folder; afterwards the recording stands whole in `ready/`, or
-the draft stands as it was and recovery seals it at the next start. Steps, each safe to be cut after:
+the draft stands as it was and recovery seals it at the next start. What was erased gets a manifest without
+audio, a tombstone, in the same steps. Each is safe to be cut after:
   1. manifest, signatures and certificate are written beside the WAV,
   2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
   3. the journal is removed, 4. the folder is renamed into `ready/`.
@@ -15,13 +16,16 @@ from pathlib import Path
 
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
-from recorderd.core.messages import SessionStarted
+from recorderd.core.messages import CallDescription, SessionStarted
+from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.keys import Signer
 from recorderd.record.chain import Chain, Link
 from recorderd.record.journal import JOURNAL_NAME
+from recorderd.record.notes import Notes
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
+    OUTCOME_RECORDED,
     CallEntry,
     FileEntry,
     Manifest,
@@ -33,21 +37,24 @@ from recorderd.wire.manifest import (
     signature_name,
     signer_name,
 )
+from recorderd.wire.manifest_rows import RuleEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A recording that is ready to be sealed."""
+    """A recording that is ready to be sealed; one that was erased has no audio."""
 
     started: SessionStarted
+    notes: Notes
+    origin_samples: int  # where the recording begins, from the session's start
     end_cause: str
     recovered: bool
     sample_rate_hz: int
     channels: int
     duration_samples: int
     streams: Sequence[StreamEntry]
-    audio_sha256: str
-    audio_bytes: int
+    audio_sha256: str = ""
+    audio_bytes: int = 0
 
 
 class Sealer:
@@ -76,14 +83,15 @@ class Sealer:
         signing_time_utc_s = self._clock.utc_ns() // NS_PER_S
         beside = {
             manifest_name(recording_id): content,
-            signature_name(audio_name(recording_id)): self._signer.sign_digest(
-                finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
-            ),
             signature_name(manifest_name(recording_id)): self._signer.sign_bytes(
                 content, signing_time_utc_s=signing_time_utc_s
             ),
             signer_name(recording_id): self._signer.certificate_pem,
         }
+        if manifest.audio is not None:
+            beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
+                finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
+            )
         for name, written in beside.items():
             durable.replace(folder / name, written)
         self._chain.append(
@@ -103,49 +111,77 @@ class Sealer:
 
     def _manifest(self, finished: Finished, folder: Path) -> Manifest:
         sequence, previous = self._chain.next_link()
-        started, description = finished.started, finished.started.description
-        duration_ns = finished.duration_samples * NS_PER_S // finished.sample_rate_hz
+        started, description, notes = finished.started, finished.started.description, finished.notes
+        rate_hz = finished.sample_rate_hz
+        begin_utc_ns = started.at_utc_ns + finished.origin_samples * NS_PER_S // rate_hz
+        place = {
+            "origin": finished.origin_samples,
+            "duration": finished.duration_samples,
+            "rate_hz": rate_hz,
+        }
+        kept = notes.outcome == OUTCOME_RECORDED
+        end = finished.origin_samples + finished.duration_samples
         return Manifest(
             recording_id=started.session,
             recorder_id=self._recorder_id,
             software=f"recorderd {__version__}",
             sequence=sequence,
             previous_manifest_sha256=previous,
-            call=CallEntry(
-                call_id=description.call_id,
-                origin=description.origin.value,
-                caller=description.caller,
-                callee=description.callee,
-                direction=description.direction,
-                extension=description.extension,
-                trunk=description.trunk,
-                queue=description.queue,
-                conference=description.conference,
-            ),
+            call=_call(description),
             participants=tuple(
                 ParticipantEntry(
                     participant_id=entry.participant_id, aor=entry.aor, name=entry.name, number=entry.number
                 )
                 for entry in description.participants
             ),
-            started_at=utc_text(started.at_utc_ns),
-            ended_at=utc_text(started.at_utc_ns + duration_ns),
+            started_at=utc_text(begin_utc_ns),
+            ended_at=utc_text(begin_utc_ns + finished.duration_samples * NS_PER_S // rate_hz),
             duration_samples=finished.duration_samples,
-            sample_rate_hz=finished.sample_rate_hz,
+            sample_rate_hz=rate_hz,
             channels=finished.channels,
             end_cause=finished.end_cause,
             recovered=finished.recovered,
             streams=tuple(finished.streams),
-            files=(
-                FileEntry(
-                    name=audio_name(started.session),
-                    role="audio",
-                    size_bytes=finished.audio_bytes,
-                    sha256=finished.audio_sha256,
-                ),
-                *_attachments(folder),
-            ),
+            files=(*_audio(finished), *_attachments(folder)) if kept else (),
+            outcome=notes.outcome,
+            rule=_rule(started.terms),
+            controls=notes.control_entries(**place),
+            spans=tuple(notes.timeline.spans(finished.origin_samples, end, rate_hz=rate_hz)) if kept else (),
+            call_ids=(description.call_id, *notes.call_ids_beside(description.call_id)),
+            joins=notes.join_entries(**place),
+            joined_into=notes.joined_into,
         )
+
+
+def _call(description: CallDescription) -> CallEntry:
+    return CallEntry(
+        call_id=description.call_id,
+        origin=description.origin.value,
+        caller=description.caller,
+        callee=description.callee,
+        direction=description.direction,
+        extension=description.extension,
+        trunk=description.trunk,
+        queue=description.queue,
+        conference=description.conference,
+    )
+
+
+def _rule(terms: RecordingTerms) -> RuleEntry:
+    return RuleEntry(
+        name=terms.rule,
+        mode=terms.mode.value,
+        retention_class=terms.retention_class,
+        layout=terms.layout.value,
+        priority=terms.priority,
+        mandatory=terms.mandatory,
+    )
+
+
+def _audio(finished: Finished) -> list[FileEntry]:
+    name = audio_name(finished.started.session)
+    entry = FileEntry(name=name, role="audio", size_bytes=finished.audio_bytes, sha256=finished.audio_sha256)
+    return [entry]
 
 
 def _attachments(folder: Path) -> list[FileEntry]:

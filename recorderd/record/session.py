@@ -1,8 +1,10 @@
-"""One session's recording: its tracks, its draft, and how far it has been rendered.
+"""One session's recording: its tracks, its draft, its states, and how far it has been rendered.
 
-Contract: messages of the session change it, ``render`` writes the windows that are due, ``finish`` closes
-the draft. The draft is opened when the first window is due, so that streams which came together get their
-channels together; one that comes later gets a channel of its own, up to ``CHANNELS_MAX``.
+Contract: messages of the session change it, ``render`` deals with the windows that are due, ``finish`` closes
+the draft. The draft is opened when the first window that is to be kept is due, so that streams which came
+together get their channels together; one that comes later gets a channel of its own. Samples that are not to
+be kept are taken from the ring and thrown away. Samples are counted from the session's start; the recording
+begins at ``origin``.
 """
 
 from __future__ import annotations
@@ -13,29 +15,36 @@ from typing import Final
 
 import numpy as np
 
-from dsp.mixing import add_saturating
-from dsp.shapes import I16
 from recorderd import durable
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
     CallDescribed,
+    ControlRefused,
     OfferReceived,
+    RecordingChanged,
+    RecordingState,
     SessionEnded,
     SessionStarted,
     StreamEnd,
     StreamEnded,
     StreamOpened,
 )
-from recorderd.record.draft import Draft
+from recorderd.record.channels import Channels, Doubles, mix
+from recorderd.record.draft import Draft, erase_kept
+from recorderd.record.gaps import BEFORE_FIRST, NOT_RECEIVED, append_gap
 from recorderd.record.journal import JournalWriter
+from recorderd.record.notes import Notes, without_audio
+from recorderd.record.preroll import Preroll, Window
 from recorderd.record.seal import Finished
-from recorderd.record.track import Source, Track
-from recorderd.wire.manifest import StreamEntry, audio_name, offer_name
+from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
+from recorderd.record.track import Source, Track, blank_piece
+from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry, audio_name, offer_name
 
-CHANNELS_MAX: Final = 8  # WAV tools cope with so many; a further party is mixed into the last channel
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
+PREROLL_LIMIT_MS: Final = 60_000
+_SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +59,7 @@ class Recording:
     journal: JournalWriter
     tracks: dict[StreamId, Track] = field(default_factory=dict)
     draft: Draft | None = None
+    origin: int = 0
     rendered: int = 0
     offers: int = 0
     ended: SessionEnded | None = None
@@ -58,7 +68,15 @@ class Recording:
     gaps_noted: int = 0
     failed: bool = False
     silence_reported: bool = False
-    channel_of_label: dict[str, int] = field(default_factory=dict)
+    preroll: Preroll = field(default_factory=Preroll)
+    doubles: Doubles = field(default_factory=Doubles)
+    notes: Notes = field(init=False)
+    channels: Channels = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin in the state that the session began in."""
+        self.notes = Notes(timeline=Timeline.begin(self.started.state))
+        self.channels = Channels(self.started.terms.layout)
 
     @property
     def rate_hz(self) -> int:
@@ -67,9 +85,30 @@ class Recording:
             return track.opened.codecs[0].clock_rate_hz
         return DEFAULT_RATE_HZ
 
+    @property
+    def state(self) -> RecordingState:
+        """The state that holds until further notice."""
+        return self.notes.timeline.state
+
+    @property
+    def written(self) -> int:
+        """The sample up to which the draft is written."""
+        return self.origin + (self.draft.frames if self.draft is not None else 0)
+
+    def paused_samples(self) -> int:
+        """Count the samples that were paused so far."""
+        rows = self.notes.timeline.segments(self.origin, self.written, rate_hz=self.rate_hz)
+        return sum(row.end - row.start for row in rows if row.state is RecordingState.PAUSED)
+
     def samples_at(self, mono_ns: int) -> int:
-        """Convert an instant to a sample of the recording; never before its beginning."""
-        return max(0, round((mono_ns - self.started.at_mono_ns) * self.rate_hz / NS_PER_S))
+        """Convert an instant to a sample of the session; never before its beginning."""
+        return sample_at(mono_ns - self.started.at_mono_ns, rate_hz=self.rate_hz)
+
+    def mono_ns_at(self, sample: int) -> int:
+        """Convert a sample to an instant that converts back to it."""
+        return self.started.at_mono_ns + instant_of(sample, rate_hz=self.rate_hz)
+
+    # --- messages -------------------------------------------------------------------------------
 
     def describe(self, message: CallDescribed) -> None:
         """Take over what later signalling told of the call."""
@@ -77,19 +116,17 @@ class Recording:
         self.journal.session(self.started)
 
     def keep_offer(self, message: OfferReceived) -> None:
-        """Store the raw text of an offer as an attachment.
+        """Store the raw text of an offer as an attachment, unless the call is not to be kept.
 
         Durable: after return the attachment survives.
         """
-        self.offers += 1
-        durable.create(self.folder / offer_name(self.started.session, self.offers), message.raw)
+        if self.state is not RecordingState.ERASED:
+            self.offers += 1
+            durable.create(self.folder / offer_name(self.started.session, self.offers), message.raw)
 
     def open_stream(self, message: StreamOpened) -> None:
         """Add a stream."""
-        self.tracks[message.stream] = Track(opened=message)
-        if self.draft is not None:
-            self._assign()
-            self._fit(self.draft)
+        self.add(Track(opened=message))
 
     def end_stream(self, message: StreamEnded) -> None:
         """Note why a stream ended."""
@@ -97,35 +134,67 @@ class Recording:
         if track is not None and track.end_cause is None:
             track.end_cause = message.cause
 
+    def change(self, message: RecordingChanged, source: Source) -> int:
+        """Enter a state; return how many samples were rendered already that should not have been.
+
+        Durable: after return those are silence on disk, and an erased recording has no name there.
+        Errors: DraftFailed; OSError.
+        """
+        at_ns = max(0, message.at_mono_ns - self.started.at_mono_ns)
+        before = self.notes.timeline
+        effective_ns = self._effective_ns(message.state, at_ns)
+        self.notes.changed(message, at_ns=at_ns, effective_ns=effective_ns)
+        late = 0
+        if self.state is not RecordingState.ON:
+            self.preroll.wipe()
+        try:
+            self.journal.changed(message, at_ns=at_ns, effective_ns=effective_ns)
+        finally:  # also when the journal cannot be written: silence comes first
+            if self.state is RecordingState.ERASED:
+                self._erase()
+            elif self.notes.timeline is not before and self.state is not RecordingState.ON:
+                late = self._silence_late(source, self.notes.timeline.changes[-1].at_ns)
+        return late
+
+    def refuse(self, message: ControlRefused) -> None:
+        """Note what was asked for in vain."""
+        at_ns = max(0, message.at_mono_ns - self.started.at_mono_ns)
+        self.notes.refused(message, at_ns=at_ns)
+        self.journal.refused(message, at_ns=at_ns)
+
+    def add(self, track: Track) -> None:
+        """Add a stream; what was written before it came, was before its first packet."""
+        self.tracks[track.opened.stream] = track
+        draft = self.draft
+        if draft is None:
+            return
+        append_gap(track.gaps, self.origin, self.written, BEFORE_FIRST)
+        self._explain(track, self.origin, self.written)
+        wanted = self.channels.assign(self.tracks)
+        if wanted > draft.channels:
+            draft.widen(wanted)
+            self.journal.format(
+                sample_rate_hz=draft.sample_rate_hz, channels=wanted, origin_samples=self.origin
+            )
+
+    # --- rendering ------------------------------------------------------------------------------
+
     def render(self, source: Source, *, until: int) -> None:
-        """Write everything before sample ``until``.
+        """Deal with everything before sample ``until``, by state.
 
         Errors: DraftFailed; OSError from the journal.
         """
-        if until <= self.rendered:
-            return
-        draft = self.draft or self._begin()
-        block = np.zeros((until - self.rendered, draft.channels), dtype=np.int16)
-        taken: set[int] = set()
-        for track in self.tracks.values():
-            samples = track.window(
-                source, start=self.rendered, end=until, start_mono_ns=self.started.at_mono_ns
-            )
-            _put(block, track.channel, samples, mix=track.channel in taken)
-            taken.add(track.channel)
-        gaps = sum(len(track.gaps) for track in self.tracks.values())
-        if gaps != self.gaps_noted:  # before the audio: a cut must not leave silence that nobody explains
-            self.gaps_noted = gaps
-            self.journal.progress(self.entries(source))
-        draft.append(block)
-        self.rendered = until
+        for segment in self.notes.timeline.segments(self.rendered, until, rate_hz=self.rate_hz):
+            self._render(source, segment)
+            self.rendered = segment.end
 
-    def checkpoint(self, source: Source, *, now_ns: int) -> None:
+    def checkpoint(self, source: Source, *, now_ns: int, afresh: bool = False) -> None:
         """Make audio and journal last.
 
         Durable: after return a cut costs nothing that was rendered.
         """
-        self.journal.progress(self.entries(source))
+        if self.draft is not None:
+            self.journal.progress(self.entries(source), afresh=afresh)
         self.journal.sync()
         if self.draft is not None:
             self.draft.checkpoint()
@@ -133,28 +202,38 @@ class Recording:
 
     def entries(self, source: Source) -> list[StreamEntry]:
         """Describe the streams as they stand."""
-        return [track.entry(source) for track in self.tracks.values()]
+        return [track.entry(source, origin=self.origin, end=self.written) for track in self.tracks.values()]
 
-    def finish(self, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished:
-        """Render to the end and close the draft.
+    def finish(self, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
+        """Render to the end and close the draft; None when there was nothing to record.
 
         Errors: DraftFailed; OSError from the journal.
         """
         end = self.samples_at(at_mono_ns)
-        overhang = round(OVERHANG_NS * self.rate_hz / NS_PER_S)
         self.render(source, until=end)  # places what is not placed yet
-        audio_end = max((track.audio_end(source) for track in self.tracks.values()), default=0)
-        self.render(source, until=min(audio_end, end + overhang))
-        draft = self.draft or self._begin()
-        duration = self.rendered
+        if self.state is RecordingState.ON:
+            audio_end = max((track.audio_end(source) for track in self.tracks.values()), default=0)
+            self.render(source, until=min(audio_end, end + sample_at(OVERHANG_NS, rate_hz=self.rate_hz)))
         for track in self.tracks.values():
             track.end_cause = track.end_cause or cause
-            track.finish(source, duration_samples=duration)
-        self.checkpoint(source, now_ns=at_mono_ns)
+        timeline, head = self.notes.timeline, max(self.rendered, end)
+        first = timeline.first_on(rate_hz=self.rate_hz)
+        if self.notes.outcome != OUTCOME_RECORDED or first is None or first > head:
+            return self._finish_without_audio(source, cause)
+        draft = self.draft or self._begin(source)
+        kept = timeline.end_of_kept(head, rate_hz=self.rate_hz)
+        duration = min(draft.frames, max(0, kept - self.origin))
+        if duration < draft.frames:
+            draft.cut(duration)
+        for track in self.tracks.values():
+            track.finish(source, duration_samples=self.written)
+        self.checkpoint(source, now_ns=at_mono_ns, afresh=True)
         digest, size_bytes = draft.finish()
         self.journal.close()
         return Finished(
             started=self.started,
+            notes=self.notes,
+            origin_samples=self.origin,
             end_cause=cause.value,
             recovered=False,
             sample_rate_hz=draft.sample_rate_hz,
@@ -165,30 +244,129 @@ class Recording:
             audio_bytes=size_bytes,
         )
 
-    def _begin(self) -> Draft:
-        self._assign()
-        channels = max([1, *(track.channel + 1 for track in self.tracks.values())])
+    def _finish_without_audio(self, source: Source, cause: StreamEnd) -> Finished | None:
+        self._erase()
+        self.journal.close()
+        if self.notes.outcome == OUTCOME_RECORDED:
+            return None
+        return Finished(
+            started=self.started,
+            notes=self.notes,
+            origin_samples=0,
+            end_cause=cause.value,
+            recovered=False,
+            sample_rate_hz=self.rate_hz,
+            channels=0,
+            duration_samples=0,
+            streams=without_audio(self.entries(source)),
+        )
+
+    def _render(self, source: Source, segment: Segment) -> None:
+        start, end = segment.start, segment.end
+        if segment.state is RecordingState.ON:
+            if self.draft is None:
+                self._begin(source)
+            self._fill(start)
+            self._write(source, self._read(source, start, end))
+            return
+        if segment.state is RecordingState.OFF and self.draft is None and self._preroll_samples():
+            self.preroll.hold(self._read(source, start, end), keep=self._preroll_samples())
+            return
+        for track in self.tracks.values():
+            track.skip(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
+        if segment.state is RecordingState.PAUSED and self.draft is not None:
+            self._fill(end)
+            self._note_gaps(source)
+
+    def _read(self, source: Source, start: int, end: int) -> Window:
+        pieces = {
+            stream: track.read(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
+            for stream, track in self.tracks.items()
+        }
+        self.doubles.silence(self.tracks, pieces, source, start=start, end=end)
+        return Window(start=start, end=end, pieces=pieces)
+
+    def _write(self, source: Source, window: Window) -> None:
+        draft = self.draft
+        if draft is None:
+            return
+        for stream, track in self.tracks.items():
+            piece = window.pieces.get(stream)
+            track.keep(piece if piece is not None else blank_piece(window.start, window.end))
+        self._note_gaps(source)  # before the audio: a cut must not leave silence that nobody explains
+        frames = window.end - window.start
+        draft.append(mix(self.tracks, window.pieces, frames=frames, channels=draft.channels))
+
+    def _fill(self, until: int) -> None:
+        """Write the silence that somebody wanted, up to where the recording goes on."""
+        draft = self.draft
+        if draft is None or self.written >= until:
+            return
+        for row in self.notes.timeline.segments(self.written, until, rate_hz=self.rate_hz):
+            for track in self.tracks.values():
+                track.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
+            for at in range(row.start, row.end, _SILENCE_FRAMES):
+                frames = min(_SILENCE_FRAMES, row.end - at)
+                draft.append(np.zeros((frames, draft.channels), dtype=np.int16))
+
+    def _note_gaps(self, source: Source) -> None:
+        gaps = sum(len(track.gaps) for track in self.tracks.values())
+        if gaps != self.gaps_noted:
+            self.gaps_noted = gaps
+            self.journal.progress(self.entries(source))
+
+    def _begin(self, source: Source) -> Draft:
+        """Open the draft, with the past that is to be kept."""
+        first = self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0
+        held = self.preroll.start
+        past = self._preroll_samples() if self.started.terms.keep_preroll else 0
+        self.origin = first if held is None else max(first - past, held)
+        count = self.channels.assign(self.tracks)
         path = self.folder / audio_name(self.started.session)
-        draft = Draft(path, sample_rate_hz=self.rate_hz, channels=channels)
+        draft = Draft(path, sample_rate_hz=self.rate_hz, channels=count)
         self.draft = draft
-        self.journal.format(sample_rate_hz=draft.sample_rate_hz, channels=channels)
+        self.journal.format(sample_rate_hz=draft.sample_rate_hz, channels=count, origin_samples=self.origin)
         durable.sync_dir(self.folder)
+        for window in self.preroll.since(self.origin):
+            self._write(source, window)
+        self.preroll.wipe()
         return draft
 
-    def _assign(self) -> None:
-        """Give each label its channel: the recorded side first, then in order of appearance."""
-        for track in sorted(self.tracks.values(), key=lambda track: track.opened.side_rank):
-            label = track.opened.label or track.opened.stream
-            if label not in self.channel_of_label:
-                self.channel_of_label[label] = min(len(self.channel_of_label), CHANNELS_MAX - 1)
-            track.channel = self.channel_of_label[label]
+    def _explain(self, track: Track, start: int, end: int) -> None:
+        for row in self.notes.timeline.segments(start, end, rate_hz=self.rate_hz):
+            if row.state in CAUSE_OF:
+                track.silence(row.start, row.end, CAUSE_OF[row.state])
 
-    def _fit(self, draft: Draft) -> None:
-        wanted = max(track.channel + 1 for track in self.tracks.values())
-        if wanted > draft.channels:
-            draft.widen(wanted)
-            self.journal.format(sample_rate_hz=draft.sample_rate_hz, channels=wanted)
+    def _preroll_samples(self) -> int:
+        return min(self.started.terms.preroll_ms, PREROLL_LIMIT_MS) * self.rate_hz // 1000
 
+    def _effective_ns(self, state: RecordingState, at_ns: int) -> int:
+        """Say from when a state can hold: what was thrown away does not come back."""
+        if state is not RecordingState.ON:
+            return at_ns
+        held = self.preroll.start if self.draft is None else None
+        if held is not None and held <= sample_at(at_ns, rate_hz=self.rate_hz):
+            return at_ns
+        return max(at_ns, instant_of(self.rendered, rate_hz=self.rate_hz))
 
-def _put(block: I16, channel: int, samples: I16, *, mix: bool) -> None:
-    block[:, channel] = add_saturating(block[:, channel], samples) if mix else samples
+    def _silence_late(self, source: Source, at_ns: int) -> int:
+        """Put silence over what was rendered although it must not be kept; say how much."""
+        start, end = max(self.origin, sample_at(at_ns, rate_hz=self.rate_hz)), self.written
+        if self.draft is None or start >= end:
+            return 0
+        self.draft.wipe(start - self.origin, end - self.origin)
+        for track in self.tracks.values():
+            track.take_back(start)
+            self._explain(track, start, end)
+        self.checkpoint(source, now_ns=self.synced_mono_ns, afresh=True)
+        return end - start
+
+    def _erase(self) -> None:
+        self.preroll.wipe()
+        if self.draft is not None:
+            self.draft.erase()
+            self.draft = None
+        erase_kept(self.folder)
+        for track in self.tracks.values():
+            track.forget()
+        self.failed = False  # nothing is left that could not be written

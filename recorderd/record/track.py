@@ -1,13 +1,17 @@
 """One stream on its way into the recording: where it lies, what is missing, how loud it is.
 
-Contract: ``window`` is called with adjoining spans of the recording and gives exactly that many samples:
-the decoded ones where packets came, digital silence elsewhere. The stream's place is fixed once, when its
-first packets are due; from then on the RTP timestamp alone decides.
+Contract: ``read`` or ``skip`` is called with adjoining spans of the session. ``read`` gives exactly that many
+samples: the decoded ones where packets came, digital silence elsewhere; ``keep`` takes them into the stream's
+account. ``skip`` throws the octets away undecoded. The stream's place is fixed once, when its first packets
+are due, whatever becomes of them; from then on the RTP timestamp alone decides. Samples are counted from the
+session's start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -18,11 +22,18 @@ from dsp.shapes import I16, U8
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Encoding, StreamEnd, StreamOpened
+from recorderd.record.gaps import (
+    BEFORE_FIRST,
+    DOUBLED,
+    NOT_RECEIVED,
+    after_last,
+    append_gap,
+    overlay,
+    within,
+)
 from recorderd.wire.manifest import Gap, StreamEntry
 
-BEFORE_FIRST: Final = "before_first"
-NOT_RECEIVED: Final = "not_received"
-AFTER_LAST: Final = "after_last"
+LEVELS_KEPT: Final = 32  # windows whose levels can still be taken back: 16 s
 
 
 class Clocked(Protocol):
@@ -75,6 +86,46 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What one stream brought for a span.
+
+    Shapes: samples (n,) int16.
+    """
+
+    start: int
+    samples: I16
+    absent: tuple[tuple[int, int], ...]  # from, to
+    doubled: tuple[tuple[int, int], ...] = ()  # silenced: another leg of the party brought the same
+
+    @property
+    def end(self) -> int:
+        """The first sample that is not of this piece."""
+        return self.start + int(self.samples.shape[0])
+
+    def silenced(self, start: int, end: int) -> Piece:
+        """Silence a part that another leg brought."""
+        samples = self.samples.copy()
+        samples[start - self.start : end - self.start] = 0
+        return replace(self, samples=samples, doubled=(*self.doubled, (start, end)))
+
+    def since(self, start: int) -> Piece:
+        """Leave out what lies before ``start``."""
+        if start <= self.start:
+            return self
+        return Piece(
+            start=start,
+            samples=self.samples[start - self.start :],
+            absent=_since(self.absent, start),
+            doubled=_since(self.doubled, start),
+        )
+
+
+def blank_piece(start: int, end: int) -> Piece:
+    """Make the piece of a stream that brought nothing."""
+    return Piece(start=start, samples=np.zeros(end - start, dtype=np.int16), absent=((start, end),))
+
+
 @dataclass(slots=True, kw_only=True)
 class Track:
     """One stream of a recording."""
@@ -82,58 +133,130 @@ class Track:
     opened: StreamOpened
     channel: int = 0
     end_cause: StreamEnd | None = None
-    placement: int | None = None  # sample of the recording where position 0 of the ring lies
+    placement: int | None = None  # sample of the session where position 0 of the ring lies
     first_sample: int = -1
     gaps: list[Gap] = field(default_factory=list)
     level: levels.Level = field(default_factory=levels.Level)
+    taken_on_at: int = 0  # samples before this one are another session's
+    taken_on_from: str = ""
+    let_go_at: int | None = None  # samples from this one on are another session's
+    doubled: bool = False
+    _counted: Counted | None = None  # of a stream that was let go, as it stood then
+    _end_ticks: int = 0
+    _levels: deque[tuple[int, levels.Level]] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
 
     def window(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> I16:
-        """Render samples ``start`` to ``end`` of the recording.
+        """Render samples ``start`` to ``end`` of the session.
 
         Shapes: -> (end - start,) int16.
         """
-        if self.placement is None:
-            self._settle(
-                source.clock_of(self.opened.stream), start=start, end=end, start_mono_ns=start_mono_ns
-            )
-        if self.placement is None:
-            self._missing(start, end - start)
-            return np.zeros(end - start, dtype=np.int16)
+        piece = self.read(source, start=start, end=end, start_mono_ns=start_mono_ns)
+        self.keep(piece)
+        return piece.samples
+
+    def read(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> Piece:
+        """Take a span out of the ring and decode it; the stream's account does not change yet."""
+        low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
+        if self.placement is None or low >= high:
+            return blank_piece(start, end)
         octets, marks = source.take(
-            self.opened.stream, start_ticks=start - self.placement, end_ticks=end - self.placement
+            self.opened.stream, start_ticks=low - self.placement, end_ticks=high - self.placement
         )
         codec = self.opened.codecs[0]
-        present = marks[:: codec.octets_per_tick] != 0
-        for at, length in absent_runs(present).tolist():
-            self._missing(start + at, length)
+        absent = [(low + at, low + at + length) for at, length in _absent(marks, codec.octets_per_tick)]
         if codec.encoding is Encoding.L16:
             octets[marks == 0] = 0
-            samples = l16.decode(octets, channels=codec.channels)
+            decoded = l16.decode(octets, channels=codec.channels)
         else:
-            samples = g711.decode(octets, laws=marks)
-        self.level = levels.gather(self.level, samples)
-        return samples
+            decoded = g711.decode(octets, laws=marks)
+        if (low, high) == (start, end):
+            return Piece(start=start, samples=decoded, absent=tuple(absent))
+        samples = np.zeros(end - start, dtype=np.int16)
+        samples[low - start : high - start] = decoded
+        outside = [(start, low), *absent, (high, end)]
+        return Piece(start=start, samples=samples, absent=tuple(row for row in outside if row[0] < row[1]))
+
+    def skip(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> None:
+        """Take a span out of the ring and throw it away; nothing of it is decoded."""
+        low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
+        if self.placement is None or low >= high:
+            return
+        octets, marks = source.take(
+            self.opened.stream, start_ticks=low - self.placement, end_ticks=high - self.placement
+        )
+        octets[:] = 0
+        marks[:] = 0
+
+    def keep(self, piece: Piece) -> None:
+        """Take a piece into the account: what is missing, how loud it is."""
+        gaps: list[Gap] = []
+        for start, end in piece.absent:
+            edge = self.first_sample if self.placement is not None else end
+            append_gap(gaps, start, min(end, edge), BEFORE_FIRST)
+            append_gap(gaps, max(start, edge), end, NOT_RECEIVED)
+        for start, end in piece.doubled:
+            self.doubled = True
+            gaps = overlay(gaps, start, end, DOUBLED)
+        for gap in gaps:
+            append_gap(self.gaps, gap.start_samples, gap.start_samples + gap.length_samples, gap.cause)
+        if self.placement is not None:
+            self._levels.append((piece.end, self.level))
+            self.level = levels.gather(self.level, piece.samples)
+
+    def silence(self, start: int, end: int, cause: str) -> None:
+        """Note that a span is silent, whatever came."""
+        self.gaps = overlay(self.gaps, start, end, cause)
+
+    def take_back(self, start: int) -> None:
+        """Let the levels know nothing from ``start`` on: whole windows go, or all when that is far back."""
+        taken = 0
+        while self._levels and self._levels[-1][0] > start:
+            self.level = self._levels.pop()[1]
+            taken += 1
+        if taken == LEVELS_KEPT:
+            self.level = levels.Level()
+
+    def forget(self) -> None:
+        """Forget what was learnt from the audio."""
+        self.gaps, self.level, self.doubled = [], levels.Level(), False
+        self._levels.clear()
+
+    def let_go(self, source: Source, *, head: int, at: int, start_mono_ns: int) -> None:
+        """Leave the samples from ``at`` on to another session; the stream stays open for it.
+
+        ``head`` is the first sample that was not rendered yet.
+        """
+        clock = source.clock_of(self.opened.stream)
+        self._settle(clock, start=max(head, self.taken_on_at), end=at, start_mono_ns=start_mono_ns)
+        self._end_ticks = clock.end_ticks
+        self._counted = source.stats(self.opened.stream)
+        self.let_go_at = at
+        self.end_cause = StreamEnd.JOINED
 
     def audio_end(self, source: Source) -> int:
         """Say at which sample the audio that came so far ends; 0 when none is placed."""
         if self.placement is None:
             return 0
+        if self.let_go_at is not None:
+            return min(self.placement + self._end_ticks, self.let_go_at)
         return self.placement + source.clock_of(self.opened.stream).end_ticks
+
+    def last_arrival_ns(self, source: Source) -> int:
+        """Say when the last packet came; monotonic."""
+        return self._stats(source).last_arrival_ns
 
     def finish(self, source: Source, *, duration_samples: int) -> None:
         """Tell the silence after the last packet from silence within."""
         end = max(self.audio_end(source), 0)
-        if self.gaps and self.placement is not None and end < duration_samples:
-            last = self.gaps[-1]
-            if last.start_samples + last.length_samples == duration_samples:
-                self.gaps.pop()
-                self._gap(last.start_samples, end, NOT_RECEIVED)
-                self._gap(max(end, last.start_samples), duration_samples, AFTER_LAST)
+        if self.placement is not None and end < duration_samples:
+            self.gaps = after_last(self.gaps, end)
 
-    def entry(self, source: Source) -> StreamEntry:
-        """Describe the stream for the manifest as it stands."""
-        stats = source.stats(self.opened.stream)
+    def entry(self, source: Source, *, origin: int = 0, end: int | None = None) -> StreamEntry:
+        """Describe the stream for the manifest of a recording that begins at ``origin``."""
+        stats = self._stats(source)
         counters = stats.counters
+        end = end if end is not None else max((_gap_end(gap) for gap in self.gaps), default=origin)
+        heard = self.first_sample if self.placement is not None and self.first_sample < end else -1
         return StreamEntry(
             stream=self.opened.stream,
             label=self.opened.label,
@@ -142,7 +265,7 @@ class Track:
             encoding=self.opened.codecs[0].encoding.value,
             clock_rate_hz=self.opened.codecs[0].clock_rate_hz,
             ssrcs=stats.ssrcs,
-            first_sample=self.first_sample,
+            first_sample=max(0, heard - origin) if heard >= 0 else -1,
             packets_received=counters["received"],
             packets_lost=stats.packets_lost,
             packets_duplicate=counters["duplicate"],
@@ -153,11 +276,26 @@ class Track:
             peak_dbfs=round(self.level.peak_dbfs),
             rms_dbfs=round(self.level.rms_dbfs),
             end_cause=self.end_cause.value if self.end_cause else "",
-            gaps=tuple(self.gaps),
+            gaps=tuple(within(self.gaps, start=origin, end=end)),
+            party=self.opened.party,
+            moved_from=self.taken_on_from,
+            doubled=self.doubled,
         )
 
+    def _stats(self, source: Source) -> Counted:
+        return self._counted if self._counted is not None else source.stats(self.opened.stream)
+
+    def _own(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> tuple[int, int]:
+        """Cut a span to the samples that are this session's, and place the stream if it is time."""
+        low = max(start, self.taken_on_at)
+        high = end if self.let_go_at is None else min(end, self.let_go_at)
+        if self.placement is None and low < high:
+            clock = source.clock_of(self.opened.stream)
+            self._settle(clock, start=low, end=high, start_mono_ns=start_mono_ns)
+        return low, high
+
     def _settle(self, clock: Clocked, *, start: int, end: int, start_mono_ns: int) -> None:
-        if not clock.started:
+        if self.placement is not None or not clock.started:
             return
         rate = self.opened.codecs[0].clock_rate_hz
         by_arrival = round((clock.origin_ns - start_mono_ns) * rate / NS_PER_S)
@@ -167,20 +305,16 @@ class Track:
             self.placement = placement
             self.first_sample = placement + clock.first_ticks
 
-    def _missing(self, start: int, length: int) -> None:
-        end = start + length
-        edge = self.first_sample if self.placement is not None else end
-        self._gap(start, min(end, edge), BEFORE_FIRST)
-        self._gap(max(start, edge), end, NOT_RECEIVED)
 
-    def _gap(self, start: int, end: int, cause: str) -> None:
-        if end <= start:
-            return
-        if self.gaps:
-            last = self.gaps[-1]
-            if last.cause == cause and last.start_samples + last.length_samples == start:
-                self.gaps[-1] = Gap(
-                    start_samples=last.start_samples, length_samples=end - last.start_samples, cause=cause
-                )
-                return
-        self.gaps.append(Gap(start_samples=start, length_samples=end - start, cause=cause))
+def _absent(marks: U8, octets_per_tick: int) -> list[list[int]]:
+    present = marks[::octets_per_tick] != 0
+    runs: list[list[int]] = absent_runs(present).tolist()
+    return runs
+
+
+def _since(rows: Sequence[tuple[int, int]], start: int) -> tuple[tuple[int, int], ...]:
+    return tuple((max(row[0], start), row[1]) for row in rows if row[1] > start)
+
+
+def _gap_end(gap: Gap) -> int:
+    return gap.start_samples + gap.length_samples

@@ -6,6 +6,7 @@ sealed recording, after a verified receipt was stored beside it. `quarantine/` t
 on and must not be lost; only people empty it.
 
     drafts/<id>/ --publish--> ready/<id>/ --claim--> claimed/<id>/ --release--> removed/<id>/ --> gone
+         |----------------- drop_draft (no audio was taken) ----------------------^
          \\------------------------ quarantine ------------------------------> quarantine/<id>/
 """
 
@@ -93,6 +94,13 @@ class Spool:
         durable.sync_dir(folder.parent)
         return folder
 
+    def drop_draft(self, recording_id: str) -> None:
+        """Remove a draft of which nothing is to be kept: no audio was taken.
+
+        Durable: a cut leaves the whole folder in ``drafts`` or a remainder in ``removed``.
+        """
+        durable.remove_tree(self._move(recording_id, Place.DRAFTS, Place.REMOVED))
+
     def publish(self, recording_id: str) -> Path:
         """Move a sealed draft to ``ready``: the commit point of a recording."""
         return self._move(recording_id, Place.DRAFTS, Place.READY)
@@ -127,7 +135,7 @@ class Spool:
         """Delete the local copy of a claimed recording whose verified receipt was stored.
 
         Durable: a cut leaves the whole folder in ``claimed`` or a remainder in ``removed``.
-        Errors: SpoolBroken without a stored receipt; this is the only way out of the spool.
+        Errors: SpoolBroken without a stored receipt; this is a sealed recording's only way out of the spool.
         """
         if self.receipt(recording_id) is None:
             raise SpoolBroken(path=self.path(Place.CLAIMED, recording_id), reason="no receipt is stored")

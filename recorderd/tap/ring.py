@@ -102,6 +102,7 @@ class Ring:
             return
         for _, piece in self._pieces(slot, cursor, min(end, cursor + row)):
             self._marks[piece] = 0
+            self._octets[piece] = 0  # of a paused span nothing may stay in memory
         self.cursor[slot] = end
 
     def _pieces(self, slot: int, low: int, high: int) -> list[tuple[int, slice]]:

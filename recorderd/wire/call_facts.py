@@ -119,11 +119,7 @@ def _parties(
     for line in lines:
         order += line.participant_ids
     order += by_id
-    names = [
-        by_id[who].number or by_id[who].name
-        for who in dict.fromkeys(order)
-        if who in by_id and who not in metadata.left
-    ]
+    names = [by_id[who].number or by_id[who].name for who in dict.fromkeys(order) if who in by_id]
     names = [name for name in names if name]
     caller = number_of(extension(metadata, "callingPartyNumber", "fromhdr")) or (*names, "")[0]
     callee = number_of(extension(metadata, "calledPartyNumber", "tohdr"))

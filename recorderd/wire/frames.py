@@ -159,10 +159,16 @@ _PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit o
 }
 
 
-def required_names(recording_id: str) -> tuple[str, ...]:
-    """Name the files without which a recording cannot be verified."""
-    manifest, audio = manifest_name(recording_id), audio_name(recording_id)
-    return (manifest, signature_name(manifest), signer_name(recording_id), signature_name(audio), audio)
+def required_names(recording_id: str, *, audio: bool = True) -> tuple[str, ...]:
+    """Name the files without which a recording cannot be verified; a tombstone has no audio."""
+    manifest, wav = manifest_name(recording_id), audio_name(recording_id)
+    small = (manifest, signature_name(manifest), signer_name(recording_id))
+    return (*small, signature_name(wav), wav) if audio else small
+
+
+def audio_names(recording_id: str) -> frozenset[str]:
+    """Name the files of which a recording has all and a tombstone none."""
+    return frozenset(required_names(recording_id)) - frozenset(required_names(recording_id, audio=False))
 
 
 def plain_reason(text: object) -> str:
@@ -260,7 +266,8 @@ def _offer(reader: JsonReader, _: bytes | memoryview) -> Offer:
     names = {entry.name for entry in files}
     if len(names) != len(files):
         raise reader.bad("files", "a name stands twice")
-    missing = [name for name in required_names(recording_id) if name not in names]
+    audio = bool(names & audio_names(recording_id))
+    missing = [name for name in required_names(recording_id, audio=audio) if name not in names]
     if missing:
         raise reader.bad("files", f"{missing[0]} is missing")
     return Offer(recording_id=recording_id, files=tuple(files))

@@ -1,32 +1,49 @@
 """The manifest: what a recording says of itself, signed; canonical JSON on disk.
 
 File names in a recording's folder derive from its id: `<id>.wav`, `<id>.wav.p7s`, `<id>.manifest.json`,
-`<id>.manifest.json.p7s`, `<id>.offer-<n>.sip`, `<id>.signer.pem`.
+`<id>.manifest.json.p7s`, `<id>.offer-<n>.sip`, `<id>.signer.pem`. A tombstone, which stands for what was not
+kept, has neither WAV nor offers.
+Version 1 had no outcome, rule, controls, spans and joins; it is still read, and written back as it was.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from recorderd.core.errors import ManifestFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
+from recorderd.wire.manifest_rows import (
+    ControlEntry,
+    JoinEntry,
+    RuleEntry,
+    SilentSpan,
+    read_control,
+    read_join,
+    read_rule,
+    read_span,
+)
 
-MANIFEST_VERSION: Final = 1
+MANIFEST_VERSION: Final = 2
+OUTCOME_RECORDED: Final = "recorded"
+TOMBSTONES: Final = ("objected", "consent_missing")  # outcomes without audio
+GAP_CAUSES: Final = ("not_received", "before_first", "after_last", "paused", "stopped", "doubled")
 MANIFEST_LIMIT_BYTES: Final = 64 * 1024 * 1024  # a ten-hour call with a gap every 100 ms stays below
 GENESIS_SHA256: Final = "0" * 64  # the previous hash of a recorder's first manifest
+_SINCE_2: Final = ("outcome", "rule", "controls", "spans", "call_ids", "joins", "joined_into")
+_STREAM_SINCE_2: Final = ("party", "moved_from", "doubled")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A run of samples for which nothing was received."""
+    """A run of samples that hold nothing of the stream."""
 
     start_samples: int
     length_samples: int
-    cause: str  # not_received | before_first | after_last
+    cause: str  # one of GAP_CAUSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +57,7 @@ class StreamEntry:
     encoding: str
     clock_rate_hz: int
     ssrcs: tuple[int, ...]
-    first_sample: int  # where its first packet lies; -1 when nothing came
+    first_sample: int  # where its first packet lies, 0 also when it came before; -1 when nothing came
     packets_received: int
     packets_lost: int
     packets_duplicate: int
@@ -52,6 +69,9 @@ class StreamEntry:
     rms_dbfs: int
     end_cause: str
     gaps: tuple[Gap, ...]
+    party: str = ""  # whose voice, as the recorder told parties apart
+    moved_from: str = ""  # the session it came from when two calls became one
+    doubled: bool = False  # the party's other leg brought the same audio for a while; kept once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +129,19 @@ class Manifest:
     recovered: bool
     streams: tuple[StreamEntry, ...]
     files: tuple[FileEntry, ...]
+    outcome: str = OUTCOME_RECORDED  # or one of TOMBSTONES
+    rule: RuleEntry = field(default_factory=RuleEntry)
+    controls: tuple[ControlEntry, ...] = ()
+    spans: tuple[SilentSpan, ...] = ()
+    call_ids: tuple[str, ...] = ()  # of all calls that became this conversation, its own first
+    joins: tuple[JoinEntry, ...] = ()
+    joined_into: str = ""  # the session in which this conversation went on
     manifest_version: int = MANIFEST_VERSION
 
     @property
-    def audio(self) -> FileEntry:
-        """The WAV's entry."""
-        return next(entry for entry in self.files if entry.role == "audio")
+    def audio(self) -> FileEntry | None:
+        """The WAV's entry; None in a tombstone."""
+        return next((entry for entry in self.files if entry.role == "audio"), None)
 
 
 def manifest_name(recording_id: str) -> str:
@@ -143,8 +170,15 @@ def signature_name(name: str) -> str:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Write a manifest as canonical JSON."""
-    return canonical_json(asdict(manifest))
+    """Write a manifest as canonical JSON, in the shape of its version."""
+    table = asdict(manifest)
+    if manifest.manifest_version == 1:
+        for key in _SINCE_2:
+            del table[key]
+        for stream in table["streams"]:
+            for key in _STREAM_SINCE_2:
+                del stream[key]
+    return canonical_json(table)
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -154,8 +188,8 @@ def parse_manifest(raw: bytes) -> Manifest:
     """
     reader = JsonReader.parse(raw, error=ManifestFormatError, limit_bytes=MANIFEST_LIMIT_BYTES)
     version = reader.integer("manifest_version")
-    if version != MANIFEST_VERSION:
-        raise reader.bad("manifest_version", f"{version} is not {MANIFEST_VERSION}")
+    if not 1 <= version <= MANIFEST_VERSION:
+        raise reader.bad("manifest_version", f"{version} is not from 1 to {MANIFEST_VERSION}")
     manifest = Manifest(
         recording_id=_safe_id(reader, "recording_id"),
         recorder_id=_safe_id(reader, "recorder_id"),
@@ -168,14 +202,17 @@ def parse_manifest(raw: bytes) -> Manifest:
         ended_at=reader.text("ended_at"),
         duration_samples=reader.integer("duration_samples"),
         sample_rate_hz=reader.integer("sample_rate_hz", minimum=1, maximum=1_000_000),
-        channels=reader.integer("channels", minimum=1, maximum=64),
+        channels=reader.integer("channels", maximum=64),
         end_cause=reader.text("end_cause"),
         recovered=reader.boolean("recovered"),
-        streams=tuple(_stream(row) for row in reader.children("streams", limit=1000)),
+        streams=tuple(_stream(row, version) for row in reader.children("streams", limit=1000)),
         files=tuple(_file(row) for row in reader.children("files", limit=10_000)),
+        manifest_version=version,
+        **(_since_2(reader) if version > 1 else {}),
     )
     reader.done()
     _check_whole(reader, manifest)
+    _check_silence(reader, manifest)
     if encode_manifest(manifest) != raw:
         raise reader.bad("document", "not in canonical form")
     return manifest
@@ -183,15 +220,19 @@ def parse_manifest(raw: bytes) -> Manifest:
 
 def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
     roles = [entry.role for entry in manifest.files]
-    if roles.count("audio") != 1:
+    if manifest.outcome in TOMBSTONES:
+        _check_tombstone(reader, manifest)
+    elif roles.count("audio") != 1:
         raise reader.bad("files", "not exactly one file of role audio")
+    elif manifest.channels < 1:
+        raise reader.bad("channels", "not an integer from 1 to 64")
     names = [entry.name for entry in manifest.files]
     if len(set(names)) != len(names):
         raise reader.bad("files", "a name stands twice")
     if any(not name.startswith(f"{manifest.recording_id}.") for name in names):
         raise reader.bad("files", "a name does not begin with the recording's id")
     for stream in manifest.streams:
-        if stream.channel >= manifest.channels:
+        if stream.channel >= max(manifest.channels, 1):
             raise reader.bad("streams", f"channel {stream.channel} of {manifest.channels}")
         end_samples = 0
         for gap in stream.gaps:
@@ -200,6 +241,52 @@ def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
             end_samples = gap.start_samples + gap.length_samples
         if end_samples > manifest.duration_samples:
             raise reader.bad("streams", "a gap reaches beyond the end")
+
+
+def _check_tombstone(reader: JsonReader, manifest: Manifest) -> None:
+    """A tombstone tells of what was not kept, and keeps nothing of it."""
+    if manifest.files:
+        raise reader.bad("files", f"some, although nothing was kept: {manifest.outcome}")
+    if manifest.duration_samples or manifest.channels or manifest.spans:
+        raise reader.bad("duration_samples", f"audio, although nothing was kept: {manifest.outcome}")
+
+
+def _check_silence(reader: JsonReader, manifest: Manifest) -> None:
+    """Every silent span is in order, within the recording, and a gap of every stream."""
+    end_samples = 0
+    for span in manifest.spans:
+        if span.start_samples < end_samples:
+            raise reader.bad("spans", "overlap or are out of order")
+        end_samples = span.start_samples + span.length_samples
+    if end_samples > manifest.duration_samples:
+        raise reader.bad("spans", "one reaches beyond the end")
+    for stream in manifest.streams:
+        gaps = {(gap.start_samples, gap.length_samples, gap.cause) for gap in stream.gaps}
+        for span in manifest.spans:
+            if (span.start_samples, span.length_samples, span.cause) not in gaps:
+                raise reader.bad("spans", f"stream {stream.stream} is not silent in one")
+    positions = [entry.sample for entry in manifest.controls] + [row.at_samples for row in manifest.joins]
+    if any(position > manifest.duration_samples for position in positions):
+        raise reader.bad("controls", "one lies beyond the end")
+
+
+def _since_2(reader: JsonReader) -> dict[str, Any]:
+    """Read the fields that version 1 did not have."""
+    outcome = reader.text("outcome")
+    if outcome != OUTCOME_RECORDED and outcome not in TOMBSTONES:
+        raise reader.bad("outcome", f"{outcome!r} is unknown")
+    joined_into = reader.text("joined_into")
+    if joined_into and not is_safe_id(joined_into):
+        raise reader.bad("joined_into", "not an id")
+    return {
+        "outcome": outcome,
+        "rule": read_rule(reader.child("rule")),
+        "controls": tuple(read_control(row) for row in reader.children("controls")),
+        "spans": tuple(read_span(row) for row in reader.children("spans")),
+        "call_ids": reader.texts("call_ids", limit=1000),
+        "joins": tuple(read_join(row) for row in reader.children("joins", limit=1000)),
+        "joined_into": joined_into,
+    }
 
 
 def _safe_id(reader: JsonReader, key: str) -> str:
@@ -241,8 +328,15 @@ def _file(reader: JsonReader) -> FileEntry:
     return entry
 
 
-def _stream(reader: JsonReader) -> StreamEntry:
-    counters = {
+def _stream(reader: JsonReader, version: int) -> StreamEntry:
+    since_2: dict[str, Any] = {}
+    if version > 1:
+        since_2 = {
+            "party": reader.text("party"),
+            "moved_from": reader.text("moved_from"),
+            "doubled": reader.boolean("doubled"),
+        }
+    counters: dict[str, Any] = {
         key: reader.integer(key)
         for key in (
             *("packets_received", "packets_lost", "packets_duplicate", "packets_late"),
@@ -266,6 +360,7 @@ def _stream(reader: JsonReader) -> StreamEntry:
         end_cause=reader.text("end_cause"),
         gaps=tuple(_gap(row) for row in reader.children("gaps", limit=10_000_000)),
         **counters,
+        **since_2,
     )
     reader.done()
     return entry
@@ -277,5 +372,7 @@ def _gap(reader: JsonReader) -> Gap:
         length_samples=reader.integer("length_samples", minimum=1),
         cause=reader.text("cause"),
     )
+    if gap.cause not in GAP_CAUSES:
+        raise reader.bad("cause", f"{gap.cause!r} is unknown")
     reader.done()
     return gap

@@ -82,7 +82,16 @@ def with_metadata(offer: Offer, metadata: RecordingMetadata) -> Offer:
     """Give a SIPREC offer what later documents said, merged; the SDP stays."""
     lines = lines_of_metadata(offer.sdp, metadata)
     later = replace(offer, metadata=metadata, metadata_problem=None, lines=lines)
-    return replace(later, description=_described(later))
+    return replace(later, description=_with_first_parties(offer.description, _described(later)))
+
+
+def _with_first_parties(known: CallDescription, described: CallDescription) -> CallDescription:
+    """Keep caller and callee while they are described: whoever hangs up first is the caller still."""
+    people = {text for entry in described.participants for text in (entry.number, entry.name)} - {""}
+    caller = known.caller if known.caller in people else described.caller
+    others = [name for name in (described.callee, described.caller) if name != caller]
+    callee = known.callee if known.callee in people and known.callee != caller else (*others, "")[0]
+    return replace(described, caller=caller, callee=callee)
 
 
 def _described(offer: Offer) -> CallDescription:

@@ -32,8 +32,10 @@ def _stream(port: int, packets: int) -> RtpStream:
     return RtpStream(port=port, payload_type=8, payload=os.urandom(PACKET * packets))
 
 
-def _leg(client: SipClient, *, call_id: str, leg: str, user: str = "recorder") -> Call:
-    names = {"X-Call-ID": call_id, "X-Call-Leg": leg, "X-Call-Caller": "1001", "X-Call-Callee": "1002"}
+def _leg(
+    client: SipClient, *, call_id: str, leg: str, user: str = "recorder", callee: str = "1002"
+) -> Call:
+    names = {"X-Call-ID": call_id, "X-Call-Leg": leg, "X-Call-Caller": "1001", "X-Call-Callee": callee}
     headers = {name: value for name, value in names.items() if value}
     target = f"sip:{user}@{client.server[0]}:{client.server[1]}"
     call = Call(client=client, headers=headers, target=target)
@@ -95,12 +97,26 @@ def test_two_legs_of_one_call_meet_and_a_late_leg_has_a_silent_past(house: tuple
 def test_legs_without_a_call_id_are_recordings_of_their_own(house: tuple[House, Program]) -> None:
     before = _count(house[1])
     with SipClient(server=house[0].server) as client:
-        calls = [_leg(client, call_id="", leg="") for _ in range(2)]
+        calls = [_leg(client, call_id="", leg="", callee=callee) for callee in ("1002", "1003")]
         send_streams([_stream(call.lines[0].port, 20) for call in calls])
         for call in calls:
             call.bye()
     for name in house[0].wait_sealed(house[1], before + 2)[-2:]:
         assert house[0].sealed(name).manifest["channels"] == 1
+
+
+def test_two_legs_without_a_call_id_meet_by_their_parties(house: tuple[House, Program]) -> None:
+    before = _count(house[1])
+    with SipClient(server=house[0].server) as client:
+        calls = [_leg(client, call_id="", leg=leg) for leg in ("caller", "callee")]
+        streams = [_stream(call.lines[0].port, 30) for call in calls]
+        send_streams(streams)
+        for call in calls:
+            call.bye()
+    recorded = _sealed(house, before)
+    assert [entry["label"] for entry in recorded.streams()] == ["caller", "callee"]
+    for channel, entry in enumerate(recorded.streams()):
+        assert _holds(recorded, channel, at=entry["first_sample"], payload=streams[channel].payload)
 
 
 def test_a_reinvite_keeps_ports_and_adds_a_stream(house: tuple[House, Program]) -> None:

@@ -33,8 +33,8 @@ def _offer(client: SipClient, crypto: Sequence[Sequence[str]], *, protocol: str 
     head, *media = sdp.split("m=audio")
     sections = []
     for section, values in zip(media, crypto, strict=True):
-        section = section.replace("RTP/AVP", protocol)
-        sections.append("m=audio" + section + "".join(f"a=crypto:{value}\r\n" for value in values))
+        line = "m=audio" + section.replace("RTP/AVP", protocol)
+        sections.append(line + "".join(f"a=crypto:{value}\r\n" for value in values))
     return (head + "".join(sections)).encode()
 
 
@@ -172,7 +172,7 @@ def test_a_wrong_key_is_silence_and_an_event_and_the_call_beside_it_is_whole(
         noise = _stream(wrong.lines[0].port, SrtpSender(suite=suite))
         send_streams([stream, noise])
         wait_until(lambda: program.text().count("stream_srtp_failed") > noted, what="the event")
-        rtp = house[0].status()["rtp"]
+        rtp = house[0].status()["recorder"]["rtp"]
         assert rtp["srtp_failed"] >= PACKETS // 2
         assert rtp["malformed"] == 0
         before = _count(program)
@@ -199,7 +199,7 @@ def test_replayed_packets_are_dropped(house: tuple[House, Program]) -> None:
             for number in range(PACKETS):
                 attacker.sendto(stream.packet(number), ("127.0.0.1", stream.port))
         time.sleep(0.3)
-        assert house[0].status()["rtp"]["srtp_failed"] >= PACKETS
+        assert house[0].status()["recorder"]["rtp"]["srtp_failed"] >= PACKETS
         call.bye()
     recorded = _sealed(*house, before)
     _check_exact(recorded, [stream])

@@ -1,4 +1,4 @@
-"""A session recording client: real SIP over UDP or TCP, written without any code of the recorder.
+"""A session recording client: real SIP over UDP, TCP or TLS, written without any code of the recorder.
 
 One socket serves many calls. A reader thread hands responses to whoever waits for them and answers what
 the recorder sends (BYE, OPTIONS). Nothing here is shared with the product, so that both cannot be wrong
@@ -18,80 +18,54 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
+
+from tests.support.sip_text import AnswerLine, Message, answer_lines, parse
 
 RETRANSMIT_S: Final = 0.5
 TRANSACTION_S: Final = 10.0
 
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """A SIP message, taken apart as far as a client needs."""
-
-    start_line: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    @property
-    def code(self) -> int:
-        """Status code; 0 for a request."""
-        return int(self.start_line.split()[1]) if self.start_line.startswith("SIP/") else 0
-
-    @property
-    def method(self) -> str:
-        """Method of a request."""
-        return "" if self.code else self.start_line.split()[0]
-
-    def header(self, name: str) -> str:
-        """First header of a name, or empty."""
-        return next((value for known, value in self.headers if known.lower() == name.lower()), "")
-
-    def all(self, name: str) -> list[str]:
-        """All headers of a name."""
-        return [value for known, value in self.headers if known.lower() == name.lower()]
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]  # a sequence where a name comes twice
 
 
-def parse(raw: bytes) -> Message:
-    """Take a message apart."""
-    head, _, body = raw.partition(b"\r\n\r\n")
-    lines = head.decode(errors="replace").split("\r\n")
-    headers = tuple((n.strip(), v.strip()) for n, _, v in (line.partition(":") for line in lines[1:]))
-    return Message(start_line=lines[0], headers=headers, body=body)
+class Transaction:
+    """A request that was sent: its responses, and its repetition over UDP until one comes."""
 
+    def __init__(self, client: SipClient, raw: bytes, key: tuple[str, str], branch: str) -> None:
+        self.raw, self.key, self.branch = raw, key, branch
+        self.provisional: list[Message] = []
+        self.replies: queue.Queue[Message] = queue.Queue()
+        self._client = client
 
-@dataclass(frozen=True, kw_only=True)
-class AnswerLine:
-    """One m= line of the recorder's answer."""
-
-    port: int
-    payload_types: tuple[int, ...]
-    direction: str
-    label: str
-
-
-def answer_lines(sdp: bytes) -> list[AnswerLine]:
-    """Read the recorder's answer."""
-    lines = []
-    for section in re.split(r"(?m)^m=", sdp.decode())[1:]:
-        words = section.split("\r\n")[0].split()
-        direction = re.search(r"(?m)^a=(sendrecv|sendonly|recvonly|inactive)\r?$", section)
-        label = re.search(r"(?m)^a=label:(\S+)", section)
-        lines.append(
-            AnswerLine(
-                port=int(words[1]),
-                payload_types=tuple(int(word) for word in words[3:]),
-                direction=direction.group(1) if direction else "",
-                label=label.group(1) if label else "",
-            )
-        )
-    return lines
+    def final(self, *, timeout_s: float = TRANSACTION_S) -> Message:
+        """Wait for the final response."""
+        deadline, wait_s = time.monotonic() + timeout_s, RETRANSMIT_S
+        while time.monotonic() < deadline:
+            try:
+                reply = self.replies.get(timeout=wait_s)
+            except queue.Empty:
+                if self._client.transport == "udp" and not self.provisional:
+                    self._client.send_raw(self.raw)
+                    wait_s = min(2 * wait_s, 4.0)
+                continue
+            if reply.code >= 200:
+                return reply
+            self.provisional.append(reply)
+        raise TimeoutError(f"no answer to {self.key[1]} of {self.key[0]}")
 
 
 class SipClient:
-    """One socket to one recorder."""
+    """One socket to one recorder; what the recorder asks is answered with ``answers`` or 200."""
 
     def __init__(
-        self, *, server: tuple[str, int], transport: str = "udp", address: str = "127.0.0.1"
+        self,
+        *,
+        server: tuple[str, int],
+        transport: str = "udp",
+        address: str = "127.0.0.1",
+        certificate: tuple[Path, Path] | None = None,
+        trusted: Path | None = None,
     ) -> None:
         self.server = server
         self.transport = transport
@@ -100,13 +74,12 @@ class SipClient:
         self._socket.bind((address, 0))
         if transport != "udp":
             self._socket.connect(server)
-        if transport == "tls":  # the test's recorder shows a certificate that nobody vouches for
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self._socket = context.wrap_socket(self._socket)
+        if transport == "tls":
+            self._socket = _tls_context(certificate, trusted).wrap_socket(self._socket)
         self.address, self.port = self._socket.getsockname()
         self._waiting: dict[tuple[str, str], queue.Queue[Message]] = {}
         self._lock = threading.Lock()
+        self.answers: dict[str, int] = {}  # by method
         self.requests: queue.Queue[Message] = queue.Queue()  # what the recorder sent by itself
         self._closed = False
         self._reader = threading.Thread(target=self._read, name="sip-client", daemon=True)
@@ -145,36 +118,48 @@ class SipClient:
         *,
         call_id: str,
         cseq: int,
-        headers: Mapping[str, str],
+        headers: Headers,
         body: bytes = b"",
         uri: str = "",
         branch: str = "",
     ) -> Message:
         """Send a request and return its final response."""
-        replies: queue.Queue[Message] = queue.Queue()
+        transaction = self.begin(
+            method, call_id=call_id, cseq=cseq, headers=headers, body=body, uri=uri, branch=branch
+        )
+        return transaction.final()
+
+    def begin(
+        self,
+        method: str,
+        *,
+        call_id: str,
+        cseq: int,
+        headers: Headers,
+        body: bytes = b"",
+        uri: str = "",
+        branch: str = "",
+    ) -> Transaction:
+        """Send a request and wait for nothing."""
+        branch = branch or "z9hG4bK" + secrets.token_hex(8)
         key = (call_id, f"{cseq} {method}")
-        self._waiting[key] = replies
         raw = self.build(
             method, call_id=call_id, cseq=cseq, headers=headers, body=body, uri=uri, branch=branch
         )
-        deadline, wait_s = time.monotonic() + TRANSACTION_S, RETRANSMIT_S
+        transaction = Transaction(self, raw, key, branch)
+        self._waiting[key] = transaction.replies
         self.send_raw(raw)
-        try:
-            provisional = False
-            while time.monotonic() < deadline:
-                try:
-                    reply = replies.get(timeout=wait_s)
-                except queue.Empty:
-                    if self.transport == "udp" and not provisional:
-                        self.send_raw(raw)
-                        wait_s = min(2 * wait_s, 4.0)
-                    continue
-                if reply.code >= 200:
-                    return reply
-                provisional = True
-            raise TimeoutError(f"no answer to {method} {call_id}")
-        finally:
-            del self._waiting[key]
+        return transaction
+
+    def wait_request(self, method: str, *, timeout_s: float = 10.0) -> Message:
+        """Wait until the recorder asks for something; other requests are dropped."""
+        deadline = time.monotonic() + timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                message = self.requests.get(timeout=left_s)
+                if message.method == method:
+                    return message
+        raise TimeoutError(f"no {method} from the recorder")
 
     def build(
         self,
@@ -182,7 +167,7 @@ class SipClient:
         *,
         call_id: str,
         cseq: int,
-        headers: Mapping[str, str],
+        headers: Headers,
         body: bytes = b"",
         uri: str = "",
         branch: str = "",
@@ -190,13 +175,14 @@ class SipClient:
         """Write a request."""
         uri = uri or f"sip:recorder@{self.server[0]}:{self.server[1]}"
         via = f"SIP/2.0/{self.transport.upper()} {self.address}:{self.port}"
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
         lines = [
             f"{method} {uri} SIP/2.0",
             f"Via: {via};rport;branch={branch or 'z9hG4bK' + secrets.token_hex(8)}",
             "Max-Forwards: 70",
             f"Call-ID: {call_id}",
             f"CSeq: {cseq} {method}",
-            *(f"{name}: {value}" for name, value in headers.items()),
+            *(f"{name}: {value}" for name, value in pairs),
             f"Content-Length: {len(body)}",
         ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -234,9 +220,22 @@ class SipClient:
             return
         self.requests.put(message)
         if message.method != "ACK":
-            lines = ["SIP/2.0 200 OK", *(f"Via: {value}" for value in message.all("Via"))]
+            code = self.answers.get(message.method, 200)
+            lines = [f"SIP/2.0 {code} {'OK' if code == 200 else 'No'}"]
+            lines += [f"Via: {value}" for value in message.all("Via")]
             lines += [f"{name}: {message.header(name)}" for name in ("From", "To", "Call-ID", "CSeq")]
             self.send_raw("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
+
+
+def _tls_context(certificate: tuple[Path, Path] | None, trusted: Path | None) -> ssl.SSLContext:
+    """Show a certificate (file, key) when asked; believe ``trusted`` alone, or anybody."""
+    context = ssl.create_default_context(cafile=trusted)
+    context.check_hostname = False
+    if trusted is None:  # a recorder of a test may show a certificate that nobody vouches for
+        context.verify_mode = ssl.CERT_NONE
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
+    return context
 
 
 _numbers = itertools.count(1)

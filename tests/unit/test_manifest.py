@@ -11,6 +11,7 @@ from recorderd.core.errors import ManifestFormatError
 from recorderd.wire.canonical import canonical_json
 from recorderd.wire.manifest import (
     GENESIS_SHA256,
+    TOMBSTONES,
     CallEntry,
     FileEntry,
     Gap,
@@ -19,8 +20,17 @@ from recorderd.wire.manifest import (
     encode_manifest,
     parse_manifest,
 )
+from recorderd.wire.manifest_rows import ControlEntry, JoinEntry, RuleEntry, SilentSpan
 
 ID = "20261123T062236-aaaaaaaaaaaa"
+SPAN = {
+    "start_samples": 10, "length_samples": 5, "cause": "paused", "begun_by": "1000",
+    "begun_via": "feature_code", "ended_by": "", "ended_via": "",
+}  # fmt: skip
+CONTROL = {
+    "at": "2026-11-23T06:22:36.001Z", "sample": 10, "action": "pause", "by": "1000", "via": "feature_code",
+    "state": "paused", "accepted": True, "reason": "",
+}  # fmt: skip
 
 
 def _manifest() -> Manifest:
@@ -35,7 +45,7 @@ def _manifest() -> Manifest:
         rms_dbfs=-96, end_cause="bye",
         gaps=(
             Gap(start_samples=0, length_samples=10, cause="before_first"),
-            Gap(start_samples=10, length_samples=5, cause="not_received"),
+            Gap(start_samples=10, length_samples=5, cause="paused"),
         ),
     )  # fmt: skip
     return Manifest(
@@ -45,6 +55,9 @@ def _manifest() -> Manifest:
         duration_samples=15, sample_rate_hz=8000, channels=1,
         end_cause="bye", recovered=False, streams=(stream,),
         files=(FileEntry(name=f"{ID}.wav", role="audio", size_bytes=74, sha256="ab" * 32),),
+        rule=RuleEntry(name="support", mode="always-pausable", layout="sides", priority=-1, mandatory=True),
+        controls=(ControlEntry(**CONTROL),), spans=(SilentSpan(**SPAN),), call_ids=("c", "d"),
+        joins=(JoinEntry(at_samples=3, call_id="d", session="s2"),), joined_into="s3",
     )  # fmt: skip
 
 
@@ -60,7 +73,14 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
         ({"recording_id": "../x"}, "recording_id"),
         ({"extra": 1}, "extra"),
         ({"software": "\ud800"}, "software"),
-        ({"manifest_version": 2}, "manifest_version"),
+        ({"manifest_version": 3}, "manifest_version"),
+        ({"outcome": "lost"}, "outcome"),
+        ({"outcome": "objected"}, "files"),
+        ({"channels": 0}, "channels"),
+        ({"joined_into": "../x"}, "joined_into"),
+        ({"spans": [{**SPAN, "start_samples": 11}]}, "spans"),
+        ({"spans": [{**SPAN, "cause": "shy"}]}, "cause"),
+        ({"controls": [{**CONTROL, "sample": 16}]}, "controls"),
         ({"files": []}, "files"),
         ({"duration_samples": 14}, "streams"),
         ({"previous_manifest_sha256": "00"}, "previous_manifest_sha256"),
@@ -71,6 +91,45 @@ def test_a_field_that_is_not_right_is_named(change: dict[str, Any], field: str) 
     table = {**json.loads(encode_manifest(_manifest())), **change}
     with pytest.raises(ManifestFormatError, match=field):
         parse_manifest(json.dumps(table, sort_keys=True, separators=(",", ":")).encode())
+
+
+def test_a_manifest_of_the_first_version_is_still_read_and_written_back_as_it_was() -> None:
+    table = json.loads(encode_manifest(_manifest()))
+    for key in ("outcome", "rule", "controls", "spans", "call_ids", "joins", "joined_into"):
+        del table[key]
+    for key in ("party", "moved_from", "doubled"):
+        del table["streams"][0][key]
+    table["manifest_version"] = 1
+    manifest = parse_manifest(canonical_json(table))
+    assert encode_manifest(manifest) == canonical_json(table)
+    assert (manifest.outcome, manifest.rule, manifest.spans) == ("recorded", RuleEntry(), ())
+    with pytest.raises(ManifestFormatError, match="outcome: unknown field"):
+        parse_manifest(canonical_json({**table, "outcome": "recorded"}))
+
+
+def _tombstone(outcome: str) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(encode_manifest(_manifest()))
+    table["streams"][0]["gaps"] = []
+    table["controls"][0]["sample"] = -1
+    table["joins"] = []
+    return {**table, "outcome": outcome, "duration_samples": 0, "channels": 0, "spans": [], "files": []}
+
+
+@pytest.mark.parametrize("outcome", TOMBSTONES)
+def test_a_tombstone_reads_back_and_has_no_audio(outcome: str) -> None:
+    manifest = parse_manifest(canonical_json(_tombstone(outcome)))
+    assert (manifest.audio, manifest.outcome) == (None, outcome)
+    assert encode_manifest(manifest) == canonical_json(_tombstone(outcome))
+
+
+@pytest.mark.parametrize(
+    "change", [{"duration_samples": 1}, {"channels": 1}, {"files": [{"name": f"{ID}.offer-1.sip"}]}]
+)
+def test_a_tombstone_that_keeps_something_is_refused(change: dict[str, Any]) -> None:
+    for row in change.get("files", []):
+        row.update({"role": "offer", "size_bytes": 1, "sha256": "ab" * 32})
+    with pytest.raises(ManifestFormatError, match="nothing was kept"):
+        parse_manifest(canonical_json({**_tombstone("objected"), **change}))
 
 
 def test_another_spelling_of_the_same_manifest_is_refused() -> None:

@@ -299,6 +299,20 @@ def test_a_party_that_left_is_described_still_but_heard_no_more() -> None:
     assert later.metadata.left == (SCENE.key("party1"),)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_whoever_leaves_first_is_caller_or_callee_still(place: int) -> None:
+    known = _read(rfc7865.invite(SCENE))
+    later = _later(known, rfc7865.update_alone(SCENE, rfc7865.partial_left(SCENE, place=place)))
+    assert (later.description.caller, later.description.callee) == ("+15551230001", "1002")
+
+
+def test_another_callee_in_a_complete_document_replaces_the_first() -> None:
+    known = _read(rfc7865.invite(SCENE))
+    other = rfc7865.complete(Scene(callee="1007"))
+    later = _later(known, rfc7865.update_alone(SCENE, other))
+    assert (later.description.caller, later.description.callee) == ("+15551230001", "1007")
+
+
 def test_a_party_is_renamed_by_a_partial_document() -> None:
     known = _read(rfc7865.invite(SCENE))
     document = rfc7865.partial_renamed(SCENE, name="Dora", number="1009")

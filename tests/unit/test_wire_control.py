@@ -18,6 +18,8 @@ from recorderd.wire.digits import DigitCollector
 from recorderd.wire.offer import LegHeaderNames
 from recorderd.wire.sip_message import parse_sip
 from recorderd.wire.snapshot import read_snapshot_request, snapshot_request
+from tests.support.field import asterisk
+from tests.support.field.request import Scene
 
 CODES = {"*44": ControlAction.START, "*48": ControlAction.PAUSE, "*49": ControlAction.RESUME}
 NAMES = LegHeaderNames()
@@ -241,3 +243,41 @@ def test_a_snapshot_request_gives_its_reason_as_xml_on_one_line() -> None:
 def test_another_document_is_no_snapshot_request(body: bytes) -> None:
     with pytest.raises(FormatError):
         read_snapshot_request(body)
+
+
+# --- as Asterisk sends them --------------------------------------------------------------------------
+
+SCENE = Scene()
+LEG = "<sip:recorder@192.0.2.99>;tag=ours"
+
+
+def test_asterisk_s_requests_are_understood() -> None:
+    raw = asterisk.feature_call(SCENE, by="1002", code="*44").write(uri="sip:*44@192.0.2.99:5060")
+    called = read_feature_code(parse_sip(raw), codes=CODES, leg_headers=NAMES)
+    sent = read_control(
+        parse_sip(asterisk.message(SCENE, action="pause", by="1002").write()), leg_headers=NAMES
+    )
+    noted = read_control(
+        parse_sip(asterisk.notify(SCENE, action="resume", by="1002").write(to=LEG)), leg_headers=NAMES
+    )
+    pressed = read_control(parse_sip(asterisk.info_record(SCENE, "off").write(to=LEG)), leg_headers=NAMES)
+    found = [called, sent, noted, pressed]
+    assert all(isinstance(entry, ControlRequest) for entry in found)
+    assert [(entry.action.value, entry.by, entry.scope.value) for entry in found if entry is not None] == [
+        ("start", "1002", "call"),
+        ("pause", "1002", "call"),
+        ("resume", "1002", "dialog"),
+        ("stop", "+15551230001", "dialog"),
+    ]
+    assert [entry.call_id for entry in (called, sent) if entry is not None] == [asterisk.call_id(SCENE)] * 2
+
+
+def test_digits_that_asterisk_passes_on_make_a_code() -> None:
+    collector, actions = DigitCollector(codes=CODES), []
+    for place, key in enumerate("*48"):
+        found = read_control(
+            parse_sip(asterisk.info_digit(SCENE, key).write(to=LEG, cseq=place + 2)), leg_headers=NAMES
+        )
+        assert isinstance(found, Digit)
+        actions.append(collector.add(found.digit, now_ns=place * NS_PER_S))
+    assert actions == [None, None, ControlAction.PAUSE]

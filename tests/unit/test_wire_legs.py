@@ -6,6 +6,8 @@ import pytest
 
 from recorderd.wire.offer import LegHeaderNames, Offer, OfferKind, describe_offer, fallback_key, later_offer
 from recorderd.wire.sip_message import parse_sip
+from tests.support.field import asterisk
+from tests.support.field.request import Scene
 
 SDP = "v=0\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 8\r\n"
 
@@ -101,3 +103,33 @@ def test_headers_are_kept_short_and_on_one_line() -> None:
     offer = _leg(f"X-Call-ID: {'9' * 5_000}", "X-Call-Queue: a", "  b")
     assert len(offer.description.call_id) == 512
     assert offer.description.queue == "a b"
+
+
+def test_the_two_legs_of_an_asterisk_call_have_one_key_and_two_parties() -> None:
+    scene = Scene()
+    legs = [
+        describe_offer(parse_sip(asterisk.leg(scene, name=name).write()), leg_headers=LegHeaderNames())
+        for name in ("caller", "callee")
+    ]
+    assert {offer.call_key for offer in legs} == {asterisk.call_id(scene)}
+    assert [(offer.lines[0].party, offer.lines[0].side_rank) for offer in legs] == [
+        ("+15551230001", 1),
+        ("1002", 0),
+    ]
+    again = describe_offer(
+        parse_sip(asterisk.reinvite(scene, name="callee").write(to="<sip:r@x>;tag=1")),
+        leg_headers=LegHeaderNames(),
+    )
+    later = later_offer(legs[1], again)
+    assert (later.lines, later.description) == (legs[1].lines, legs[1].description)
+
+
+def test_bare_legs_meet_by_from_and_to() -> None:
+    scene = Scene()
+    there = asterisk.bare_leg(scene)
+    back = asterisk.bare_leg(scene, caller=scene.callee, callee=scene.caller)
+    keys = {
+        fallback_key(describe_offer(parse_sip(leg.write()), leg_headers=LegHeaderNames()))
+        for leg in (there, back)
+    }
+    assert keys == {frozenset({scene.caller, scene.callee})}

@@ -59,6 +59,11 @@ def test_who_sends_what_after_a_change(update: str, senders: dict[str, tuple[str
     assert merged.session_ids == ("s",)
 
 
+def test_a_new_stream_takes_the_line_of_the_one_before() -> None:
+    merged = _merged("<stream stream_id='3' session_id='s'><label>two</label></stream>")
+    assert [(entry.stream_id, entry.label) for entry in merged.streams] == [("1", "one"), ("3", "two")]
+
+
 def test_a_party_that_comes_back_is_on_the_call_again() -> None:
     gone = _merged("<participantsessionassoc participant_id='q' session_id='s'><disassociate-time/>"
                    "</participantsessionassoc>")  # fmt: skip

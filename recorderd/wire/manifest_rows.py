@@ -1,0 +1,121 @@
+"""The manifest's rows about rules, controls, silence and joined calls, and how they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from recorderd.core.ids import is_safe_id
+from recorderd.wire.canonical import JsonReader
+
+OUTSIDE: Final = -1  # before the recording's first sample or after its last
+SPAN_CAUSES: Final = ("paused", "stopped")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleEntry:
+    """What a rule said of the call; the defaults are those of a recorder without rules."""
+
+    name: str = ""
+    mode: str = "always"
+    retention_class: str = "default"
+    layout: str = "split"  # split | sides | mix
+    priority: int = 0
+    mandatory: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlEntry:
+    """Somebody asked for a change while the call ran, or time made one."""
+
+    at: str  # RFC 3339, UTC
+    sample: int  # position in the recording, or OUTSIDE
+    action: str
+    by: str  # empty = nobody, time did
+    via: str
+    state: str  # of the recording afterwards
+    accepted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilentSpan:
+    """Samples that are digital silence on every channel because somebody wanted it."""
+
+    start_samples: int
+    length_samples: int
+    cause: str  # one of SPAN_CAUSES
+    begun_by: str
+    begun_via: str
+    ended_by: str  # with ended_via empty: it lasted to the end
+    ended_via: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinEntry:
+    """Another session whose streams went on in this recording."""
+
+    at_samples: int  # position in the recording, or OUTSIDE
+    call_id: str
+    session: str
+
+
+def read_rule(reader: JsonReader) -> RuleEntry:
+    """Read the rule."""
+    rule = RuleEntry(
+        name=reader.text("name"),
+        mode=reader.text("mode"),
+        retention_class=reader.text("retention_class"),
+        layout=reader.text("layout"),
+        priority=reader.integer("priority", minimum=-(2**31), maximum=2**31),
+        mandatory=reader.boolean("mandatory"),
+    )
+    reader.done()
+    return rule
+
+
+def read_control(reader: JsonReader) -> ControlEntry:
+    """Read one control."""
+    control = ControlEntry(
+        at=reader.text("at"),
+        sample=reader.integer("sample", minimum=OUTSIDE),
+        action=reader.text("action"),
+        by=reader.text("by"),
+        via=reader.text("via"),
+        state=reader.text("state"),
+        accepted=reader.boolean("accepted"),
+        reason=reader.text("reason"),
+    )
+    reader.done()
+    return control
+
+
+def read_span(reader: JsonReader) -> SilentSpan:
+    """Read one silent span."""
+    span = SilentSpan(
+        start_samples=reader.integer("start_samples"),
+        length_samples=reader.integer("length_samples", minimum=1),
+        cause=reader.text("cause"),
+        begun_by=reader.text("begun_by"),
+        begun_via=reader.text("begun_via"),
+        ended_by=reader.text("ended_by"),
+        ended_via=reader.text("ended_via"),
+    )
+    if span.cause not in SPAN_CAUSES:
+        raise reader.bad("cause", f"{span.cause!r} is unknown")
+    reader.done()
+    return span
+
+
+def read_join(reader: JsonReader) -> JoinEntry:
+    """Read one joined session."""
+    session = reader.text("session")
+    if not is_safe_id(session):
+        raise reader.bad("session", "not an id")
+    join = JoinEntry(
+        at_samples=reader.integer("at_samples", minimum=OUTSIDE),
+        call_id=reader.text("call_id"),
+        session=session,
+    )
+    reader.done()
+    return join

@@ -1,0 +1,5 @@
+"""Conformance: what recording clients send, and what must stand in the archive afterwards."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.interop.stage", "tests.interop.scenarios")
