@@ -1,4 +1,4 @@
-"""A real exchange: who is on a call starts, pauses and resumes its recording by code, inside it or from hold."""
+"""A real exchange: who is on a call controls its recording by code, dialled inside the call or from hold."""
 
 from __future__ import annotations
 
