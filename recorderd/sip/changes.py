@@ -153,9 +153,7 @@ class Changes:
         """Follow what an INVITE, re-INVITE or UPDATE says of metadata, consent, links, wishes and holds."""
         session = entry.session
         if said.metadata_problem is not None and not _is_absent(said.metadata_problem):
-            self._log.warning(
-                Ev.MALFORMED_METADATA, subject=session.session, reason=said.metadata_problem
-            )
+            self._log.warning(Ev.MALFORMED_METADATA, subject=session.session, reason=said.metadata_problem)
             self._want_snapshot(entry)
         elif said.metadata is not None and not _is_whole(entry.offer, said):
             self._want_snapshot(entry)

@@ -1,9 +1,9 @@
 """What people ask of running sessions: by feature code, MESSAGE, INFO, NOTIFY, keys, or the control socket.
 
 Contract: every request is answered with what became of it: done, or refused and why, by a spoken message or
-by a SIP status. A request outside a dialog counts only from a party of the call or a supervisor; what comes
-within a dialog, or names the call, the exchange vouches for, as far as it names a user of the call. A call
-to a feature code is never recorded; we hang it up when the message has been heard. Thread: the SIP thread.
+by a SIP status. A request outside a dialog counts only from a party of the call or a supervisor; for one
+within a dialog the exchange vouches. A call to a feature code is never recorded; we hang it up when the
+message has been heard. Thread: the SIP thread.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ from recorderd.sip.speech import Speech
 from recorderd.sip.streams import DialogStreams
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
-from recorderd.wire.control_request import ControlRequest, Digit, read_control, read_feature_code
+from recorderd.wire.control_request import (
+    ControlRequest,
+    ControlScope,
+    Digit,
+    read_control,
+    read_feature_code,
+)
 from recorderd.wire.offer import Offer
 from recorderd.wire.offered import read_header
 from recorderd.wire.sip_message import SipMessage
@@ -127,7 +133,7 @@ class Requests:
             )
             return Verdict(code=404, reason=NO_CALL, spoken=(Prompt.NOT_POSSIBLE, Prompt.NO_CALL))
         control = self._settings.control
-        allowed = not request.by or may_control(
+        allowed = request.scope is ControlScope.DIALOG or may_control(
             request.by,
             parties=session.people(),
             supervisors=control.supervisors,
