@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recorderd.archive.verification import verify_bundle
 from recorderd.core.ids import DialogId
 from recorderd.core.messages import (
     ControlAction,
@@ -16,6 +17,7 @@ from recorderd.core.messages import (
     StreamEnd,
 )
 from recorderd.core.terms import Layout, Mode, RecordingTerms
+from recorderd.evidence.verify import TrustStore
 from tests.support.bundles import make_signer
 from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, Studio, Voice
 
@@ -286,3 +288,16 @@ def test_a_party_keeps_its_channel_when_it_comes_again_in_another_leg(studio: St
     assert samples.shape == (24_000, 2)
     assert np.array_equal(samples[:, 0], _line(first, again, seconds=3))
     assert np.array_equal(samples[:, 1], _line(other, seconds=3))
+
+
+def test_a_recording_whose_audio_was_taken_away_does_not_pass_for_a_tombstone(studio: Studio) -> None:
+    session = studio.session("s")
+    studio.voice(session, "s/1", first_ms=0, packets=50)
+    studio.end(session, ms=1000)
+    studio.run(4000)
+    studio.manifest(session)
+    folder = studio.folder(session)
+    (folder / "s.wav").unlink()
+    (folder / "s.wav.p7s").unlink()
+    verdict = verify_bundle(folder, TrustStore.from_files([folder / "s.signer.pem"]))
+    assert {finding.code for finding in verdict.findings} == {"files"}
