@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,38 @@ def test_a_recording_whose_audio_was_taken_away_does_not_pass_for_a_tombstone(st
     (folder / "s.wav.p7s").unlink()
     verdict = verify_bundle(folder, TrustStore.from_files([folder / "s.signer.pem"]))
     assert {finding.code for finding in verdict.findings} == {"files"}
+
+
+def test_nothing_of_a_paused_span_stays_in_the_ring(studio: Studio) -> None:
+    session = studio.session("s", terms=PAUSABLE)
+    studio.voice(session, "s/1", first_ms=0, packets=100)
+    studio.change(session, PAUSED, ms=0)
+    studio.run(1000)
+    assert studio.tap.intake.ring._octets.any()
+    studio.run(5000)
+    assert not studio.tap.intake.ring._octets.any()
+
+
+def test_a_draft_that_an_older_release_left_is_recovered(studio: Studio) -> None:
+    session = studio.session("s")
+    voice = studio.voice(session, "s/1", first_ms=0, packets=200)
+    studio.run(3000)
+    journal = studio.root / "spool" / "drafts" / "s" / "journal.jsonl"
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    for row in rows:
+        for known in (row.get("session", {}), row.get("format", {}), *row.get("streams", [])):
+            for key in ("terms", "state", "origin_samples", "afresh", "party", "moved_from", "doubled"):
+                known.pop(key, None)
+    journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    studio.crash()
+    samples = studio.samples(session)[:, 0]
+    assert np.array_equal(samples, _line(voice, seconds=2.2))
+    assert studio.manifest(session).recovered
+
+
+def test_a_call_that_nobody_started_is_not_kept_in_memory_longer_than_it_may(studio: Studio) -> None:
+    session = studio.session("s", state=OFF, terms=RecordingTerms(mode=Mode.ON_DEMAND, preroll_ms=1000))
+    studio.voice(session, "s/1", first_ms=0, packets=500)
+    studio.run(9000)
+    held = studio.recorder._sessions[session].preroll
+    assert sum(window.end - window.start for window in held._windows) <= 8 * (1000 + 500)
