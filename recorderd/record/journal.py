@@ -150,7 +150,9 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
         case {"format": known}:
             journal.sample_rate_hz = int(known["sample_rate_hz"])
             journal.channels = int(known["channels"])
-            journal.origin_samples = int(known["origin_samples"])
+            journal.origin_samples = int(
+                known.get("origin_samples", 0)
+            )  # absent before version 2 of the manifest
         case {"changed": message, "at_ns": at_ns, "effective_ns": effective_ns}:
             changed = RecordingChanged(
                 **{
@@ -175,7 +177,7 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
 
 def _fold_stream(journal: Journal, stream: dict[str, Any]) -> None:
     name, settled = stream["stream"], int(stream.pop("settled"))
-    if stream.pop("afresh"):
+    if stream.pop("afresh", False):
         journal.settled[name] = []
     gaps = [Gap(**gap) for gap in stream.pop("gaps")]
     journal.settled.setdefault(name, []).extend(gaps[:settled])
@@ -187,12 +189,10 @@ def _started(row: dict[str, Any]) -> SessionStarted:
     description = dict(row["description"])
     description["origin"] = Origin(description["origin"])
     description["participants"] = tuple(Participant(**entry) for entry in description["participants"])
-    terms = dict(row["terms"])
-    for key, kind in (("mode", Mode), ("layout", Layout), ("consent", Consent)):
-        terms[key] = kind(terms[key])
-    known = {
-        "description": CallDescription(**description),
-        "terms": RecordingTerms(**terms),
-        "state": RecordingState(row["state"]),
-    }
+    known: dict[str, Any] = {"description": CallDescription(**description)}
+    if "terms" in row:  # absent in a draft of an older release
+        terms = dict(row["terms"])
+        for key, kind in (("mode", Mode), ("layout", Layout), ("consent", Consent)):
+            terms[key] = kind(terms[key])
+        known |= {"terms": RecordingTerms(**terms), "state": RecordingState(row["state"])}
     return SessionStarted(**{**row, **known})

@@ -44,7 +44,9 @@ class Preroll:
         return self._windows[0].start if self._windows else None
 
     def hold(self, window: Window, *, keep: int) -> None:
-        """Add the window that follows, and drop those that end ``keep`` samples or more before its end."""
+        """Add a window, and drop those that end ``keep`` samples or more before its end, or do not adjoin."""
+        if self._windows and self._windows[-1].end != window.start:
+            self.wipe()
         self._windows.append(window)
         while self._windows and self._windows[0].end <= window.end - keep:
             _overwrite(self._windows.popleft())

@@ -151,7 +151,6 @@ class Recording:
             if self.state is RecordingState.ERASED:
                 self._erase()
             elif self.notes.timeline is not before and self.state is not RecordingState.ON:
-                self.preroll.wipe()
                 late = self._silence_late(source, before)
         return late
 
@@ -275,7 +274,9 @@ class Recording:
             return
         for track in self.tracks.values():
             track.skip(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
-        if segment.state is RecordingState.PAUSED and self.draft is not None:
+        if self.draft is None:
+            self.preroll.wipe()  # what is held is the time just before a start
+        elif segment.state is RecordingState.PAUSED:
             self._fill(end)
             self._note_gaps(source)
 
@@ -354,6 +355,8 @@ class Recording:
     def _silence_late(self, source: Source, before: Timeline) -> int:
         """Put silence over what was rendered although it must not be kept; say how much."""
         at = sample_at(self.notes.timeline.changes[-1].at_ns, rate_hz=self.rate_hz)
+        if at < self.rendered:
+            self.preroll.wipe()
         start, end = max(self.origin, at), self.written
         if self.draft is None or start >= end:
             return 0

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from recorderd.app.control import ask
+from recorderd.app.recorderctl import main as recorderctl
 from recorderd.flush.curve import make_keypair
 from recorderd.spool.layout import Place
 from recorderd.wire import frames as f
 from recorderd.wire.manifest import audio_name, manifest_name, signature_name
-from tests.support.bundles import Loopback, folder_digests, make_recording
+from tests.support.bundles import Loopback, folder_digests, make_recording, make_tombstone
 from tests.support.link import RawClient, archive_command, archived, assert_kept, entries, events, flip
 from tests.support.programs import Programs, wait_until
 
@@ -60,6 +61,33 @@ def test_recordings_arrive_once_verified_and_leave_the_spool(loopback: Loopback,
     assert folder_digests(loopback.root / "export") == before
     assert flush.stop() == 0
     assert archive.stop() == 0
+
+
+def test_a_tombstone_is_kept_like_a_recording_and_says_what_it_is(
+    loopback: Loopback, programs: Programs
+) -> None:
+    programs.archive(loopback.archive_toml)
+    programs.flush(loopback.recorder_toml)
+    before = loopback.record(1)
+    tombstone = make_tombstone(loopback.spool, loopback.recorder_signer, chain=loopback.chain)
+    after = loopback.record(1)
+    wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty")
+    rows = {row["id"]: row for row in json.loads(archive_command(loopback, "list", "--json"))}
+    assert [rows[name]["state"] for name in (*before, tombstone, *after)] == [
+        "archived",
+        "objected",
+        "archived",
+    ]
+    assert {row["chain"] for row in rows.values()} == {"linked"}
+    out = loopback.root / "export"
+    archive_command(loopback, "export", tombstone, "--out", out)
+    assert len([path for path in out.iterdir() if path.name.startswith(tombstone)]) == len(
+        list(out.iterdir())
+    )
+    ca = loopback.root / "recorder.cert.pem"
+    assert recorderctl(["verify", str(out), "--ca", str(ca)]) == 0
+    (out / f"{tombstone}.wav").write_bytes(b"smuggled in")
+    assert recorderctl(["verify", str(out), "--ca", str(ca)]) == 65
 
 
 def test_a_copy_stays_for_the_local_grace_with_its_receipt(tmp_path: Path, programs: Programs) -> None:

@@ -7,7 +7,7 @@ import random
 import socket
 import time
 import wave
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recorderd.core.clock import utc_text
@@ -75,20 +75,41 @@ def make_recording(
     return recording_id
 
 
+def make_tombstone(
+    spool: Spool, signer: Signer, *, recorder_id: str = "rec-1", chain: ChainHead, outcome: str = "objected"
+) -> str:
+    """Seal the tombstone of a recording that was erased into `ready/`; return its id."""
+    recording_id = new_session_id(STARTED_UTC_NS)
+    folder = spool.begin_draft(recording_id)
+    (folder / audio_name(recording_id)).touch()
+    (folder / offer_name(recording_id, 1)).touch()
+    whole = _manifest(folder, recorder_id=recorder_id, samples=0, chain=chain)
+    for path in list(folder.iterdir()):
+        path.unlink()
+    streams = tuple(replace(stream, channel=0) for stream in whole.streams)
+    _write(folder, signer, replace(whole, outcome=outcome, channels=0, streams=streams, files=()), chain)
+    spool.publish(recording_id)
+    return recording_id
+
+
 def seal(folder: Path, signer: Signer, *, recorder_id: str, samples: int, chain: ChainHead) -> None:
     """Write manifest, signatures and certificate beside the audio, and move the chain on."""
+    _write(folder, signer, _manifest(folder, recorder_id=recorder_id, samples=samples, chain=chain), chain)
+
+
+def _write(folder: Path, signer: Signer, manifest: Manifest, chain: ChainHead) -> None:
     recording_id = folder.name
-    content = encode_manifest(_manifest(folder, recorder_id=recorder_id, samples=samples, chain=chain))
+    content = encode_manifest(manifest)
     chain.sequence += 1
     chain.manifest_sha256 = sha256_bytes(content)
     now_utc_s = int(time.time())
-    audio_sha256, _ = sha256_file(folder / audio_name(recording_id))
-    audio_signature = signer.sign_digest(audio_sha256, signing_time_utc_s=now_utc_s)
+    if manifest.audio is not None:
+        audio_signature = signer.sign_digest(manifest.audio.sha256, signing_time_utc_s=now_utc_s)
+        (folder / signature_name(audio_name(recording_id))).write_bytes(audio_signature)
     (folder / manifest_name(recording_id)).write_bytes(content)
     (folder / signature_name(manifest_name(recording_id))).write_bytes(
         signer.sign_bytes(content, signing_time_utc_s=now_utc_s)
     )
-    (folder / signature_name(audio_name(recording_id))).write_bytes(audio_signature)
     (folder / signer_name(recording_id)).write_bytes(signer.certificate_pem)
 
 

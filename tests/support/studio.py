@@ -127,8 +127,9 @@ class Voice:
     def into(self, line: np.ndarray, *, session_ms: int = 0) -> np.ndarray:
         """Add the voice to a line of samples that begins with a session."""
         at = (self.first_ms - session_ms) * RATE_HZ // 1000
-        room = line[at : at + self.samples.size]
-        room += self.samples[: room.size]
+        samples = self.samples[max(0, -at) :]
+        room = line[max(0, at) : max(0, at) + samples.size]
+        room += samples[: room.size]
         return line
 
 

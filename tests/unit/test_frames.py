@@ -143,3 +143,13 @@ def test_a_receipt_that_is_not_one_is_refused(old: bytes, new: bytes) -> None:
     assert old in raw
     with pytest.raises(ReceiptFormatError):
         parse_receipt(raw.replace(old, new))
+
+
+def test_an_offer_has_audio_and_its_signature_or_neither() -> None:
+    small = tuple(row for row in FILES if row.name not in f.audio_names(ID))
+    tombstone = f.Offer(recording_id=ID, files=small)
+    assert f.parse_message(f.encode_message(tombstone)) == tombstone
+    for row in FILES:
+        if row.name in f.audio_names(ID):
+            with pytest.raises(FrameFormatError, match="is missing"):
+                f.parse_message(f.encode_message(f.Offer(recording_id=ID, files=(*small, row))))

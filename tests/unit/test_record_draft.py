@@ -95,3 +95,45 @@ def test_a_disk_that_takes_no_more_is_an_error_not_silence(tmp_path: Path) -> No
 def test_a_header_without_samples_is_refused(head: bytes) -> None:
     with pytest.raises(ValueError, match=r"RIFF|data chunk"):
         data_start_bytes(head)
+
+
+def test_what_is_wiped_is_silence_and_still_proven(tmp_path: Path) -> None:
+    blocks = [_noise(400, 2, seed) for seed in range(50)]  # more than the digests that are kept
+    for start, end in ((19_000, 20_000), (100, 19_900), (0, 20_000), (5_000, 5_001)):
+        path = tmp_path / f"{start}.wav"
+        draft = Draft(path, sample_rate_hz=RATE_HZ, channels=2)
+        for block in blocks:
+            draft.append(block)
+        draft.wipe(start, end)
+        draft.append(blocks[0])
+        draft.wipe(end - 1, end)
+        draft.finish()
+        expected = np.concatenate([*blocks, blocks[0]])
+        expected[start:end] = 0
+        assert np.array_equal(soundfile.read(path, dtype="int16")[0], expected)
+
+
+def test_what_is_cut_off_is_gone_and_the_header_says_so(tmp_path: Path) -> None:
+    for kept in (0, 1, 777, 2000):
+        path = tmp_path / f"{kept}.wav"
+        noise = _noise(2000, 1)
+        draft = Draft(path, sample_rate_hz=RATE_HZ, channels=1)
+        draft.append(noise[:1000])
+        draft.append(noise[1000:])
+        draft.cut(kept)
+        _, size_bytes = draft.finish()
+        assert size_bytes == path.stat().st_size == 44 + 2 * kept
+        assert np.array_equal(soundfile.read(path, dtype="int16", always_2d=True)[0], noise[:kept])
+
+
+@pytest.mark.parametrize("mend", ["wipe", "cut"])
+def test_mending_a_draft_does_not_hide_what_changed_on_disk(tmp_path: Path, mend: str) -> None:
+    draft = Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=1)
+    draft.append(_noise(1000, 1))
+    with (tmp_path / "x.wav").open("r+b") as stream:
+        stream.seek(500)
+        octet = stream.read(1)[0]
+        stream.seek(500)
+        stream.write(bytes([octet ^ 1]))
+    with pytest.raises(DraftFailed, match="other samples"):
+        _ = draft.wipe(600, 1000) if mend == "wipe" else draft.cut(600)  # type: ignore[func-returns-value]

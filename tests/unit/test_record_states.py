@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recorderd.archive.verification import verify_bundle
 from recorderd.core.ids import DialogId
 from recorderd.core.messages import (
     ControlAction,
@@ -16,6 +18,7 @@ from recorderd.core.messages import (
     StreamEnd,
 )
 from recorderd.core.terms import Layout, Mode, RecordingTerms
+from recorderd.evidence.verify import TrustStore
 from tests.support.bundles import make_signer
 from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, Studio, Voice
 
@@ -286,3 +289,51 @@ def test_a_party_keeps_its_channel_when_it_comes_again_in_another_leg(studio: St
     assert samples.shape == (24_000, 2)
     assert np.array_equal(samples[:, 0], _line(first, again, seconds=3))
     assert np.array_equal(samples[:, 1], _line(other, seconds=3))
+
+
+def test_a_recording_whose_audio_was_taken_away_does_not_pass_for_a_tombstone(studio: Studio) -> None:
+    session = studio.session("s")
+    studio.voice(session, "s/1", first_ms=0, packets=50)
+    studio.end(session, ms=1000)
+    studio.run(4000)
+    studio.manifest(session)
+    folder = studio.folder(session)
+    (folder / "s.wav").unlink()
+    (folder / "s.wav.p7s").unlink()
+    verdict = verify_bundle(folder, TrustStore.from_files([folder / "s.signer.pem"]))
+    assert {finding.code for finding in verdict.findings} == {"files"}
+
+
+def test_nothing_of_a_paused_span_stays_in_the_ring(studio: Studio) -> None:
+    session = studio.session("s", terms=PAUSABLE)
+    studio.voice(session, "s/1", first_ms=0, packets=100)
+    studio.change(session, PAUSED, ms=0)
+    studio.run(1000)
+    assert studio.tap.intake.ring._octets.any()
+    studio.run(5000)
+    assert not studio.tap.intake.ring._octets.any()
+
+
+def test_a_draft_that_an_older_release_left_is_recovered(studio: Studio) -> None:
+    session = studio.session("s")
+    voice = studio.voice(session, "s/1", first_ms=0, packets=200)
+    studio.run(3000)
+    journal = studio.root / "spool" / "drafts" / "s" / "journal.jsonl"
+    rows = [json.loads(line) for line in journal.read_text().splitlines()]
+    for row in rows:
+        for known in (row.get("session", {}), row.get("format", {}), *row.get("streams", [])):
+            for key in ("terms", "state", "origin_samples", "afresh", "party", "moved_from", "doubled"):
+                known.pop(key, None)
+    journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    studio.crash()
+    samples = studio.samples(session)[:, 0]
+    assert np.array_equal(samples, _line(voice, seconds=2.2))
+    assert studio.manifest(session).recovered
+
+
+def test_a_call_that_nobody_started_is_not_kept_in_memory_longer_than_it_may(studio: Studio) -> None:
+    session = studio.session("s", state=OFF, terms=RecordingTerms(mode=Mode.ON_DEMAND, preroll_ms=1000))
+    studio.voice(session, "s/1", first_ms=0, packets=500)
+    studio.run(9000)
+    held = studio.recorder._sessions[session].preroll
+    assert sum(window.end - window.start for window in held._windows) <= 8 * (1000 + 500)
