@@ -7,6 +7,7 @@ recording by its own Call-ID in the archived offers, never by order or count.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
@@ -27,7 +28,7 @@ from tests.support import g711_reference
 from tests.support.asterisk import free_port
 from tests.support.field.request import FieldRequest, Scene
 from tests.support.house import House, Recorded
-from tests.support.rtp_sender import RtpStream, send_streams
+from tests.support.rtp_sender import PTIME_S, RtpStream, send_streams
 from tests.support.sip_client import SipClient
 from tests.support.sip_dialog import Dialog
 from tests.support.sip_text import AnswerLine, Message
@@ -71,29 +72,41 @@ class Talk:
 
     stream: RtpStream
     law: str
+    after: Talk | None = None  # the earlier part of the same stream
+    began_mono_s: float = 0.0
 
     @property
     def decoded(self) -> np.ndarray[Any, np.dtype[np.int16]]:
         """The samples that must be in the recording."""
         return g711_reference.decode(self.stream.payload, law=self.law)
 
+    @property
+    def from_first(self) -> int:
+        """Samples from the beginning of the stream's earlier part to the beginning of this one."""
+        if self.after is None:
+            return 0
+        return (self.stream.first_timestamp - self.after.stream.first_timestamp) & 0xFFFF_FFFF
 
-def talk(
-    line: AnswerLine, *, packets: int = PACKETS, after: Talk | None = None, pause_packets: int = 0
-) -> Talk:
+
+def talk(line: AnswerLine, *, packets: int = PACKETS, after: Talk | None = None) -> Talk:
     """Prepare speech for a line of the recorder's answer; ``after`` makes it go on in an earlier stream."""
     payload_type = next(number for number in line.payload_types if number in LAWS)
     stream = RtpStream(port=line.port, payload_type=payload_type, payload=os.urandom(160 * packets))
     if after is not None:
-        slots = after.stream.packets + pause_packets
         stream.ssrc = after.stream.ssrc
         stream.first_sequence = after.stream.first_sequence + after.stream.packets
-        stream.first_timestamp = after.stream.first_timestamp + 160 * slots
-    return Talk(stream=stream, law=LAWS[payload_type])
+    return Talk(stream=stream, law=LAWS[payload_type], after=after)
 
 
 def say(*talks: Talk) -> None:
-    """Send side by side."""
+    """Send side by side; a stream that goes on keeps to the clock, as a telephone does."""
+    now_s = time.monotonic()
+    for entry in talks:
+        entry.began_mono_s = now_s
+        if entry.after is not None:
+            past_slots = math.ceil((now_s - entry.after.began_mono_s) / PTIME_S)
+            slots = max(entry.after.stream.packets, past_slots)
+            entry.stream.first_timestamp = entry.after.stream.first_timestamp + 160 * slots
     send_streams([entry.stream for entry in talks])
 
 
