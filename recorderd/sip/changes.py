@@ -26,7 +26,7 @@ from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.streams import Change
 from recorderd.wire.metadata_merge import merge
-from recorderd.wire.offer import Offer, OfferKind, describe_offer, with_metadata, with_sdp
+from recorderd.wire.offer import Offer, OfferKind, describe_offer, later_offer, with_sdp
 from recorderd.wire.sdp import SessionDescription, is_held, parse_sdp
 from recorderd.wire.sip_message import SipMessage, parse_sip
 from recorderd.wire.snapshot import SNAPSHOT_DISPOSITION, SNAPSHOT_TYPE, snapshot_request
@@ -72,12 +72,14 @@ class Changes:
             return Reply()
         if message.body:
             self._report.offer_received(entry, wire)
-            self.took(entry, described, None, arrived_mono_ns=arrived_mono_ns)
+        entry.offer = later_offer(entry.offer, described)
+        self.took(entry, described, arrived_mono_ns=arrived_mono_ns)
         return Reply(drop_body=bool(message.body) and message.method == "UPDATE")
 
     def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
         """Take the answer to our offer."""
         entry.awaits_answer = False
+        entry.offer = with_sdp(entry.offer, sdp)
         change = entry.streams.accept_answer(sdp)
         self._report.offer_received(entry, wire)
         self._apply(entry, change)
@@ -103,21 +105,26 @@ class Changes:
             return 0
         wire, entry.pending = entry.pending, b""
         try:
-            sdp = parse_sdp(offer.encode(errors="surrogateescape"))
-            message = parse_sip(wire) if wire else None
-            described = entry.offer
-            if message is not None:
-                described = describe_offer(message, leg_headers=self._settings.leg_headers)
-                sdp = described.sdp or sdp
+            said = self._said(entry, wire, offer)
         except FormatError as problem:
             self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
             return len(entry.streams.lines)
         if wire:
             self._report.offer_received(entry, wire)
-        entry.offer = _followed(entry.offer, described, sdp)
-        self._change_lines(entry, sdp)
-        self.took(entry, described, sdp, arrived_mono_ns=self._clock.mono_ns())
-        return len(sdp.media)
+        entry.offer = later_offer(entry.offer, said)
+        if said.sdp is not None:
+            self._change_lines(entry, said.sdp)
+        self.took(entry, said, arrived_mono_ns=self._clock.mono_ns())
+        return len(said.sdp.media) if said.sdp is not None else len(entry.streams.lines)
+
+    def _said(self, entry: Dialog, wire: bytes, offer: str) -> Offer:
+        """Read the request that brought an SDP, or only the SDP where it was not seen."""
+        if wire:
+            described = describe_offer(parse_sip(wire), leg_headers=self._settings.leg_headers)
+            if described.sdp is not None:
+                return described
+        sdp = parse_sdp(offer.encode(errors="surrogateescape"))
+        return replace(entry.offer, sdp=sdp, metadata=None, metadata_problem=None, consent=None)
 
     def _change_lines(self, entry: Dialog, sdp: SessionDescription) -> None:
         session, terms = entry.session, entry.session.terms
@@ -142,44 +149,29 @@ class Changes:
 
     # --- what a request says besides its lines ----------------------------------------------------------
 
-    def took(
-        self,
-        entry: Dialog,
-        described: Offer,
-        sdp: SessionDescription | None,
-        *,
-        arrived_mono_ns: int,
-    ) -> None:
+    def took(self, entry: Dialog, said: Offer, *, arrived_mono_ns: int) -> None:
         """Follow what an INVITE, re-INVITE or UPDATE says of metadata, consent, links, wishes and holds."""
         session = entry.session
-        problem = described.metadata_problem
-        if described.metadata is not None:
-            self._merge(entry, described)
-        elif problem is not None and entry.offer.kind is OfferKind.SIPREC and _has_metadata(problem):
+        if said.metadata_problem is not None and not _is_absent(said.metadata_problem):
+            self._log.warning(
+                Ev.MALFORMED_METADATA, subject=session.session, reason=said.metadata_problem
+            )
+            self._want_snapshot(entry)
+        elif said.metadata is not None and not _is_whole(entry.offer, said):
             self._want_snapshot(entry)
         if entry.offer.description != session.description and entry.offer.kind is not OfferKind.LEG:
             call_id = session.description.call_id  # the first that was given
             session.description = replace(entry.offer.description, call_id=call_id)
             self._report.described(session)
-        if described.consent is not None:
-            action = ControlAction.CONSENT if described.consent else ControlAction.OBJECT
+        if said.consent is not None:
+            action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
-        if described.linked_call_id:
-            self.link(session, described.linked_call_id)
-        if sdp is not None:
-            self._preferences(session, sdp, arrived_mono_ns=arrived_mono_ns)
+        if said.linked_call_id:
+            self.link(session, said.linked_call_id)
+        if said.sdp is not None:
+            self._preferences(session, said.sdp, arrived_mono_ns=arrived_mono_ns)
             if entry.offer.kind is OfferKind.SIPREC:
-                self._holds(entry, sdp, arrived_mono_ns=arrived_mono_ns)
-
-    def _merge(self, entry: Dialog, described: Offer) -> None:
-        if described.metadata is None:
-            return
-        is_first = entry.offer.metadata is described.metadata
-        known = None if is_first else entry.offer.metadata
-        metadata = merge(known, described.metadata)
-        entry.offer = with_metadata(entry.offer, metadata)
-        if metadata.unknown_references or (is_first and described.metadata.datamode == "partial"):
-            self._want_snapshot(entry)
+                self._holds(entry, said.sdp, arrived_mono_ns=arrived_mono_ns)
 
     def _preferences(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
         """Honour a=recordpref. Source: RFC 7866 section 7.1.3."""
@@ -268,13 +260,12 @@ class Changes:
             entry.snapshot_wanted, entry.snapshot_asked = False, True
 
 
-def _followed(known: Offer, described: Offer, sdp: SessionDescription) -> Offer:
-    """Carry on what is known of a dialog over to a new SDP."""
-    if described.kind is known.kind and described.kind is OfferKind.CISCO_CUBE:
-        call_id = known.description.call_id  # a transfer: other parties on the same lines
-        return replace(described, description=replace(described.description, call_id=call_id))
-    return with_sdp(known, sdp)
+def _is_absent(problem: MetadataFormatError) -> bool:
+    return problem.fields.get("field") == "body"
 
 
-def _has_metadata(problem: MetadataFormatError) -> bool:
-    return problem.fields.get("field") != "body"
+def _is_whole(known: Offer, said: Offer) -> bool:
+    """Tell whether what a document leaves us with names nobody that was never described."""
+    first = said.metadata is known.metadata  # the INVITE's own, merged with nothing yet
+    metadata = merge(None, said.metadata) if first and said.metadata is not None else known.metadata
+    return metadata is None or not (metadata.unknown_references or metadata.datamode == "partial")

@@ -134,7 +134,7 @@ class SessionDesk:
                 call, call_id, user=user, message=message, offer=offer, arrived_mono_ns=arrived_mono_ns
             )
             return
-        if offer.metadata_problem is not None:
+        if offer.metadata_problem is not None and offer.metadata_problem.fields.get("field") == "body":
             self._log.warning(Ev.MALFORMED_METADATA, subject=peer, reason=offer.metadata_problem)
         self._judge(call, call_id, offer, wire)
 
@@ -200,7 +200,7 @@ class SessionDesk:
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
             self.conductor.line_opened(session, line)
-        self.changes.took(entry, offer, offer.sdp, arrived_mono_ns=at_mono_ns)
+        self.changes.took(entry, offer, arrived_mono_ns=at_mono_ns)
 
     def _open_and_answer(self, entry: Dialog) -> Change | None:
         """Answer with our ports, or refuse; None when nothing came of it."""

@@ -28,6 +28,7 @@ from recorderd.sip.sessions import Session
 from recorderd.sip.streams import Line
 from recorderd.tap.drain import Tap
 from recorderd.wire.offer import OfferedLine
+from recorderd.wire.sdes import without_keys
 
 QUEUE_WAIT_S = 1.0
 
@@ -81,7 +82,8 @@ class Report:
         self.tell(CallDescribed(session=session.session, description=session.description))
 
     def offer_received(self, entry: Dialog, wire: bytes) -> None:
-        """A message that offers, or answers an offer of ours, came."""
+        """A message that offers, or answers an offer of ours, came; keys in it are not kept."""
+        wire = without_keys(wire)
         session = entry.session.session
         at_utc_ns = self._clock.utc_ns()
         self.tell(OfferReceived(session=session, dialog=entry.dialog, raw=wire, at_utc_ns=at_utc_ns))

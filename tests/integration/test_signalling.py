@@ -212,10 +212,17 @@ def test_a_sender_that_starts_anew_goes_on_where_the_clock_says(house: tuple[Hou
 
 
 def test_a_feature_code_is_no_call_to_record(house: tuple[House, Program]) -> None:
+    before = house[1].text().count("session_started")
     with SipClient(server=house[0].server) as client:
         call = _leg(client, call_id="f-1", leg="", user="*48")
         assert call.response is not None
-        assert call.response.code == 404
+        assert call.response.code == 200
+        wait_until(lambda: not client.requests.empty(), what="BYE from the recorder", timeout_s=10)
+        assert client.requests.get().method == "BYE"
+        unknown = _leg(client, call_id="f-1", leg="", user="*99")
+        assert unknown.response is not None
+        assert unknown.response.code == 404
+    assert house[1].text().count("session_started") == before
 
 
 def test_sessions_come_over_tls(tmp_path: Path) -> None:
