@@ -7,7 +7,7 @@ recording by its own Call-ID in the archived offers, never by order or count.
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
 import re
 import secrets
@@ -28,7 +28,7 @@ from tests.support import g711_reference
 from tests.support.asterisk import free_port
 from tests.support.field.request import FieldRequest, Scene
 from tests.support.house import House, Recorded
-from tests.support.rtp_sender import PTIME_S, RtpStream, send_streams
+from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import SipClient
 from tests.support.sip_dialog import Dialog
 from tests.support.sip_text import AnswerLine, Message
@@ -36,6 +36,7 @@ from tests.support.sip_text import AnswerLine, Message
 ALL: Final = ("udp", "tcp", "tls")
 AT_ONCE: Final = 8
 PACKETS: Final = 40  # 0.8 s
+RATE_HZ: Final = 8000
 LAWS: Final = {0: "PCMU", 8: "PCMA"}
 OPEN: Final = "open"  # the house without rules
 RULED: Final = "ruled"
@@ -104,9 +105,9 @@ def say(*talks: Talk) -> None:
     for entry in talks:
         entry.began_mono_s = now_s
         if entry.after is not None:
-            past_slots = math.ceil((now_s - entry.after.began_mono_s) / PTIME_S)
-            slots = max(entry.after.stream.packets, past_slots)
-            entry.stream.first_timestamp = entry.after.stream.first_timestamp + 160 * slots
+            past_samples = round((now_s - entry.after.began_mono_s) * RATE_HZ)
+            samples = max(160 * entry.after.stream.packets, past_samples)
+            entry.stream.first_timestamp = entry.after.stream.first_timestamp + samples
     send_streams([entry.stream for entry in talks])
 
 
@@ -232,6 +233,7 @@ class Play:
     def taken(self, request: FieldRequest, client: SipClient, *, ack: bytes = b"") -> Dialog:
         """Send an INVITE that must be taken."""
         dialog = Dialog(client=client)
+        self.ending.callback(_hang_up, dialog)
         reply = dialog.send(request, ack=ack)
         assert reply.code == 200, f"{reply.start_line} {reply.headers}"
         return dialog
@@ -245,6 +247,13 @@ class Play:
         """How often each event happened in the recorder."""
         events: dict[str, int] = self.stage.house.status()["recorder"]["events"]
         return events
+
+
+def _hang_up(dialog: Dialog) -> None:
+    """End what a scenario that failed has left."""
+    if not dialog.is_over:
+        with contextlib.suppress(OSError):
+            dialog.bye()
 
 
 class Troupe:
@@ -318,7 +327,24 @@ def place_of(recorded: Recorded, entry: Talk) -> tuple[int, int]:
     for at in np.flatnonzero(samples[: last + 1] == decoded[0]):
         if np.array_equal(samples[at : at + decoded.size], decoded):
             return int(stream["channel"]), int(at)
-    raise AssertionError(f"channel {stream['channel']} does not hold what was sent")
+    raise AssertionError(
+        f"channel {stream['channel']} does not hold what was sent: {_found(samples, decoded)}"
+    )
+
+
+def _found(samples: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any]) -> str:
+    """Say which packets of a talk are there, for whoever has to find out why."""
+    packets = decoded.reshape(-1, 160)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, 160)
+    places = []
+    for packet in packets:
+        hits = [
+            at for at in np.flatnonzero(windows[:, 0] == packet[0]) if np.array_equal(windows[at], packet)
+        ]
+        places.append(hits[0] if hits else None)
+    steps = {at - 160 * number for number, at in enumerate(places) if at is not None}
+    missing = [number for number, at in enumerate(places) if at is None]
+    return f"packets begin at {sorted(map(int, steps))}, without packets {missing}, of {samples.size} samples"
 
 
 def check_audio(recorded: Recorded, *talks: Talk, channels: int) -> list[tuple[int, int]]:
@@ -331,8 +357,17 @@ def check_audio(recorded: Recorded, *talks: Talk, channels: int) -> list[tuple[i
         channel, at = place_of(recorded, entry)
         expected[at : at + entry.decoded.size, channel] = entry.decoded
         places.append((channel, at))
-    assert np.array_equal(samples, expected), "there is more in the recording than was said"
+    wrong = np.flatnonzero((samples != expected).any(axis=1))
+    assert not wrong.size, (
+        f"{_runs(wrong)} of {len(samples)} samples hold what nobody said; talks at {places}"
+    )
     return places
+
+
+def _runs(places: np.ndarray[Any, np.dtype[np.intp]]) -> str:
+    """Write sample numbers as runs."""
+    pieces = np.split(places, np.flatnonzero(np.diff(places) > 160) + 1)
+    return ", ".join(f"{piece[0]}-{piece[-1]}" for piece in pieces[:5])
 
 
 def numbers(recorded: Recorded) -> list[str]:
