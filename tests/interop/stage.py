@@ -7,6 +7,7 @@ recording by its own Call-ID in the archived offers, never by order or count.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -35,6 +36,7 @@ from tests.support.sip_text import AnswerLine, Message
 ALL: Final = ("udp", "tcp", "tls")
 AT_ONCE: Final = 8
 PACKETS: Final = 40  # 0.8 s
+RATE_HZ: Final = 8000
 LAWS: Final = {0: "PCMU", 8: "PCMA"}
 OPEN: Final = "open"  # the house without rules
 RULED: Final = "ruled"
@@ -71,29 +73,41 @@ class Talk:
 
     stream: RtpStream
     law: str
+    after: Talk | None = None  # the earlier part of the same stream
+    began_mono_s: float = 0.0
 
     @property
     def decoded(self) -> np.ndarray[Any, np.dtype[np.int16]]:
         """The samples that must be in the recording."""
         return g711_reference.decode(self.stream.payload, law=self.law)
 
+    @property
+    def from_first(self) -> int:
+        """Samples from the beginning of the stream's earlier part to the beginning of this one."""
+        if self.after is None:
+            return 0
+        return (self.stream.first_timestamp - self.after.stream.first_timestamp) & 0xFFFF_FFFF
 
-def talk(
-    line: AnswerLine, *, packets: int = PACKETS, after: Talk | None = None, pause_packets: int = 0
-) -> Talk:
+
+def talk(line: AnswerLine, *, packets: int = PACKETS, after: Talk | None = None) -> Talk:
     """Prepare speech for a line of the recorder's answer; ``after`` makes it go on in an earlier stream."""
     payload_type = next(number for number in line.payload_types if number in LAWS)
     stream = RtpStream(port=line.port, payload_type=payload_type, payload=os.urandom(160 * packets))
     if after is not None:
-        slots = after.stream.packets + pause_packets
         stream.ssrc = after.stream.ssrc
         stream.first_sequence = after.stream.first_sequence + after.stream.packets
-        stream.first_timestamp = after.stream.first_timestamp + 160 * slots
-    return Talk(stream=stream, law=LAWS[payload_type])
+    return Talk(stream=stream, law=LAWS[payload_type], after=after)
 
 
 def say(*talks: Talk) -> None:
-    """Send side by side."""
+    """Send side by side; a stream that goes on keeps to the clock, as a telephone does."""
+    now_s = time.monotonic()
+    for entry in talks:
+        entry.began_mono_s = now_s
+        if entry.after is not None:
+            past_samples = round((now_s - entry.after.began_mono_s) * RATE_HZ)
+            samples = max(160 * entry.after.stream.packets, past_samples)
+            entry.stream.first_timestamp = entry.after.stream.first_timestamp + samples
     send_streams([entry.stream for entry in talks])
 
 
@@ -219,6 +233,7 @@ class Play:
     def taken(self, request: FieldRequest, client: SipClient, *, ack: bytes = b"") -> Dialog:
         """Send an INVITE that must be taken."""
         dialog = Dialog(client=client)
+        self.ending.callback(_hang_up, dialog)
         reply = dialog.send(request, ack=ack)
         assert reply.code == 200, f"{reply.start_line} {reply.headers}"
         return dialog
@@ -232,6 +247,13 @@ class Play:
         """How often each event happened in the recorder."""
         events: dict[str, int] = self.stage.house.status()["recorder"]["events"]
         return events
+
+
+def _hang_up(dialog: Dialog) -> None:
+    """End what a scenario that failed has left."""
+    if not dialog.is_over:
+        with contextlib.suppress(OSError):
+            dialog.bye()
 
 
 class Troupe:
@@ -305,7 +327,24 @@ def place_of(recorded: Recorded, entry: Talk) -> tuple[int, int]:
     for at in np.flatnonzero(samples[: last + 1] == decoded[0]):
         if np.array_equal(samples[at : at + decoded.size], decoded):
             return int(stream["channel"]), int(at)
-    raise AssertionError(f"channel {stream['channel']} does not hold what was sent")
+    raise AssertionError(
+        f"channel {stream['channel']} does not hold what was sent: {_found(samples, decoded)}"
+    )
+
+
+def _found(samples: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any]) -> str:
+    """Say which packets of a talk are there, for whoever has to find out why."""
+    packets = decoded.reshape(-1, 160)
+    windows = np.lib.stride_tricks.sliding_window_view(samples, 160)
+    places = []
+    for packet in packets:
+        hits = [
+            at for at in np.flatnonzero(windows[:, 0] == packet[0]) if np.array_equal(windows[at], packet)
+        ]
+        places.append(hits[0] if hits else None)
+    steps = {at - 160 * number for number, at in enumerate(places) if at is not None}
+    missing = [number for number, at in enumerate(places) if at is None]
+    return f"packets begin at {sorted(map(int, steps))}, without packets {missing}, of {samples.size} samples"
 
 
 def check_audio(recorded: Recorded, *talks: Talk, channels: int) -> list[tuple[int, int]]:
@@ -318,8 +357,17 @@ def check_audio(recorded: Recorded, *talks: Talk, channels: int) -> list[tuple[i
         channel, at = place_of(recorded, entry)
         expected[at : at + entry.decoded.size, channel] = entry.decoded
         places.append((channel, at))
-    assert np.array_equal(samples, expected), "there is more in the recording than was said"
+    wrong = np.flatnonzero((samples != expected).any(axis=1))
+    assert not wrong.size, (
+        f"{_runs(wrong)} of {len(samples)} samples hold what nobody said; talks at {places}"
+    )
     return places
+
+
+def _runs(places: np.ndarray[Any, np.dtype[np.intp]]) -> str:
+    """Write sample numbers as runs."""
+    pieces = np.split(places, np.flatnonzero(np.diff(places) > 160) + 1)
+    return ", ".join(f"{piece[0]}-{piece[-1]}" for piece in pieces[:5])
 
 
 def numbers(recorded: Recorded) -> list[str]:

@@ -30,6 +30,7 @@ class Dialog:
     first: FieldRequest | None = None
     lines: list[AnswerLine] = field(default_factory=list)
     response: Message | None = None
+    is_over: bool = False
 
     def send(self, request: FieldRequest, *, ack: bytes = b"", cseq: int = 0) -> Message:
         """Send a request and return its final response; an INVITE is acknowledged with the SDP ``ack``."""
@@ -106,6 +107,7 @@ class Dialog:
 
     def bye(self) -> Message:
         """End the dialog."""
+        self.is_over = True
         return self.ask("BYE")
 
     def _dialog(self) -> list[tuple[str, str]]:

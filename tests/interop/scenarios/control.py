@@ -40,14 +40,14 @@ class PausedCall:
 
     def during(self) -> None:
         """Say what nobody may hear."""
-        hidden = talk(self.dialog.lines[0], after=self.before, pause_packets=55)
+        hidden = talk(self.dialog.lines[0], after=self.before)
         say(hidden)
         self.hidden = hidden
 
     def after(self) -> Recorded:
         """Say what is to be heard again, hang up, and check that nothing else is in the archive."""
         time.sleep(0.2)
-        last = talk(self.dialog.lines[0], after=self.hidden, pause_packets=20)
+        last = talk(self.dialog.lines[0], after=self.hidden)
         say(last)
         assert self.dialog.bye().code == 200
         recorded = self.play.archived(self.dialog)
@@ -111,7 +111,7 @@ def a_message_for_no_call_is_404_and_a_malformed_one_400(play: Play) -> None:
     assert out_of_dialog(call, b"action=pause", ("X-Call-ID", "no-such-call")) == 404
     assert out_of_dialog(call, b"action=frobnicate", ("X-Call-ID", play.name)) == 400
     assert call.dialog.ask("INFO", headers=[(CONTROL, "frobnicate")]).code == 400
-    last = talk(call.dialog.lines[0], after=call.before, pause_packets=55)
+    last = talk(call.dialog.lines[0], after=call.before)
     say(last)
     call.dialog.bye()
     check_audio(play.archived(call.dialog), call.before, last, channels=1)
@@ -158,11 +158,11 @@ def a_pause_by_all_lines_inactive_is_undone_by_active_ones(play: Play) -> None:
     say(*before)
     time.sleep(1.0)
     assert dialog.send(rfc7865.invite(scene, direction="inactive")).code == 200
-    hidden = [talk(line, after=old, pause_packets=55) for line, old in zip(dialog.lines, before, strict=True)]
+    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
     say(*hidden)
     assert dialog.send(rfc7865.invite(scene)).code == 200
     time.sleep(0.2)
-    after = [talk(line, after=old, pause_packets=20) for line, old in zip(dialog.lines, hidden, strict=True)]
+    after = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
     say(*after)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)

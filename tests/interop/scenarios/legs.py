@@ -111,7 +111,7 @@ def a_leg_that_leaves_and_comes_again_is_the_same_call(play: Play) -> None:
     leaves.bye()
     time.sleep(0.4)
     comes = play.taken(leg(scene, name="callee", call_id=play.name), client)
-    after = [talk(stays.lines[0], after=before[0], pause_packets=25), talk(comes.lines[0])]
+    after = [talk(stays.lines[0], after=before[0]), talk(comes.lines[0])]
     say(*after)
     stays.bye()
     comes.bye()

@@ -148,9 +148,7 @@ def cancel_of_an_unknown_transaction_is_481(play: Play) -> None:
     client = play.client()
     dialog = Dialog(client=client)
     request = rfc7865.invite(play.scene(client))
-    reply = client.request(
-        "CANCEL", call_id=dialog.call_id, cseq=7, headers=list(request.headers[:3])
-    )
+    reply = client.request("CANCEL", call_id=dialog.call_id, cseq=7, headers=list(request.headers[:3]))
     assert reply.code == 481
 
 
