@@ -5,6 +5,7 @@ Recordings are read from the spool as soon as they are sealed: that is what the 
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -76,8 +77,11 @@ class RegisteredHouse(House):
         )
         self.mark()
 
-    def new_recordings(self, count: int, *, timeout_s: float = 10.0) -> list[Recorded]:
-        """Wait for so many recordings that were not returned before; nothing may stay open behind them."""
+    def new_folders(self, count: int, *, timeout_s: float = 10.0) -> list[Path]:
+        """Wait for so many recordings or tombstones that were not returned before, and for no other.
+
+        They come in the order in which they began; nothing may stay open behind them.
+        """
         self.wait_idle(timeout_s=timeout_s)
         wait_until(
             lambda: len(self._unknown()) >= count,
@@ -87,7 +91,18 @@ class RegisteredHouse(House):
         found = self._unknown()
         assert len(found) == count, f"{count} recordings expected, not {found}:\n{self.log()[-4000:]}"
         self._known.update(found)
-        return [self.sealed(recording_id) for recording_id in found]
+        return [self._folder_of(recording_id) for recording_id in found]
+
+    def new_recordings(self, count: int, *, timeout_s: float = 10.0) -> list[Recorded]:
+        """Do as ``new_folders`` does, for recordings that hold audio."""
+        return [Recorded(folder) for folder in self.new_folders(count, timeout_s=timeout_s)]
+
+    def outcome(self, folder: Path) -> str:
+        """Return what the manifest says became of a recording."""
+        return str(_manifest(folder)["outcome"])
+
+    def _folder_of(self, recording_id: str) -> Path:
+        return self.folder / "spool" / "ready" / recording_id
 
     def forget(self) -> None:
         """Take every recording so far as known."""
@@ -104,7 +119,12 @@ class RegisteredHouse(House):
         """The recordings that came since, in the order in which they began."""
         ready = self.folder / "spool" / "ready"
         new = [entry.name for entry in ready.iterdir() if entry.is_dir() and entry.name not in self._known]
-        return sorted(new, key=lambda name: str(self.sealed(name).manifest["started_at"]))
+        return sorted(new, key=lambda name: str(_manifest(self._folder_of(name))["started_at"]))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(next(folder.glob("*.manifest.json")).read_text())
+    return manifest
 
 
 def levels_dbfs(samples: Samples, rate_hz: int) -> list[dict[str, float]]:
