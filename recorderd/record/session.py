@@ -145,15 +145,14 @@ class Recording:
         effective_ns = self._effective_ns(message.state, at_ns)
         self.notes.changed(message, at_ns=at_ns, effective_ns=effective_ns)
         late = 0
-        if self.state is not RecordingState.ON:
-            self.preroll.wipe()
         try:
             self.journal.changed(message, at_ns=at_ns, effective_ns=effective_ns)
         finally:  # also when the journal cannot be written: silence comes first
             if self.state is RecordingState.ERASED:
                 self._erase()
             elif self.notes.timeline is not before and self.state is not RecordingState.ON:
-                late = self._silence_late(source, self.notes.timeline.changes[-1].at_ns)
+                self.preroll.wipe()
+                late = self._silence_late(source, before)
         return late
 
     def refuse(self, message: ControlRefused) -> None:
@@ -222,6 +221,7 @@ class Recording:
             return self._finish_without_audio(source, cause)
         draft = self.draft or self._begin(source)
         kept = timeline.end_of_kept(head, rate_hz=self.rate_hz)
+        self._fill(kept)  # a pause of which we heard after a stop that it follows
         duration = min(draft.frames, max(0, kept - self.origin))
         if duration < draft.frames:
             draft.cut(duration)
@@ -263,7 +263,8 @@ class Recording:
 
     def _render(self, source: Source, segment: Segment) -> None:
         start, end = segment.start, segment.end
-        if segment.state is RecordingState.ON:
+        erased = self.state is RecordingState.ERASED  # also what came before it, and is not rendered yet
+        if segment.state is RecordingState.ON and not erased:
             if self.draft is None:
                 self._begin(source)
             self._fill(start)
@@ -333,6 +334,7 @@ class Recording:
         return draft
 
     def _explain(self, track: Track, start: int, end: int) -> None:
+        start = max(start, self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0)
         for row in self.notes.timeline.segments(start, end, rate_hz=self.rate_hz):
             if row.state in CAUSE_OF:
                 track.silence(row.start, row.end, CAUSE_OF[row.state])
@@ -349,17 +351,21 @@ class Recording:
             return at_ns
         return max(at_ns, instant_of(self.rendered, rate_hz=self.rate_hz))
 
-    def _silence_late(self, source: Source, at_ns: int) -> int:
+    def _silence_late(self, source: Source, before: Timeline) -> int:
         """Put silence over what was rendered although it must not be kept; say how much."""
-        start, end = max(self.origin, sample_at(at_ns, rate_hz=self.rate_hz)), self.written
+        at = sample_at(self.notes.timeline.changes[-1].at_ns, rate_hz=self.rate_hz)
+        start, end = max(self.origin, at), self.written
         if self.draft is None or start >= end:
             return 0
-        self.draft.wipe(start - self.origin, end - self.origin)
+        rows = before.segments(start, end, rate_hz=self.rate_hz)
+        audible = sum(row.end - row.start for row in rows if row.state is RecordingState.ON)
+        if audible:
+            self.draft.wipe(start - self.origin, end - self.origin)
         for track in self.tracks.values():
             track.take_back(start)
             self._explain(track, start, end)
         self.checkpoint(source, now_ns=self.synced_mono_ns, afresh=True)
-        return end - start
+        return audible
 
     def _erase(self) -> None:
         self.preroll.wipe()

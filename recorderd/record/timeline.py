@@ -98,10 +98,14 @@ class Timeline:
         return kept[-1] if kept else 0
 
     def spans(self, start: int, end: int, *, rate_hz: int) -> list[SilentSpan]:
-        """List what is silent by somebody's will within a recording, counted from its beginning."""
+        """List what is silent by somebody's will within a recording, counted from its beginning.
+
+        What a recording has of the time before it was first on is its pre-roll, which is audible.
+        """
         spans: list[SilentSpan] = []
+        first = self.first_on(rate_hz=rate_hz) or 0
         for number, change in enumerate(self.changes):
-            low = max(start, sample_at(change.at_ns, rate_hz=rate_hz))
+            low = max(start, first, sample_at(change.at_ns, rate_hz=rate_hz))
             high = min(end, self._end_of(number, end, rate_hz=rate_hz))
             if low >= high or change.state is RecordingState.ON:
                 continue

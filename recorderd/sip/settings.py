@@ -116,8 +116,7 @@ def account_config(settings: SipSettings) -> pjsua2.AccountConfig:
     config.callConfig.timerUse = pjsua2.PJSUA_SIP_TIMER_OPTIONAL
     config.sipConfig.contactParams = ";+sip.srs"
     config.mediaConfig.transportConfig.boundAddress = settings.rtp_address
-    # The library may let encrypted media pass: whether we take it is decided in ``streams``.
-    config.mediaConfig.srtpUse = pjsua2.PJMEDIA_SRTP_OPTIONAL
+    config.mediaConfig.srtpUse = pjsua2.PJMEDIA_SRTP_OPTIONAL  # lets RTP/SAVP pass; keys and packets are ours
     config.mediaConfig.srtpSecureSignaling = 0
     config.videoConfig.autoShowIncoming = False
     config.natConfig.iceEnabled = False

@@ -8,6 +8,8 @@ Source: RFC 3711; RFC 6188 (AES-256); RFC 7714 (GCM); place of the MKI: RFC 3711
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +22,10 @@ from recorderd.wire.sdes import SrtpKeys, Suite
 
 REPLAY_WINDOW_PACKETS: Final = 1024  # more than the tap would place: two seconds at a ptime of 10 ms are 200
 OLD_KEY_PACKETS: Final = 250  # how long the key before is still tried; five seconds at a ptime of 20 ms
+SSRCS_MAX: Final = 64  # of one stream; a phone call has one or two
+WRAPS_MAX: Final = 100  # that a new key may go on from: a day and a half at a ptime of 20 ms
+ADVANCES_MAX: Final = 8  # tries per new key: each costs some hundred packets' work
+_STEP: Final = 0x4000  # how far a sequence number may jump and still be told from a wrap-around, and more
 _PACKET_MAX_BYTES: Final = 4096
 _TRAILER_MAX_BYTES: Final = 148  # of SRTCP: index, tag and MKI
 _TAG_BYTES: Final = {"80": 10, "32": 4}
@@ -102,6 +108,18 @@ class Unprotector:
         plain = self._without_mki(datagram, self._rtcp_tag_bytes)
         return self._context.apply(_binding.lib.srtp_unprotect_rtcp, plain)
 
+    def advance(self, *, ssrc: int, index: int) -> None:
+        """Move to where a sender that did not begin at zero will go on, before anything has come.
+
+        The library has no call for it that the package passes on, so it is shown packets of our own making;
+        they end well before ``index``, so that none of the sender's is taken for a copy of ours.
+        """
+        sender = Protector(replace(self.keys, mki=b""))
+        last = index - 2 * REPLAY_WINDOW_PACKETS
+        for number in range(last % _STEP, last + 1, _STEP):
+            packet = struct.pack("!BBHII", 0x80, 0, number & 0xFFFF, 0, ssrc)
+            self._context.apply(_binding.lib.srtp_unprotect, sender.rtp(packet))
+
     def _without_mki(self, datagram: bytes, tag_bytes: int) -> bytes:
         mki = self.keys.mki
         if not mki:
@@ -131,13 +149,16 @@ class Protector:
 class StreamCrypto:
     """The keys of one stream: the one in force, and for a while the one before it.
 
-    A sender goes on with its old key until our answer to its new one is there.
+    A sender goes on with its old key until our answer to its new one is there. With the new one it counts
+    wrap-arounds of the sequence number from zero (as libsrtp does), or goes on counting (RFC 3711 section
+    3.3.1): both are tried.
     """
 
     def __init__(self, keys: SrtpKeys) -> None:
         self._now = Unprotector(keys)
         self._before: Unprotector | None = None
-        self._before_left = 0
+        self._before_left = self._tries_left = 0
+        self._indices: dict[int, int] = {}  # by SSRC: sequence number of its furthest packet, extended
 
     @property
     def keys(self) -> SrtpKeys:
@@ -155,7 +176,7 @@ class StreamCrypto:
             self._now, self._before = self._before, self._now
         else:
             self._now, self._before = Unprotector(keys), self._now
-        self._before_left = OLD_KEY_PACKETS
+        self._before_left, self._tries_left = OLD_KEY_PACKETS, ADVANCES_MAX
 
     def rtp(self, datagram: bytes) -> bytes:
         """Verify and decrypt one SRTP packet.
@@ -167,12 +188,44 @@ class StreamCrypto:
         except SrtpFailed:
             if self._before is None:
                 raise
-            return self._before.rtp(datagram)
+            return self._rtp_after_rekey(datagram, self._before)
         if self._before is not None:
             self._before_left -= 1
             if self._before_left <= 0:
                 self._before = None
+        self._count(plain)
         return plain
+
+    def _rtp_after_rekey(self, datagram: bytes, before: Unprotector) -> bytes:
+        try:
+            plain = before.rtp(datagram)
+        except SrtpFailed:
+            index = self._index(datagram)
+            in_use = self._before_left < OLD_KEY_PACKETS
+            if in_use or self._tries_left <= 0 or not 0 < index >> 16 <= WRAPS_MAX:
+                raise
+            self._tries_left -= 1
+            advanced = Unprotector(self._now.keys)
+            advanced.advance(ssrc=int.from_bytes(datagram[8:12], "big"), index=index)
+            plain = advanced.rtp(datagram)
+            self._now, self._before_left = advanced, OLD_KEY_PACKETS - 1
+        self._count(plain)
+        return plain
+
+    def _index(self, packet: bytes) -> int:
+        """Extend a packet's sequence number by what came of its SSRC before; 0 = nothing came."""
+        known = self._indices.get(int.from_bytes(packet[8:12], "big"))
+        if known is None:
+            return 0
+        moved = (int.from_bytes(packet[2:4], "big") - known + 0x8000) % 0x1_0000 - 0x8000
+        return max(known + moved, 0)
+
+    def _count(self, plain: bytes) -> None:
+        ssrc = int.from_bytes(plain[8:12], "big")
+        if ssrc in self._indices:
+            self._indices[ssrc] = max(self._indices[ssrc], self._index(plain))
+        elif len(self._indices) < SSRCS_MAX:
+            self._indices[ssrc] = int.from_bytes(plain[2:4], "big")
 
     def rtcp(self, datagram: bytes) -> bytes:
         """Verify and decrypt one SRTCP packet.

@@ -88,8 +88,8 @@ def _by_place(sdp: SessionDescription | None, metadata: RecordingMetadata) -> li
     """
     media = sdp.media if sdp else ()
     people = tuple(entry.participant_id for entry in _real(metadata))
-    if metadata.associated or metadata.ended_senders:
-        people = tuple(who for who in people if who not in metadata.associated)
+    associated = set(metadata.associated)
+    people = tuple(who for who in people if who not in associated)
     open_lines = [number for number, line in enumerate(media) if line.kind == "audio"]
     senders: list[tuple[str, ...]] = [() for _ in media]
     if len(open_lines) == 1:

@@ -76,19 +76,18 @@ def _streams(
     known: tuple[MetadataStream, ...], update: tuple[MetadataStream, ...]
 ) -> tuple[MetadataStream, ...]:
     by_id = {entry.stream_id: entry for entry in known}
+    by_label = {entry.label: entry.stream_id for entry in known if entry.label}
     for entry in update:
-        before = by_id.get(entry.stream_id)
-        if before is not None:
-            by_id[entry.stream_id] = replace(
-                before,
-                label=entry.label or before.label,
-                session_id=entry.session_id or before.session_id,
-            )
-            continue
-        taken = [old.stream_id for old in by_id.values() if entry.label and old.label == entry.label]
-        for stream_id in taken:  # one line of the SDP carries one stream
-            del by_id[stream_id]
-        by_id[entry.stream_id] = entry
+        before = by_id.get(entry.stream_id, entry)
+        label = entry.label or before.label
+        by_id[entry.stream_id] = replace(
+            before, label=label, session_id=entry.session_id or before.session_id
+        )
+        taken = by_label.get(label, entry.stream_id)
+        if taken != entry.stream_id:  # one line of the SDP carries one stream: the one named last
+            by_id.pop(taken, None)
+        if label:
+            by_label[label] = entry.stream_id
     return tuple(by_id.values())[:ENTRIES_MAX]
 
 
@@ -102,7 +101,8 @@ def _senders(base: RecordingMetadata, update: RecordingMetadata) -> tuple[tuple[
         for who, stream in base.senders
         if who not in said_anew and who not in silent and (who, stream) not in ended
     ]
-    return _union(kept, [pair for pair in update.senders if pair[0] not in update.left])[:ENTRIES_MAX]
+    left = set(update.left)
+    return _union(kept, [pair for pair in update.senders if pair[0] not in left])
 
 
 def _unknown(merged: RecordingMetadata, update: RecordingMetadata) -> tuple[str, ...]:

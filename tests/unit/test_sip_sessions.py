@@ -130,7 +130,8 @@ def test_the_call_of_a_user_is_the_one_that_began_last() -> None:
     book = SessionBook()
     for number, key in enumerate(("call:1", "call:2")):
         session = _begin(book, key, at_mono_ns=number)
-        session.description = CallDescription(call_id=key, origin=Origin.LEG, caller="1001", callee=f"200{number}")
+        callee = f"200{number}"
+        session.description = CallDescription(call_id=key, origin=Origin.LEG, caller="1001", callee=callee)
     newest = book.of_user(["1001"])
     assert newest is not None
     assert newest.keys == {"call:2"}

@@ -174,6 +174,29 @@ def test_a_new_key_is_taken_and_the_old_one_tried_until_the_new_one_is_in_use() 
         crypto.rtp(old.rtp(packet(1000), roc=0))
 
 
+@pytest.mark.parametrize("keeps_counting", [True, False])
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_new_key_after_wraps_is_taken_whether_the_sender_counts_on_or_anew(
+    suite: str, keeps_counting: bool
+) -> None:
+    old, new = SrtpSender(suite=suite), SrtpSender(suite=suite, mki=b"\2")
+    crypto = StreamCrypto(keys_of(old))
+    last = 5 * 65_536 + 40_000
+    for sequence in range(60_000, last, 1000):
+        crypto.rtp(old.rtp(packet(sequence), roc=sequence >> 16))
+    crypto.rekey(keys_of(new))
+    numbers = [last + 3, last + 1, last + 2, *range(last + 4, last + 3 * 65_536, 900)]  # reordered at first
+    for sequence in numbers:
+        roc = (sequence >> 16) - (0 if keeps_counting else 5)
+        protected = new.rtp(packet(sequence), roc=roc)
+        assert crypto.rtp(protected) == packet(sequence)
+        with pytest.raises(SrtpFailed):
+            crypto.rtp(protected)
+    foreign = SrtpSender(suite=suite)
+    with pytest.raises(SrtpFailed):
+        crypto.rtp(foreign.rtp(packet(numbers[-1] + 1), roc=8))
+
+
 def test_the_same_key_again_forgets_neither_what_came_nor_the_wraps() -> None:
     sender = SrtpSender(suite="AEAD_AES_128_GCM")
     crypto = StreamCrypto(keys_of(sender))

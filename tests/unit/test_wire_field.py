@@ -10,10 +10,17 @@ import pytest
 
 from recorderd.core.errors import FormatError, MetadataFormatError, SdpFormatError, SipFormatError
 from recorderd.core.messages import Origin
+from recorderd.wire.metadata_merge import merge
 from recorderd.wire.offer import LegHeaderNames, Offer, describe_offer
 from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp, supported_codecs
 from recorderd.wire.sip_message import address_of, body_parts, parse_sip
-from recorderd.wire.siprec import DEPTH_MAX, ELEMENTS_MAX, METADATA_MAX_BYTES, parse_metadata
+from recorderd.wire.siprec import (
+    DEPTH_MAX,
+    ELEMENTS_MAX,
+    METADATA_MAX_BYTES,
+    RecordingMetadata,
+    parse_metadata,
+)
 
 INVITE = b"INVITE sip:r@example.com SIP/2.0\r\nCall-ID: 7\r\n"
 PARTIES = (("par-a", "1001", "str-a"), ("par-b", "1002", "str-b"))
@@ -207,7 +214,21 @@ def test_a_payload_type_that_is_no_number_is_passed_over(payload_type: str) -> N
     assert [codec.payload_type for codec in supported_codecs(media)] == [8]
 
 
+CROWD = "".join(
+    f"<participant id='{n}'/><stream id='{n}'><label>{n}</label></stream>"
+    f"<participantstreamassoc participant_id='{n}'><send>{n}</send></participantstreamassoc>"
+    for n in range(1_200)
+)
+
+
+def _crowd(rename: str) -> RecordingMetadata:
+    text = CROWD.replace("id='", f"id='{rename}").replace("<send>", f"<send>{rename}")
+    return parse_metadata(f"<recording><datamode>partial</datamode>{text}</recording>".encode())
+
+
 SLOW: list[Callable[[], object]] = [
+    lambda: merge(merge(None, _crowd("a")), _crowd("b")),
+    lambda: parse_metadata(b"<a>" + b"<x><y>1</y></x>" * 2_400 + b"</a>"),
     lambda: address_of("x" + " " * 60_000 + "y"),
     lambda: address_of('"' + "\\a" * 30_000),
     lambda: address_of('"x"' + " " * 60_000 + "y"),

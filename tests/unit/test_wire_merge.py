@@ -45,6 +45,9 @@ BOTH = {"one": ("p",), "two": ("q",)}
          {"one": ("p",)}),
         ("<participantsessionassoc participant_id='p' session_id='s'><disassociate-time/>"
          "</participantsessionassoc>", {"two": ("q",)}),
+        ("<participantsessionassoc participant_id='p' session_id='s'><disassociate-time/>"
+         "</participantsessionassoc><participantstreamassoc participant_id='p'><send>1</send>"
+         "</participantstreamassoc>", {"two": ("q",)}),
         ("<stream stream_id='2'><label>deux</label></stream>", {"one": ("p",), "deux": ("q",)}),
         ("<stream stream_id='3' session_id='s'><label>two</label></stream>"
          "<participantstreamassoc participant_id='p'><send>3</send></participantstreamassoc>",

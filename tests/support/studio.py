@@ -1,0 +1,326 @@
+"""A recorder with everything real but the sockets and the time: packets and messages come from a script.
+
+A voice is PCMA noise, 20 ms a packet, each packet arriving when it is sent. Times are milliseconds from the
+studio's beginning; whoever runs it says when the recorder looks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import soundfile
+
+from dsp.shapes import U8
+from recorderd.archive.verification import verify_bundle
+from recorderd.core.clock import NS_PER_MS
+from recorderd.core.events import EventLog
+from recorderd.core.ids import DialogId, SessionId, StreamId
+from recorderd.core.messages import (
+    CallDescription,
+    Codec,
+    ControlAction,
+    Encoding,
+    Origin,
+    RecordingChanged,
+    RecordingState,
+    RecordMessage,
+    SessionEnded,
+    SessionSilent,
+    SessionStarted,
+    StreamEnd,
+    StreamEnded,
+    StreamOpened,
+)
+from recorderd.core.terms import RecordingTerms
+from recorderd.evidence.keys import Signer
+from recorderd.evidence.verify import TrustStore
+from recorderd.record.chain import Chain
+from recorderd.record.recorder import Pace, Recorder
+from recorderd.record.recovery import recover
+from recorderd.record.seal import Sealer
+from recorderd.spool.layout import Place, Spool
+from recorderd.tap.drain import StreamClock
+from recorderd.tap.intake import Intake
+from recorderd.tap.table import UNSET, StreamStats
+from recorderd.wire.manifest import Manifest, audio_name, manifest_name, parse_manifest
+from recorderd.wire.rtp import parse_columns
+from tests.support import g711_reference
+from tests.support.rtp_sender import RtpStream
+
+RATE_HZ: Final = 8000
+DELAY_MS: Final = 800
+STEP_MS: Final = 100
+BEGIN_MONO_NS: Final = 1_000_000_000_000
+BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made meanwhile is valid
+PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
+
+
+class PlayedTap:
+    """The tap without sockets."""
+
+    def __init__(self, slots: int) -> None:
+        self.intake = Intake(slots=slots, grains=slots * 2)
+        self.slot_of: dict[StreamId, int] = {}
+        self.ended: list[StreamId] = []
+        self.released: list[StreamId] = []
+
+    def open(self, stream: StreamId) -> None:
+        slot = len(self.slot_of)
+        self.slot_of[stream] = slot
+        self.intake.ring.open(slot, octets_per_s=RATE_HZ, ring_ms=4000)
+        self.intake.table.open(slot, codecs=[PCMA], event_payload_types=[])
+
+    def feed(self, packets: list[tuple[StreamId, int, bytes]]) -> None:
+        packets = [row for row in packets if row[0] not in self.released]
+        if not packets:
+            return
+        rows = np.zeros((len(packets), 2048), dtype=np.uint8)
+        for row, (_, _, packet) in zip(rows, packets, strict=True):
+            row[: len(packet)] = np.frombuffer(packet, dtype=np.uint8)
+        lengths = np.array([len(packet) for _, _, packet in packets], dtype=np.int64)
+        arrival_ns = np.array([at_ns for _, at_ns, _ in packets], dtype=np.int64)
+        slots = np.array([self.slot_of[stream] for stream, _, _ in packets], dtype=np.int64)
+        self.intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
+
+    def _slot(self, stream: StreamId) -> int:
+        assert stream not in self.released, "a released stream was asked for"
+        return self.slot_of[stream]
+
+    def clock_of(self, stream: StreamId) -> StreamClock:
+        slot, table = self._slot(stream), self.intake.table
+        return StreamClock(
+            clock_rate_hz=int(table.clock_rate_hz[slot]),
+            octets_per_tick=int(table.octets_per_tick[slot]),
+            started=bool(table.ssrc[slot] != UNSET),
+            origin_ns=int(table.origin_ns[slot]),
+            first_ticks=int(table.first_ticks[slot]),
+            end_ticks=int(table.end_ticks[slot]),
+        )
+
+    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
+        return self.intake.ring.take(self._slot(stream), start_ticks, end_ticks)
+
+    def stats(self, stream: StreamId) -> StreamStats:
+        return self.intake.table.stats(self._slot(stream))
+
+    def end_stream(self, stream: StreamId) -> None:
+        self.ended.append(stream)
+
+    def release_stream(self, stream: StreamId) -> None:
+        self.released.append(stream)
+
+
+@dataclass
+class Voice:
+    """One stream's audio and where it begins."""
+
+    first_ms: int
+    samples: np.ndarray
+
+    def into(self, line: np.ndarray, *, session_ms: int = 0) -> np.ndarray:
+        """Add the voice to a line of samples that begins with a session."""
+        at = (self.first_ms - session_ms) * RATE_HZ // 1000
+        room = line[at : at + self.samples.size]
+        room += self.samples[: room.size]
+        return line
+
+
+class Studio:
+    """One recorder and its script."""
+
+    def __init__(self, root: Path, signer: Signer, *, slots: int = 8) -> None:
+        self.root, self.signer = root, signer
+        self.now_ms = 0
+        self.tap = PlayedTap(slots)
+        self.spool = Spool(root / "spool", quota_bytes=1 << 30)
+        self.spool.prepare()
+        self.log = EventLog(logger=logging.getLogger("studio"), clock=self)
+        self.silent: list[SessionSilent] = []
+        self._packets: list[tuple[int, StreamId, bytes]] = []
+        self._script: list[tuple[int, int, RecordMessage]] = []
+        self._restart()
+
+    def mono_ns(self) -> int:
+        return BEGIN_MONO_NS + self.now_ms * NS_PER_MS
+
+    def utc_ns(self) -> int:
+        return BEGIN_UTC_NS + self.now_ms * NS_PER_MS
+
+    def _restart(self) -> None:
+        chain = Chain(self.root)
+        self.sealer = Sealer(
+            recorder_id="rec-1", spool=self.spool, chain=chain, signer=self.signer, clock=self
+        )
+        recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
+        self.recorder = Recorder(
+            source=self.tap,
+            spool=self.spool,
+            sealer=self.sealer,
+            pace=Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0),
+            clock=self,
+            log=self.log,
+            on_silent=self.silent.append,
+        )
+
+    # --- the script -----------------------------------------------------------------------------
+
+    def put(self, message: RecordMessage, *, ms: int) -> None:
+        """Let a message arrive."""
+        self._script.append((ms, len(self._script), message))
+
+    def session(
+        self,
+        name: str,
+        *,
+        ms: int = 0,
+        state: RecordingState = RecordingState.ON,
+        terms: RecordingTerms | None = None,
+    ) -> SessionId:
+        """Begin a session."""
+        started = SessionStarted(
+            session=SessionId(name),
+            description=CallDescription(call_id=f"call-{name}", origin=Origin.SIPREC, caller="1000"),
+            at_mono_ns=BEGIN_MONO_NS + ms * NS_PER_MS,
+            at_utc_ns=BEGIN_UTC_NS + ms * NS_PER_MS,
+            terms=terms or RecordingTerms(),
+            state=state,
+        )
+        self.put(started, ms=ms)
+        return started.session
+
+    def opened(self, session: SessionId, stream: str, *, ms: int, **fields: Any) -> StreamOpened:
+        """Describe a stream."""
+        known: dict[str, Any] = {"dialog": DialogId("d"), "label": stream, "side_rank": 0, **fields}
+        return StreamOpened(
+            session=session,
+            stream=StreamId(stream),
+            codecs=(PCMA,),
+            local_port=2,
+            at_mono_ns=BEGIN_MONO_NS + ms * NS_PER_MS,
+            **known,
+        )
+
+    def voice(
+        self,
+        session: SessionId,
+        stream: str,
+        *,
+        first_ms: int,
+        packets: int,
+        payload: bytes = b"",
+        **fields: Any,
+    ) -> Voice:
+        """Open a stream and let it speak."""
+        opened = self.opened(session, stream, ms=first_ms, **fields)
+        self.tap.open(opened.stream)
+        self.put(opened, ms=first_ms)
+        seed = sum(stream.encode())
+        payload = payload or np.random.default_rng(seed).bytes(160 * packets)
+        sender = RtpStream(port=0, payload_type=8, payload=payload)
+        for number in range(packets):
+            self._packets.append((first_ms + 20 * number, opened.stream, sender.packet(number)))
+        return Voice(first_ms, g711_reference.decode(payload, law="PCMA"))
+
+    def hang_up(self, session: SessionId, stream: str, *, ms: int) -> None:
+        """End one stream."""
+        at_mono_ns = BEGIN_MONO_NS + ms * NS_PER_MS
+        self.put(
+            StreamEnded(session=session, stream=StreamId(stream), cause=StreamEnd.BYE, at_mono_ns=at_mono_ns),
+            ms=ms,
+        )
+
+    def change(
+        self,
+        session: SessionId,
+        state: RecordingState,
+        *,
+        ms: float,
+        put_ms: int | None = None,
+        action: ControlAction = ControlAction.PAUSE,
+        by: str = "1000",
+    ) -> None:
+        """Change a session's state; the message may arrive later than its instant."""
+        offset_ns = round(ms * NS_PER_MS)
+        message = RecordingChanged(
+            session=session,
+            state=state,
+            action=action,
+            by=by,
+            via="feature_code",
+            at_mono_ns=BEGIN_MONO_NS + offset_ns,
+            at_utc_ns=BEGIN_UTC_NS + offset_ns,
+        )
+        self.put(message, ms=round(ms) if put_ms is None else put_ms)
+
+    def end(self, session: SessionId, *, ms: int, cause: StreamEnd = StreamEnd.BYE) -> None:
+        """End a session."""
+        at_mono_ns = BEGIN_MONO_NS + ms * NS_PER_MS
+        ended = SessionEnded(
+            session=session, cause=cause, at_mono_ns=at_mono_ns, at_utc_ns=BEGIN_UTC_NS + ms * NS_PER_MS
+        )
+        self.put(ended, ms=ms)
+
+    # --- the play -------------------------------------------------------------------------------
+
+    def run(self, until_ms: int, *, looks_ms: Iterable[int] | None = None) -> None:
+        """Play the script; the recorder looks at the given times, or twice a second."""
+        looks = set(range(0, until_ms + 1, 500) if looks_ms is None else looks_ms)
+        while self.now_ms < until_ms:
+            self.now_ms += STEP_MS
+            due = [row for row in self._packets if row[0] <= self.now_ms]
+            self._packets = [row for row in self._packets if row[0] > self.now_ms]
+            self.tap.feed(
+                [(stream, BEGIN_MONO_NS + ms * NS_PER_MS, packet) for ms, stream, packet in sorted(due)]
+            )
+            for row in sorted(
+                (row for row in self._script if row[0] <= self.now_ms), key=lambda row: row[:2]
+            ):
+                self.recorder.messages.put(row[2])
+            self._script = [row for row in self._script if row[0] > self.now_ms]
+            if self.now_ms in looks:
+                self.recorder.round(self.mono_ns())
+
+    def crash(self) -> None:
+        """Lose everything that is not on disk, and start again."""
+        self._restart()
+
+    # --- what came of it ------------------------------------------------------------------------
+
+    def folder(self, session: str) -> Path:
+        """Name a sealed recording's folder."""
+        return self.spool.path(Place.READY, session)
+
+    def manifest(self, session: str) -> Manifest:
+        """Read a sealed recording's manifest, after the verifier has found nothing."""
+        folder = self.folder(session)
+        verdict = verify_bundle(folder, TrustStore.from_files([folder / f"{session}.signer.pem"]))
+        assert [str(finding) for finding in verdict.findings] == []
+        return parse_manifest((folder / manifest_name(session)).read_bytes())
+
+    def samples(self, session: str) -> np.ndarray:
+        """Read a sealed recording's audio."""
+        samples, rate_hz = soundfile.read(
+            self.folder(session) / audio_name(session), dtype="int16", always_2d=True
+        )
+        assert rate_hz == RATE_HZ
+        return samples
+
+    def places(self) -> dict[str, list[str]]:
+        """List what stands in the spool."""
+        return {place.value: self.spool.ids(place) for place in Place if self.spool.ids(place)}
+
+    def row(self, session: str) -> dict[str, Any]:
+        """Return a session's row of the snapshot."""
+        return next(row for row in self.recorder.snapshot if row["session"] == session)
+
+    def plain(self, session: str) -> dict[str, Any]:
+        """Read a sealed recording's manifest as others see it."""
+        table: dict[str, Any] = json.loads((self.folder(session) / manifest_name(session)).read_bytes())
+        return table
