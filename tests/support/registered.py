@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 from tests.support.asterisk import Exchange, password
-from tests.support.audio import Samples, find_sound, resampled, tone_level_dbfs, without_tones
+from tests.support.audio import Samples, find_slipping_sound, resampled, tone_level_dbfs, without_tones
 from tests.support.house import House, Recorded
 from tests.support.programs import Program, wait_until
 
@@ -22,7 +22,8 @@ TONES_HZ: Final = {"1001": 400, "1002": 1000, "1003": 1500, "trunk": 2000}
 SPEAKS_DBFS: Final = -20.0  # phones say their tone with -12
 LEAK_DBFS: Final = -50.0
 EDGE_S: Final = 0.3  # at either end: legs join up to 0.15 s after the answer
-SEALED: Final = "recording_sealed subject="
+PIECE_MS: Final = 300
+SLIP_MS: Final = 60
 
 REGISTRATION: Final = """
 [sip.registration]
@@ -198,5 +199,8 @@ def find_prompt(samples: Samples, rate_hz: int, name: str) -> tuple[float, float
     """Return where a prompt is heard, phones' tones left aside: (starts at s, ends at s, likeness)."""
     tones_hz = list(TONES_HZ.values())
     sound = without_tones(resampled(*prompt(name), rate_hz), rate_hz, tones_hz)
-    start, likeness = find_sound(without_tones(samples, rate_hz, tones_hz), sound)
+    start, likeness = find_slipping_sound(
+        without_tones(samples, rate_hz, tones_hz), sound,
+        piece_samples=rate_hz * PIECE_MS // 1000, slip_samples=rate_hz * SLIP_MS // 1000,
+    )  # fmt: skip
     return start / rate_hz, (start + sound.size) / rate_hz, likeness
