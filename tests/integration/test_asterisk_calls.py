@@ -205,8 +205,9 @@ def test_an_attended_transfer_joins_both_calls_when_the_exchange_links_them(
         *ids
     ]
     assert conversation.manifest["call_ids"] == [*ids]
-    assert [row["call_id"] for row in conversation.manifest["joins"]] == [ids[1]]
-    assert consultation.manifest["joined_into"] == conversation.manifest["joins"][0]["session"]
+    (join,) = conversation.manifest["joins"]
+    assert (join["call_id"], join["session"]) == (ids[1], consultation.manifest["recording_id"])
+    assert consultation.manifest["joined_into"] == conversation.manifest["recording_id"]
     samples, rate_hz = conversation.samples()
     channel = 0 if mode == "mixed" else channel_of(conversation, "1003")
     ((_, until_s),) = _spans_s(conversation, channel, "1003")

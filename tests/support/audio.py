@@ -149,3 +149,32 @@ def find_sound(samples: Samples, sound: Samples) -> tuple[int, float]:
     likeness = likeness / np.sqrt(np.maximum(energy, floor) * np.sum(wanted**2))
     best = int(np.argmax(likeness))
     return best - wanted.size, float(likeness[best])
+
+
+def find_slipping_sound(
+    samples: Samples, sound: Samples, *, piece_samples: int, slip_samples: int
+) -> tuple[int, float]:
+    """Do as ``find_sound`` does for a sound whose pieces may have slipped apart on its way.
+
+    An exchange that mixes a sound into a call may leave a tick out or put one in. The place is that of the
+    piece which is found best, taken back to the sound's beginning; the likeness is the mean of the pieces',
+    each looked for at most ``slip_samples`` from there. Pieces 40 dB below the sound's peak are left out.
+    """
+    signal, wanted = normalise(samples), normalise(sound)
+    pieces = [
+        (at, wanted[at : at + piece_samples])
+        for at in range(0, wanted.size - piece_samples + 1, piece_samples)
+    ]
+    loud = float(np.max(np.abs(wanted))) / 100
+    pieces = [(at, piece) for at, piece in pieces if np.max(np.abs(piece)) > loud]
+    start = max(
+        ((found - at, likeness) for at, piece in pieces for found, likeness in [find_sound(signal, piece)]),
+        key=lambda row: row[1],
+    )[0]
+    reach = np.concatenate((np.zeros(wanted.size), signal, np.zeros(wanted.size)))
+    likenesses = []
+    for at, piece in pieces:
+        low = max(0, wanted.size + start + at - slip_samples)
+        near = reach[low : wanted.size + start + at + piece.size + slip_samples]
+        likenesses.append(find_sound(near, piece)[1] if near.size else 0.0)
+    return start, float(np.mean(likenesses))

@@ -5,6 +5,7 @@ Recordings are read from the spool as soon as they are sealed: that is what the 
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ import numpy as np
 import soundfile
 
 from tests.support.asterisk import Exchange, password
-from tests.support.audio import Samples, find_sound, resampled, tone_level_dbfs, without_tones
+from tests.support.audio import Samples, find_slipping_sound, resampled, tone_level_dbfs, without_tones
 from tests.support.house import House, Recorded
 from tests.support.programs import Program, wait_until
 
@@ -21,7 +22,8 @@ TONES_HZ: Final = {"1001": 400, "1002": 1000, "1003": 1500, "trunk": 2000}
 SPEAKS_DBFS: Final = -20.0  # phones say their tone with -12
 LEAK_DBFS: Final = -50.0
 EDGE_S: Final = 0.3  # at either end: legs join up to 0.15 s after the answer
-SEALED: Final = "recording_sealed subject="
+PIECE_MS: Final = 300
+SLIP_MS: Final = 60
 
 REGISTRATION: Final = """
 [sip.registration]
@@ -76,8 +78,11 @@ class RegisteredHouse(House):
         )
         self.mark()
 
-    def new_recordings(self, count: int, *, timeout_s: float = 10.0) -> list[Recorded]:
-        """Wait for so many recordings that were not returned before; nothing may stay open behind them."""
+    def new_folders(self, count: int, *, timeout_s: float = 10.0) -> list[Path]:
+        """Wait for so many recordings or tombstones that were not returned before, and for no other.
+
+        They come in the order in which they began; nothing may stay open behind them.
+        """
         self.wait_idle(timeout_s=timeout_s)
         wait_until(
             lambda: len(self._unknown()) >= count,
@@ -87,7 +92,18 @@ class RegisteredHouse(House):
         found = self._unknown()
         assert len(found) == count, f"{count} recordings expected, not {found}:\n{self.log()[-4000:]}"
         self._known.update(found)
-        return [self.sealed(recording_id) for recording_id in found]
+        return [self._folder_of(recording_id) for recording_id in found]
+
+    def new_recordings(self, count: int, *, timeout_s: float = 10.0) -> list[Recorded]:
+        """Do as ``new_folders`` does, for recordings that hold audio."""
+        return [Recorded(folder) for folder in self.new_folders(count, timeout_s=timeout_s)]
+
+    def outcome(self, folder: Path) -> str:
+        """Return what the manifest says became of a recording."""
+        return str(_manifest(folder)["outcome"])
+
+    def _folder_of(self, recording_id: str) -> Path:
+        return self.folder / "spool" / "ready" / recording_id
 
     def forget(self) -> None:
         """Take every recording so far as known."""
@@ -104,7 +120,12 @@ class RegisteredHouse(House):
         """The recordings that came since, in the order in which they began."""
         ready = self.folder / "spool" / "ready"
         new = [entry.name for entry in ready.iterdir() if entry.is_dir() and entry.name not in self._known]
-        return sorted(new, key=lambda name: str(self.sealed(name).manifest["started_at"]))
+        return sorted(new, key=lambda name: str(_manifest(self._folder_of(name))["started_at"]))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(next(folder.glob("*.manifest.json")).read_text())
+    return manifest
 
 
 def levels_dbfs(samples: Samples, rate_hz: int) -> list[dict[str, float]]:
@@ -178,5 +199,8 @@ def find_prompt(samples: Samples, rate_hz: int, name: str) -> tuple[float, float
     """Return where a prompt is heard, phones' tones left aside: (starts at s, ends at s, likeness)."""
     tones_hz = list(TONES_HZ.values())
     sound = without_tones(resampled(*prompt(name), rate_hz), rate_hz, tones_hz)
-    start, likeness = find_sound(without_tones(samples, rate_hz, tones_hz), sound)
+    start, likeness = find_slipping_sound(
+        without_tones(samples, rate_hz, tones_hz), sound,
+        piece_samples=rate_hz * PIECE_MS // 1000, slip_samples=rate_hz * SLIP_MS // 1000,
+    )  # fmt: skip
     return start / rate_hz, (start + sound.size) / rate_hz, likeness
