@@ -230,10 +230,15 @@ class Play:
             }
         )
 
+    def dialog(self, client: SipClient, *, user: str = "srs") -> Dialog:
+        """Make a dialog that is ended at the latest with the scenario."""
+        dialog = Dialog(client=client, user=user)
+        self.ending.callback(_hang_up, dialog)
+        return dialog
+
     def taken(self, request: FieldRequest, client: SipClient, *, ack: bytes = b"") -> Dialog:
         """Send an INVITE that must be taken."""
-        dialog = Dialog(client=client)
-        self.ending.callback(_hang_up, dialog)
+        dialog = self.dialog(client)
         reply = dialog.send(request, ack=ack)
         assert reply.code == 200, f"{reply.start_line} {reply.headers}"
         return dialog
@@ -251,7 +256,8 @@ class Play:
 
 def _hang_up(dialog: Dialog) -> None:
     """End what a scenario that failed has left."""
-    if not dialog.is_over:
+    answered = dialog.response is not None and dialog.response.code == 200
+    if answered and not dialog.is_over:
         with contextlib.suppress(OSError):
             dialog.bye()
 
