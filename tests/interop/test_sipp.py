@@ -44,7 +44,7 @@ class Played:
                 "127.0.0.1",
                 "-p",
                 free_port(),
-                "-min_rtp_port",
+                "-mp",
                 free_port(),
                 "-t",
                 TRANSPORTS[transport],
@@ -127,7 +127,7 @@ def test_sipp_updates_the_metadata(stage: Stage, tmp_path: Path, transport: str)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_sipp_cancels_twenty_calls_and_nothing_stays_open(
+def test_sipp_cancels_twenty_calls_too_late_and_nothing_stays_open(
     stage: Stage, tmp_path: Path, transport: str
 ) -> None:
     Played(stage, tmp_path, "cancel", transport, calls=20)
