@@ -39,7 +39,7 @@ from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.wire.control_request import called_user
 from recorderd.wire.digits import DigitCollector
-from recorderd.wire.offer import Offer, describe_offer, fallback_key, with_sdp
+from recorderd.wire.offer import Offer, describe_offer, fallback_key, has_metadata, with_sdp
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
@@ -127,6 +127,9 @@ class SessionDesk:
             event = Ev.MALFORMED_SDP if isinstance(problem, SdpFormatError) else Ev.MALFORMED_SIP
             self._log.warning(event, subject=peer, reason=problem)
             self._answering.refuse(call, 400, str(problem))
+            return
+        if message.body and offer.sdp is None and not has_metadata(message):
+            self._answering.refuse(call, 415, "the body holds neither SDP nor metadata")
             return
         user = called_user(message)
         if is_feature_code(user, self._settings.control.actions):
