@@ -158,13 +158,16 @@ class Changes:
             self._want_snapshot(entry)
         if entry.offer.description != session.description and entry.offer.kind is not OfferKind.LEG:
             call_id = session.description.call_id  # the first that was given
-            session.description = replace(entry.offer.description, call_id=call_id)
+            session.description = replace(
+                entry.offer.description, call_id=call_id, also_call_ids=session.description.also_call_ids
+            )
             self._report.described(session)
         if said.consent is not None:
             action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
         if said.linked_call_id:
             self.link(session, said.linked_call_id)
+            self._note_call_id(session, said.description.call_id)
         if said.sdp is not None:
             self._preferences(session, said.sdp, arrived_mono_ns=arrived_mono_ns)
             if entry.offer.kind is OfferKind.SIPREC:
@@ -199,6 +202,13 @@ class Changes:
             self._conductor.request(
                 session, ControlAction.PAUSE, via="siprec", arrived_mono_ns=arrived_mono_ns
             )
+
+    def _note_call_id(self, session: Session, call_id: str) -> None:
+        """Note that the exchange has another id for this call."""
+        known = session.description
+        if call_id not in ("", known.call_id, *known.also_call_ids):
+            session.description = replace(known, also_call_ids=(*known.also_call_ids, call_id))
+            self._report.described(session)
 
     # --- calls that become one -----------------------------------------------------------------------
 

@@ -164,7 +164,9 @@ class SessionDesk:
 
     def _session_of(self, offer: Offer, *, at_mono_ns: int) -> Session | None:
         if offer.call_key:
-            return self._book.find(f"call:{offer.call_key}")
+            known = self._book.find(f"call:{offer.call_key}")
+            linked = self._book.find(f"call:{offer.linked_call_id}") if offer.linked_call_id else None
+            return known or linked
         return self._book.pair(fallback_key(offer), at_mono_ns=at_mono_ns)
 
     def _accept(
@@ -192,6 +194,8 @@ class SessionDesk:
                 at_utc_ns=at_utc_ns,
             )
         self._book.enter(session, dialog)
+        if offer.call_key:
+            self._book.also(session, f"call:{offer.call_key}")
         entry = self._new_dialog(call, call_id, dialog, offer, session)
         change = self._open_and_answer(entry)
         if change is None:
