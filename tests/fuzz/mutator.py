@@ -1,4 +1,4 @@
-"""Mutated SIPREC requests, the same for the same seed: the INVITEs of the field with something wrong in them."""
+"""Mutated SIPREC requests, the same for the same seed: INVITEs of the field with something wrong."""
 
 from __future__ import annotations
 

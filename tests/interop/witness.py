@@ -75,17 +75,20 @@ class Connection:
         """Send octets and return the final responses that come; whatever was accepted is ended."""
         with socket.create_connection(self.server, timeout=5) as sock:
             sock.sendall(raw)
-            replies = self._replies(sock)
+            replies = self._replies(sock, method="INVITE" if raw.startswith(b"INVITE") else "")
             for reply in replies:
                 if reply.code < 300 and "INVITE" in reply.header("CSeq"):
                     self._end(sock, reply)
             return replies
 
-    def _replies(self, sock: socket.socket) -> list[Message]:
-        """Read until a final response came and a moment passed, or the connection is closed."""
+    def _replies(self, sock: socket.socket, *, method: str) -> list[Message]:
+        """Read until a request of ``method`` has its final response, or nothing comes in time."""
         buffered, found = b"", []
         deadline = time.monotonic() + self.wait_s
-        while not found and (left_s := deadline - time.monotonic()) > 0:
+        while (
+            not any(method in one.header("CSeq") for one in found)
+            and (left_s := deadline - time.monotonic()) > 0
+        ):
             sock.settimeout(left_s)
             try:
                 octets = sock.recv(65_536)
@@ -116,7 +119,7 @@ class Connection:
                 "",
             ]
             sock.sendall("\r\n".join(lines).encode(errors="surrogateescape"))
-        assert self._replies(sock), "no answer to BYE"
+        assert self._replies(sock, method="BYE"), "no answer to BYE"
 
 
 def _first_whole(buffered: bytes) -> int | None:
