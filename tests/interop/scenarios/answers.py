@@ -155,7 +155,7 @@ def no_line_that_can_be_recorded_is_488(play: Play) -> None:
     dialog = play.dialog(client)
     reply = dialog.send(with_body(headers(scene), offered=offer(scene, labels=(), extra=(strange,))))
     assert reply.code == 488
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("udp")
@@ -251,7 +251,7 @@ def an_unknown_required_extension_is_420_and_named(play: Play) -> None:
     reply = dialog.send(request)
     assert reply.code == 420
     assert "x-unheard-of" in reply.header("Unsupported")
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("tcp")
@@ -262,7 +262,7 @@ def a_body_of_an_unknown_type_is_refused_with_a_4xx(play: Play) -> None:
     )
     dialog = play.dialog(client)
     assert 400 <= dialog.send(request).code < 500
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("tcp")

@@ -193,7 +193,7 @@ def an_unknown_feature_code_is_404(play: Play) -> None:
     client = play.client()
     dialog = play.dialog(client, user="*99")
     assert dialog.send(leg(play.scene(client))).code == 404
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario(*ALL, house=RULED)
@@ -203,7 +203,7 @@ def a_call_that_no_rule_wants_is_declined(play: Play) -> None:
     dialog = play.dialog(client)
     reply = dialog.send(leg(scene, name="caller", call_id=play.name))
     assert reply.code == 603
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
     assert play.events()["session_not_recorded"] > 0
 
 

@@ -64,7 +64,7 @@ def a_session_timer_that_is_too_short_is_422_with_min_se(play: Play) -> None:
     reply = dialog.send(with_timer(play, client, Supported="timer", Session_Expires="30"))
     assert reply.code == 422
     assert int(reply.header("Min-SE").split(";")[0]) >= 90
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("udp")
@@ -125,7 +125,7 @@ def cancel_with_the_invite_leaves_nothing_open(play: Play) -> None:
         if reply.code == 200:
             assert dialog.bye().code == 200
         else:
-            assert play.stage.none_archived(dialog.call_id)
+            play.stage.refused(dialog.call_id)
 
 
 @scenario("udp", "tcp")
@@ -191,7 +191,7 @@ def requests_of_an_unknown_dialog_are_481(play: Play) -> None:
         assert dialog.send(FieldRequest(method=method, headers=known[:3])).code == 481
     dialog = play.dialog(client)
     assert dialog.send(replace(request, headers=known)).code == 481
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("tcp")
