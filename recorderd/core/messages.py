@@ -105,6 +105,7 @@ class CallDescription:
     conference: str = ""
     kind: str = ""  # paging | intercom | voicemail | feature, as the exchange named it; empty = a plain call
     participants: tuple[Participant, ...] = ()
+    also_call_ids: tuple[str, ...] = ()  # under which the exchange says that this call goes on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,6 +189,7 @@ def _started(row: dict[str, Any]) -> SessionStarted:
     description = dict(row["description"])
     description["origin"] = Origin(description["origin"])
     description["participants"] = tuple(Participant(**entry) for entry in description["participants"])
+    description["also_call_ids"] = tuple(description.get("also_call_ids", ()))
     known: dict[str, Any] = {"description": CallDescription(**description)}
     if "terms" in row:  # absent in a draft of an older release
         terms = dict(row["terms"])

@@ -147,7 +147,7 @@ class Sealer:
             rule=_rule(started.terms),
             controls=notes.control_entries(**place),
             spans=tuple(notes.timeline.spans(finished.origin_samples, end, rate_hz=rate_hz)) if kept else (),
-            call_ids=(description.call_id, *notes.call_ids_beside(description.call_id)),
+            call_ids=_call_ids(description, notes),
             joins=notes.join_entries(**place),
             joined_into=notes.joined_into,
         )
@@ -182,6 +182,11 @@ def _audio(finished: Finished) -> list[FileEntry]:
     name = audio_name(finished.started.session)
     entry = FileEntry(name=name, role="audio", size_bytes=finished.audio_bytes, sha256=finished.audio_sha256)
     return [entry]
+
+
+def _call_ids(description: CallDescription, notes: Notes) -> tuple[str, ...]:
+    known = (description.call_id, *description.also_call_ids, *notes.call_ids_beside(description.call_id))
+    return tuple(dict.fromkeys(known))
 
 
 def _attachments(folder: Path) -> list[FileEntry]:

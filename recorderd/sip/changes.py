@@ -7,7 +7,6 @@ that changes begins a new recording. What cannot be read changes nothing. Thread
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 
 import pjsua2
@@ -159,13 +158,16 @@ class Changes:
             self._want_snapshot(entry)
         if entry.offer.description != session.description and entry.offer.kind is not OfferKind.LEG:
             call_id = session.description.call_id  # the first that was given
-            session.description = replace(entry.offer.description, call_id=call_id)
+            session.description = replace(
+                entry.offer.description, call_id=call_id, also_call_ids=session.description.also_call_ids
+            )
             self._report.described(session)
         if said.consent is not None:
             action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
         if said.linked_call_id:
             self.link(session, said.linked_call_id)
+            self._note_call_id(session, said.description.call_id)
         if said.sdp is not None:
             self._preferences(session, said.sdp, arrived_mono_ns=arrived_mono_ns)
             if entry.offer.kind is OfferKind.SIPREC:
@@ -200,6 +202,13 @@ class Changes:
             self._conductor.request(
                 session, ControlAction.PAUSE, via="siprec", arrived_mono_ns=arrived_mono_ns
             )
+
+    def _note_call_id(self, session: Session, call_id: str) -> None:
+        """Note that the exchange has another id for this call."""
+        known = session.description
+        if call_id not in ("", known.call_id, *known.also_call_ids):
+            session.description = replace(known, also_call_ids=(*known.also_call_ids, call_id))
+            self._report.described(session)
 
     # --- calls that become one -----------------------------------------------------------------------
 
@@ -245,17 +254,22 @@ class Changes:
         for entry in self._dialogs:
             if not entry.snapshot_wanted or entry.ending is not None:
                 continue
-            with contextlib.suppress(pjsua2.Error):
+            try:
                 if entry.call.getInfo().state != pjsua2.PJSIP_INV_STATE_CONFIRMED:
                     continue
+                entry.snapshot_wanted, entry.snapshot_asked = False, True
                 request = pjsua2.CallSendRequestParam()
                 request.method = "UPDATE"
                 request.txOption.contentType = SNAPSHOT_TYPE
                 request.txOption.msgBody = snapshot_request("metadata is not complete").decode()
                 request.txOption.headers.append(sip_header("Content-Disposition", SNAPSHOT_DISPOSITION))
                 entry.call.sendRequest(request)
-                self._log.info(Ev.SNAPSHOT_REQUESTED, subject=entry.session.session)
-            entry.snapshot_wanted, entry.snapshot_asked = False, True
+            except pjsua2.Error as problem:  # the recording goes on with what is known
+                self._log.warning(
+                    Ev.LIBRARY_ERROR, subject=entry.session.session, reason=f"snapshot: {problem.reason}"
+                )
+                continue
+            self._log.info(Ev.SNAPSHOT_REQUESTED, subject=entry.session.session)
 
 
 def _is_absent(problem: MetadataFormatError) -> bool:
@@ -264,6 +278,7 @@ def _is_absent(problem: MetadataFormatError) -> bool:
 
 def _is_whole(known: Offer, said: Offer) -> bool:
     """Tell whether what a document leaves us with names nobody that was never described."""
-    first = said.metadata is known.metadata  # the INVITE's own, merged with nothing yet
-    metadata = merge(None, said.metadata) if first and said.metadata is not None else known.metadata
+    metadata = known.metadata
+    if metadata is not None and said.metadata is metadata:  # the INVITE's own, merged with nothing yet
+        return metadata.datamode != "partial" and not merge(None, metadata).unknown_references
     return metadata is None or not (metadata.unknown_references or metadata.datamode == "partial")

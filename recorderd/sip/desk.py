@@ -39,7 +39,7 @@ from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.wire.control_request import called_user
 from recorderd.wire.digits import DigitCollector
-from recorderd.wire.offer import Offer, describe_offer, fallback_key, with_sdp
+from recorderd.wire.offer import Offer, describe_offer, fallback_key, has_metadata, with_sdp
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
@@ -128,6 +128,9 @@ class SessionDesk:
             self._log.warning(event, subject=peer, reason=problem)
             self._answering.refuse(call, 400, str(problem))
             return
+        if message.body and offer.sdp is None and not has_metadata(message):
+            self._answering.refuse(call, 415, "the body holds neither SDP nor metadata")
+            return
         user = called_user(message)
         if is_feature_code(user, self._settings.control.actions):
             self.requests.feature_call(
@@ -161,7 +164,9 @@ class SessionDesk:
 
     def _session_of(self, offer: Offer, *, at_mono_ns: int) -> Session | None:
         if offer.call_key:
-            return self._book.find(f"call:{offer.call_key}")
+            known = self._book.find(f"call:{offer.call_key}")
+            linked = self._book.find(f"call:{offer.linked_call_id}") if offer.linked_call_id else None
+            return known or linked
         return self._book.pair(fallback_key(offer), at_mono_ns=at_mono_ns)
 
     def _accept(
@@ -189,6 +194,8 @@ class SessionDesk:
                 at_utc_ns=at_utc_ns,
             )
         self._book.enter(session, dialog)
+        if offer.call_key:
+            self._book.also(session, f"call:{offer.call_key}")
         entry = self._new_dialog(call, call_id, dialog, offer, session)
         change = self._open_and_answer(entry)
         if change is None:

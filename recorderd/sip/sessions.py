@@ -131,6 +131,11 @@ class SessionBook:
         self._by_key[key] = session
         return session
 
+    def also(self, session: Session, key: str) -> None:
+        """Let a session be found by another key as well, unless that is another's."""
+        if self._by_key.setdefault(key, session) is session:
+            session.keys.add(key)
+
     def enter(self, session: Session, dialog: DialogId) -> None:
         """Put a dialog into a session."""
         session.dialogs[dialog] = []

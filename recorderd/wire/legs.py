@@ -102,7 +102,12 @@ def _plain(message: SipMessage, names: LegHeaderNames, sip_call_id: str) -> Leg:
     voice = OfferedLine(
         label=leg or sip_call_id,
         side_rank=_leg_rank(leg, caller=caller, extension=extension),
-        party=_leg_party(leg, caller=caller, callee=callee, extension=extension),
+        party=_leg_party(
+            leg,
+            caller=read_header(message, names.caller),
+            callee=read_header(message, names.callee),
+            extension=extension if extension != caller else "",
+        ),
     )
     return Leg(
         kind=OfferKind.LEG,
@@ -125,7 +130,10 @@ def _leg_rank(leg: str, *, caller: str, extension: str) -> int:
 
 
 def _leg_party(leg: str, *, caller: str, callee: str, extension: str) -> str:
-    """Name whose voice a leg carries: behind a queue's number it is the agent that answered."""
+    """Name whose voice a leg carries: behind a queue's number it is the agent that answered.
+
+    Only what headers say counts: two legs taken for one party's would be kept once.
+    """
     if leg.lower() == CALLER_LEG:
         return caller
     if leg.lower() == CALLEE_LEG:

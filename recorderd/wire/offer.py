@@ -43,6 +43,7 @@ __all__ = [
     "OfferedLine",
     "describe_offer",
     "fallback_key",
+    "has_metadata",
     "later_offer",
     "with_metadata",
     "with_sdp",
@@ -67,6 +68,11 @@ def describe_offer(message: SipMessage, *, leg_headers: LegHeaderNames) -> Offer
     if not is_cisco and _is_siprec(message):
         return _siprec_offer(message, sdp, None, leg_headers)
     return _leg_offer(message, sdp, leg_headers)
+
+
+def has_metadata(message: SipMessage) -> bool:
+    """Tell whether a request has a metadata document, be it one that can be read or not."""
+    return _part_of(body_parts(message), METADATA_TYPES) is not None
 
 
 def with_sdp(offer: Offer, sdp: SessionDescription) -> Offer:
