@@ -11,7 +11,7 @@ import contextlib
 import pjsua2
 
 from recorderd.core.events import Ev, EventLog
-from recorderd.sip.library import RecorderCall
+from recorderd.sip.library import LINES_MAX, RecorderCall
 
 
 class Answering:
@@ -28,7 +28,7 @@ class Answering:
         """
         answer = pjsua2.CallOpParam(True)
         answer.statusCode = 200
-        answer.opt.audioCount = lines
+        answer.opt.audioCount = min(lines, LINES_MAX)
         answer.opt.videoCount = answer.opt.textCount = 0
         call.answer(answer)
 

@@ -28,7 +28,7 @@ from recorderd.sip.answering import Answering
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
-from recorderd.sip.library import RecorderCall, Reply
+from recorderd.sip.library import LINES_MAX, RecorderCall, Reply
 from recorderd.sip.report import Report
 from recorderd.sip.requests import Requests
 from recorderd.sip.sessions import Session, SessionBook
@@ -237,6 +237,8 @@ class SessionDesk:
 
     def _missing(self, entry: Dialog, sdp: SessionDescription | None) -> str:
         """Say what keeps a dialog from being recorded as its rule wants; empty when nothing does."""
+        if sdp is not None and len(sdp.media) > LINES_MAX:
+            return f"more than {LINES_MAX} lines"
         taken = len(entry.streams.lines)
         wanted = sum(media.kind == "audio" and media.port > 0 for media in sdp.media) if sdp else 1
         if taken and (taken >= wanted or not entry.session.terms.mandatory):
@@ -281,7 +283,7 @@ class SessionDesk:
         else:
             streams = entry.offer.metadata.streams if entry.offer.metadata else ()
             change = entry.streams.offer(
-                [stream.label for stream in streams] or [""],
+                [stream.label for stream in streams[:LINES_MAX]] or [""],
                 session_id=entry.session_number, want_audio_back=audio_back, record_state=record,
             )  # fmt: skip
             entry.awaits_answer = True

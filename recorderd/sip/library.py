@@ -23,6 +23,7 @@ LIMITS_NEEDED: Final = {  # as measured: below these, calls or their SDP are los
     "PJMEDIA_MAX_SDP_MEDIA": 16,
     "PJ_IOQUEUE_MAX_HANDLES": 8_192,
 }
+LINES_MAX: Final = LIMITS_NEEDED["PJMEDIA_MAX_SDP_MEDIA"]  # more lines of a call end the process
 _CODECS_NEEDED: Final = ("PCMU/8000", "PCMA/8000", "L16/16000")
 _BAD_SIP: Final = re.compile(r"(?:Dropping \d+ bytes packet|Error processing packet) from (?:\S+ )?(\S+):\d+")
 _BAD_SDP: Final = re.compile(r"\bSDP\b|sdp_err")
@@ -175,7 +176,7 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
 
         def step() -> None:
             prm.opt.videoCount = prm.opt.textCount = 0
-            prm.opt.audioCount = self._handler.offered(self, prm.offer.wholeSdp)
+            prm.opt.audioCount = min(self._handler.offered(self, prm.offer.wholeSdp), LINES_MAX)
 
         guarded(self._log, step)
 
