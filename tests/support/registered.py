@@ -195,10 +195,29 @@ def heard(event: dict[str, Any]) -> tuple[Samples, int]:
     return samples, int(rate_hz)
 
 
+def beginning_of(name: str, length_s: float) -> tuple[Samples, int]:
+    """Return the beginning of an installed prompt."""
+    samples, rate_hz = prompt(name)
+    return samples[: round(length_s * rate_hz)], rate_hz
+
+
+def write_prompt(folder: Path, name: str, sound: tuple[Samples, int], *, language: str = "en") -> None:
+    """Write a prompt of the operator's own into what ``control.prompts_dir`` names."""
+    (folder / language).mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / language / f"{name}.wav", *sound, subtype="PCM_16")
+
+
 def find_prompt(samples: Samples, rate_hz: int, name: str) -> tuple[float, float, float]:
-    """Return where a prompt is heard, phones' tones left aside: (starts at s, ends at s, likeness)."""
+    """Return where an installed prompt is heard: (starts at s, ends at s, likeness)."""
+    return find_spoken(samples, rate_hz, *prompt(name))
+
+
+def find_spoken(
+    samples: Samples, rate_hz: int, spoken: Samples, spoken_rate_hz: int
+) -> tuple[float, float, float]:
+    """Return where something is heard, phones' tones left aside: (starts at s, ends at s, likeness)."""
     tones_hz = list(TONES_HZ.values())
-    sound = without_tones(resampled(*prompt(name), rate_hz), rate_hz, tones_hz)
+    sound = without_tones(resampled(spoken, spoken_rate_hz, rate_hz), rate_hz, tones_hz)
     start, likeness = find_slipping_sound(
         without_tones(samples, rate_hz, tones_hz), sound,
         piece_samples=rate_hz * PIECE_MS // 1000, slip_samples=rate_hz * SLIP_MS // 1000,
