@@ -140,6 +140,7 @@ class Changes:
         at_mono_ns = self._clock.mono_ns()
         for stream in change.closed:
             entry.session.drop_stream(entry.dialog, stream)
+            self._conductor.line_closed(stream)
             self._report.stream_ended(entry.session, stream, StreamEnd.REPLACED, at_mono_ns=at_mono_ns)
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)

@@ -67,7 +67,6 @@ class SessionDesk:
         self._admit = admit
         self._ports = ports
         self._tap = tap
-        self._speech = speech
         self._report = report
         self._clock = clock
         self._log = log
@@ -383,7 +382,7 @@ class SessionDesk:
         if left is None:
             return
         for stream in left.streams:
-            self._speech.release(stream)
+            self.conductor.line_closed(stream)
             self._report.stream_ended(left.session, stream, cause, at_mono_ns=at_mono_ns)
         if left.is_over:
             self.conductor.forget(left.session.session)
