@@ -45,7 +45,7 @@ from recorderd.wire.sip_message import parse_sip
 
 NO_PORT: Final = "no RTP port is free"
 KNOWN: Final = ("INVITE", "UPDATE", "ACK", "INFO", "NOTIFY", "MESSAGE")
-LEFT_ALONE: Final = ("BYE", "CANCEL", "OPTIONS", "PRACK", "REFER", "SUBSCRIBE", "REGISTER", "PUBLISH")
+LEFT_ALONE: Final = ("BYE", "CANCEL", "OPTIONS", "PRACK", "REFER", "SUBSCRIBE")
 _CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
