@@ -11,7 +11,7 @@ import contextlib
 import pjsua2
 
 from recorderd.core.events import Ev, EventLog
-from recorderd.sip.library import LINES_MAX, RecorderCall
+from recorderd.sip.library import LINES_MAX, RecorderCall, sip_header
 
 
 class Answering:
@@ -60,9 +60,3 @@ class Answering:
         """Let go of a call that is over."""
         self._refused = [entry for entry in self._refused if entry is not call]
 
-
-def sip_header(name: str, value: str) -> pjsua2.SipHeader:
-    """Make a header of a message that we send."""
-    header = pjsua2.SipHeader()
-    header.hName, header.hValue = name, value
-    return header

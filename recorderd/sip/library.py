@@ -35,6 +35,7 @@ class Reply:
 
     code: int = 0  # 0 = the library goes on with it
     reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()  # of the answer
     drop_body: bool = False  # the library shall not see its body
 
 
@@ -86,6 +87,13 @@ def guarded(log: EventLog, step: Callable[[], None]) -> None:
         log.error(Ev.INTERNAL_ERROR, subject="sip", reason=f"{type(problem).__name__}: {problem}")
 
 
+def sip_header(name: str, value: str) -> pjsua2.SipHeader:
+    """Make a header of a message that we send."""
+    header = pjsua2.SipHeader()
+    header.hName, header.hValue = name, value
+    return header
+
+
 class LibraryLog(pjsua2.LogWriter):  # type: ignore[misc]  # pjsua2 has no types
     """Turns the library's errors into events: what it refuses by itself shows nowhere else."""
 
@@ -124,6 +132,8 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
         def step() -> None:
             reply = self._handler.requested(prm.rdata.wholeMsg, prm.rdata.srcAddress)
             prm.statusCode, prm.reason, prm.dropBody = reply.code, reply.reason, reply.drop_body
+            for name, value in reply.headers:
+                prm.headers.append(sip_header(name, value))
 
         guarded(self._log, step)
 
