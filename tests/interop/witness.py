@@ -19,8 +19,8 @@ from tests.support.sip_text import Message, parse
 class Witness:
     """A SIPREC call that speaks while something else goes on; leaving the block judges it."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, *, patience_s: float = 30.0) -> None:
+        self._stage, self._patience_s = stage, patience_s
         self._play = Play(stage=stage, transport="udp")
         self._stop = threading.Event()
         self._talks: list[Talk] = []
@@ -50,7 +50,8 @@ class Witness:
             if kind is not None:
                 return
             assert self._dialog.bye().code == 200
-            check_audio(self._play.archived(self._dialog), *self._talks, channels=2)
+            (recorded,) = self._stage.archived(self._dialog.call_id, timeout_s=self._patience_s)
+            check_audio(recorded, *self._talks, channels=2)
         wait_until(lambda: self._stage.open_dialogs() == 0, what="no dialog is left", timeout_s=40)
         assert self._stage.recorder.process.poll() is None, "the recorder ended"
         wait_until(
