@@ -148,7 +148,7 @@ exchange:
 .PHONY: test
 test: setup-packages setup-test-packages install-test lint exchange ## all set-up, lint and tests
 	@echo '==> test: pytest'
-	$(BIN)/python -m pytest tests/unit tests/property tests/integration tests/fault
+	$(BIN)/python -m pytest tests/unit tests/property tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test ## measure
@@ -157,6 +157,7 @@ soak: setup-packages setup-test-packages install-test ## run for long: 50 calls 
 	@BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench -s --timeout=0
 fuzz: install-test ## search for inputs that break an invariant
 	@$(BIN)/python -m pytest tests/property --hypothesis-profile=fuzz --timeout=0
+	$(BIN)/python -m pytest tests/fuzz -s --timeout=0
 
 .PHONY: clean distclean
 clean: ## remove what was generated here (never the cache)

@@ -124,6 +124,9 @@ class TlsSection:
     key_file: Path = option("Its private key, PEM, mode 600.")
     ca_file: Path | None = option("CAs that may vouch for the exchange, PEM.", default=None)
     verify_peer: bool = option("Refuse an exchange that no CA of ca_file vouches for.", default=True)
+    require_client_certificate: bool = option(
+        "Take calls over TLS only from whoever shows a certificate that ca_file vouches for.", default=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +257,10 @@ class RecorderConfiguration:
         if (self.sip.tls_port or wants_tls) and self.sip.tls is None:
             yield Problem(
                 key="sip.tls", reason="missing", remedy="name certificate_file and key_file for TLS"
+            )
+        if self.sip.tls is not None and self.sip.tls.require_client_certificate and not self.sip.tls.ca_file:
+            yield Problem(
+                key="sip.tls.ca_file", reason="missing", remedy="name who may vouch for client certificates"
             )
         yield from rule_problems(self)
 

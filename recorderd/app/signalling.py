@@ -75,6 +75,7 @@ def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
             key_file=resolve_secret(sip.tls.key_file),
             ca_file=sip.tls.ca_file,
             verify_peer=sip.tls.verify_peer,
+            require_client_certificate=sip.tls.require_client_certificate,
         )
     return SipSettings(
         address=sip.address,

@@ -187,6 +187,15 @@ class StreamOpened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDescribed:
+    """Later signalling named more of those whose voices a stream carries."""
+
+    session: SessionId
+    stream: StreamId
+    participant_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamEnded:
     """No more packets are wanted for this stream."""
 
@@ -223,6 +232,7 @@ RecordMessage = (
     | ControlRefused
     | StreamOpened
     | StreamMoved
+    | StreamDescribed
     | StreamEnded
     | OfferReceived
     | SessionEnded

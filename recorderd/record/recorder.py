@@ -30,6 +30,7 @@ from recorderd.core.messages import (
     SessionEnded,
     SessionSilent,
     SessionStarted,
+    StreamDescribed,
     StreamEnd,
     StreamEnded,
     StreamMoved,
@@ -196,6 +197,8 @@ class Recorder:
                 recording.keep_offer(message)
             case StreamOpened():
                 recording.open_stream(message)
+            case StreamDescribed():
+                recording.describe_stream(message)
             case RecordingChanged():
                 self._change(recording, message)
             case ControlRefused():

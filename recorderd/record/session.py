@@ -26,6 +26,7 @@ from recorderd.core.messages import (
     RecordingState,
     SessionEnded,
     SessionStarted,
+    StreamDescribed,
     StreamEnd,
     StreamEnded,
     StreamOpened,
@@ -127,6 +128,12 @@ class Recording:
     def open_stream(self, message: StreamOpened) -> None:
         """Add a stream."""
         self.add(Track(opened=message))
+
+    def describe_stream(self, message: StreamDescribed) -> None:
+        """Take over whose voices a stream carries."""
+        track = self.tracks.get(message.stream)
+        if track is not None:
+            track.opened = replace(track.opened, participant_ids=message.participant_ids)
 
     def end_stream(self, message: StreamEnded) -> None:
         """Note why a stream ended."""

@@ -162,6 +162,8 @@ class Changes:
                 entry.offer.description, call_id=call_id, also_call_ids=session.description.also_call_ids
             )
             self._report.described(session)
+        if said.metadata is not None:
+            self._report.streams_described(entry)
         if said.consent is not None:
             action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)

@@ -44,7 +44,8 @@ from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
 NO_PORT: Final = "no RTP port is free"
-LOOKED_AT: Final = ("INVITE", "UPDATE", "ACK", "INFO", "NOTIFY", "MESSAGE")
+KNOWN: Final = ("INVITE", "UPDATE", "ACK", "INFO", "NOTIFY", "MESSAGE")
+LEFT_ALONE: Final = ("BYE", "CANCEL", "OPTIONS", "PRACK", "REFER", "SUBSCRIBE", "REGISTER", "PUBLISH")
 _CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -322,10 +323,12 @@ class SessionDesk:
     def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
         """Look at a request before the library does; what is none of ours is left to it."""
         method = raw.partition(" ")[0]
-        if method not in LOOKED_AT:
+        if method in LEFT_ALONE:
             return Reply()
         found = _CALL_ID.search(raw)
         entry = self._dialogs.of_sip_call_id(found[1]) if found else None
+        if method not in KNOWN:
+            return Reply(code=501)
         if entry is None and method != "MESSAGE":
             return Reply()  # a new call, or a dialog that the library does not know either
         peer = source.rpartition(":")[0].strip("[]")

@@ -18,6 +18,7 @@ from recorderd.core.messages import (
     RecordMessage,
     SessionEnded,
     SessionStarted,
+    StreamDescribed,
     StreamEnd,
     StreamEnded,
     StreamMoved,
@@ -107,6 +108,19 @@ class Report:
         )
         self._opened[line.stream] = opened
         self.tell(opened)
+
+    def streams_described(self, entry: Dialog) -> None:
+        """Later signalling told more of whose voices the lines of a dialog carry."""
+        for number, line in entry.streams.lines.items():
+            opened = self._opened.get(line.stream)
+            if opened is None or number >= len(entry.offer.lines):
+                continue
+            known = opened.participant_ids
+            all_ids = tuple(dict.fromkeys((*known, *entry.offer.lines[number].participant_ids)))
+            if all_ids != known:
+                self._opened[line.stream] = replace(opened, participant_ids=all_ids)
+                session = entry.session.session
+                self.tell(StreamDescribed(session=session, stream=line.stream, participant_ids=all_ids))
 
     def stream_moved(self, stream: StreamId, *, session: Session, other: Session, at_mono_ns: int) -> None:
         """A stream goes on in another session."""

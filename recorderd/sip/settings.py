@@ -42,6 +42,7 @@ class Tls:
     key_file: Path
     ca_file: Path | None
     verify_peer: bool
+    require_client_certificate: bool  # of whoever connects to us
 
 
 Admit = Callable[[int, RecordingTerms], Admission]  # dialogs that are open, terms of the next
@@ -104,6 +105,8 @@ def transport_config(settings: SipSettings, port: int) -> pjsua2.TransportConfig
         config.tlsConfig.certFile = str(settings.tls.certificate_file)
         config.tlsConfig.privKeyFile = str(settings.tls.key_file)
         config.tlsConfig.verifyServer = settings.tls.verify_peer
+        config.tlsConfig.verifyClient = settings.tls.require_client_certificate
+        config.tlsConfig.requireClientCert = settings.tls.require_client_certificate
         if settings.tls.ca_file is not None:
             config.tlsConfig.CaListFile = str(settings.tls.ca_file)
     return config

@@ -350,4 +350,5 @@ class Tap:
         if entry.released:
             entry.released = False
             self._ring.close(entry.slot)
+            self._intake.forget(entry.slot)
             self._free.append(entry.slot)

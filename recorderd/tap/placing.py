@@ -75,6 +75,29 @@ def place(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL, list[Restart
     return positions, ours, restarts
 
 
+def candidates(packets: Arrived, ours: BOOL, restarts: list[Restart]) -> dict[int, I64]:
+    """List, per stream, the foreign packets that end the drain and may be the first of a new sequence.
+
+    Fewer than ``RESTART_PACKETS``, for so many begin it.
+    """
+    found: dict[int, I64] = {}
+    done = {restart.slot for restart in restarts}
+    for slot in np.unique(packets.slots[~ours]).tolist():
+        if slot in done:
+            continue
+        mine = np.flatnonzero(packets.slots == slot)
+        run = _trailing(packets, mine, mine[ours[mine]])
+        if 0 < run.size < RESTART_PACKETS:
+            found[slot] = run
+    return found
+
+
+def _trailing(packets: Arrived, mine: I64, known: I64) -> I64:
+    """Give the packets of one stream that follow its last known one and share the SSRC of the last."""
+    rest = mine[mine > known[-1]] if known.size else mine
+    return rest[packets.ssrc[rest] == packets.ssrc[rest[-1]]] if rest.size else rest
+
+
 def _positions(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL]:
     slots = packets.slots
     extended = extend32(packets.timestamp, near=table.head_timestamp[slots])
@@ -101,12 +124,11 @@ def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
 def _restart(table: StreamTable, packets: Arrived, slot: int, ours: BOOL) -> Restart | None:
     mine = np.flatnonzero(packets.slots == slot)
     known = mine[ours[mine]]
-    rest = mine[mine > known[-1]] if known.size else mine
-    if rest.size == 0:
+    run = _trailing(packets, mine, known)
+    if run.size == 0:
         return None
-    ssrc = int(packets.ssrc[rest[-1]])
-    run = rest[packets.ssrc[rest] == ssrc]
     first = int(run[0])
+    ssrc = int(packets.ssrc[first])
     _settle(table, packets, slot, known)
     quiet_ns = int(packets.arrival_ns[first] - table.head_arrival_ns[slot])
     if run.size < RESTART_PACKETS and quiet_ns < QUIET_NS:

@@ -77,6 +77,7 @@ class StreamTable:
 
     def open(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
         """Wipe a slot and set what its payload types mean."""
+        self.marks[slot] = UNKNOWN_PAYLOAD
         self.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
         self.clock_rate_hz[slot] = codecs[0].clock_rate_hz
         self.octets_per_tick[slot] = codecs[0].octets_per_tick
@@ -91,8 +92,7 @@ class StreamTable:
         self.ssrcs[slot] = []
 
     def set_codecs(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
-        """Set what a slot's payload types mean."""
-        self.marks[slot] = UNKNOWN_PAYLOAD
+        """Set what payload types mean; earlier ones keep their meaning: such packets are still under way."""
         self.marks[slot, list(event_payload_types)] = EVENT_PAYLOAD
         for codec in codecs:
             self.marks[slot, codec.payload_type] = MARKS[codec.encoding]

@@ -12,7 +12,7 @@ from tests.support.house import Recorded
 from tests.support.office import TRUNK_NUMBER, Office
 from tests.support.registered import TONES_HZ, channel_of, speakers, talk
 
-TALK_S = 1.4
+TALK_S = 0.9
 TICKS_S = 0.07
 OUTSIDE_NUMBER = "002079460123"
 CONFIDENTIAL_NUMBER = "0116123"
@@ -128,7 +128,8 @@ def test_a_queues_call_follows_the_queues_rule_and_has_the_agent_first(office: O
     _check_voices(recorded, mode, first="1002", second="trunk")
 
 
-def test_a_conference_is_one_channel_with_everybody(office: Office, mode: str) -> None:
+def test_a_conference_is_one_channel_with_everybody(office: Office) -> None:
+    """The recorder is a member that is not heard; there is no other way, whatever the mode."""
     for who in ("1001", "1002", "1003"):
         office.phones[who].call("701")
         office.phones[who].wait("confirmed")
@@ -140,22 +141,22 @@ def test_a_conference_is_one_channel_with_everybody(office: Office, mode: str) -
         "caller": "1001", "callee": "701", "direction": "internal", "conference": "701", "rule": "board",
     }  # fmt: skip
     samples, rate_hz = talk(recorded)
-    assert speakers(samples[-rate_hz:], rate_hz) == [{"1001", "1002", "1003"}], mode
+    assert speakers(samples[-rate_hz // 2 :], rate_hz) == [{"1001", "1002", "1003"}]
 
 
 def test_hold_is_silence_of_its_length_in_one_recording(office: Office, mode: str) -> None:
     office.connect("1001", "1002", "1002")
-    time.sleep(0.9)
+    time.sleep(0.6)
     office.phones["1002"].hold(True)
-    time.sleep(1.0)
+    time.sleep(0.8)
     office.phones["1002"].hold(False)
-    time.sleep(0.9)
+    time.sleep(0.6)
     office.phones["1001"].hangup()
     (recorded,) = office.house.new_recordings(1)
-    assert recorded.manifest["duration_samples"] / 8000 == pytest.approx(2.8, abs=0.3)
+    assert recorded.manifest["duration_samples"] / 8000 == pytest.approx(2.0, abs=0.3)
     holder = channel_of(recorded, "1002") if mode == "legs" else 0
     (_, gone_s), (back_s, _) = _spans_s(recorded, holder, "1002")
-    assert back_s - gone_s == pytest.approx(1.0, abs=0.2)
+    assert back_s - gone_s == pytest.approx(0.8, abs=0.2)
     assert recorded.manifest["spans"] == []  # nobody asked the recorder for this silence
 
 
@@ -219,7 +220,7 @@ def test_an_attended_transfer_joins_both_calls_when_the_exchange_links_them(
 
 
 def test_what_no_rule_covers_and_what_is_never_recorded_is_refused_and_goes_on(
-    office: Office, mode: str
+    office: Office,
 ) -> None:
     """Paging, voicemail, intercom, another conference, a confidential number: handed over, not recorded."""
     for to in ("850", "860", "870", "702", CONFIDENTIAL_NUMBER):
@@ -230,4 +231,4 @@ def test_what_no_rule_covers_and_what_is_never_recorded_is_refused_and_goes_on(
         assert not office.phones["1001"].seen("ended")[len(office.phones["1001"].seen("confirmed")) :], to
         assert office.house.log().count("session_not_recorded") > before, to
         office.disconnect("1001")
-    assert office.house.new_recordings(0) == [], mode
+    assert office.house.new_recordings(0) == []

@@ -23,8 +23,8 @@ from tests.support.registered import (
     talk,
 )
 
-ALIKE = 0.8  # what other announcements have in common with the right one stays below 0.7
-TALK_S = 0.8
+ALIKE = 0.85  # two announcements that differ in a word have up to 0.81
+TALK_S = 0.6
 RULES = """
 [[rules]]
 name = "inbound"
@@ -89,13 +89,20 @@ def _check_one_pause(recorded: Recorded, *, by: str, via: str) -> None:
     assert np.any(samples[end : end + 20])
 
 
-@pytest.mark.parametrize(("way", "via"), [("call", "feature_code"), ("message", "message")])
+@pytest.mark.parametrize(
+    ("mode", "way", "via"),
+    [
+        ("legs", "call", "feature_code"),
+        ("legs", "message", "message"),
+        ("mixed", "call", "feature_code"),
+    ],
+)
 def test_a_code_dialled_inside_the_call_pauses_and_resumes(
     office: Office, mode: str, way: str, via: str
 ) -> None:
     """The agent dials; the exchange passes it on as a call to the code or as a SIP MESSAGE."""
     agent = office.phones["1002"]
-    with office.exchange.switched(REC_CTL=way):
+    with office.exchange.switched(REC_MODE=mode, REC_CTL=way):
         start_ns = int(office.connect("1001", "1002", "1002")["at_mono_ns"])
         time.sleep(TALK_S)
         agent.dtmf("*48")
@@ -135,7 +142,6 @@ def test_a_code_dialled_from_hold_is_answered_with_an_announcement(office: Offic
     agent = office.phones["1002"]
     office.connect("1001", "1002", "1002")
     first = agent.wait("incoming")["call"]
-    agent.wait("confirmed") if agent.seen("confirmed")[-1]["call"] != first else None
     time.sleep(TALK_S)
     agent.hold(True, call=first)
     _ask(office, "1002", "*48", "recording_paused")
@@ -151,7 +157,7 @@ def test_a_code_dialled_from_hold_is_answered_with_an_announcement(office: Offic
     assert len(recorded.samples()[0].T) == (2 if mode == "legs" else 1)
 
 
-def test_a_call_that_is_always_recorded_refuses_a_pause_and_says_why(office: Office, mode: str) -> None:
+def test_a_call_that_is_always_recorded_refuses_a_pause_and_says_why(office: Office) -> None:
     office.connect("trunk", "1001", "1001")
     first = office.phones["1001"].wait("incoming")["call"]
     time.sleep(0.4)
@@ -164,8 +170,7 @@ def test_a_call_that_is_always_recorded_refuses_a_pause_and_says_why(office: Off
     assert controls(recorded) == [("pause", "1001", "feature_code", False)]
     assert recorded.manifest["spans"] == []
     samples, rate_hz = talk(recorded)
-    expected = [{"1001"}, {"trunk"}] if mode == "legs" else [{"1001", "trunk"}]
-    assert speakers(samples[-rate_hz // 3 :], rate_hz) == expected
+    assert speakers(samples[-rate_hz // 4 :], rate_hz) == [{"1001"}, {"trunk"}]
 
 
 def test_a_call_on_demand_is_kept_from_the_code_on(office: Office, mode: str) -> None:
@@ -192,9 +197,9 @@ def test_a_call_on_demand_is_kept_from_the_code_on(office: Office, mode: str) ->
     assert speakers(samples[-rate_hz // 2 :], rate_hz) == expected
 
 
-def test_a_call_on_demand_that_nobody_starts_leaves_nothing(office: Office, mode: str) -> None:
+def test_a_call_on_demand_that_nobody_starts_leaves_nothing(office: Office) -> None:
     office.conversation("1001", "1003", "1003", talk_s=TALK_S)
-    assert office.house.new_recordings(0) == [], mode
+    assert office.house.new_recordings(0) == []
 
 
 def test_an_exchange_that_hands_over_only_on_demand_has_its_legs_recorded(office: Office) -> None:

@@ -108,20 +108,22 @@ def parts_swapped(request: FieldRequest) -> FieldRequest:
 
 
 def leg(
-    scene: Scene, *, name: str = "", call_id: str = "", caller: str = "", callee: str = "", **named: str
+    scene: Scene, *, name: str = "", call_id: str = "", caller: str = "", callee: str = "", linked: str = ""
 ) -> FieldRequest:
-    """Write the INVITE of a recording leg; underscores of further header names become hyphens."""
+    """Write the INVITE of a recording leg; without ``call_id`` it has no header of an exchange."""
     caller, callee = caller or scene.caller, callee or scene.callee
-    facts = {"X-Call-ID": call_id, "X-Call-Leg": name, **{k.replace("_", "-"): v for k, v in named.items()}}
-    party = callee if name == "callee" else caller
+    party, other = (callee, caller) if name == "callee" else (caller, callee)
+    told: tuple[tuple[str, str], ...] = ()
+    if call_id:
+        told = (("X-Call-ID", call_id), ("X-Call-Leg", name))
+        told += (("X-Call-Caller", caller), ("X-Call-Callee", callee), ("X-Call-Linked", linked))
     return FieldRequest(
         method="INVITE",
         headers=(
             ("From", f"<sip:{party}@{scene.address}>;tag={scene.hex('leg' + name)[:10]}"),
-            ("To", f"<sip:{callee if party == caller else caller}@192.0.2.99>"),
+            ("To", f"<sip:{other}@192.0.2.99>"),
             ("Contact", f"<sip:exchange@{scene.address}:{scene.sip_port};transport={scene.transport}>"),
-            *((("X-Call-Caller", caller), ("X-Call-Callee", callee)) if call_id else ()),
-            *((key, value) for key, value in facts.items() if value),
+            *((header, value) for header, value in told if value),
         ),
         content_type=SDP,
         body=offer(scene, labels=("",), direction="sendrecv"),

@@ -127,6 +127,7 @@ class Stage:
         self._lock = threading.Lock()
         self._archived: dict[str, Recorded] = {}  # by recording id
         self._by_call_id: dict[str, list[str]] = {}
+        self._refused: list[str] = []  # dialogs of which nothing may ever be kept
 
     def __enter__(self) -> Self:
         self.house.__enter__()
@@ -163,14 +164,20 @@ class Stage:
                 raise AssertionError(f"no recording of {call_id} was archived; the log: {log}")
             time.sleep(0.2)
 
-    def none_archived(self, call_id: str) -> bool:
-        """Say whether no recording of this dialog stands in the archive or in the spool at this moment."""
+    def refused(self, call_id: str) -> None:
+        """Note a dialog of which no recording may be kept; ``kept_of_refused`` judges at the end."""
+        self._refused.append(call_id)
+
+    def kept_of_refused(self) -> list[str]:
+        """Dialogs that were refused and of which something stands in the archive or in the spool."""
         with self._lock:
             self._look()
-            if call_id in self._by_call_id:
-                return False
-        spool = self.house.folder.glob("spool/*/*/*.sip")
-        return not any(f"Call-ID: {call_id}".encode() in path.read_bytes() for path in spool)
+        spool = [path.read_bytes() for path in self.house.folder.glob("spool/*/*/*.sip")]
+        return [
+            call_id
+            for call_id in self._refused
+            if call_id in self._by_call_id or any(call_id.encode() in offer for offer in spool)
+        ]
 
     def _look(self) -> None:
         root = self.house.folder / "archive"
@@ -230,10 +237,15 @@ class Play:
             }
         )
 
+    def dialog(self, client: SipClient, *, user: str = "srs") -> Dialog:
+        """Make a dialog that is ended at the latest with the scenario."""
+        dialog = Dialog(client=client, user=user)
+        self.ending.callback(_hang_up, dialog)
+        return dialog
+
     def taken(self, request: FieldRequest, client: SipClient, *, ack: bytes = b"") -> Dialog:
         """Send an INVITE that must be taken."""
-        dialog = Dialog(client=client)
-        self.ending.callback(_hang_up, dialog)
+        dialog = self.dialog(client)
         reply = dialog.send(request, ack=ack)
         assert reply.code == 200, f"{reply.start_line} {reply.headers}"
         return dialog
@@ -251,7 +263,8 @@ class Play:
 
 def _hang_up(dialog: Dialog) -> None:
     """End what a scenario that failed has left."""
-    if not dialog.is_over:
+    answered = dialog.response is not None and dialog.response.code == 200
+    if answered and not dialog.is_over:
         with contextlib.suppress(OSError):
             dialog.bye()
 

@@ -26,3 +26,10 @@ def test_nothing_is_left_behind_by_all_of_them(troupe: Troupe) -> None:
         log = stage.recorder.text()
         assert "internal_error" not in log, [x for x in log.splitlines() if "internal_error" in x][:5]
         assert stage.recorder.process.poll() is None
+
+
+def test_nothing_is_kept_of_calls_that_were_refused(troupe: Troupe) -> None:
+    for stage in troupe.stages():
+        drafts = stage.house.folder / "spool" / "drafts"
+        wait_until(lambda drafts=drafts: not list(drafts.iterdir()), what="no draft is left")
+        assert stage.kept_of_refused() == []

@@ -45,7 +45,7 @@ class Asked:
 
 def _looks(paces: list[int]) -> list[int]:
     looks, at, number = [], 0, 0
-    while at < END_MS + 3000:
+    while at < END_MS + 6000:  # the latest message, its round, and one for the seal
         at += 100 * paces[number % len(paces)]
         number += 1
         looks.append(at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -228,3 +229,31 @@ def test_any_datagrams_end_in_the_ring_or_in_one_counter(drains: list[list[bytes
         "overrun",
     )
     assert sum(counters[name] for name in names) == sent
+
+
+@given(st.integers(1, 12), st.integers(0, 11), st.integers(2, 9))
+def test_a_sender_that_starts_anew_without_a_pause_loses_nothing(
+    drain_packets: int, offset: int, first_packets: int
+) -> None:
+    """Wherever the drains cut: the first packets of the new SSRC may end one of them."""
+    codec = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=8_000)
+    intake = Intake(slots=1, grains=1)
+    intake.ring.open(0, octets_per_s=8_000, ring_ms=4000)
+    intake.table.open(0, codecs=[codec], event_payload_types=[])
+    payload = bytes(range(1, 241)) * 32
+    streams = [
+        RtpStream(
+            port=0, payload_type=8, payload=payload[: 160 * count], ssrc=ssrc, first_timestamp=ssrc * 9999
+        )
+        for ssrc, count in ((1, first_packets), (2, 12))
+    ]
+    sent = [stream.packet(number) for stream in streams for number in range(stream.packets)]
+    arrived = [(20 * NS_PER_MS * (number + 1), packet) for number, packet in enumerate(sent)]
+    cuts = [0, *range(1 + offset % drain_packets, len(arrived), drain_packets), len(arrived)]
+    for start, end in pairwise(cuts):
+        _feed(intake, arrived[start:end])
+    first = int(intake.table.first_ticks[0])
+    octets, marks = intake.ring.take(0, first, first + 160 * len(sent))
+    assert marks.all()
+    assert octets.tobytes() == b"".join(packet[12:] for packet in sent)
+    assert intake.table.stats(0).counters["foreign"] == 0

@@ -69,6 +69,7 @@ class Exchange:
     def __init__(self, *, rtp_ports: int = 400, start_timeout_s: float = 30.0) -> None:
         self.rtp_ports = rtp_ports  # a call takes 2 ports, a recorded call with two legs 8
         self.start_timeout_s = start_timeout_s
+        self.since_mono_ns = time.monotonic_ns()
         self.cache = cache_dir()
         self.dir = Path()
         self.sip_port = self.tls_port = self.http_port = self.ami_port = self.trunk_port = 0

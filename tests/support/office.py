@@ -23,9 +23,14 @@ class Office:
     by themselves; what each call's peer said lies in WAV files (event ``recorded``).
     """
 
-    def __init__(self, folder: Path, *, rules: str, **switches: str) -> None:
+    def __init__(
+        self, folder: Path, *, rules: str, transport: str = "udp", changes: dict[str, str] | None = None,
+        **switches: str,
+    ) -> None:  # fmt: skip
         self._folder = folder
         self._rules = rules
+        self._transport = transport
+        self._changes = changes
         self._switches = switches
         self._open = contextlib.ExitStack()
         self.phones: dict[str, Phone] = {}
@@ -55,7 +60,12 @@ class Office:
         }  # fmt: skip
         for phone in self.phones.values():
             self._open.push(phone)
-        self.house = self._open.enter_context(RegisteredHouse(self._folder, self.exchange, extra=self._rules))
+        self.house = self._open.enter_context(
+            RegisteredHouse(
+                self._folder, self.exchange, transport=self._transport,
+                extra=self._rules, changes=self._changes,
+            )
+        )  # fmt: skip
         self.house.register()
         for phone in self.phones.values():
             phone.wait("ready" if phone.trunk else "registered")

@@ -20,7 +20,6 @@ from tests.interop.stage import (
 )
 from tests.support.field import cisco_bib, cisco_cube, rfc7865
 from tests.support.field.request import FieldRequest, audio
-from tests.support.sip_dialog import Dialog
 from tests.support.sip_text import answer_lines
 
 
@@ -104,7 +103,7 @@ def compact_header_names_are_read(play: Play) -> None:
     plain = rfc7865.invite(play.scene(client))
     short = {"From": "f", "Contact": "m"}
     known = tuple((short.get(name, name), value) for name, value in plain.headers)
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     reply = dialog.send(
         FieldRequest(
             method="INVITE",
@@ -153,10 +152,10 @@ def no_line_that_can_be_recorded_is_488(play: Play) -> None:
     client = play.client()
     scene = play.scene(client)
     strange = audio(42_010, "97", "rtpmap:97 NOBODYKNOWS/8000", "label:1", "sendonly")
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     reply = dialog.send(with_body(headers(scene), offered=offer(scene, labels=(), extra=(strange,))))
     assert reply.code == 488
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("udp")
@@ -248,11 +247,11 @@ def options_tells_that_we_take_sessions(play: Play) -> None:
 def an_unknown_required_extension_is_420_and_named(play: Play) -> None:
     client = play.client()
     request = header_changed(rfc7865.invite(play.scene(client)), "Require", "siprec, x-unheard-of")
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     reply = dialog.send(request)
     assert reply.code == 420
     assert "x-unheard-of" in reply.header("Unsupported")
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("tcp")
@@ -261,9 +260,9 @@ def a_body_of_an_unknown_type_is_refused_with_a_4xx(play: Play) -> None:
     request = FieldRequest(
         method="INVITE", headers=headers(play.scene(client)), content_type="text/plain", body=b"hello"
     )
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     assert 400 <= dialog.send(request).code < 500
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("tcp")
@@ -272,7 +271,7 @@ def a_multipart_without_its_end_is_refused_or_read_and_never_breaks(play: Play) 
     plain = rfc7865.invite(play.scene(client))
     boundary = plain.content_type.partition("boundary=")[2].encode()
     request = body_changed(plain, b"\r\n--" + boundary + b"--\r\n", b"\r\n")
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     reply = dialog.send(request)
     assert reply.code == 200 or 400 <= reply.code < 500
     if reply.code == 200:

@@ -181,7 +181,7 @@ def a_feature_code_is_answered_spoken_to_and_hung_up(play: Play) -> None:
 def a_feature_code_for_no_call_says_so(play: Play) -> None:
     client = play.client()
     scene = play.scene(client)
-    dialog = Dialog(client=client, user="*48")
+    dialog = play.dialog(client, user="*48")
     reply = dialog.send(leg(scene))
     assert reply.code in (200, 404)
     if reply.code == 200:
@@ -191,19 +191,19 @@ def a_feature_code_for_no_call_says_so(play: Play) -> None:
 @scenario("udp")
 def an_unknown_feature_code_is_404(play: Play) -> None:
     client = play.client()
-    dialog = Dialog(client=client, user="*99")
+    dialog = play.dialog(client, user="*99")
     assert dialog.send(leg(play.scene(client))).code == 404
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario(*ALL, house=RULED)
 def a_call_that_no_rule_wants_is_declined(play: Play) -> None:
     client = play.client()
     scene = play.scene(client, callee="9" + play.name[:6])
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     reply = dialog.send(leg(scene, name="caller", call_id=play.name))
     assert reply.code == 603
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
     assert play.events()["session_not_recorded"] > 0
 
 
@@ -244,7 +244,7 @@ def _call_code(play: Play, call: PausedCall, code: str) -> bytes:
         ear.settimeout(0.5)
         request = leg(call.scene, name="caller", call_id=play.name)
         body = request.body.replace(b"m=audio 41000", f"m=audio {ear.getsockname()[1]}".encode())
-        dialog = Dialog(client=call.client, user=code)
+        dialog = play.dialog(call.client, user=code)
         reply = dialog.send(replace(request, body=body))
         assert reply.code == 200, reply.start_line
         heard = bytearray()

@@ -87,7 +87,7 @@ def a_link_makes_two_calls_one_recording(play: Play) -> None:
         call_id=play.name + "-b",
         caller=scene.caller,
         callee=scene.third,
-        X_Call_Linked=play.name,
+        linked=play.name,
     )
     two = play.taken(linked, client)
     both = [talk(one.lines[0], after=first), talk(two.lines[0])]

@@ -60,11 +60,11 @@ def a_client_without_timers_gets_none(play: Play) -> None:
 @scenario("udp", "tcp")
 def a_session_timer_that_is_too_short_is_422_with_min_se(play: Play) -> None:
     client = play.client()
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     reply = dialog.send(with_timer(play, client, Supported="timer", Session_Expires="30"))
     assert reply.code == 422
     assert int(reply.header("Min-SE").split(";")[0]) >= 90
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("udp")
@@ -88,7 +88,7 @@ def required_100rel_is_met_and_nothing_provisional_needs_a_prack(play: Play) -> 
     client = play.client()
     scene = play.scene(client)
     request = header_changed(rfc7865.invite(scene), "Require", "siprec, 100rel")
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     transaction = dialog.begin(header_changed(request, "Supported", "100rel"))
     reply = transaction.final()
     assert reply.code == 200
@@ -115,7 +115,7 @@ def a_prack_for_nothing_is_refused_and_harmless(play: Play) -> None:
 def cancel_with_the_invite_leaves_nothing_open(play: Play) -> None:
     client = play.client()
     for _ in range(4):
-        dialog = Dialog(client=client)
+        dialog = play.dialog(client)
         invite = dialog.begin(rfc7865.invite(play.scene(client)))
         cancel = dialog.cancel(invite)
         assert cancel.final().code in (200, 481)
@@ -125,13 +125,13 @@ def cancel_with_the_invite_leaves_nothing_open(play: Play) -> None:
         if reply.code == 200:
             assert dialog.bye().code == 200
         else:
-            assert play.stage.none_archived(dialog.call_id)
+            play.stage.refused(dialog.call_id)
 
 
 @scenario("udp", "tcp")
 def cancel_after_the_answer_changes_nothing(play: Play) -> None:
     client = play.client()
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     invite = dialog.begin(rfc7865.invite(play.scene(client)))
     reply = invite.final()
     assert reply.code == 200
@@ -146,7 +146,7 @@ def cancel_after_the_answer_changes_nothing(play: Play) -> None:
 @scenario("udp", "tcp")
 def cancel_of_an_unknown_transaction_is_481(play: Play) -> None:
     client = play.client()
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     request = rfc7865.invite(play.scene(client))
     reply = client.request("CANCEL", call_id=dialog.call_id, cseq=7, headers=list(request.headers[:3]))
     assert reply.code == 481
@@ -155,7 +155,7 @@ def cancel_of_an_unknown_transaction_is_481(play: Play) -> None:
 @scenario("udp")
 def an_invite_that_comes_three_times_is_one_recording(play: Play) -> None:
     client = play.client()
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     invite = dialog.begin(rfc7865.invite(play.scene(client)))
     client.send_raw(invite.raw)
     reply = invite.final()
@@ -172,7 +172,7 @@ def an_invite_that_comes_three_times_is_one_recording(play: Play) -> None:
 @scenario("udp")
 def bye_in_place_of_the_ack_ends_the_session(play: Play) -> None:
     client = play.client()
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     invite = dialog.begin(rfc7865.invite(play.scene(client)))
     reply = invite.final()
     dialog.to, dialog.target = reply.header("To"), ""
@@ -187,11 +187,11 @@ def requests_of_an_unknown_dialog_are_481(play: Play) -> None:
     request = rfc7865.invite(play.scene(client))
     known = tuple((name, value + ";tag=nobody" if name == "To" else value) for name, value in request.headers)
     for method in ("BYE", "INFO", "UPDATE"):
-        dialog = Dialog(client=client)
+        dialog = play.dialog(client)
         assert dialog.send(FieldRequest(method=method, headers=known[:3])).code == 481
-    dialog = Dialog(client=client)
+    dialog = play.dialog(client)
     assert dialog.send(replace(request, headers=known)).code == 481
-    assert play.stage.none_archived(dialog.call_id)
+    play.stage.refused(dialog.call_id)
 
 
 @scenario("tcp")

@@ -1,0 +1,1 @@
+"""Search for SIPREC requests that break the recorder; run by `make fuzz`."""

@@ -1,0 +1,132 @@
+"""A call that runs beside bad input and must come out whole, and what the recorder holds before and after."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Self
+
+from tests.interop.stage import Play, Stage, Talk, check_audio, say, talk
+from tests.support.field import rfc7865
+from tests.support.programs import wait_until
+from tests.support.sip_text import Message, parse
+
+
+class Witness:
+    """A SIPREC call that speaks while something else goes on; leaving the block judges it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._play = Play(stage=stage, transport="udp")
+        self._stop = threading.Event()
+        self._talks: list[Talk] = []
+
+    def __enter__(self) -> Self:
+        self._descriptors = self._stage.descriptors()
+        client = self._play.client()
+        self._dialog = self._play.taken(rfc7865.invite(self._play.scene(client)), client)
+        self._speaking = threading.Thread(target=self._speak, name="witness")
+        self._speaking.start()
+        return self
+
+    def _speak(self) -> None:
+        last: list[Talk | None] = [None for _ in self._dialog.lines]
+        while not self._stop.is_set():
+            now = [
+                talk(line, after=old, packets=50) for line, old in zip(self._dialog.lines, last, strict=True)
+            ]
+            say(*now)
+            self._talks += now
+            last = list(now)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop.set()
+        self._speaking.join()
+        with self._play.ending:
+            if kind is not None:
+                return
+            assert self._dialog.bye().code == 200
+            check_audio(self._play.archived(self._dialog), *self._talks, channels=2)
+        wait_until(lambda: self._stage.open_dialogs() == 0, what="no dialog is left", timeout_s=40)
+        assert self._stage.recorder.process.poll() is None, "the recorder ended"
+        wait_until(
+            lambda: self._stage.descriptors() <= self._descriptors + SLACK_DESCRIPTORS,
+            what=f"descriptors as before: {self._descriptors}, now {self._stage.descriptors()}",
+        )
+        bad = [line for line in self._stage.recorder.text().splitlines() if "internal_error" in line]
+        assert not bad, bad[:5]
+
+
+SLACK_DESCRIPTORS = 4  # connections that the library has not closed yet
+
+
+@dataclass(kw_only=True)
+class Connection:
+    """A TCP connection of its own for one message, so that one that breaks the framing breaks no other."""
+
+    server: tuple[str, int]
+    wait_s: float = 0.5
+
+    def ask(self, raw: bytes) -> list[Message]:
+        """Send octets and return the final responses that come; whatever was accepted is ended."""
+        with socket.create_connection(self.server, timeout=5) as sock:
+            sock.sendall(raw)
+            replies = self._replies(sock, method="INVITE" if raw.startswith(b"INVITE") else "")
+            for reply in replies:
+                if reply.code < 300 and "INVITE" in reply.header("CSeq"):
+                    self._end(sock, reply)
+            return replies
+
+    def _replies(self, sock: socket.socket, *, method: str) -> list[Message]:
+        """Read until a request of ``method`` has its final response, or nothing comes in time."""
+        buffered, found = b"", []
+        deadline = time.monotonic() + self.wait_s
+        while (
+            not any(method in one.header("CSeq") for one in found)
+            and (left_s := deadline - time.monotonic()) > 0
+        ):
+            sock.settimeout(left_s)
+            try:
+                octets = sock.recv(65_536)
+            except OSError:
+                break
+            if not octets:
+                break
+            buffered += octets
+            while (whole := _first_whole(buffered)) is not None:
+                message, buffered = parse(buffered[:whole]), buffered[whole:]
+                if message.code >= 200:
+                    found.append(message)
+        return found
+
+    def _end(self, sock: socket.socket, reply: Message) -> None:
+        target = re.search(r"<([^>]+)>", reply.header("Contact"))
+        uri = target.group(1) if target else "sip:recorder@127.0.0.1"
+        number = int(reply.header("CSeq").split()[0])
+        for method, cseq in (("ACK", number), ("BYE", number + 1)):
+            lines = [
+                f"{method} {uri} SIP/2.0",
+                f"Via: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bK{secrets.token_hex(8)}",
+                "Max-Forwards: 70",
+                *(f"{name}: {reply.header(name)}" for name in ("From", "To", "Call-ID")),
+                f"CSeq: {cseq} {method}",
+                "Content-Length: 0",
+                "",
+                "",
+            ]
+            sock.sendall("\r\n".join(lines).encode(errors="surrogateescape"))
+        assert self._replies(sock, method="BYE"), "no answer to BYE"
+
+
+def _first_whole(buffered: bytes) -> int | None:
+    """Length of the first message in a stream, if it is whole."""
+    head, found, _ = buffered.partition(b"\r\n\r\n")
+    if not found:
+        return None
+    stated = re.search(rb"(?im)^(?:content-length|l)\s*:\s*(\d+)", head)
+    length = len(head) + 4 + (int(stated.group(1)) if stated else 0)
+    return length if length <= len(buffered) else None
