@@ -46,6 +46,7 @@ PACKETS: Final = 50  # of each stream: the first second
 ACTION_S: Final = 0.6  # while the packets come
 ANSWER_P99_MS: Final = 200
 GROWTH_MIB: Final = 5
+SEAL_S: Final = 300  # nothing is judged by it: how long it took is printed
 CONNECTION_KEPT_S: Final = 60  # transactions hold a closed connection for 32 s, the library some time more
 CLIENTS: Final = ("udp", "udp", "udp", "tcp") * 2
 COMPARED_EVERY: Final = 23  # has no factor in common with the mix, so that every kind is compared
@@ -348,7 +349,7 @@ def _wait_idle(house: House, *, sealed: int) -> None:
         return not (sip["dialogs"] or sip["sessions"] or sip["feature_calls"]) and status["sealed"] >= sealed
 
     try:
-        wait_until(is_idle, what="everything over and sealed", timeout_s=60)
+        wait_until(is_idle, what="everything over and sealed", timeout_s=SEAL_S)
     except AssertionError as problem:
         raise AssertionError(f"{problem}, {sealed} wanted: {seen}") from None
 
