@@ -377,7 +377,7 @@ def _delays_ms(visits: list[Visit], clients: list[TimedClient]) -> dict[str, lis
             number, method = cseq.split()
             if method == "INVITE":
                 method = "INVITE *48" if call_id in features else "INVITE" if number == "1" else "re-INVITE"
-            delays[method].append(1000 * (client.answered_s[call_id, cseq] - asked_s))
+            delays[f"{method} {client.transport}"].append(1000 * (client.answered_s[call_id, cseq] - asked_s))
     return delays
 
 
@@ -470,7 +470,7 @@ def _describe(played: Round, *, number: int) -> str:
     ]
     for kind, delays in sorted(played.delays_ms.items()):
         lines.append(
-            f"  {kind:10} {len(delays):5} answered: median {np.median(delays):.1f} ms, "
+            f"  {kind:14} {len(delays):5} answered: median {np.median(delays):.1f} ms, "
             f"p99 {np.percentile(delays, 99):.1f} ms, max {max(delays):.1f} ms"
         )
     lines.append(
