@@ -11,7 +11,7 @@ import contextlib
 import pjsua2
 
 from recorderd.core.events import Ev, EventLog
-from recorderd.sip.library import RecorderCall
+from recorderd.sip.library import LINES_MAX, RecorderCall, sip_header
 
 
 class Answering:
@@ -28,7 +28,7 @@ class Answering:
         """
         answer = pjsua2.CallOpParam(True)
         answer.statusCode = 200
-        answer.opt.audioCount = lines
+        answer.opt.audioCount = min(lines, LINES_MAX)
         answer.opt.videoCount = answer.opt.textCount = 0
         call.answer(answer)
 
@@ -60,9 +60,3 @@ class Answering:
         """Let go of a call that is over."""
         self._refused = [entry for entry in self._refused if entry is not call]
 
-
-def sip_header(name: str, value: str) -> pjsua2.SipHeader:
-    """Make a header of a message that we send."""
-    header = pjsua2.SipHeader()
-    header.hName, header.hValue = name, value
-    return header

@@ -16,10 +16,9 @@ from recorderd.core.errors import FormatError, MetadataFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import ControlAction, RecordingState, StreamEnd
 from recorderd.core.terms import Consent, Mode
-from recorderd.sip.answering import sip_header
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
-from recorderd.sip.library import RecorderCall, Reply
+from recorderd.sip.library import RecorderCall, Reply, sip_header
 from recorderd.sip.report import Report
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
@@ -141,6 +140,7 @@ class Changes:
         at_mono_ns = self._clock.mono_ns()
         for stream in change.closed:
             entry.session.drop_stream(entry.dialog, stream)
+            self._conductor.line_closed(stream)
             self._report.stream_ended(entry.session, stream, StreamEnd.REPLACED, at_mono_ns=at_mono_ns)
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)

@@ -59,6 +59,7 @@ class _Watch:
 
     changed_mono_ns: int  # nothing may be dated before this
     prompting: set[StreamId] = field(default_factory=set)  # lines on which the prompt is being said
+    about_to_hear: dict[StreamId, tuple[Line, int]] = field(default_factory=dict)  # and from when on
     prompt_due_ns: int | None = None  # when the prompt is given up for want of a line
     consent_due_ns: int | None = None
     paused_mono_ns: int | None = None
@@ -68,6 +69,7 @@ class _Watch:
 
 
 PROMPT_WAIT_NS: Final = NS_PER_S  # for a leg that carries audio back: legs of one call come one by one
+LISTEN_AFTER_NS: Final = NS_PER_S // 5  # Asterisk takes up a leg's audio 0.1 s after the answer
 
 
 class Conductor:
@@ -96,8 +98,8 @@ class Conductor:
         watch = _Watch(changed_mono_ns=at_mono_ns)
         if session.conduct.prompt_pending:
             watch.prompt_due_ns = at_mono_ns + PROMPT_WAIT_NS
-        if session.conduct.consent_pending:
-            watch.consent_due_ns = at_mono_ns + session.terms.consent_wait_s * NS_PER_S
+        else:
+            self._await_consent(session, watch, at_mono_ns)
         watch.beep_due_ns = at_mono_ns + session.terms.beep_every_s * NS_PER_S
         self._watches[session.session] = (session, watch)
 
@@ -106,17 +108,26 @@ class Conductor:
         found = self._watches.get(session.session)
         if found is None or not session.conduct.prompt_pending or not line.carries_audio_back:
             return
-        watch = found[1]
-        if self._speech.say(line, [session.terms.prompt], language=session.terms.language):
-            watch.prompting.add(line.stream)
+        if line.stream not in found[1].prompting:
+            found[1].about_to_hear[line.stream] = (line, self._clock.mono_ns() + LISTEN_AFTER_NS)
+
+    def line_closed(self, stream: StreamId) -> None:
+        """A line is no more: nothing is to be said on it."""
+        self._speech.release(stream)
+        for _, watch in self._watches.values():
+            watch.about_to_hear.pop(stream, None)
 
     def heard(self, stream: StreamId) -> None:
         """An utterance on a stream is over."""
         for session, watch in list(self._watches.values()):
             if stream in watch.prompting:
                 watch.prompting.discard(stream)
-                if not watch.prompting and session.conduct.prompt_pending:
+                if not watch.prompting and not watch.about_to_hear and session.conduct.prompt_pending:
                     self.request(session, ControlAction.PROMPT_ENDED, via="timer")
+
+    def _await_consent(self, session: Session, watch: _Watch, from_ns: int) -> None:
+        if session.conduct.consent_pending:
+            watch.consent_due_ns = from_ns + session.terms.consent_wait_s * NS_PER_S
 
     def forget(self, session: SessionId) -> None:
         """A session is over."""
@@ -149,6 +160,8 @@ class Conductor:
             )  # fmt: skip
             return Outcome(done=False, state=session.conduct.state, reason=after.reason)
         before, session.conduct = session.conduct.state, after
+        if action is ControlAction.PROMPT_ENDED:
+            self._await_consent(session, watch, now_ns)
         if after.changed or action is ControlAction.PAUSE_TIMED_OUT:
             at_mono_ns = now_ns
             if action in FROM_ARRIVAL and arrived_mono_ns is not None:
@@ -193,8 +206,12 @@ class Conductor:
             self._beep(session, watch, now_ns)
 
     def _prompt_due(self, session: Session, watch: _Watch, now_ns: int) -> None:
-        due_ns = watch.prompt_due_ns
-        if due_ns is None or now_ns < due_ns:
+        for stream, (line, due_ns) in list(watch.about_to_hear.items()):
+            if now_ns >= due_ns:
+                del watch.about_to_hear[stream]
+                said = self._speech.say(line, [session.terms.prompt], language=session.terms.language)
+                watch.prompting |= {stream} if said else set()
+        if watch.prompt_due_ns is None or now_ns < watch.prompt_due_ns:
             return
         watch.prompt_due_ns = None
         if session.conduct.prompt_pending and not watch.prompting:

@@ -9,7 +9,6 @@ streams with it; a session ends with its last dialog. Thread: the SIP thread.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -28,7 +27,8 @@ from recorderd.sip.answering import Answering
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
-from recorderd.sip.library import RecorderCall, Reply
+from recorderd.sip.gate import Gate
+from recorderd.sip.library import LINES_MAX, RecorderCall
 from recorderd.sip.report import Report
 from recorderd.sip.requests import Requests
 from recorderd.sip.sessions import Session, SessionBook
@@ -44,9 +44,6 @@ from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
 NO_PORT: Final = "no RTP port is free"
-KNOWN: Final = ("INVITE", "UPDATE", "ACK", "INFO", "NOTIFY", "MESSAGE")
-LEFT_ALONE: Final = ("BYE", "CANCEL", "OPTIONS", "PRACK", "REFER", "SUBSCRIBE", "REGISTER", "PUBLISH")
-_CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 class SessionDesk:
@@ -70,7 +67,6 @@ class SessionDesk:
         self._admit = admit
         self._ports = ports
         self._tap = tap
-        self._speech = speech
         self._report = report
         self._clock = clock
         self._log = log
@@ -95,6 +91,9 @@ class SessionDesk:
             answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech,
             clock=clock, log=log,
         )  # fmt: skip
+        self.gate = Gate(
+            dialogs=self._dialogs, changes=self.changes, requests=self.requests, settings=settings, log=log
+        )
 
     @property
     def dialogs(self) -> int:
@@ -237,6 +236,8 @@ class SessionDesk:
 
     def _missing(self, entry: Dialog, sdp: SessionDescription | None) -> str:
         """Say what keeps a dialog from being recorded as its rule wants; empty when nothing does."""
+        if sdp is not None and len(sdp.media) > LINES_MAX:
+            return f"more than {LINES_MAX} lines"
         taken = len(entry.streams.lines)
         wanted = sum(media.kind == "audio" and media.port > 0 for media in sdp.media) if sdp else 1
         if taken and (taken >= wanted or not entry.session.terms.mandatory):
@@ -287,7 +288,7 @@ class SessionDesk:
         else:
             streams = entry.offer.metadata.streams if entry.offer.metadata else ()
             change = entry.streams.offer(
-                [stream.label for stream in streams] or [""],
+                [stream.label for stream in streams[:LINES_MAX]] or [""],
                 session_id=entry.session_number, want_audio_back=audio_back, record_state=record,
             )  # fmt: skip
             entry.awaits_answer = True
@@ -318,36 +319,7 @@ class SessionDesk:
                 with contextlib.suppress(pjsua2.Error):  # a re-INVITE of theirs is under way: it will tell
                     entry.call.reinvite(pjsua2.CallOpParam(True))
 
-    # --- requests, answers, time ------------------------------------------------------------------
-
-    def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
-        """Look at a request before the library does; what is none of ours is left to it."""
-        method = raw.partition(" ")[0]
-        if method in LEFT_ALONE:
-            return Reply()
-        found = _CALL_ID.search(raw)
-        entry = self._dialogs.of_sip_call_id(found[1]) if found else None
-        if method not in KNOWN:
-            return Reply(code=501)
-        if entry is None and method != "MESSAGE":
-            return Reply()  # a new call, or a dialog that the library does not know either
-        peer = source.rpartition(":")[0].strip("[]")
-        if not is_allowed(peer, self._settings.allowed):
-            self._log.warning(Ev.SESSION_REFUSED, subject="403", reason=f"{peer} is not in sip.allow_from")
-            return Reply(code=403)
-        wire = raw.encode(errors="surrogateescape")
-        try:
-            message = parse_sip(wire)
-        except FormatError as problem:
-            self._log.warning(Ev.MALFORMED_SIP, subject=peer, reason=problem)
-            return Reply(code=400)
-        if method in ("INFO", "NOTIFY", "MESSAGE"):
-            return self.requests.message(entry, message, arrived_mono_ns=arrived_mono_ns)
-        return (
-            self.changes.requested(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
-            if entry
-            else Reply()
-        )
+    # --- answers, time ------------------------------------------------------------------
 
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
         """Give our SDP for a dialog."""
@@ -416,7 +388,7 @@ class SessionDesk:
         if left is None:
             return
         for stream in left.streams:
-            self._speech.release(stream)
+            self.conductor.line_closed(stream)
             self._report.stream_ended(left.session, stream, cause, at_mono_ns=at_mono_ns)
         if left.is_over:
             self.conductor.forget(left.session.session)

@@ -23,6 +23,7 @@ LIMITS_NEEDED: Final = {  # as measured: below these, calls or their SDP are los
     "PJMEDIA_MAX_SDP_MEDIA": 16,
     "PJ_IOQUEUE_MAX_HANDLES": 8_192,
 }
+LINES_MAX: Final = LIMITS_NEEDED["PJMEDIA_MAX_SDP_MEDIA"]  # more lines of a call end the process
 _CODECS_NEEDED: Final = ("PCMU/8000", "PCMA/8000", "L16/16000")
 _BAD_SIP: Final = re.compile(r"(?:Dropping \d+ bytes packet|Error processing packet) from (?:\S+ )?(\S+):\d+")
 _BAD_SDP: Final = re.compile(r"\bSDP\b|sdp_err")
@@ -34,6 +35,7 @@ class Reply:
 
     code: int = 0  # 0 = the library goes on with it
     reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()  # of the answer
     drop_body: bool = False  # the library shall not see its body
 
 
@@ -85,6 +87,13 @@ def guarded(log: EventLog, step: Callable[[], None]) -> None:
         log.error(Ev.INTERNAL_ERROR, subject="sip", reason=f"{type(problem).__name__}: {problem}")
 
 
+def sip_header(name: str, value: str) -> pjsua2.SipHeader:
+    """Make a header of a message that we send."""
+    header = pjsua2.SipHeader()
+    header.hName, header.hValue = name, value
+    return header
+
+
 class LibraryLog(pjsua2.LogWriter):  # type: ignore[misc]  # pjsua2 has no types
     """Turns the library's errors into events: what it refuses by itself shows nowhere else."""
 
@@ -123,6 +132,8 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
         def step() -> None:
             reply = self._handler.requested(prm.rdata.wholeMsg, prm.rdata.srcAddress)
             prm.statusCode, prm.reason, prm.dropBody = reply.code, reply.reason, reply.drop_body
+            for name, value in reply.headers:
+                prm.headers.append(sip_header(name, value))
 
         guarded(self._log, step)
 
@@ -175,7 +186,7 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
 
         def step() -> None:
             prm.opt.videoCount = prm.opt.textCount = 0
-            prm.opt.audioCount = self._handler.offered(self, prm.offer.wholeSdp)
+            prm.opt.audioCount = min(self._handler.offered(self, prm.offer.wholeSdp), LINES_MAX)
 
         guarded(self._log, step)
 

@@ -222,7 +222,7 @@ class SipRoom:
 
     def requested(self, raw: str, source: str) -> Reply:
         """Show a request to the desk first."""
-        return self._desk.requested(raw, source, arrived_mono_ns=self._arrived_mono_ns)
+        return self._desk.gate.requested(raw, source, arrived_mono_ns=self._arrived_mono_ns)
 
     def incoming(self, call_id: int, raw: str, source: str) -> None:
         """Hand an INVITE to the desk."""

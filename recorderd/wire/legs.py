@@ -29,6 +29,7 @@ from recorderd.wire.siprec import number_of
 CALLER_LEG: Final = "caller"
 CALLEE_LEG: Final = "callee"
 CONFERENCE_LEG: Final = "conference"
+MIXED_LEG: Final = "mixed"
 RECORDING_PARTICIPANT: Final = "x-cisco-recording-participant"
 PARTICIPANTS_MAX: Final = 64
 _MEDIA_INDEX: Final = re.compile(r';\s*media-index\s*=\s*"?([0-9]{1,3})"?', re.IGNORECASE)
@@ -138,7 +139,7 @@ def _leg_party(leg: str, *, caller: str, callee: str, extension: str) -> str:
         return caller
     if leg.lower() == CALLEE_LEG:
         return extension if extension and extension != caller else callee
-    return ""
+    return MIXED_LEG if leg.lower() == MIXED_LEG else ""  # both voices: a second such leg brings the same
 
 
 def _bridged(parameters: dict[str, str]) -> Leg:

@@ -273,7 +273,8 @@ def _media(
     rtpmap: dict[int, RtpMap] = {}
     fmtp: dict[int, str] = {}
     attributes = tuple(value for kind, value in rows if kind == "a")
-    for attribute in attributes if "RTP/" in words[2].upper() else ():  # other formats are no payload types
+    reads_types = words[0] == "audio" and "RTP/" in words[2].upper()  # what else there is is refused anyway
+    for attribute in attributes if reads_types else ():
         name, _, value = attribute.partition(":")
         if name == "rtpmap":
             number, entry = _rtpmap(value)

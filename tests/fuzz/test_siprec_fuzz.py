@@ -50,7 +50,7 @@ class Fuzz:
                 return
             try:
                 self._one(connection, number)
-            except OSError as problem:
+            except (OSError, AssertionError) as problem:
                 self.wrong.append(f"message {number} of seed {SEED}: {problem!r}")
 
     def _one(self, connection: Connection, number: int) -> None:
@@ -73,6 +73,7 @@ def test_ten_thousand_mutated_invites_break_nothing(tmp_path: Path) -> None:
         fuzz = Fuzz(stage)
         with Witness(stage):
             fuzz.run()
+            assert stage.recorder.process.poll() is None, fuzz.wrong
         print(f"{sum(fuzz.answers.values())} messages, answers {dict(sorted(fuzz.answers.items()))}")
         assert not fuzz.wrong, fuzz.wrong[:10]
         with socket.create_connection(stage.server("tcp"), timeout=5):

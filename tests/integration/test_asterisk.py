@@ -14,19 +14,10 @@ from tests.support.audio import tone_level_dbfs, tone_spans
 from tests.support.house import House
 from tests.support.phone import Phone
 from tests.support.programs import wait_until
+from tests.support.registered import REGISTRATION, RegisteredHouse
 
 LEAK_DBFS = -50.0
 TALK_S = 4.0
-
-REGISTRATION = """
-[sip.registration]
-registrar = "127.0.0.1:{port}"
-user = "recorder"
-password_file = "keys/account.secret"
-transport = "{transport}"
-expires_s = 30
-retry_s = 1
-"""
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +25,6 @@ def exchange() -> Iterator[Exchange]:
     with Exchange() as exchange:
         exchange.set_global("REC_MODE", "legs")
         yield exchange
-
-
-def _registered_house(folder: Path, exchange: Exchange, transport: str) -> House:
-    extra = REGISTRATION.format(port=exchange.sip_port, transport=transport)
-    house = House(folder, extra=extra)
-    secret = folder / "keys" / "account.secret"
-    secret.write_text(password("recorder") + "\n")
-    secret.chmod(0o600)
-    return house
 
 
 TLS = """
@@ -87,7 +69,7 @@ def test_a_registration_over_tls_carries_legs_and_checks_the_exchanges_certifica
 def test_two_legs_become_two_clean_aligned_channels(
     tmp_path: Path, exchange: Exchange, transport: str
 ) -> None:
-    with _registered_house(tmp_path, exchange, transport) as house:
+    with RegisteredHouse(tmp_path, exchange, transport=transport) as house:
         house.all()
         exchange.registered("recorder", timeout_s=10)
         with Phone("1001", exchange, 400) as caller, Phone("1002", exchange, 1000) as callee:
@@ -117,7 +99,7 @@ def test_two_legs_become_two_clean_aligned_channels(
 
 def test_channels_are_aligned_within_20_ms(tmp_path: Path, exchange: Exchange) -> None:
     """Both phones fall silent and speak again at instants that they report; the recording must agree."""
-    with _registered_house(tmp_path, exchange, "udp") as house:
+    with RegisteredHouse(tmp_path, exchange, transport="udp") as house:
         house.all()
         exchange.registered("recorder", timeout_s=10)
         with Phone("1001", exchange, 437) as caller, Phone("1002", exchange, 1000) as callee:
@@ -151,7 +133,7 @@ def test_channels_are_aligned_within_20_ms(tmp_path: Path, exchange: Exchange) -
 
 
 def test_a_registration_is_refreshed_before_it_expires(tmp_path: Path, exchange: Exchange) -> None:
-    with _registered_house(tmp_path, exchange, "udp") as house:
+    with RegisteredHouse(tmp_path, exchange, transport="udp") as house:
         text = house.recorder_toml.read_text().replace("expires_s = 30", "expires_s = 10")
         house.recorder_toml.write_text(text)
         house.recorder()
@@ -163,7 +145,7 @@ def test_a_registration_is_refreshed_before_it_expires(tmp_path: Path, exchange:
 
 
 def test_the_recorder_registers_again_after_the_exchange_restarts(tmp_path: Path) -> None:
-    with Exchange() as exchange, _registered_house(tmp_path, exchange, "tcp") as house:
+    with Exchange() as exchange, RegisteredHouse(tmp_path, exchange, transport="tcp") as house:
         recorder = house.recorder()
         exchange.registered("recorder", timeout_s=10)
         exchange.restart(down_s=2.0, forget_contacts=True)
@@ -174,7 +156,7 @@ def test_the_recorder_registers_again_after_the_exchange_restarts(tmp_path: Path
 
 
 def test_a_wrong_password_is_reported_and_retried(tmp_path: Path, exchange: Exchange) -> None:
-    with _registered_house(tmp_path, exchange, "udp") as house:
+    with RegisteredHouse(tmp_path, exchange, transport="udp") as house:
         (tmp_path / "keys" / "account.secret").write_text("wrong\n")
         recorder = house.recorder()
         line = recorder.wait_for("registration_failed")
@@ -197,7 +179,7 @@ def test_a_call_goes_on_undisturbed_when_nothing_records(exchange: Exchange) -> 
 def test_a_mixed_leg_is_one_channel_with_both_voices(tmp_path: Path, exchange: Exchange) -> None:
     exchange.set_global("REC_MODE", "mixed")
     try:
-        with _registered_house(tmp_path, exchange, "udp") as house:
+        with RegisteredHouse(tmp_path, exchange, transport="udp") as house:
             house.all()
             exchange.registered("recorder", timeout_s=10)
             with Phone("1001", exchange, 400) as caller, Phone("1002", exchange, 1000) as callee:

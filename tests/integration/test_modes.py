@@ -6,12 +6,16 @@ import getpass
 import json
 import os
 import queue
+import random
+import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -491,3 +495,115 @@ def test_a_mixed_layout_has_one_channel(house: tuple[House, Program], client: Si
         end = min(wide.size, entry["first_sample"] + decoded.size)
         wide[entry["first_sample"] : end] += decoded[: end - entry["first_sample"]]
     assert np.array_equal(samples[:, 0], np.clip(wide, -32768, 32767).astype(np.int16))
+
+
+def _press(port: int, digit: str) -> None:
+    """Press a key as RFC 4733 has it: one event in several packets, the last three its end."""
+    code = "0123456789*#".index(digit)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sequence, timestamp = random.getrandbits(16), random.getrandbits(32)
+        for number in range(8):
+            end = 0x80 if number >= 5 else 0
+            header = struct.pack("!BBHII", 0x80, 101, (sequence + number) & 0xFFFF, timestamp, 77)
+            sender.sendto(
+                header + struct.pack("!BBH", code, end | 10, 160 * (number + 1)), ("127.0.0.1", port)
+            )
+            time.sleep(0.01)
+
+
+def test_a_key_pressed_on_the_leg_gives_consent(house: tuple[House, Program], client: SipClient) -> None:
+    talk = Talk(client, "2005", 4.0)
+    time.sleep(1.0)
+    _press(talk.legs[0].lines[0].port, "1")
+    session = house[1].wait_for("session_started", talk.call_id).split("subject=")[1].split()[0]
+    house[1].wait_for("consent_given", session, "via=dtmf")
+    talk.end()
+    recorded = _recorded(house, talk.call_id)
+    assert 2.3 < recorded.manifest["duration_samples"] / RATE_HZ < 3.2
+
+
+def test_consent_and_objection_come_in_the_invite_too(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    for extension, answer, outcome in (("2005", "yes", "recorded"), ("2006", "no", "objected")):
+        headers = {
+            "X-Call-ID": f"header-{answer}", "X-Call-Leg": "caller", "X-Call-Extension": extension,
+            "X-Recording-Consent": answer,
+        }  # fmt: skip
+        call = Call(client=client, headers=headers)
+        assert call.invite(sdp_offer(client.address, [("", "PCMA")]), "application/sdp").code == 200
+        stream = RtpStream(port=call.lines[0].port, payload_type=8, payload=os.urandom(PACKET * 60))
+        send_streams([stream])
+        call.bye()
+        line = house[1].wait_for("recording_sealed", f"call_id=header-{answer}")
+        folder = house[0].folder / "spool" / "ready" / line.split("subject=")[1].split()[0]
+        manifest = json.loads(next(folder.glob("*.manifest.json")).read_text())
+        assert manifest["outcome"] == outcome
+        assert bool(list(folder.glob("*.wav"))) == (outcome == "recorded")
+
+
+def test_a_record_aware_peer_is_told_of_the_pause(house: tuple[House, Program], client: SipClient) -> None:
+    headers = {
+        "X-Call-ID": "aware-1", "X-Call-Leg": "mixed", "X-Call-Extension": "2001", "Supported": "record-aware"
+    }  # fmt: skip
+    call = Call(client=client, headers=headers)
+    reply = call.invite(sdp_offer(client.address, [("", "PCMA")], direction="sendrecv"), "application/sdp")
+    assert b"a=record:on" in reply.body
+    stream = RtpStream(port=call.lines[0].port, payload_type=8, payload=os.urandom(PACKET * 150))
+    sender = threading.Thread(target=send_streams, args=([stream],))
+    sender.start()
+    time.sleep(1.0)
+    assert _steer(house, "pause", "aware-1") == 0
+    told = client.requests.get(timeout=5)
+    assert told.method == "INVITE"
+    assert b"a=record:paused" in told.body
+    sender.join()
+    call.cseq += 1
+    call.bye()
+    (span,) = _recorded(house, "aware-1").manifest["spans"]
+    assert span["cause"] == "paused"
+
+
+MUST = """
+[[rules]]
+name = "trade"
+mode = "always"
+extensions = ["2001"]
+mandatory = true
+
+[[rules]]
+name = "rest"
+mode = "always"
+"""
+
+
+def test_a_call_that_must_be_recorded_and_cannot_is_refused_at_once_with_an_alarm(tmp_path: Path) -> None:
+    with House(tmp_path, extra=MUST) as house:
+        text = house.recorder_toml.read_text()
+        low = int(re.search(r"port_min = (\d+)", text)[1])  # type: ignore[index]
+        text = re.sub(r"port_max = \d+", f"port_max = {low + 3}", text)  # two pairs
+        house.recorder_toml.write_text(text)
+        recorder = house.recorder()
+        with SipClient(server=house.server) as client:
+
+            def invite(extension: str, name: str, lines: int) -> Call:
+                headers = {"X-Call-ID": name, "X-Call-Leg": "mixed", "X-Call-Extension": extension}
+                call = Call(client=client, headers=headers)
+                offer = sdp_offer(client.address, [(str(number), "PCMA") for number in range(lines)])
+                call.invite(offer, "application/sdp")
+                return call
+
+            first = invite("2002", "a", 1)
+            assert first.response is not None
+            assert first.response.code == 200
+            refused = invite("2001", "b", 2)  # one pair is left, and both lines must be recorded
+            assert refused.response is not None
+            assert refused.response.code == 503
+            assert int(refused.response.header("Retry-After")) > 0
+            assert refused.response.header("Reason").startswith("SIP;cause=503;text=")
+            recorder.wait_for("ERROR mandatory_refused", "subject=trade")
+            assert invite("2002", "c", 2).lines[1].port == 0  # the others take what there is
+            full = invite("2001", "d", 1)
+            assert full.response is not None
+            assert full.response.code == 503
+            assert house.status()["recorder"]["events"]["mandatory_refused"] == 2

@@ -75,6 +75,8 @@ MIXED: Final = f"multipart/mixed;boundary={BOUNDARY}"
 MANY: Final = b"".join(
     b'<participant participant_id="m%d"><nameID aor="sip:%d@x"/></participant>' % (n, n) for n in range(700)
 )
+MORE: Final = b"m=audio 4 RTP/AVP 8\r\n" * 28
+STREAMS: Final = b"".join(b'<stream stream_id="t%d"><label>%d</label></stream>' % (n, n) for n in range(30))
 
 MUTATIONS: Final[dict[str, Mutation]] = {
     # SDP
@@ -99,6 +101,10 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "sdp_formats_many": _swap(b"RTP/AVP 8", b"RTP/AVP 8 " + b" ".join(b"%d" % n for n in range(200))),
     "sdp_profile_unknown": _swap(b"RTP/AVP", b"RTP/NOBODY"),
     "sdp_lines_sixty": _sdp(lambda x: x + b"m=audio 4 RTP/AVP 8\r\n" * 60),
+    "sdp_lines_seventeen": _sdp(lambda x: x + b"m=audio 4 RTP/AVP 8\r\n" * 15),
+    "sdp_lines_many_and_no_end": _body(
+        lambda x: replace(x, body=x.body.partition(b"\r\n--foobar\r\nContent-Type: application/rs")[0] + MORE)
+    ),
     "sdp_rate_zero": _swap(b"PCMA/8000", b"PCMA/0"),
     "sdp_rate_huge": _swap(b"PCMA/8000", b"PCMA/999999999999999"),
     "sdp_rate_negative": _swap(b"PCMA/8000", b"PCMA/-8000"),
@@ -146,6 +152,9 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "body_is_octets": _body(lambda x: replace(x, body=bytes(range(256)) * 4)),
     "body_is_a_boundary": _body(lambda x: replace(x, body=b"--foobar--")),
     "body_is_empty": _body(lambda x: replace(x, body=b"")),
+    "late_offer_of_thirty_streams": lambda scene: with_body(
+        headers(scene), metadata=rfc7865.complete(scene).replace(b"</recording>", STREAMS + b"</recording>")
+    ),
     "type_is_metadata_content_is_sdp": lambda scene: FieldRequest(
         method="INVITE", headers=headers(scene), content_type=METADATA, body=offer(scene)
     ),

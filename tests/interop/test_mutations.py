@@ -12,6 +12,7 @@ from tests.interop.mutations import MUTATIONS
 from tests.interop.stage import Stage
 from tests.interop.witness import Connection, Witness
 from tests.support.field.request import Scene
+from tests.support.sip_text import Message
 
 MUST_BE_TAKEN = (  # what is wrong with them is nothing that keeps a call from being recorded
     *("sdp_without_rtpmap", "sdp_label_empty", "sdp_label_twice", "sdp_newlines_only"),
@@ -30,7 +31,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 @pytest.fixture(scope="module")
-def answers(stage: Stage) -> dict[str, list[int]]:
+def replies(stage: Stage) -> dict[str, list[Message]]:
     """Each request over a connection of its own, beside a call that comes out whole."""
     connection = Connection(server=stage.server("tcp"), wait_s=3.0)
     found = {}
@@ -43,8 +44,21 @@ def answers(stage: Stage) -> dict[str, list[int]]:
                 via="SIP/2.0/TCP 127.0.0.1:9",
                 branch="z9hG4bK" + secrets.token_hex(8),
             )
-            found[name] = [reply.code for reply in connection.ask(raw)]
+            found[name] = connection.ask(raw)
     return found
+
+
+@pytest.fixture
+def answers(replies: dict[str, list[Message]]) -> dict[str, list[int]]:
+    """The codes alone."""
+    return {name: [reply.code for reply in got] for name, got in replies.items()}
+
+
+def test_who_is_taken_gets_a_line_for_each_that_was_offered(replies: dict[str, list[Message]]) -> None:
+    for name in ("sdp_lines_sixty", "sdp_lines_seventeen"):
+        (reply,) = replies[name]
+        offered = MUTATIONS[name](Scene()).body.count(b"m=audio")
+        assert reply.code == 488 or reply.body.count(b"m=audio") == offered
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -55,7 +55,8 @@ class Phone:
             "address": TRUNK_ADDR if trunk else LOOPBACK, "own-sip-port": exchange.trunk_port if trunk else 0,
             "sip-port": exchange.sip_port, "transport": transport,
             "codec": codec, "tone-hz": tone_hz, "level-dbfs": level_dbfs, "answer-after-ms": answer_after_ms,
-            "since-mono-ns": exchange.since_mono_ns, "answer-code": answer_code, "srtp": srtp, "expires-s": expires_s, "record-dir": record_dir or "",
+            "since-mono-ns": exchange.since_mono_ns, "answer-code": answer_code,
+            "srtp": srtp, "expires-s": expires_s, "record-dir": record_dir or "",
         }  # fmt: skip
         options = [f"--{key}={word}" for key, word in words.items()]
         with (self._dir / "events").open("wb") as events, (self._dir / "log").open("wb") as log:

@@ -14,7 +14,14 @@ import numpy as np
 import soundfile
 
 from tests.support.asterisk import Exchange, password
-from tests.support.audio import Samples, find_slipping_sound, resampled, tone_level_dbfs, without_tones
+from tests.support.audio import (
+    Samples,
+    find_slipping_sound,
+    resampled,
+    tone_level_dbfs,
+    tone_spans,
+    without_tones,
+)
 from tests.support.house import House, Recorded
 from tests.support.programs import Program, wait_until
 
@@ -24,6 +31,7 @@ LEAK_DBFS: Final = -50.0
 EDGE_S: Final = 0.3  # at either end: legs join up to 0.15 s after the answer
 PIECE_MS: Final = 300
 SLIP_MS: Final = 60
+TICKS_S: Final = 0.07
 
 REGISTRATION: Final = """
 [sip.registration]
@@ -139,6 +147,17 @@ def levels_dbfs(samples: Samples, rate_hz: int) -> list[dict[str, float]]:
     ]
 
 
+def spells_s(samples: Samples, rate_hz: int, hz: float) -> list[tuple[float, float]]:
+    """Return where a tone sounds on a channel; on a busy machine a phone may miss ticks of its clock."""
+    spells: list[tuple[float, float]] = []
+    for start, end in tone_spans(samples, rate_hz, hz):
+        if spells and start / rate_hz - spells[-1][1] < TICKS_S:
+            spells[-1] = (spells[-1][0], end / rate_hz)
+        elif end - start > TICKS_S * rate_hz:
+            spells.append((start / rate_hz, end / rate_hz))
+    return spells
+
+
 def speakers(samples: Samples, rate_hz: int) -> list[set[str]]:
     """Return for each channel who speaks on it; a tone that is neither there nor absent is an error."""
     found = []
@@ -195,10 +214,29 @@ def heard(event: dict[str, Any]) -> tuple[Samples, int]:
     return samples, int(rate_hz)
 
 
+def beginning_of(name: str, length_s: float) -> tuple[Samples, int]:
+    """Return the beginning of an installed prompt."""
+    samples, rate_hz = prompt(name)
+    return samples[: round(length_s * rate_hz)], rate_hz
+
+
+def write_prompt(folder: Path, name: str, sound: tuple[Samples, int], *, language: str = "en") -> None:
+    """Write a prompt of the operator's own into what ``control.prompts_dir`` names."""
+    (folder / language).mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / language / f"{name}.wav", *sound, subtype="PCM_16")
+
+
 def find_prompt(samples: Samples, rate_hz: int, name: str) -> tuple[float, float, float]:
-    """Return where a prompt is heard, phones' tones left aside: (starts at s, ends at s, likeness)."""
+    """Return where an installed prompt is heard: (starts at s, ends at s, likeness)."""
+    return find_spoken(samples, rate_hz, *prompt(name))
+
+
+def find_spoken(
+    samples: Samples, rate_hz: int, spoken: Samples, spoken_rate_hz: int
+) -> tuple[float, float, float]:
+    """Return where something is heard, phones' tones left aside: (starts at s, ends at s, likeness)."""
     tones_hz = list(TONES_HZ.values())
-    sound = without_tones(resampled(*prompt(name), rate_hz), rate_hz, tones_hz)
+    sound = without_tones(resampled(spoken, spoken_rate_hz, rate_hz), rate_hz, tones_hz)
     start, likeness = find_slipping_sound(
         without_tones(samples, rate_hz, tones_hz), sound,
         piece_samples=rate_hz * PIECE_MS // 1000, slip_samples=rate_hz * SLIP_MS // 1000,

@@ -9,6 +9,8 @@ import pytest
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.core.errors import ConfigurationError
+from recorderd.core.prompts import Prompt
+from recorderd.policy.rules import Direction
 from tests.support.house import run_program
 from tests.support.option_reference import option_rows
 from tests.support.programs import ROOT
@@ -132,7 +134,10 @@ def test_quickstart_refuses_ports_that_are_none(tmp_path: Path, arguments: list[
 
 @pytest.mark.parametrize("name", ["asterisk", "siprec", "rules"])
 def test_the_examples_are_good(name: str) -> None:
-    assert load_recorder_configuration(ROOT / "config" / f"{name}.toml").recorder.id == "recorder-1"
+    configuration = load_recorder_configuration(ROOT / "config" / f"{name}.toml")
+    assert configuration.recorder.id == "recorder-1"
+    prompts = {getattr(row, f"prompt_{way}") for row in configuration.rules for way in Direction}
+    assert prompts - {""} <= set(Prompt)
 
 
 def test_the_archives_example_is_good() -> None:

@@ -1,0 +1,94 @@
+"""The gate: a first look at every request, before the library's dialogs and calls see it.
+
+Contract: what is ours is answered or noted here: control requests, changes within a dialog, and what the
+library would leave without an answer. Everything else passes. Thread: the SIP thread.
+Source: RFC 3261 sections 8.2 and 12.2.2.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from recorderd.core.errors import FormatError
+from recorderd.core.events import Ev, EventLog
+from recorderd.policy.peers import is_allowed
+from recorderd.sip.changes import Changes
+from recorderd.sip.dialogs import Dialog, DialogBook
+from recorderd.sip.library import Reply
+from recorderd.sip.requests import Requests
+from recorderd.sip.settings import SipSettings
+from recorderd.wire.offered import is_in_dialog
+from recorderd.wire.sip_message import SipMessage, parse_sip
+
+ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY, MESSAGE, PRACK"
+EXTENSIONS: Final = ("siprec", "record-aware", "timer", "100rel", "replaces", "norefersub")
+PASSED: Final = ("BYE", "CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library answers these
+CHANGES: Final = ("INVITE", "UPDATE", "ACK")
+CONTROL: Final = ("INFO", "NOTIFY", "MESSAGE")
+REFUSED: Final = ("REGISTER", "PUBLISH")
+_CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
+class Gate:
+    """Looks at requests."""
+
+    def __init__(
+        self,
+        *,
+        dialogs: DialogBook,
+        changes: Changes,
+        requests: Requests,
+        settings: SipSettings,
+        log: EventLog,
+    ) -> None:
+        self._dialogs = dialogs
+        self._changes = changes
+        self._requests = requests
+        self._settings = settings
+        self._log = log
+
+    def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
+        """Say what becomes of a request."""
+        method = raw.partition(" ")[0]
+        found = _CALL_ID.search(raw)
+        entry = self._dialogs.of_sip_call_id(found[1]) if found else None
+        if method in PASSED or (method in CHANGES and entry is None):
+            return Reply()  # a new call, or a dialog that the library does not know either
+        if method in REFUSED:
+            return Reply(code=405, headers=(("Allow", ALLOW),))
+        if method not in (*CHANGES, *CONTROL, "OPTIONS"):
+            return Reply(code=501)
+        peer = source.rpartition(":")[0].strip("[]")
+        wire = raw.encode(errors="surrogateescape")
+        try:
+            message = parse_sip(wire)
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SIP, subject=peer, reason=problem)
+            return Reply(code=400)
+        if method == "OPTIONS":
+            return _options(message)
+        if not is_allowed(peer, self._settings.allowed):
+            self._log.warning(Ev.SESSION_REFUSED, subject="403", reason=f"{peer} is not in sip.allow_from")
+            return Reply(code=403)
+        if method in CONTROL:
+            return self._control(entry, message, arrived_mono_ns=arrived_mono_ns)
+        if entry is None:
+            return Reply()
+        return self._changes.requested(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
+
+    def _control(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
+        if entry is None and message.method != "MESSAGE":
+            return Reply() if is_in_dialog(message) else Reply(code=481)
+        return self._requests.message(entry, message, arrived_mono_ns=arrived_mono_ns)
+
+
+def _options(message: SipMessage) -> Reply:
+    """Refuse what the library would overlook; it answers with our health otherwise."""
+    required = [word.strip() for value in message.headers("require") for word in value.split(",")]
+    unknown = [word for word in required if word and word.lower() not in EXTENSIONS]
+    if unknown:
+        return Reply(code=420, headers=(("Unsupported", ", ".join(unknown)),))
+    if len(set(message.headers("content-length"))) > 1:
+        return Reply(code=400)
+    return Reply()
