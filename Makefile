@@ -151,7 +151,7 @@ test: setup-packages setup-test-packages install-test lint exchange ## all set-u
 	$(BIN)/python -m pytest tests/unit tests/property tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz
-bench: setup-packages setup-test-packages install-test ## measure
+bench: setup-packages setup-test-packages install-test ## measure; nothing else should run
 	@$(BIN)/python -m pytest tests/bench -s --timeout=1800
 soak: setup-packages setup-test-packages install-test ## run for long: 50 calls for half an hour, every sample compared
 	@BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench -s --timeout=0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -110,8 +110,10 @@ class Recorder:
     def round(self, now_ns: int) -> None:
         """Take the messages that wait; render, checkpoint and seal what is due."""
         self._take_waiting()
-        for recording in self._in_order():
+        ordered = self._in_order()
+        for recording in ordered:
             self._guarded(recording, self._advance, now_ns)
+        self._seal_due(ordered, now_ns)
         if now_ns - self._usage_mono_ns > USAGE_EVERY_NS:
             self.usage = self._spool.usage()
             self._usage_mono_ns = now_ns
@@ -228,17 +230,26 @@ class Recorder:
 
     def _advance(self, recording: Recording, now_ns: int) -> None:
         ended = recording.ended
-        if ended is not None and now_ns >= recording.ended_seen_ns + LINGER_NS:
-            self._seal(recording, ended)
-            return
         due_ns = now_ns - self._pace.delay_ms * NS_PER_MS
         if ended is not None:
             due_ns = min(due_ns, ended.at_mono_ns)
         if not recording.failed and recording.tracks:
             recording.render(self._source, until=recording.samples_at(due_ns))
-            if now_ns - recording.synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S:
+            is_due = now_ns - recording.synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S
+            if is_due and not _is_over(recording, now_ns):  # a seal syncs by itself
                 recording.checkpoint(self._source, now_ns=now_ns)
         self._watch_silence(recording, now_ns)
+
+    def _seal_due(self, ordered: Sequence[Recording], now_ns: int) -> None:
+        """Seal what is over, for one window at most: the others are not rendered meanwhile, and the ring of
+        a stream that goes on holds four seconds.
+        """
+        until_ns = self._clock.mono_ns() + self._pace.window_ms * NS_PER_MS
+        for recording in ordered:
+            if recording.ended is not None and _is_over(recording, now_ns):
+                self._guarded(recording, self._seal, recording.ended)
+                if self._clock.mono_ns() >= until_ns:
+                    return
 
     def _seal(self, recording: Recording, ended: SessionEnded) -> None:
         session = recording.started.session
@@ -355,3 +366,7 @@ def _state_word(recording: Recording) -> str:
 def _was_let_go(recording: Recording, message: StreamEnded) -> bool:
     track = recording.tracks.get(message.stream)
     return track is not None and track.let_go_at is not None
+
+
+def _is_over(recording: Recording, now_ns: int) -> bool:
+    return recording.ended is not None and now_ns >= recording.ended_seen_ns + LINGER_NS

@@ -260,7 +260,7 @@ class SessionDesk:
                 address=self._settings.rtp_address,
                 srtp=self._settings.srtp,
                 log=self._log,
-                name_stream=lambda: entry.session.name_stream(dialog),
+                name_stream=lambda: self._name_stream(dialog),  # of ``entry`` it would keep ``call`` too long
             ),
             session=session,
             digits=DigitCollector(codes=self._settings.control.digit_actions),
@@ -268,6 +268,12 @@ class SessionDesk:
             record_aware=offer.record_aware or preferences,
         )
         return entry
+
+    def _name_stream(self, dialog: DialogId) -> StreamId:
+        session = self._book.of_dialog(dialog)
+        if session is None:
+            raise KeyError(dialog)
+        return session.name_stream(dialog)
 
     def _open(self, entry: Dialog) -> Change:
         """Open the lines of a new dialog, by the peer's offer or by one of ours."""

@@ -119,6 +119,7 @@ def account_config(settings: SipSettings) -> pjsua2.AccountConfig:
     config.callConfig.timerUse = pjsua2.PJSUA_SIP_TIMER_OPTIONAL
     config.sipConfig.contactParams = ";+sip.srs"
     config.mediaConfig.transportConfig.boundAddress = settings.rtp_address
+    config.mediaConfig.useLoopMedTp = True  # ours are the only RTP sockets: its own would run into our range
     config.mediaConfig.srtpUse = pjsua2.PJMEDIA_SRTP_OPTIONAL  # lets RTP/SAVP pass; keys and packets are ours
     config.mediaConfig.srtpSecureSignaling = 0
     config.videoConfig.autoShowIncoming = False
