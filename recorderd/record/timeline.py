@@ -87,7 +87,9 @@ class Timeline:
         """Say at which sample the recording begins; None while it was never on."""
         for number, change in enumerate(self.changes):
             at = sample_at(change.at_ns, rate_hz=rate_hz)
-            lasts = number + 1 == len(self.changes) or self._end_of(number, at, rate_hz=rate_hz) > at
+            after = self.changes[number + 1].state if number + 1 < len(self.changes) else None
+            # A pause from the very first sample is a recording all the same: silent, and explained.
+            lasts = after in (None, RecordingState.PAUSED) or self._end_of(number, at, rate_hz=rate_hz) > at
             if change.state is RecordingState.ON and lasts:
                 return at
         return None

@@ -59,4 +59,3 @@ class Answering:
     def over(self, call: RecorderCall) -> None:
         """Let go of a call that is over."""
         self._refused = [entry for entry in self._refused if entry is not call]
-

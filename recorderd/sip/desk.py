@@ -200,6 +200,7 @@ class SessionDesk:
         change = self._open_and_answer(entry)
         if change is None:
             return
+        entry.told = True
         if is_new:
             self._report.session_started(session, at_mono_ns=at_mono_ns, at_utc_ns=at_utc_ns)
             self.conductor.began(session, at_mono_ns=at_mono_ns)
@@ -218,7 +219,7 @@ class SessionDesk:
             if not missing:
                 self._dialogs.add(entry)
                 self._answering.accept(entry.call, lines=len(sdp.media) if sdp else len(change.opened))
-                return change
+                return change if entry in self._dialogs else None  # refused by the library meanwhile
         except (pjsua2.Error, RecorderError, ValueError) as problem:
             missing = getattr(problem, "reason", str(problem))
             self._log.error(Ev.SESSION_FAILED, subject=entry.session.session, reason=missing)
@@ -352,7 +353,10 @@ class SessionDesk:
         if self.requests.over(call):
             return
         entry = self._dialogs.of_call(call)
-        if entry is not None:
+        if entry is not None and not entry.told:
+            self._log.warning(Ev.SESSION_REFUSED, subject=str(code), reason=reason or "by the library")
+            self._take_back(entry)
+        elif entry is not None:
             cause = entry.ending
             if cause is None:
                 cause = StreamEnd.BYE if 200 <= code < 300 else StreamEnd.SIGNALLING_LOST

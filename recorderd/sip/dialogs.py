@@ -46,6 +46,7 @@ class Dialog:
     awaits_answer: bool = False  # we made the offer; the answer comes in the ACK
     pending: bytes = b""  # the request that the library is about to ask us about
     record_aware: bool = False
+    told: bool = False  # the recording knows of it
     snapshot_wanted: bool = False
     snapshot_asked: bool = False
     ending: StreamEnd | None = None  # set when we hang up
@@ -70,6 +71,9 @@ class DialogBook:
 
     def __iter__(self) -> Iterator[Dialog]:
         return iter(list(self._by_number.values()))
+
+    def __contains__(self, entry: object) -> bool:
+        return any(known is entry for known in self._by_number.values())
 
     def add(self, entry: Dialog) -> None:
         """Take a dialog in."""

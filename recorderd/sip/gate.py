@@ -89,6 +89,4 @@ def _options(message: SipMessage) -> Reply:
     unknown = [word for word in required if word and word.lower() not in EXTENSIONS]
     if unknown:
         return Reply(code=420, headers=(("Unsupported", ", ".join(unknown)),))
-    if len(set(message.headers("content-length"))) > 1:
-        return Reply(code=400)
     return Reply()

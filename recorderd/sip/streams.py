@@ -236,7 +236,7 @@ class DialogStreams:
         if not media.port:
             return None
         line = self._lines.get(number)
-        problem = refusal(media, policy=self._srtp)
+        problem = refusal(media, policy=self._srtp) or _family_problem(media, self._address)
         pace = pace_of(line.send_codec) if line is not None else None
         codecs = () if problem else choose_codecs(media, rate_hz=rate_hz, pace=pace)
         if not codecs:
@@ -333,6 +333,13 @@ class DialogStreams:
 
     def _refused(self, subject: str, reason: str) -> None:
         self._log.warning(Ev.STREAM_REFUSED, subject=subject, reason=reason)
+
+
+def _family_problem(media: MediaLine, ours: str) -> str:
+    """Say why RTP cannot come from where a line says: IPv6 to IPv4 or the other way; empty when it can."""
+    if media.address in ("", "0.0.0.0", "::") or (":" in media.address) == (":" in ours):
+        return ""
+    return f"{media.address} and {ours} are of different families"
 
 
 def _goes_on(line: Line, terms: _Terms) -> bool:

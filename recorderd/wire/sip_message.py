@@ -7,6 +7,7 @@ Source: RFC 3261 sections 7, 20 and 25; RFC 2046 section 5.1 (multipart); RFC 56
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from recorderd.core.errors import SipFormatError
 MESSAGE_MAX_BYTES: Final = 65_536  # what the library takes (PJSIP_MAX_PKT_LEN)
 HEADERS_MAX: Final = 256
 PARTS_MAX: Final = 16
+_ONCE: Final = ("call-id", "cseq", "from", "to", "content-length", "max-forwards")
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!%*_+`'~.-]+")
 _COMPACT: Final = {
@@ -108,6 +110,7 @@ def parse_sip(raw: bytes) -> SipMessage:
             raise _bad("header", f"more than {HEADERS_MAX}")
         name = name.strip().lower()
         fields.append((_COMPACT.get(name, name), value.strip()))
+    _check_single(start_line, fields)
     return SipMessage(start_line=start_line, fields=tuple(fields), body=_cut(fields, body))
 
 
@@ -155,6 +158,18 @@ def address_of(value: str) -> SipAddress:
         port=port,
         parameters=parameters,
     )
+
+
+def _check_single(start_line: str, fields: list[tuple[str, str]]) -> None:
+    """Refuse what may be read in two ways. Source: RFC 4475 sections 3.1.2.17, 3.3.8 and 3.3.9."""
+    names = Counter(name for name, _ in fields)
+    for name in _ONCE:
+        if names[name] > 1:
+            raise _bad(name, "stands more than once")
+    method = start_line.split(" ", 1)[0]
+    cseq = next((value.split() for name, value in fields if name == "cseq"), None)
+    if cseq is not None and not start_line.startswith("SIP/") and cseq[-1:] != [method]:
+        raise _bad("cseq", f"{' '.join(cseq)[:40]!r} is not of {method[:20]}")
 
 
 def _start_line(line: str) -> str:

@@ -35,7 +35,7 @@ CALL = ("X-Call-ID: c-1", "X-Call-Caller: 1001", "X-Call-Callee: 600")
         ("callee", "1002", "1002", 0),  # the agent that answered behind the queue's number
         ("callee", "1001", "600", 1),  # the recorded extension is the caller
         ("Callee", "1002", "1002", 0),
-        ("mixed", "1002", "", 2),
+        ("mixed", "1002", "mixed", 2),  # both voices; a second such leg brings the same
         ("conference", "", "", 2),
         ("", "", "", 2),
     ],
