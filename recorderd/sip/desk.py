@@ -37,9 +37,9 @@ from recorderd.sip.speech import Speech
 from recorderd.sip.streams import Change, DialogStreams, Line
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
-from recorderd.wire.control_request import called_user
 from recorderd.wire.digits import DigitCollector
 from recorderd.wire.offer import Offer, describe_offer, fallback_key, has_metadata, with_sdp
+from recorderd.wire.offered import called_user
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from urllib.parse import unquote
 
 from recorderd.core.errors import SipFormatError
 from recorderd.core.messages import ControlAction
 from recorderd.wire.offered import (
     HEADER_MAX,
     LegHeaderNames,
+    called_user,
     from_and_to,
     is_in_dialog,
     read_consent,
@@ -96,13 +96,6 @@ def read_feature_code(
         via="feature_code",
         scope=ControlScope.CALL if call_id else ControlScope.USER,
     )
-
-
-def called_user(message: SipMessage) -> str:
-    """Give the user part that a request calls, unescaped; empty when it has none."""
-    _, _, rest = message.request_uri.partition(":")
-    user, at, _ = rest.partition("@")
-    return unquote(user.partition(";")[0].partition(":")[0], errors="replace") if at else ""
 
 
 def read_control(message: SipMessage, *, leg_headers: LegHeaderNames) -> ControlRequest | Digit | None:

@@ -27,6 +27,7 @@ from recorderd.wire.offered import (
     OfferedLine,
     OfferKind,
     address_in,
+    called_user,
     from_and_to,
     is_in_dialog,
     read_consent,
@@ -136,12 +137,12 @@ def later_offer(known: Offer, said: Offer) -> Offer:
 def fallback_key(offer: Offer) -> frozenset[str]:
     """Give the two parties of a leg whose call nobody named, so that two legs of one call may meet.
 
-    Empty when the call has a name or when fewer than two parties are known.
+    Empty when the call has a name or when fewer than two parties are known. Whoever stands in To and is
+    also whom the request calls is the recorder, no party: else all calls of an exchange would meet.
     """
     if offer.kind is not OfferKind.LEG or offer.has_call_id:
         return frozenset()
-    parties = frozenset({offer.description.caller, offer.description.callee} - {""})
-    return parties if len(parties) == 2 else frozenset()
+    return offer.parties if len(offer.parties) == 2 else frozenset()
 
 
 def _siprec_offer(
@@ -210,6 +211,7 @@ def _leg_offer(message: SipMessage, sdp: SessionDescription | None, names: LegHe
             has_call_id=bool(call_id),
             call_key=read_header(message, names.call_id) or leg.call_key,
             leg=leg.leg,
+            parties=_parties(message, names),
             sdp=sdp,
             lines=lines_of_legs(sdp, voices=leg.voices),
             voices=leg.voices,
@@ -217,6 +219,13 @@ def _leg_offer(message: SipMessage, sdp: SessionDescription | None, names: LegHe
         message,
         names,
     )
+
+
+def _parties(message: SipMessage, names: LegHeaderNames) -> frozenset[str]:
+    caller, callee = from_and_to(message)
+    called = callee if callee != called_user(message) else ""
+    stated = {read_header(message, names.caller) or caller, read_header(message, names.callee) or called}
+    return frozenset(stated - {""})
 
 
 def _with_headers(stated: CallDescription, message: SipMessage, names: LegHeaderNames) -> CallDescription:

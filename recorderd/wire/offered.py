@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+from urllib.parse import unquote
 
 from recorderd.core.errors import MetadataFormatError, SipFormatError
 from recorderd.core.messages import CallDescription
@@ -70,6 +71,7 @@ class Offer:
     sdp: SessionDescription | None  # None: a late offer, or metadata alone
     lines: tuple[OfferedLine, ...]
     voices: tuple[OfferedLine, ...] = ()  # what the headers say of the lines; the last holds for all further
+    parties: frozenset[str] = frozenset()  # the call's two ends, as far as they are named
     linked_call_id: str = ""  # another call that the exchange has made one with this
     consent: bool | None = None  # what the exchange says of the parties' consent; None = nothing
     record_aware: bool = False  # the peer understands a=record and a=recordpref
@@ -101,6 +103,13 @@ def from_and_to(message: SipMessage) -> tuple[str, str]:
     caller = address_in(message.header("p-asserted-identity")) or address_in(message.header("from"))
     callee = address_in(message.header("to"))
     return (caller.user if caller else ""), (callee.user if callee else "")
+
+
+def called_user(message: SipMessage) -> str:
+    """Give the user part that a request calls, unescaped; empty when it has none."""
+    _, _, rest = message.request_uri.partition(":")
+    user, at, _ = rest.partition("@")
+    return unquote(user.partition(";")[0].partition(":")[0], errors="replace") if at else ""
 
 
 def is_in_dialog(message: SipMessage) -> bool:

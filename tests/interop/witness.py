@@ -57,6 +57,7 @@ class Witness:
         wait_until(
             lambda: self._stage.descriptors() <= self._descriptors + SLACK_DESCRIPTORS,
             what=f"descriptors as before: {self._descriptors}, now {self._stage.descriptors()}",
+            timeout_s=75,  # a connection that the peer closed stays with the library for up to 33 s and more
         )
         bad = [line for line in self._stage.recorder.text().splitlines() if "internal_error" in line]
         assert not bad, bad[:5]

@@ -232,7 +232,7 @@ def test_explain_for_programs_names_the_rule_the_terms_and_each_miss() -> None:
     assert report["recorded"] is True
     assert report["terms"]["rule"] == "payments"
     assert report["terms"]["mode"] == "always-pausable"
-    assert report["terms"]["prompt"] == "recorded"
+    assert report["terms"]["prompt"] == "this_call_is_recorded"
     assert (report["facts"]["weekday"], report["facts"]["minute_of_day"]) == (2, 630)
     rows = {row["name"]: row for row in report["rules"]}
     assert [name for name, row in rows.items() if row["decides"]] == ["payments"]
