@@ -4,12 +4,15 @@ Contract: a stream owns a row, a power of two of octets. Position 0 is a little 
 positions grow by ``octets_per_tick`` per tick of the RTP clock and never wrap; the ring keeps those
 from ``cursor`` to ``cursor + row``. ``write`` puts a batch of packets of many streams in place; ``take``
 copies a span out, clears it and moves the cursor. A mark of 0 means that the octet never came.
-Memory is reserved at start; untouched rows cost nothing.
+Memory is reserved at start; a row costs none before its first packet and after its end: what a thousand
+streams at once have touched must not stay taken when they are gone.
 Thread: callers hold one lock (see ``tap.drain``).
 """
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from typing import Final
 
 import numpy as np
@@ -20,12 +23,20 @@ from recorderd.core.errors import RingFull
 GRAIN_OCTETS: Final = 32_768  # 4.1 s of G.711; rows are powers of two of it
 
 
+def _reserve(octets: int) -> mmap.mmap:
+    """Reserve zeros; in small pages, of which a row has its own."""
+    memory = mmap.mmap(-1, octets, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
+
+
 class Ring:
     """All rows of all streams."""
 
     def __init__(self, *, slots: int, grains: int) -> None:
-        self._octets: U8 = np.zeros(grains * GRAIN_OCTETS, dtype=np.uint8)
-        self._marks: U8 = np.zeros(grains * GRAIN_OCTETS, dtype=np.uint8)
+        self._memory = tuple(_reserve(grains * GRAIN_OCTETS) for _ in range(2))
+        self._octets, self._marks = (np.frombuffer(memory, dtype=np.uint8) for memory in self._memory)
         self._grain_used: BOOL = np.zeros(grains, dtype=np.bool_)
         self._base: I64 = np.zeros(slots, dtype=np.int64)
         self.row: I64 = np.zeros(slots, dtype=np.int64)
@@ -46,10 +57,13 @@ class Ring:
         self.cursor[slot] = 0
 
     def close(self, slot: int) -> None:
-        """Give a row back, wiped."""
+        """Give a row and its memory back; whoever opens it next finds zeros.
+
+        Source: madvise(2), MADV_DONTNEED of private anonymous memory.
+        """
         base, row = int(self._base[slot]), int(self.row[slot])
-        self._marks[base : base + row] = 0
-        self._octets[base : base + row] = 0
+        for memory in self._memory:
+            memory.madvise(mmap.MADV_DONTNEED, base, row)
         self._grain_used[base // GRAIN_OCTETS : (base + row) // GRAIN_OCTETS] = False
         self.row[slot] = 0
 

@@ -2,8 +2,8 @@
 an answer takes.
 
 The mix: SIPREC sessions with two lines and pairs of recording legs, by UDP and TCP; among them re-INVITEs,
-updates of metadata, and parties who dial ``*48``. Every round is the same; the first warms caches, so growth
-of memory is judged from the second on.
+updates of metadata, and parties who dial ``*48``. Every round is the same; the first uses every
+call of the library once and warms caches, so growth of memory is judged from the second on.
 """
 
 from __future__ import annotations

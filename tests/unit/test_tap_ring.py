@@ -1,5 +1,8 @@
 """The ring: what is written is read once, at its place, and never appears elsewhere."""
 
+import resource
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -94,3 +97,25 @@ def test_wideband_takes_more_grains_and_a_full_ring_says_so() -> None:
         ring.open(1, octets_per_s=8000, ring_ms=4000)
     ring.close(0)
     ring.open(1, octets_per_s=8000, ring_ms=4000)
+
+
+def test_a_row_that_is_given_back_holds_nothing_for_the_next_and_costs_no_memory() -> None:
+    slots = 1000
+    ring = Ring(slots=slots, grains=slots)
+    before_mib = _resident_mib()
+    for slot in range(slots):
+        ring.open(slot, octets_per_s=8000, ring_ms=4000)
+        _write(ring, slot, 0, bytes([255]) * GRAIN_OCTETS)
+    assert _resident_mib() - before_mib > 50  # 62.5 were written
+    for slot in range(slots):
+        ring.close(slot)
+    assert _resident_mib() - before_mib < 10
+    ring.open(0, octets_per_s=8000, ring_ms=4000)
+    octets, marks = ring.take(0, 0, GRAIN_OCTETS)
+    assert not octets.any()
+    assert not marks.any()
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
