@@ -39,7 +39,7 @@ from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.wire.digits import DigitCollector
 from recorderd.wire.offer import Offer, describe_offer, fallback_key, has_metadata, with_sdp
-from recorderd.wire.offered import called_user
+from recorderd.wire.offered import called_user, session_interval_problem
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
@@ -117,8 +117,7 @@ class SessionDesk:
         """Take or refuse an INVITE."""
         peer = source.rpartition(":")[0].strip("[]")
         if not is_allowed(peer, self._settings.allowed):
-            self._answering.refuse(call, 403, f"{peer} is not in sip.allow_from")
-            return
+            return self._answering.refuse(call, 403, f"{peer} is not in sip.allow_from")
         wire = raw.encode(errors="surrogateescape")
         try:
             message = parse_sip(wire)
@@ -126,11 +125,12 @@ class SessionDesk:
         except FormatError as problem:
             event = Ev.MALFORMED_SDP if isinstance(problem, SdpFormatError) else Ev.MALFORMED_SIP
             self._log.warning(event, subject=peer, reason=problem)
-            self._answering.refuse(call, 400, str(problem))
-            return
+            return self._answering.refuse(call, 400, str(problem))
         if message.body and offer.sdp is None and not has_metadata(message):
-            self._answering.refuse(call, 415, "the body holds neither SDP nor metadata")
-            return
+            return self._answering.refuse(call, 415, "the body holds neither SDP nor metadata")
+        too_short = session_interval_problem(message)
+        if too_short:  # the library would refuse it too, but only after the session has begun
+            return self._answering.refuse(call, 422, too_short)
         user = called_user(message)
         if is_feature_code(user, self._settings.control.actions):
             self.requests.feature_call(

@@ -14,6 +14,7 @@ from recorderd.wire.sip_message import SipAddress, SipMessage, address_of
 from recorderd.wire.siprec import RecordingMetadata
 
 HEADER_MAX: Final = 512
+MIN_SE_S: Final = 90  # RFC 4028 section 5
 _YES: Final = ("yes", "true", "1", "given", "granted", "on")
 _NO: Final = ("no", "false", "0", "refused", "denied", "objected", "off")
 
@@ -110,6 +111,22 @@ def called_user(message: SipMessage) -> str:
     _, _, rest = message.request_uri.partition(":")
     user, at, _ = rest.partition("@")
     return unquote(user.partition(";")[0].partition(":")[0], errors="replace") if at else ""
+
+
+def session_interval_problem(message: SipMessage) -> str:
+    """Say why the session interval that a client asks for is too short; empty when it is not.
+
+    Source: RFC 4028 section 9.
+    """
+    asked, least = (_seconds(message.header(name)) for name in ("session-expires", "min-se"))
+    if asked is None or asked >= max(MIN_SE_S, least or 0):
+        return ""
+    return f"a session interval of {asked} s is too short"
+
+
+def _seconds(value: str | None) -> int | None:
+    text = (value or "").partition(";")[0].strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def is_in_dialog(message: SipMessage) -> bool:
