@@ -1,10 +1,10 @@
 """The recording loop: takes the sessions' messages, renders what is due, seals what has ended.
 
 Contract: messages come in through ``messages`` (bounded; whoever puts says what happens when it is full).
-Twice a second every session is rendered up to ``delay_ms`` before now, after all messages that wait were
-taken: a pause always comes before the samples it is about. A recording that leaves a stream to another is
-rendered before it. A session that fails to be written
-is reported, its draft stays for recovery, and the others go on.
+Twice a second every session is rendered up to ``delay_ms`` before the tap's last drain, after all messages
+that wait were taken: a pause always comes before the samples it is about, and what waits in the kernel while
+the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
+that fails to be written is reported, its draft stays for recovery, and the others go on.
 Thread: ``run`` is the recording thread; ``snapshot`` and ``usage`` may be read from any thread.
 """
 
@@ -45,6 +45,7 @@ from recorderd.spool.layout import Spool, SpoolUsage
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
 LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
+TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
 USAGE_EVERY_NS: Final = 2 * NS_PER_S
 STATE_WORDS: Final = {RecordingState.ON: "recording"}  # the other states are their own words
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
@@ -111,9 +112,10 @@ class Recorder:
         """Take the messages that wait; render, checkpoint and seal what is due."""
         self._take_waiting()
         ordered = self._in_order()
+        heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS))
         for recording in ordered:
-            self._guarded(recording, self._advance, now_ns)
-        self._seal_due(ordered, now_ns)
+            self._guarded(recording, self._advance, heard_ns)
+        self._seal_due(ordered, heard_ns)
         if now_ns - self._usage_mono_ns > USAGE_EVERY_NS:
             self.usage = self._spool.usage()
             self._usage_mono_ns = now_ns
@@ -228,25 +230,25 @@ class Recorder:
                 Ev.RECORDING_ERASED, subject=session, outcome=recording.notes.outcome, by=message.by
             )
 
-    def _advance(self, recording: Recording, now_ns: int) -> None:
+    def _advance(self, recording: Recording, heard_ns: int) -> None:
         ended = recording.ended
-        due_ns = now_ns - self._pace.delay_ms * NS_PER_MS
+        due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
         if ended is not None:
             due_ns = min(due_ns, ended.at_mono_ns)
         if not recording.failed and recording.tracks:
             recording.render(self._source, until=recording.samples_at(due_ns))
-            is_due = now_ns - recording.synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S
-            if is_due and not _is_over(recording, now_ns):  # a seal syncs by itself
-                recording.checkpoint(self._source, now_ns=now_ns)
-        self._watch_silence(recording, now_ns)
+            is_due = heard_ns - recording.synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S
+            if is_due and not _is_over(recording, heard_ns):  # a seal syncs by itself
+                recording.checkpoint(self._source, now_ns=heard_ns)
+        self._watch_silence(recording, heard_ns)
 
-    def _seal_due(self, ordered: Sequence[Recording], now_ns: int) -> None:
+    def _seal_due(self, ordered: Sequence[Recording], heard_ns: int) -> None:
         """Seal what is over, for one window at most: the others are not rendered meanwhile, and the ring of
         a stream that goes on holds four seconds.
         """
         until_ns = self._clock.mono_ns() + self._pace.window_ms * NS_PER_MS
         for recording in ordered:
-            if recording.ended is not None and _is_over(recording, now_ns):
+            if recording.ended is not None and _is_over(recording, heard_ns):
                 self._guarded(recording, self._seal, recording.ended)
                 if self._clock.mono_ns() >= until_ns:
                     return
@@ -368,5 +370,5 @@ def _was_let_go(recording: Recording, message: StreamEnded) -> bool:
     return track is not None and track.let_go_at is not None
 
 
-def _is_over(recording: Recording, now_ns: int) -> bool:
-    return recording.ended is not None and now_ns >= recording.ended_seen_ns + LINGER_NS
+def _is_over(recording: Recording, heard_ns: int) -> bool:
+    return recording.ended is not None and heard_ns >= recording.ended_seen_ns + LINGER_NS

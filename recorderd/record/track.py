@@ -65,6 +65,11 @@ class Counted(Protocol):
 class Source(Protocol):
     """The side of the tap that the recording sees."""
 
+    @property
+    def heard_until_ns(self) -> int:
+        """Everything that had come by this moment is in the ring; monotonic."""
+        ...
+
     def clock_of(self, stream: StreamId) -> Clocked:
         """Say where a stream lies in time."""
         ...

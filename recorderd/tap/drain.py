@@ -88,6 +88,7 @@ class Tap:
         self._epoll = select.epoll()
         self.drains = 0  # progress that the watchdog looks at
         self.lateness_max_ns = 0
+        self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
 
     # --- for the signalling and the recording ---------------------------------------------------
 
@@ -233,6 +234,7 @@ class Tap:
 
     def drain(self) -> None:
         """Empty all sockets once."""
+        began_mono_ns = self._clock.mono_ns()
         with self._lock:
             ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
@@ -247,6 +249,7 @@ class Tap:
         with self._lock:
             for entry in ending:
                 self._close(entry)
+        self.heard_until_ns = began_mono_ns
         self.drains += 1
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from tests.support import g711_reference
 from tests.support.asterisk import free_port
 from tests.support.field.request import FieldRequest, Scene
 from tests.support.house import House, Recorded
-from tests.support.rtp_sender import RtpStream, send_streams
+from tests.support.rtp_sender import RtpStream, Sent, send_streams
 from tests.support.sip_client import SipClient
 from tests.support.sip_dialog import Dialog
 from tests.support.sip_text import AnswerLine, Message
@@ -99,7 +99,7 @@ def talk(line: AnswerLine, *, packets: int = PACKETS, after: Talk | None = None)
     return Talk(stream=stream, law=LAWS[payload_type], after=after)
 
 
-def say(*talks: Talk) -> None:
+def say(*talks: Talk) -> Sent:
     """Send side by side; a stream that goes on keeps to the clock, as a telephone does."""
     now_s = time.monotonic()
     for entry in talks:
@@ -108,7 +108,7 @@ def say(*talks: Talk) -> None:
             past_samples = round((now_s - entry.after.began_mono_s) * RATE_HZ)
             samples = max(160 * entry.after.stream.packets, past_samples)
             entry.stream.first_timestamp = entry.after.stream.first_timestamp + samples
-    send_streams([entry.stream for entry in talks])
+    return send_streams([entry.stream for entry in talks])
 
 
 class Stage:

@@ -12,6 +12,7 @@ from typing import Self
 
 from tests.interop.stage import Play, Stage, Talk, check_audio, say, talk
 from tests.support.field import rfc7865
+from tests.support.house import Recorded
 from tests.support.programs import wait_until
 from tests.support.sip_text import Message, parse
 
@@ -24,6 +25,7 @@ class Witness:
         self._play = Play(stage=stage, transport="udp")
         self._stop = threading.Event()
         self._talks: list[Talk] = []
+        self._late_s = 0.0  # of our own packets, at most
 
     def __enter__(self) -> Self:
         self._descriptors = self._stage.descriptors()
@@ -39,7 +41,7 @@ class Witness:
             now = [
                 talk(line, after=old, packets=50) for line, old in zip(self._dialog.lines, last, strict=True)
             ]
-            say(*now)
+            self._late_s = max(self._late_s, say(*now).lateness_max_s)
             self._talks += now
             last = list(now)
 
@@ -51,18 +53,30 @@ class Witness:
                 return
             assert self._dialog.bye().code == 200
             (recorded,) = self._stage.archived(self._dialog.call_id, timeout_s=self._patience_s)
-            check_audio(recorded, *self._talks, channels=2)
+            try:
+                check_audio(recorded, *self._talks, channels=2)
+            except AssertionError as problem:
+                raise AssertionError(f"{problem}; {self._blame(recorded)}") from None
         wait_until(lambda: self._stage.open_dialogs() == 0, what="no dialog is left", timeout_s=40)
         assert self._stage.recorder.process.poll() is None, "the recorder ended"
         wait_until(
             lambda: self._stage.descriptors() <= self._descriptors + SLACK_DESCRIPTORS,
-            what=f"descriptors as before: {self._descriptors}, now {self._stage.descriptors()}",
-            timeout_s=75,  # a connection that the peer closed stays with the library for up to 33 s and more
+            what=f"no more than {self._descriptors + SLACK_DESCRIPTORS} descriptors, as before",
+            timeout_s=CONNECTION_KEPT_S,
         )
         bad = [line for line in self._stage.recorder.text().splitlines() if "internal_error" in line]
         assert not bad, bad[:5]
 
+    def _blame(self, recorded: Recorded) -> str:
+        """Say who was late, for whoever has to find out why."""
+        lost = ("packets_received", "packets_lost", "packets_late", "packets_kernel_dropped")
+        counted = [{name: entry[name] for name in lost} for entry in recorded.streams()]
+        tap_ms = self._stage.house.status()["recorder"]["rtp"]["lateness_max_ms"]
+        sent = sum(entry.stream.packets for entry in self._talks)
+        return f"we sent {sent}, late by {1000 * self._late_s:.0f} ms at most, the tap {tap_ms} ms: {counted}"
 
+
+CONNECTION_KEPT_S = 120  # a transaction holds a closed connection for 32 s, the library it for 33 s more
 SLACK_DESCRIPTORS = 4  # connections that the library has not closed yet
 
 

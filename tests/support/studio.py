@@ -70,6 +70,7 @@ class PlayedTap:
         self.slot_of: dict[StreamId, int] = {}
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
+        self.heard_until_ns = BEGIN_MONO_NS
 
     def open(self, stream: StreamId) -> None:
         slot = len(self.slot_of)
@@ -144,6 +145,7 @@ class Studio:
         self.spool.prepare()
         self.log = EventLog(logger=logging.getLogger("studio"), clock=self)
         self.silent: list[SessionSilent] = []
+        self.tap_hangs_ms = range(0)  # when it does not drain
         self._packets: list[tuple[int, StreamId, bytes]] = []
         self._script: list[tuple[int, int, RecordMessage]] = []
         self._restart()
@@ -275,11 +277,8 @@ class Studio:
         looks = set(range(0, until_ms + 1, 500) if looks_ms is None else looks_ms)
         while self.now_ms < until_ms:
             self.now_ms += STEP_MS
-            due = [row for row in self._packets if row[0] <= self.now_ms]
-            self._packets = [row for row in self._packets if row[0] > self.now_ms]
-            self.tap.feed(
-                [(stream, BEGIN_MONO_NS + ms * NS_PER_MS, packet) for ms, stream, packet in sorted(due)]
-            )
+            if self.now_ms not in self.tap_hangs_ms:
+                self._drain()
             for row in sorted(
                 (row for row in self._script if row[0] <= self.now_ms), key=lambda row: row[:2]
             ):
@@ -287,6 +286,14 @@ class Studio:
             self._script = [row for row in self._script if row[0] > self.now_ms]
             if self.now_ms in looks:
                 self.recorder.round(self.mono_ns())
+
+    def _drain(self) -> None:
+        due = [row for row in self._packets if row[0] <= self.now_ms]
+        self._packets = [row for row in self._packets if row[0] > self.now_ms]
+        self.tap.feed(
+            [(stream, BEGIN_MONO_NS + ms * NS_PER_MS, packet) for ms, stream, packet in sorted(due)]
+        )
+        self.tap.heard_until_ns = self.mono_ns()
 
     def crash(self) -> None:
         """Lose everything that is not on disk, and start again."""

@@ -1,4 +1,4 @@
-"""Many calls that end at once on a slow disk: those that go on lose nothing meanwhile."""
+"""Many calls that end at once on a slow disk, a tap that gets no turn: calls that go on lose nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from recorderd.record.seal import Finished
 from recorderd.wire.manifest import Manifest
 from tests.support.bundles import make_signer
-from tests.support.studio import BEGIN_MONO_NS, Studio
+from tests.support.studio import BEGIN_MONO_NS, DELAY_MS, Studio
 
 CALLS = 20
 SEAL_MS = 300  # twenty of them take longer than the ring of a stream holds
@@ -43,3 +43,35 @@ def test_a_call_that_goes_on_loses_nothing_while_many_are_sealed(tmp_path: Path)
     studio.run(16_000)
     assert len(studio.places()["ready"]) == CALLS + 1
     assert np.array_equal(studio.samples("stays")[:, 0], voice.samples)
+
+
+def test_what_waits_in_the_kernel_while_the_tap_gets_no_turn_is_not_late(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"))
+    session = studio.session("s")
+    voice = studio.voice(session, "s/a", first_ms=0, packets=250)
+    studio.end(session, ms=5000)
+    studio.tap_hangs_ms = range(2100, 2100 + DELAY_MS + 900)
+    studio.run(8000)
+    assert studio.plain("s")["streams"][0]["packets_late"] == 0
+    assert np.array_equal(studio.samples("s")[:, 0], voice.samples)
+
+
+def test_what_came_before_the_end_is_kept_when_the_tap_gets_its_turn_late(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"))
+    session = studio.session("s")
+    voice = studio.voice(session, "s/a", first_ms=0, packets=100)
+    studio.end(session, ms=2000)
+    studio.tap_hangs_ms = range(1600, 2900)
+    studio.run(6000)
+    assert np.array_equal(studio.samples("s")[:, 0], voice.samples)
+
+
+def test_a_tap_that_hangs_for_good_keeps_no_recording_from_being_sealed(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"))
+    session = studio.session("s")
+    voice = studio.voice(session, "s/a", first_ms=0, packets=100)
+    studio.end(session, ms=3000)
+    studio.tap_hangs_ms = range(1600, 60_000)
+    studio.run(8000)
+    came = 1500 * 8
+    assert np.array_equal(studio.samples("s")[:came, 0], voice.samples[:came])
