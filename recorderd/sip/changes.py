@@ -25,6 +25,7 @@ from recorderd.sip.settings import SipSettings
 from recorderd.sip.streams import Change
 from recorderd.wire.metadata_merge import merge
 from recorderd.wire.offer import Offer, OfferKind, describe_offer, later_offer, with_sdp
+from recorderd.wire.offered import has_literal_host
 from recorderd.wire.sdp import SessionDescription, is_held, parse_sdp
 from recorderd.wire.sip_message import SipMessage, parse_sip
 from recorderd.wire.snapshot import SNAPSHOT_DISPOSITION, SNAPSHOT_TYPE, snapshot_request
@@ -257,9 +258,12 @@ class Changes:
             if not entry.snapshot_wanted or entry.ending is not None:
                 continue
             try:
-                if entry.call.getInfo().state != pjsua2.PJSIP_INV_STATE_CONFIRMED:
+                state = entry.call.getInfo()
+                if state.state != pjsua2.PJSIP_INV_STATE_CONFIRMED:
                     continue
                 entry.snapshot_wanted, entry.snapshot_asked = False, True
+                if not has_literal_host(state.remoteContact):
+                    continue  # to look up a name of the peer's choice would hold up all signalling
                 request = pjsua2.CallSendRequestParam()
                 request.method = "UPDATE"
                 request.txOption.contentType = SNAPSHOT_TYPE

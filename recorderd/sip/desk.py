@@ -43,7 +43,7 @@ from recorderd.wire.offered import called_user, session_interval_problem
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
-NO_PORT: Final = "no RTP port is free"
+NO_ROOM: Final = "no RTP port or no place in the ring is free"
 
 
 class SessionDesk:
@@ -229,7 +229,7 @@ class SessionDesk:
                 return None
         else:
             self._take_back(entry)
-        if terms.mandatory or missing == NO_PORT:
+        if terms.mandatory or missing == NO_ROOM:
             self._turn_away(entry.call, terms, missing, retry_after_s=10)
         else:
             self._answering.refuse(entry.call, 488, missing)
@@ -243,7 +243,8 @@ class SessionDesk:
         wanted = sum(media.kind == "audio" and media.port > 0 for media in sdp.media) if sdp else 1
         if taken and (taken >= wanted or not entry.session.terms.mandatory):
             return ""
-        return NO_PORT if self._ports.free_pairs == 0 else "no audio line that can be recorded"
+        full = self._ports.free_pairs == 0 or self._tap.is_full
+        return NO_ROOM if full else "no audio line that can be recorded"
 
     def _new_dialog(
         self, call: RecorderCall, call_id: int, dialog: DialogId, offer: Offer, session: Session

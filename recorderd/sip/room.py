@@ -125,7 +125,9 @@ class SipRoom:
         ):
             if port or name == outgoing:  # a registration needs its transport, on any port if none is given
                 try:
-                    endpoint.transportCreate(kind, transport_config(settings, port))
+                    endpoint.transportCreate(
+                        kind, transport_config(settings, port, without_delay=name != "udp")
+                    )
                 except pjsua2.Error as problem:
                     address = f"{settings.address}:{port}"
                     raise PortTaken(address=address, reason=problem.reason) from None

@@ -211,6 +211,11 @@ class Tap:
         """Streams that hold a slot."""
         return len(self._open)
 
+    @property
+    def is_full(self) -> bool:
+        """Tell whether no further stream would find a slot."""
+        return not self._free
+
     def totals(self) -> dict[str, int]:
         """Add up the counters of the streams that are open."""
         with self._lock:

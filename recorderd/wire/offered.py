@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -97,6 +98,15 @@ def address_in(value: str | None) -> SipAddress | None:
         return address_of(value) if value else None
     except SipFormatError:
         return None
+
+
+def has_literal_host(value: str) -> bool:
+    """Tell whether an address names its host by number."""
+    address = address_in(value)
+    try:
+        return address is not None and bool(ipaddress.ip_address(address.host.strip("[]")))
+    except ValueError:
+        return False
 
 
 def from_and_to(message: SipMessage) -> tuple[str, str]:
