@@ -115,6 +115,9 @@ class SessionDesk:
         self, call: RecorderCall, call_id: int, raw: str, source: str, *, arrived_mono_ns: int
     ) -> None:
         """Take or refuse an INVITE."""
+        stale = self._dialogs.of_number(call_id)
+        if stale is not None:  # the library gave its number away and never told us
+            self._leave(stale, StreamEnd.SIGNALLING_LOST)
         peer = source.rpartition(":")[0].strip("[]")
         if not is_allowed(peer, self._settings.allowed):
             return self._answering.refuse(call, 403, f"{peer} is not in sip.allow_from")
@@ -151,8 +154,7 @@ class SessionDesk:
             return
         admission = self._admit(len(self._dialogs), terms)
         if not admission.accept:
-            self._turn_away(call, terms, admission.reason, retry_after_s=admission.retry_after_s)
-            return
+            return self._turn_away(call, terms, admission.reason, retry_after_s=admission.retry_after_s)
         self._accept(call, call_id, offer, wire, session=session, terms=terms, at_mono_ns=at_mono_ns)
 
     def _turn_away(
@@ -358,10 +360,8 @@ class SessionDesk:
             self._log.warning(Ev.SESSION_REFUSED, subject=str(code), reason=reason or "by the library")
             self._take_back(entry)
         elif entry is not None:
-            cause = entry.ending
-            if cause is None:
-                cause = StreamEnd.BYE if 200 <= code < 300 else StreamEnd.SIGNALLING_LOST
-            self._leave(entry, cause)
+            cause = StreamEnd.BYE if 200 <= code < 300 else StreamEnd.SIGNALLING_LOST
+            self._leave(entry, entry.ending or cause)
 
     def end_session(self, wanted: SessionId, cause: StreamEnd) -> None:
         """Hang up every dialog of a session."""

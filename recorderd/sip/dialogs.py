@@ -86,6 +86,10 @@ class DialogBook:
         if self._by_sip_call_id.get(entry.offer.sip_call_id) is entry:
             del self._by_sip_call_id[entry.offer.sip_call_id]
 
+    def of_number(self, call_id: int) -> Dialog | None:
+        """Find a dialog by the library's number of its call."""
+        return self._by_number.get(call_id)
+
     def of_call(self, call: RecorderCall) -> Dialog | None:
         """Find a dialog by the library's call."""
         return next((entry for entry in self._by_number.values() if entry.call is call), None)

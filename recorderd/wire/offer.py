@@ -155,7 +155,7 @@ def _siprec_offer(
         elif not is_in_dialog(message):  # a re-INVITE may bring an SDP alone
             raise MetadataFormatError(what="metadata", field="body", reason="the INVITE has none")
     except MetadataFormatError as found:
-        problem = found
+        problem = MetadataFormatError(**found.fields)  # a fresh one: what was raised holds on to its callers
     sip_call_id = _sip_call_id(message)
     call_id = read_header(message, names.call_id)
     caller, callee = from_and_to(message)

@@ -196,6 +196,8 @@ def test_oracle_says_who_sends_inside_the_participant() -> None:
 def test_metadata_that_cannot_be_read_does_not_lose_the_call() -> None:
     offer = _describe(_siprec("<recording><unclosed>"))
     assert offer.metadata_problem is not None
+    assert offer.metadata_problem.__traceback__ is None  # it would keep the call's object beyond its end
+    assert offer.metadata_problem.__context__ is None
     assert len(offer.lines) == 2
     assert offer.description.call_id == "d253c800-b0d1ea39-4a7dd-3f0e20a"
 
