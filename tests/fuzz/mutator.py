@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,6 +136,11 @@ def _lines(chance: random.Random, octets: bytes) -> bytes:
 CHANGES: Final[tuple[Change, ...]] = (_flip, _drop, _double, _insert, _noise, _cut, _number, _lines)
 
 
+
+def _branch(seed: int, number: int) -> str:
+    """Name a transaction so that no mutation of a number can make it another message's."""
+    return f"z9hG4bK-{hashlib.sha256(f'{seed}-{number}'.encode()).hexdigest()[:24]}"
+
 def mutated(seed: int, number: int, *, uri: str, via: str) -> Mutated:
     """Make the ``number``-th request of a seed."""
     chance = random.Random(f"{seed}/{number}")
@@ -149,7 +155,7 @@ def mutated(seed: int, number: int, *, uri: str, via: str) -> Mutated:
             body = chance.choice(CHANGES)(chance, body)
     body = body[:50_000]
     raw = type(request)(method="INVITE", headers=request.headers, content_type=kind, body=body).write(
-        call_id=f"fuzz-{seed}-{number}", uri=uri, via=via, branch=f"z9hG4bK-fuzz-{seed}-{number}"
+        call_id=f"fuzz-{seed}-{number}", uri=uri, via=via, branch=_branch(seed, number)
     )
     body_only = chance.random() < 0.8
     if not body_only:
