@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from recorderd.core.ids import DialogId, SessionId, StreamId
 from recorderd.core.terms import RecordingTerms
@@ -63,6 +64,16 @@ class Encoding(StrEnum):
     PCMU = "PCMU"
     PCMA = "PCMA"
     L16 = "L16"
+    G722 = "G722"
+    G729 = "G729"
+    OPUS = "opus"
+    GSM = "GSM"
+    ILBC = "iLBC"
+    AMR = "AMR"
+    SPEEX = "speex"
+
+
+BY_OCTET: Final = (Encoding.PCMU, Encoding.PCMA, Encoding.L16)  # any octet has its own time, and no memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +82,27 @@ class Codec:
 
     payload_type: int
     encoding: Encoding
-    clock_rate_hz: int
+    clock_rate_hz: int  # of the RTP timestamps
     channels: int = 1
+    fmtp: str = ""  # format parameters as they stand in SDP
+
+    @property
+    def is_framed(self) -> bool:
+        """Tell whether packets must be decoded whole and in order."""
+        return self.encoding not in BY_OCTET
 
     @property
     def octets_per_tick(self) -> int:
-        """Octets that one tick of the RTP clock takes on the wire."""
+        """Octets that one tick of the RTP clock takes on the wire; of a framed codec this means nothing."""
         return 2 * self.channels if self.encoding is Encoding.L16 else self.channels
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the decoded audio.
+
+        Source: RFC 3551 section 4.5.2 (G.722 counts at 8 kHz what it samples at 16), RFC 7587 section 4.1.
+        """
+        return {Encoding.G722: 16_000, Encoding.OPUS: 48_000}.get(self.encoding, self.clock_rate_hz)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +209,7 @@ class StreamOpened:
     at_mono_ns: int
     participant_ids: tuple[str, ...] = ()
     party: str = ""  # whose voice; streams with one party (else: one label) share a channel
+    remote_address: str = ""  # whence the offer said that RTP comes; empty = it did not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +219,16 @@ class StreamDescribed:
     session: SessionId
     stream: StreamId
     participant_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHeld:
+    """Signalling said that a stream stands still from now on, or that it goes on."""
+
+    session: SessionId
+    stream: StreamId
+    held: bool
+    at_mono_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +269,7 @@ RecordMessage = (
     | StreamOpened
     | StreamMoved
     | StreamDescribed
+    | StreamHeld
     | StreamEnded
     | OfferReceived
     | SessionEnded

@@ -26,6 +26,13 @@ class Layout(StrEnum):
     MIX = "mix"  # one channel
 
 
+class AudioFormat(StrEnum):
+    """What stands in the WAV."""
+
+    PCM16 = "pcm16"
+    NATIVE = "native"  # the wire's own G.711 octets, where every stream has one and the same law
+
+
 class Consent(StrEnum):
     """Whether the call's parties are asked."""
 
@@ -42,6 +49,8 @@ class RecordingTerms:
     mode: Mode = Mode.ALWAYS
     retention_class: str = "default"
     layout: Layout = Layout.SPLIT
+    audio_format: AudioFormat = AudioFormat.PCM16
+    mask_dtmf: bool = False  # keys are neither audible nor told anywhere
     priority: int = 0  # larger = more important
     mandatory: bool = False
     consent: Consent = Consent.NONE
