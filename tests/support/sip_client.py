@@ -52,9 +52,8 @@ class Transaction:
             if reply.code >= 200:
                 return reply
             self.provisional.append(reply)
-        raise TimeoutError(
-            f"no answer to {self.key[1]} of {self.key[0]} from {self._client.transport} port {self._client.port}"
-        )
+        where = f"{self._client.transport} port {self._client.port}"  # the log names it, if octets were bad
+        raise TimeoutError(f"no answer to {self.key[1]} of {self.key[0]} from {where}")
 
 
 class SipClient:
