@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from dsp.shapes import I16
+from dsp.shapes import I16, I64
 
 FULL_SCALE: Final = 32_768
 FLOOR_DBFS: Final = -96  # one step of 16 bits lies at -90.3; digital silence is reported as the floor
@@ -47,6 +47,19 @@ def gather(level: Level, block: I16) -> Level:
         energy=level.energy + int(np.dot(wide, wide)),
         samples=level.samples + block.shape[-1],
     )
+
+
+def gather_many(blocks: I16) -> tuple[I64, I64]:
+    """Give the peak and the energy (sum of squares) of each row, exactly.
+
+    Shapes: blocks (k, n) int16 -> (k,), (k,) int64.
+    """
+    if blocks.shape[-1] == 0:
+        return np.zeros(blocks.shape[0], dtype=np.int64), np.zeros(blocks.shape[0], dtype=np.int64)
+    peaks = np.maximum(blocks.max(axis=1).astype(np.int64), -blocks.min(axis=1).astype(np.int64))
+    wide = blocks.astype(np.float64)  # exact, see ``gather``
+    energies: I64 = np.einsum("kn,kn->k", wide, wide).astype(np.int64)
+    return peaks, energies
 
 
 def envelope_dbfs(block: I16, *, points: int) -> list[float]:

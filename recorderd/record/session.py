@@ -10,12 +10,8 @@ begins at ``origin``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from recorderd import durable
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
@@ -32,20 +28,18 @@ from recorderd.core.messages import (
     StreamOpened,
 )
 from recorderd.record.channels import Channels, Doubles, mix
-from recorderd.record.draft import Draft, erase_kept
+from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import BEFORE_FIRST, NOT_RECEIVED, append_gap
-from recorderd.record.journal import JournalWriter
 from recorderd.record.notes import Notes, without_audio
 from recorderd.record.preroll import Preroll, Window
 from recorderd.record.seal import Finished
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
 from recorderd.record.track import Source, Track, blank_piece
-from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry, audio_name, offer_name
+from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
 
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
 PREROLL_LIMIT_MS: Final = 60_000
-_SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,18 +50,15 @@ class Recording:
     """
 
     started: SessionStarted
-    folder: Path
-    journal: JournalWriter
+    files: RecordingFiles
     tracks: dict[StreamId, Track] = field(default_factory=dict)
-    draft: Draft | None = None
     origin: int = 0
     rendered: int = 0
-    offers: int = 0
     ended: SessionEnded | None = None
     ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
-    synced_mono_ns: int = 0
+    noted_mono_ns: int = 0
     gaps_noted: int = 0
-    failed: bool = False
+    steady_tracks: tuple[Track, ...] | None = None  # see ``steady``; None = to be found out
     silence_reported: bool = False
     preroll: Preroll = field(default_factory=Preroll)
     doubles: Doubles = field(default_factory=Doubles)
@@ -94,7 +85,12 @@ class Recording:
     @property
     def written(self) -> int:
         """The sample up to which the draft is written."""
-        return self.origin + (self.draft.frames if self.draft is not None else 0)
+        return self.origin + self.files.frames
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether the disk has refused something; the draft is left to recovery then."""
+        return self.files.problem is not None
 
     def paused_samples(self) -> int:
         """Count the samples that were paused so far."""
@@ -114,16 +110,12 @@ class Recording:
     def describe(self, message: CallDescribed) -> None:
         """Take over what later signalling told of the call."""
         self.started = replace(self.started, description=message.description)
-        self.journal.session(self.started)
+        self.files.session(self.started)
 
     def keep_offer(self, message: OfferReceived) -> None:
-        """Store the raw text of an offer as an attachment, unless the call is not to be kept.
-
-        Durable: after return the attachment survives.
-        """
+        """Store the raw text of an offer as an attachment, unless the call is not to be kept."""
         if self.state is not RecordingState.ERASED:
-            self.offers += 1
-            durable.create(self.folder / offer_name(self.started.session, self.offers), message.raw)
+            self.files.keep_offer(message.raw)
 
     def open_stream(self, message: StreamOpened) -> None:
         """Add a stream."""
@@ -144,76 +136,56 @@ class Recording:
     def change(self, message: RecordingChanged, source: Source) -> int:
         """Enter a state; return how many samples were rendered already that should not have been.
 
-        Durable: after return those are silence on disk, and an erased recording has no name there.
-        Errors: DraftFailed; OSError.
+        The disk puts silence over those, and erases what is to be erased, as the next things it does.
         """
         at_ns = max(0, message.at_mono_ns - self.started.at_mono_ns)
         before = self.notes.timeline
         effective_ns = self._effective_ns(message.state, at_ns)
         self.notes.changed(message, at_ns=at_ns, effective_ns=effective_ns)
-        late = 0
-        try:
-            self.journal.changed(message, at_ns=at_ns, effective_ns=effective_ns)
-        finally:  # also when the journal cannot be written: silence comes first
-            if self.state is RecordingState.ERASED:
-                self._erase()
-            elif self.notes.timeline is not before and self.state is not RecordingState.ON:
-                late = self._silence_late(source, before)
-        return late
+        self.files.changed(message, at_ns=at_ns, effective_ns=effective_ns)
+        if self.state is RecordingState.ERASED:
+            self._erase()
+        elif self.notes.timeline is not before and self.state is not RecordingState.ON:
+            return self._silence_late(source, before)
+        return 0
 
     def refuse(self, message: ControlRefused) -> None:
         """Note what was asked for in vain."""
         at_ns = max(0, message.at_mono_ns - self.started.at_mono_ns)
         self.notes.refused(message, at_ns=at_ns)
-        self.journal.refused(message, at_ns=at_ns)
+        self.files.refused(message, at_ns=at_ns)
 
     def add(self, track: Track) -> None:
         """Add a stream; what was written before it came, was before its first packet."""
         self.tracks[track.opened.stream] = track
-        draft = self.draft
-        if draft is None:
+        if not self.files.is_open:
             return
         append_gap(track.gaps, self.origin, self.written, BEFORE_FIRST)
         self._explain(track, self.origin, self.written)
         wanted = self.channels.assign(self.tracks)
-        if wanted > draft.channels:
-            draft.widen(wanted)
-            self.journal.format(
-                sample_rate_hz=draft.sample_rate_hz, channels=wanted, origin_samples=self.origin
-            )
+        if wanted > self.files.channels:
+            self.files.widen(wanted, origin_samples=self.origin)
 
     # --- rendering ------------------------------------------------------------------------------
 
     def render(self, source: Source, *, until: int) -> None:
-        """Deal with everything before sample ``until``, by state.
-
-        Errors: DraftFailed; OSError from the journal.
-        """
+        """Deal with everything before sample ``until``, by state."""
         for segment in self.notes.timeline.segments(self.rendered, until, rate_hz=self.rate_hz):
             self._render(source, segment)
             self.rendered = segment.end
 
-    def checkpoint(self, source: Source, *, now_ns: int, afresh: bool = False) -> None:
-        """Make audio and journal last.
-
-        Durable: after return a cut costs nothing that was rendered.
-        """
-        if self.draft is not None:
-            self.journal.progress(self.entries(source), afresh=afresh)
-        self.journal.sync()
-        if self.draft is not None:
-            self.draft.checkpoint()
-        self.synced_mono_ns = now_ns
+    def note_progress(self, source: Source, *, now_ns: int) -> None:
+        """Note the streams as they stand, for a recovery."""
+        if self.files.is_open:
+            self.files.progress(self.entries(source))
+        self.noted_mono_ns = now_ns
 
     def entries(self, source: Source) -> list[StreamEntry]:
         """Describe the streams as they stand."""
         return [track.entry(source, origin=self.origin, end=self.written) for track in self.tracks.values()]
 
     def finish(self, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
-        """Render to the end and close the draft; None when there was nothing to record.
-
-        Errors: DraftFailed; OSError from the journal.
-        """
+        """Render to the end; None when there was nothing to record. The files remain to be closed."""
         end = self.samples_at(at_mono_ns)
         self.render(source, until=end)  # places what is not placed yet
         if self.state is RecordingState.ON:
@@ -225,34 +197,32 @@ class Recording:
         first = timeline.first_on(rate_hz=self.rate_hz)
         if self.notes.outcome != OUTCOME_RECORDED or first is None or first > head:
             return self._finish_without_audio(source, cause)
-        draft = self.draft or self._begin(source)
+        files = self.files
+        if not files.is_open:
+            self._begin(source)
         kept = timeline.end_of_kept(head, rate_hz=self.rate_hz)
         self._fill(kept)  # a pause of which we heard after a stop that it follows
-        duration = min(draft.frames, max(0, kept - self.origin))
-        if duration < draft.frames:
-            draft.cut(duration)
+        duration = min(files.frames, max(0, kept - self.origin))
+        if duration < files.frames:
+            files.cut(duration)
         for track in self.tracks.values():
             track.finish(source, duration_samples=self.written)
-        self.checkpoint(source, now_ns=at_mono_ns, afresh=True)
-        digest, size_bytes = draft.finish()
-        self.journal.close()
+        streams = self.entries(source)
+        files.progress(streams, afresh=True)
         return Finished(
             started=self.started,
             notes=self.notes,
             origin_samples=self.origin,
             end_cause=cause.value,
             recovered=False,
-            sample_rate_hz=draft.sample_rate_hz,
-            channels=draft.channels,
+            sample_rate_hz=files.sample_rate_hz,
+            channels=files.channels,
             duration_samples=duration,
-            streams=self.entries(source),
-            audio_sha256=digest,
-            audio_bytes=size_bytes,
+            streams=streams,
         )
 
     def _finish_without_audio(self, source: Source, cause: StreamEnd) -> Finished | None:
         self._erase()
-        self.journal.close()
         if self.notes.outcome == OUTCOME_RECORDED:
             return None
         return Finished(
@@ -271,17 +241,17 @@ class Recording:
         start, end = segment.start, segment.end
         erased = self.state is RecordingState.ERASED  # also what came before it, and is not rendered yet
         if segment.state is RecordingState.ON and not erased:
-            if self.draft is None:
+            if not self.files.is_open:
                 self._begin(source)
             self._fill(start)
-            self._write(source, self._read(source, start, end))
+            self.write(source, self._read(source, start, end))
             return
-        if segment.state is RecordingState.OFF and self.draft is None and self._preroll_samples():
+        if segment.state is RecordingState.OFF and not self.files.is_open and self._preroll_samples():
             self.preroll.hold(self._read(source, start, end), keep=self._preroll_samples())
             return
         for track in self.tracks.values():
             track.skip(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
-        if self.draft is None:
+        if not self.files.is_open:
             self.preroll.wipe()  # what is held is the time just before a start
         elif segment.state is RecordingState.PAUSED:
             self._fill(end)
@@ -295,51 +265,41 @@ class Recording:
         self.doubles.silence(self.tracks, pieces, source, start=start, end=end)
         return Window(start=start, end=end, pieces=pieces)
 
-    def _write(self, source: Source, window: Window) -> None:
-        draft = self.draft
-        if draft is None:
-            return
+    def write(self, source: Source, window: Window) -> None:
+        """Append a window behind what is written."""
         for stream, track in self.tracks.items():
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
         self._note_gaps(source)  # before the audio: a cut must not leave silence that nobody explains
         frames = window.end - window.start
-        draft.append(mix(self.tracks, window.pieces, frames=frames, channels=draft.channels))
+        self.files.append(mix(self.tracks, window.pieces, frames=frames, channels=self.files.channels))
 
     def _fill(self, until: int) -> None:
         """Write the silence that somebody wanted, up to where the recording goes on."""
-        draft = self.draft
-        if draft is None or self.written >= until:
+        if not self.files.is_open or self.written >= until:
             return
         for row in self.notes.timeline.segments(self.written, until, rate_hz=self.rate_hz):
             for track in self.tracks.values():
                 track.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
-            for at in range(row.start, row.end, _SILENCE_FRAMES):
-                frames = min(_SILENCE_FRAMES, row.end - at)
-                draft.append(np.zeros((frames, draft.channels), dtype=np.int16))
+            self.files.append_silence(row.end - row.start)
 
     def _note_gaps(self, source: Source) -> None:
         gaps = sum(len(track.gaps) for track in self.tracks.values())
         if gaps != self.gaps_noted:
             self.gaps_noted = gaps
-            self.journal.progress(self.entries(source))
+            self.files.progress(self.entries(source))
 
-    def _begin(self, source: Source) -> Draft:
+    def _begin(self, source: Source) -> None:
         """Open the draft, with the past that is to be kept."""
         first = self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0
         held = self.preroll.start
         past = self._preroll_samples() if self.started.terms.keep_preroll else 0
         self.origin = first if held is None else max(first - past, held)
         count = self.channels.assign(self.tracks)
-        path = self.folder / audio_name(self.started.session)
-        draft = Draft(path, sample_rate_hz=self.rate_hz, channels=count)
-        self.draft = draft
-        self.journal.format(sample_rate_hz=draft.sample_rate_hz, channels=count, origin_samples=self.origin)
-        durable.sync_dir(self.folder)
+        self.files.open_audio(sample_rate_hz=self.rate_hz, channels=count, origin_samples=self.origin)
         for window in self.preroll.since(self.origin):
-            self._write(source, window)
+            self.write(source, window)
         self.preroll.wipe()
-        return draft
 
     def _explain(self, track: Track, start: int, end: int) -> None:
         start = max(start, self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0)
@@ -354,7 +314,7 @@ class Recording:
         """Say from when a state can hold: what was thrown away does not come back."""
         if state is not RecordingState.ON:
             return at_ns
-        held = self.preroll.start if self.draft is None else None
+        held = self.preroll.start if not self.files.is_open else None
         if held is not None and held <= sample_at(at_ns, rate_hz=self.rate_hz):
             return at_ns
         return max(at_ns, instant_of(self.rendered, rate_hz=self.rate_hz))
@@ -365,24 +325,21 @@ class Recording:
         if at < self.rendered:
             self.preroll.wipe()
         start, end = max(self.origin, at), self.written
-        if self.draft is None or start >= end:
+        if not self.files.is_open or start >= end:
             return 0
         rows = before.segments(start, end, rate_hz=self.rate_hz)
         audible = sum(row.end - row.start for row in rows if row.state is RecordingState.ON)
         if audible:
-            self.draft.wipe(start - self.origin, end - self.origin)
+            self.files.wipe(start - self.origin, end - self.origin)
         for track in self.tracks.values():
             track.take_back(start)
             self._explain(track, start, end)
-        self.checkpoint(source, now_ns=self.synced_mono_ns, afresh=True)
+        self.files.progress(self.entries(source), afresh=True)
+        self.files.sync()
         return audible
 
     def _erase(self) -> None:
         self.preroll.wipe()
-        if self.draft is not None:
-            self.draft.erase()
-            self.draft = None
-        erase_kept(self.folder)
+        self.files.erase()
         for track in self.tracks.values():
             track.forget()
-        self.failed = False  # nothing is left that could not be written

@@ -18,7 +18,7 @@ import numpy as np
 
 from dsp import g711, l16, levels
 from dsp.runs import absent_runs
-from dsp.shapes import I16, U8
+from dsp.shapes import I16, I64, U8
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Encoding, StreamEnd, StreamOpened
@@ -70,8 +70,16 @@ class Source(Protocol):
         """Everything that had come by this moment is in the ring; monotonic."""
         ...
 
+    def slot_of(self, stream: StreamId) -> int:
+        """Name a stream by its number, for columns."""
+        ...
+
     def clock_of(self, stream: StreamId) -> Clocked:
         """Say where a stream lies in time."""
+        ...
+
+    def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> tuple[U8, U8]:
+        """Read spans of one length of many streams that have one pace, once."""
         ...
 
     def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
@@ -137,6 +145,7 @@ class Track:
 
     opened: StreamOpened
     channel: int = 0
+    slot: int = -1  # its number in the tap's columns, once somebody has asked for it
     end_cause: StreamEnd | None = None
     placement: int | None = None  # sample of the session where position 0 of the ring lies
     first_sample: int = -1
@@ -167,6 +176,13 @@ class Track:
         octets, marks = source.take(
             self.opened.stream, start_ticks=low - self.placement, end_ticks=high - self.placement
         )
+        return self.piece_of(octets, marks, low=low, high=high, start=start, end=end)
+
+    def piece_of(self, octets: U8, marks: U8, *, low: int, high: int, start: int, end: int) -> Piece:
+        """Decode what the ring gave for ``low`` to ``high``, within the span that was asked for.
+
+        Shapes: octets, marks ((high - low) * octets_per_tick,); both are used up.
+        """
         codec = self.opened.codecs[0]
         absent = [(low + at, low + at + length) for at, length in _absent(marks, codec.octets_per_tick)]
         if codec.encoding is Encoding.L16:
@@ -205,8 +221,12 @@ class Track:
         for gap in gaps:
             append_gap(self.gaps, gap.start_samples, gap.start_samples + gap.length_samples, gap.cause)
         if self.placement is not None:
-            self._levels.append((piece.end, self.level))
-            self.level = levels.gather(self.level, piece.samples)
+            self.note_level(levels.gather(self.level, piece.samples), end=piece.end)
+
+    def note_level(self, level: levels.Level, *, end: int) -> None:
+        """Take over the level up to a sample; what it was before can come back, see ``take_back``."""
+        self._levels.append((end, self.level))
+        self.level = level
 
     def silence(self, start: int, end: int, cause: str) -> None:
         """Note that a span is silent, whatever came."""
@@ -237,6 +257,10 @@ class Track:
         self._counted = source.stats(self.opened.stream)
         self.let_go_at = at
         self.end_cause = StreamEnd.JOINED
+
+    def is_steady(self, rendered: int) -> bool:
+        """Tell whether the stream's next window is its own, and there is nothing to decide about its place."""
+        return self.placement is not None and self.let_go_at is None and self.taken_on_at <= rendered
 
     def audio_end(self, source: Source) -> int:
         """Say at which sample the audio that came so far ends; 0 when none is placed."""

@@ -141,6 +141,17 @@ class Spool:
             raise SpoolBroken(path=self.path(Place.CLAIMED, recording_id), reason="no receipt is stored")
         durable.remove_tree(self._move(recording_id, Place.CLAIMED, Place.REMOVED))
 
+    def sync(self) -> None:
+        """Make everything last that was written into the spool; one call for all drafts.
+
+        Durable: after return everything written before the call survives.
+        """
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            durable.sync_filesystem(descriptor)
+        finally:
+            os.close(descriptor)
+
     def usage(self) -> SpoolUsage:
         """Add up what the spool holds; files that vanish while we look do not count.
 

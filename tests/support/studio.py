@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from dsp.shapes import U8
+from dsp.shapes import I64, U8
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_MS
 from recorderd.core.events import EventLog
@@ -42,6 +42,7 @@ from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
+from recorderd.record.disk import Disks
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -67,14 +68,14 @@ class PlayedTap:
 
     def __init__(self, slots: int) -> None:
         self.intake = Intake(slots=slots, grains=slots * 2)
-        self.slot_of: dict[StreamId, int] = {}
+        self.slots: dict[StreamId, int] = {}
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
         self.heard_until_ns = BEGIN_MONO_NS
 
     def open(self, stream: StreamId) -> None:
-        slot = len(self.slot_of)
-        self.slot_of[stream] = slot
+        slot = len(self.slots)
+        self.slots[stream] = slot
         self.intake.ring.open(slot, octets_per_s=RATE_HZ, ring_ms=4000)
         self.intake.table.open(slot, codecs=[PCMA], event_payload_types=[])
 
@@ -87,15 +88,22 @@ class PlayedTap:
             row[: len(packet)] = np.frombuffer(packet, dtype=np.uint8)
         lengths = np.array([len(packet) for _, _, packet in packets], dtype=np.int64)
         arrival_ns = np.array([at_ns for _, at_ns, _ in packets], dtype=np.int64)
-        slots = np.array([self.slot_of[stream] for stream, _, _ in packets], dtype=np.int64)
+        slots = np.array([self.slots[stream] for stream, _, _ in packets], dtype=np.int64)
         self.intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
 
-    def _slot(self, stream: StreamId) -> int:
+    def slot_of(self, stream: StreamId) -> int:
         assert stream not in self.released, "a released stream was asked for"
-        return self.slot_of[stream]
+        return self.slots[stream]
+
+    def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> tuple[U8, U8]:
+        rows = [
+            self.intake.ring.take(slot, start, start + length_ticks)
+            for slot, start in zip(slots.tolist(), starts.tolist(), strict=True)
+        ]
+        return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
     def clock_of(self, stream: StreamId) -> StreamClock:
-        slot, table = self._slot(stream), self.intake.table
+        slot, table = self.slot_of(stream), self.intake.table
         return StreamClock(
             clock_rate_hz=int(table.clock_rate_hz[slot]),
             octets_per_tick=int(table.octets_per_tick[slot]),
@@ -106,10 +114,10 @@ class PlayedTap:
         )
 
     def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        return self.intake.ring.take(self._slot(stream), start_ticks, end_ticks)
+        return self.intake.ring.take(self.slot_of(stream), start_ticks, end_ticks)
 
     def stats(self, stream: StreamId) -> StreamStats:
-        return self.intake.table.stats(self._slot(stream))
+        return self.intake.table.stats(self.slot_of(stream))
 
     def end_stream(self, stream: StreamId) -> None:
         self.ended.append(stream)
@@ -164,6 +172,7 @@ class Studio:
         recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
+            disks=Disks.inline(),
             spool=self.spool,
             sealer=self.sealer,
             pace=Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0),
@@ -326,7 +335,7 @@ class Studio:
 
     def row(self, session: str) -> dict[str, Any]:
         """Return a session's row of the snapshot."""
-        return next(row for row in self.recorder.snapshot if row["session"] == session)
+        return next(row for row in self.recorder.rows() if row["session"] == session)
 
     def plain(self, session: str) -> dict[str, Any]:
         """Read a sealed recording's manifest as others see it."""
