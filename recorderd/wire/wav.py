@@ -95,9 +95,7 @@ class WavHeader:
         head += _chunk(b"fmt ", form) + facts
         shape = {"bits": bits, "sample_rate_hz": rate_hz, "channels": self.channels}
         bext_bytes = BEXT_FIXED_BYTES + _HISTORY_BYTES * self._pages
-        head += _chunk(
-            b"bext", bext_body(self.notes, coding=self.encoding.coding, size=bext_bytes, **shape)
-        )
+        head += _chunk(b"bext", bext_body(self.notes, coding=self.encoding.coding, size=bext_bytes, **shape))
         ixml_bytes = self.size_bytes - len(head) - 16
         head += _chunk(b"iXML", ixml_body(self.notes, size=ixml_bytes, **shape))
         return head + b"data" + struct.pack("<I", _short(data_bytes, data_start_bytes=self.size_bytes))

@@ -1,7 +1,7 @@
 """What a WAV says of itself in words: the chunks ``bext`` and ``iXML``, who is on which channel.
 
-Rule: every text may come from a stranger (SIP names). Nothing of it can end a field or an element early, break
-a chunk, or turn around how it is displayed; what does not fit is cut at a character, never in one.
+Rule: every text may come from a stranger (SIP names). Nothing of it can end a field or an element early,
+break a chunk, or turn around how it is displayed; what does not fit is cut at a character, never in one.
 Each chunk is made to the size that its file has for it: ``bext`` ends in zeros, ``iXML`` in spaces.
 Source: EBU Tech 3285 (bext), EBU R 98 (coding history), iXML 1.61.
 """
@@ -67,7 +67,9 @@ def since_midnight_samples(utc_ns: int, *, sample_rate_hz: int) -> int:
     return utc_ns % (_S_PER_DAY * NS_PER_S) * sample_rate_hz // NS_PER_S
 
 
-def bext_body(notes: WavNotes, *, coding: str, bits: int, sample_rate_hz: int, channels: int, size: int) -> bytes:
+def bext_body(
+    notes: WavNotes, *, coding: str, bits: int, sample_rate_hz: int, channels: int, size: int
+) -> bytes:
     """Write the body of ``bext`` in exactly ``size`` octets.
 
     Source: EBU Tech 3285 section 2.3.
@@ -167,7 +169,9 @@ def _history_line(coding: str, rate_hz: int, *, bits: int, channels: int, text: 
 def _clean(text: str) -> str:
     """Drop what is no character to be shown, on one line."""
     kept = (" " if mark.isspace() else mark for mark in text)
-    return "".join(mark for mark in kept if mark not in _TURNS and unicodedata.category(mark) not in _UNWANTED)
+    return "".join(
+        mark for mark in kept if mark not in _TURNS and unicodedata.category(mark) not in _UNWANTED
+    )
 
 
 def _ascii(text: str) -> bytes:
