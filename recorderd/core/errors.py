@@ -66,6 +66,10 @@ class ReceiptFormatError(FormatError):
     """Malformed receipt: {field}: {reason}."""
 
 
+class WavFormatError(FormatError):
+    """Malformed WAV: {field}: {reason}."""
+
+
 class FrameFormatError(FormatError):
     """Malformed flush message: {field}: {reason}."""
 
