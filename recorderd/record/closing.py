@@ -2,18 +2,16 @@
 
 Contract: ``close`` returns at once; the recording's streams are free then. What goes wrong afterwards is
 reported and leaves the draft for recovery.
-Thread: ``close`` the recording's; the files are closed on the disk's thread, the seal is made on the sealing
-thread, where one slow signature keeps nobody's audio from the disk.
+Thread: ``close`` the recording's; the rest is done on the sealing thread, where one slow signature keeps
+nobody's audio from the disk.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
-from recorderd.record.disk import Disk
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
 from recorderd.record.track import Source
@@ -22,10 +20,9 @@ from recorderd.record.track import Source
 class Closing:
     """Closes and seals recordings."""
 
-    def __init__(self, *, source: Source, sealer: Sealer, sealing: Disk, log: EventLog) -> None:
+    def __init__(self, *, source: Source, sealer: Sealer, log: EventLog) -> None:
         self._source = source
         self._sealer = sealer
-        self._sealing = sealing
         self._log = log
         self.sealed = 0
 
@@ -43,8 +40,7 @@ class Closing:
                 return
 
             def then(digest: str, size_bytes: int) -> None:
-                whole = replace(finished, audio_sha256=digest, audio_bytes=size_bytes)
-                self._sealing.put(lambda: self._seal(whole))
+                self._seal(replace(finished, audio_sha256=digest, audio_bytes=size_bytes))
 
             recording.files.close(then)
         finally:
@@ -53,11 +49,7 @@ class Closing:
                     self._source.release_stream(stream)
 
     def _seal(self, finished: Finished) -> None:
-        try:
-            manifest = self._sealer.seal(finished)
-        except (RecorderError, OSError) as problem:
-            self._log.error(Ev.DRAFT_FAILED, subject=finished.started.session, reason=problem)
-            return
+        manifest = self._sealer.seal(finished)
         self.sealed += 1
         self._log.info(
             Ev.RECORDING_SEALED,

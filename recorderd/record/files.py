@@ -18,7 +18,7 @@ from recorderd import durable
 from recorderd.core.errors import RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
-from recorderd.record.disk import Disk, Job
+from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft, erase_kept
 from recorderd.record.journal import JournalWriter
 from recorderd.spool.layout import Place, Spool
@@ -36,12 +36,12 @@ class RecordingFiles:
         *,
         session: SessionId,
         spool: Spool,
-        disk: Disk,
+        disks: Disks,
         on_problem: Callable[[SessionId, Problem], None],
     ) -> None:
         self._session = session
         self._spool = spool
-        self._disk = disk
+        self._disk, self._sealing = disks.audio, disks.sealing
         self._on_problem = on_problem
         self._draft: Draft | None = None
         self._journal: JournalWriter | None = None
@@ -196,7 +196,7 @@ class RecordingFiles:
     def close(self, then: Callable[[str, int], None]) -> None:
         """Close everything and go on with the audio's sha256 and size; without audio with '' and 0.
 
-        ``then`` runs on the disk's thread, and not at all when anything went wrong.
+        ``then`` runs on the sealing thread, and not at all when anything went wrong.
         """
 
         def job() -> None:
@@ -205,7 +205,7 @@ class RecordingFiles:
             self._written.close()
             then(digest, size_bytes)
 
-        self._do(job)
+        self._do(lambda: self._sealing.put(lambda: self._guarded(job)))
 
     def drop(self) -> None:
         """Remove the draft: nothing is to be kept of it."""

@@ -4,9 +4,9 @@ Contract: messages come in through ``messages`` (bounded; whoever puts says what
 Twice a second every session is rendered up to ``delay_ms`` before the tap's last drain, after all messages
 that wait were taken: a pause always comes before the samples it is about, and what waits in the kernel while
 the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
-that fails to be written is reported, its draft stays for recovery, and the others go on. Nothing here waits for
-a disk (see ``disk``).
-Thread: ``run`` is the recording thread; ``describe``, ``usage``, ``sessions_open`` and ``sealed`` are for any.
+that fails to be written is reported, its draft stays for recovery, and the others go on. Nothing here waits
+for a disk (see ``disk``).
+Thread: ``run`` is the recording thread; ``describe``, ``usage``, ``sessions_open``, ``sealed`` are for any.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Recorder:
         self.rounds = 0  # progress that the watchdog looks at
         self._source = source
         self._spool = spool
-        self._disk = disks.audio
-        self._closing = Closing(source=source, sealer=sealer, sealing=disks.sealing, log=log)
+        self._disks, self._disk = disks, disks.audio
+        self._closing = Closing(source=source, sealer=sealer, log=log)
         self._steady = SteadyRound(source=source, disk=disks.audio, guarded=self._guarded)
         self._pace = pace
         self._clock = clock
@@ -237,7 +237,7 @@ class Recorder:
     def _start(self, message: SessionStarted) -> None:
         session = message.session
         files = RecordingFiles(
-            session=session, spool=self._spool, disk=self._disk, on_problem=self._draft_failed
+            session=session, spool=self._spool, disks=self._disks, on_problem=self._draft_failed
         )
         files.begin(message)
         self._sessions[session] = Recording(started=message, files=files)
@@ -289,8 +289,8 @@ class Recorder:
             recording.render(self._source, until=recording.samples_at(due_ns))
 
     def _close_over(self, ordered: Sequence[Recording], heard_ns: int) -> None:
-        """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring of
-        a stream that goes on holds four seconds.
+        """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring
+        of a stream that goes on holds four seconds.
         """
         until_ns = self._clock.mono_ns() + self._pace.window_ms * NS_PER_MS
         for recording in ordered:

@@ -1,9 +1,9 @@
 """Windows of recordings that just go on, rendered together: columns for all streams, no branch per packet.
 
 Contract: gives exactly what ``Recording.render`` would give for the same span, at a fraction of its cost. A
-recording is steady when nothing is to be decided in its window: it is on, every stream is placed and by octet,
-and has a channel of its own. Windows in which something is missing take the recording's own way from the
-octets on.
+recording is steady when nothing is to be decided in its window: it is on, every stream is placed and by
+octet, and has a channel of its own. Windows in which something is missing take the recording's own way from
+the octets on.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def steady_tracks(recording: Recording, source: Source) -> tuple[Track, ...]:
 
 
 def _goes_on(recording: Recording) -> bool:
-    """Tell whether the recording is on, is written as far as it is rendered, and nobody wants anything of it."""
+    """Tell whether the recording is on, written as far as it is rendered, and not about to end."""
     change = recording.notes.timeline.changes[-1]
     return (
         recording.files.is_open

@@ -259,7 +259,7 @@ class Track:
         self.end_cause = StreamEnd.JOINED
 
     def is_steady(self, rendered: int) -> bool:
-        """Tell whether the stream's next window is its own, and there is nothing to decide about its place."""
+        """Tell whether the stream's next window is its own, and its place is decided."""
         return self.placement is not None and self.let_go_at is None and self.taken_on_at <= rendered
 
     def audio_end(self, source: Source) -> int:

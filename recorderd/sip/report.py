@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 from dataclasses import replace
+from typing import Protocol
 
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
@@ -34,12 +35,21 @@ from recorderd.wire.sdes import without_keys
 QUEUE_WAIT_S = 1.0
 
 
+class Outbox(Protocol):
+    """Where messages for the recording are put."""
+
+    def put(self, item: RecordMessage, block: bool = ..., timeout: float | None = ...) -> None:
+        """Hand a message over.
+
+        Errors: queue.Full.
+        """
+        ...
+
+
 class Report:
     """Tells the recording what happens to its sessions."""
 
-    def __init__(
-        self, *, messages: queue.Queue[RecordMessage], tap: Tap, clock: Clock, log: EventLog
-    ) -> None:
+    def __init__(self, *, messages: Outbox, tap: Tap, clock: Clock, log: EventLog) -> None:
         self._messages = messages
         self._tap = tap
         self._clock = clock
