@@ -2,7 +2,7 @@
 
 Rule: the only user of FFmpeg (av). A packet gives exactly as many samples as it lasts, so that sample k
 belongs to tick k of the packet, whatever a decoder holds back or leaves out by itself. There is one channel:
-stereo L16 is averaged, stereo Opus is decoded to one channel by its own decoder, which mixes both.
+the two of stereo L16 and Opus are averaged, for a party has one channel of the recording.
 A decoder remembers what came before. After a gap it goes on with the next packet as these codecs provide:
 nothing is concealed, and nothing is reset, for no sender starts anew because a packet was lost. Who changes
 the codec makes a new decoder. Frames that say that the sender is silent (SID, DTX, NO_DATA) are taken by the
@@ -22,7 +22,7 @@ from dsp import g711, l16
 from dsp.shapes import I16, U8
 from recorderd.core.errors import PayloadFormatError
 from recorderd.core.messages import Codec, Encoding
-from recorderd.wire.payloads import G729_SID_BYTES, Unit, split_payload
+from recorderd.wire.payloads import G729_SID_BYTES, Unit, parameters_of, split_payload
 
 LAWS: Final = {Encoding.PCMU: g711.MU_LAW, Encoding.PCMA: g711.A_LAW}
 FFMPEG: Final = {
@@ -34,10 +34,19 @@ FFMPEG: Final = {
     Encoding.AMR: "libopencore_amrnb",  # bit-exact; FFmpeg's own one computes in floating point
     Encoding.SPEEX: "speex",
 }
+CHANNELS: Final = {Encoding.OPUS: 2}  # that the decoder gives; a mono packet is the same on both
 ILBC_BIT_RATES: Final = {38: 15_200, 50: 13_330}  # by octets of a frame: tells FFmpeg the mode
 
 
 FULL_SCALE: Final = 32_768
+DELAYS_SAMPLES: Final = {  # from the speaker's encoder to the decoded sample, by encoding and RTP clock
+    (Encoding.G722, 8_000): 22,  # two filters of 24 taps
+    (Encoding.G729, 8_000): 40,  # look-ahead
+    (Encoding.OPUS, 48_000): 312,  # look-ahead of its own encoder; without it (low delay) 120
+    (Encoding.AMR, 8_000): 40,  # look-ahead
+    (Encoding.SPEEX, 8_000): 80,  # look-ahead
+    (Encoding.SPEEX, 16_000): 223,  # look-ahead and filters
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +116,7 @@ class Decoder:
         except av.FFmpegError as problem:
             self._contexts.clear()
             raise self._bad(str(problem)) from None
-        samples = _int16(frames)
+        samples = _int16(frames, channels=CHANNELS.get(encoding, 1))
         if samples.shape != (length,):
             self._contexts.clear()
             raise self._bad(f"{samples.shape[0]} samples were decoded where {length} belong")
@@ -122,23 +131,38 @@ def make_decoder(codec: Codec) -> Decoder:
     return Decoder(codec)
 
 
+def delay_samples(codec: Codec) -> int:
+    """Say by how much decoded speech is late against the ticks of its packets, with the usual encoders.
+
+    The recording keeps it: it shows what was on the wire, at its time. iLBC's depends on its enhancer: 40
+    samples in frames of 20 ms, 80 in frames of 30.
+    Units:  samples at ``sample_rate_hz``.
+    Source: ITU-T G.722 and G.729 Annex A, 3GPP TS 26.090, RFC 3951 section 4.6, RFC 6716 section 2.
+    """
+    if codec.encoding is Encoding.ILBC:
+        return 40 if parameters_of(codec).get("mode") == "20" else 80
+    return DELAYS_SAMPLES.get((codec.encoding, codec.clock_rate_hz), 0)
+
+
 def _context(codec: Codec, frame_bytes: int) -> av.AudioCodecContext:
     context = cast(av.AudioCodecContext, av.CodecContext.create(FFMPEG[codec.encoding], "r"))
     context.sample_rate = codec.sample_rate_hz
-    context.layout = "mono"
+    context.layout = "mono" if CHANNELS.get(codec.encoding, 1) == 1 else "stereo"
     if codec.encoding is Encoding.ILBC:
         context.bit_rate = ILBC_BIT_RATES[frame_bytes]
     return context
 
 
-def _int16(frames: list[av.AudioFrame]) -> I16:
+def _int16(frames: list[av.AudioFrame], *, channels: int) -> I16:
     """Join what the decoder gave; floating point is rounded to the nearest step and limited.
 
-    Shapes: -> (n,) int16.
+    Shapes: -> (n,) int16; interleaved channels are averaged.
     """
     found = [frame.to_ndarray().reshape(-1) for frame in frames]
     joined = np.concatenate(found) if found else np.zeros(0, dtype=np.int16)
     if joined.dtype != np.int16:
         joined = np.clip(np.rint(joined * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
+    if channels > 1:
+        joined = np.floor_divide(joined.reshape(-1, channels).astype(np.int32).sum(axis=-1), channels)
     samples: I16 = joined.astype(np.int16)
     return samples
