@@ -40,6 +40,10 @@ class RtcpFormatError(FormatError):
     """Malformed RTCP packet: {field}: {reason}."""
 
 
+class PayloadFormatError(FormatError):
+    """Malformed RTP payload: {field}: {reason}."""
+
+
 class SrtpFailed(RecorderError):
     """SRTP packet or key refused: {reason}."""
 

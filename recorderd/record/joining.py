@@ -19,8 +19,14 @@ def move_stream(message: StreamMoved, *, into: Recording, come_from: Recording, 
     )
     leaves_at, comes_at = come_from.samples_at(at_mono_ns), into.samples_at(at_mono_ns)
     left.let_go(source, head=come_from.rendered, at=leaves_at, start_mono_ns=come_from.started.at_mono_ns)
-    track = Track(opened=message.opened, taken_on_at=comes_at, taken_on_from=come_from.started.session)
-    if left.placement is not None:  # the same place in the ring
+    track = Track(
+        opened=message.opened,
+        rate_hz=into.rate_hz,
+        codecs=left.codecs,
+        taken_on_at=comes_at,
+        taken_on_from=come_from.started.session,
+    )
+    if left.placement is not None and left.rate_hz == into.rate_hz:  # the same place in the ring
         track.placement = left.placement + comes_at - leaves_at
         track.first_sample = max(comes_at, left.first_sample + comes_at - leaves_at)
     into.add(track)

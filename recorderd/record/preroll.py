@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from recorderd.core.ids import StreamId
-from recorderd.record.track import Piece
+from recorderd.record.piece import Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

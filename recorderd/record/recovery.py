@@ -25,7 +25,7 @@ from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
-from recorderd.record.session import DEFAULT_RATE_HZ
+from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
 from recorderd.wire.manifest_rows import SilentSpan

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from recorderd.core.clock import NS_PER_S
+from recorderd.core.gap_causes import BEFORE_FIRST, NOT_RECEIVED
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
     CallDescribed,
@@ -25,20 +26,23 @@ from recorderd.core.messages import (
     StreamDescribed,
     StreamEnd,
     StreamEnded,
+    StreamHeld,
     StreamOpened,
 )
 from recorderd.record.channels import Channels, Doubles, mix
 from recorderd.record.files import RecordingFiles
-from recorderd.record.gaps import BEFORE_FIRST, NOT_RECEIVED, append_gap
+from recorderd.record.gaps import append_gap
 from recorderd.record.notes import Notes, without_audio
 from recorderd.record.preroll import Preroll, Window
 from recorderd.record.seal import Finished
+from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
-from recorderd.record.track import Source, Track, blank_piece
+from recorderd.record.piece import blank_piece
+from recorderd.record.reading import FOREVER
+from recorderd.record.track import DEFAULT_RATE_HZ, Source, Track
 from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
 
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
-DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
 PREROLL_LIMIT_MS: Final = 60_000
 
 
@@ -62,6 +66,8 @@ class Recording:
     silence_reported: bool = False
     preroll: Preroll = field(default_factory=Preroll)
     doubles: Doubles = field(default_factory=Doubles)
+    skew: SkewPolicy = field(default_factory=SkewPolicy)
+    _rate_hz: int = 0  # 0 = nothing was rendered yet
     notes: Notes = field(init=False)
     channels: Channels = field(init=False)
 
@@ -72,10 +78,11 @@ class Recording:
 
     @property
     def rate_hz(self) -> int:
-        """Samples per second of the WAV."""
-        for track in self.tracks.values():
-            return track.opened.codecs[0].clock_rate_hz
-        return DEFAULT_RATE_HZ
+        """Samples per second of the WAV: the highest among the streams that were there at the beginning."""
+        if self._rate_hz:
+            return self._rate_hz
+        rates = [track.opened.codecs[0].sample_rate_hz for track in self.tracks.values()]
+        return max(rates, default=DEFAULT_RATE_HZ)
 
     @property
     def state(self) -> RecordingState:
@@ -119,13 +126,19 @@ class Recording:
 
     def open_stream(self, message: StreamOpened) -> None:
         """Add a stream."""
-        self.add(Track(opened=message))
+        self.add(Track(opened=message, rate_hz=self.rate_hz, steering=Steering(policy=self.skew)))
 
     def describe_stream(self, message: StreamDescribed) -> None:
         """Take over whose voices a stream carries."""
         track = self.tracks.get(message.stream)
         if track is not None:
             track.opened = replace(track.opened, participant_ids=message.participant_ids)
+
+    def hold_stream(self, message: StreamHeld) -> None:
+        """Note that a stream stands still by the word of signalling, or goes on."""
+        track = self.tracks.get(message.stream)
+        if track is not None:
+            track.hold(held=message.held, at=self.samples_at(message.at_mono_ns))
 
     def end_stream(self, message: StreamEnded) -> None:
         """Note why a stream ended."""
@@ -158,9 +171,12 @@ class Recording:
     def add(self, track: Track) -> None:
         """Add a stream; what was written before it came, was before its first packet."""
         self.tracks[track.opened.stream] = track
+        if not self._rate_hz:
+            for known in self.tracks.values():
+                known.set_rate(self.rate_hz)
         if not self.files.is_open:
             return
-        append_gap(track.gaps, self.origin, self.written, BEFORE_FIRST)
+        append_gap(track.account.gaps, self.origin, self.written, BEFORE_FIRST)
         self._explain(track, self.origin, self.written)
         wanted = self.channels.assign(self.tracks)
         if wanted > self.files.channels:
@@ -170,6 +186,8 @@ class Recording:
 
     def render(self, source: Source, *, until: int) -> None:
         """Deal with everything before sample ``until``, by state."""
+        if until > self.rendered:
+            self._rate_hz = self.rate_hz
         for segment in self.notes.timeline.segments(self.rendered, until, rate_hz=self.rate_hz):
             self._render(source, segment)
             self.rendered = segment.end
@@ -177,7 +195,7 @@ class Recording:
     def note_progress(self, source: Source, *, now_ns: int) -> None:
         """Note the streams as they stand, for a recovery."""
         if self.files.is_open:
-            self.files.progress(self.entries(source))
+            self._note_streams(source)
         self.noted_mono_ns = now_ns
 
     def entries(self, source: Source) -> list[StreamEntry]:
@@ -258,8 +276,11 @@ class Recording:
             self._note_gaps(source)
 
     def _read(self, source: Source, start: int, end: int) -> Window:
+        start_mono_ns, kept_until = self.started.at_mono_ns, self._kept_until(end)
         pieces = {
-            stream: track.read(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
+            stream: track.read(
+                source, start=start, end=end, start_mono_ns=start_mono_ns, kept_until=kept_until
+            )
             for stream, track in self.tracks.items()
         }
         self.doubles.silence(self.tracks, pieces, source, start=start, end=end)
@@ -280,14 +301,20 @@ class Recording:
             return
         for row in self.notes.timeline.segments(self.written, until, rate_hz=self.rate_hz):
             for track in self.tracks.values():
-                track.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
+                track.account.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
             self.files.append_silence(row.end - row.start)
 
     def _note_gaps(self, source: Source) -> None:
-        gaps = sum(len(track.gaps) for track in self.tracks.values())
+        gaps = sum(len(track.account.gaps) for track in self.tracks.values())
         if gaps != self.gaps_noted:
             self.gaps_noted = gaps
-            self.files.progress(self.entries(source))
+            self._note_streams(source)
+
+    def _note_streams(self, source: Source) -> None:
+        accounts = [track.account for track in self.tracks.values()]
+        self.files.progress(self.entries(source), afresh=any(account.is_dirty for account in accounts))
+        for account in accounts:
+            account.is_dirty = False
 
     def _begin(self, source: Source) -> None:
         """Open the draft, with the past that is to be kept."""
@@ -301,11 +328,16 @@ class Recording:
             self.write(source, window)
         self.preroll.wipe()
 
+    def _kept_until(self, end: int) -> int:
+        """Say up to where may be listened ahead: no further than the next silence that is known."""
+        ahead = self.notes.timeline.segments(end, end + self.rate_hz, rate_hz=self.rate_hz)
+        return next((row.start for row in ahead if row.state is not RecordingState.ON), FOREVER)
+
     def _explain(self, track: Track, start: int, end: int) -> None:
         start = max(start, self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0)
         for row in self.notes.timeline.segments(start, end, rate_hz=self.rate_hz):
             if row.state in CAUSE_OF:
-                track.silence(row.start, row.end, CAUSE_OF[row.state])
+                track.account.silence(row.start, row.end, CAUSE_OF[row.state])
 
     def _preroll_samples(self) -> int:
         return min(self.started.terms.preroll_ms, PREROLL_LIMIT_MS) * self.rate_hz // 1000
@@ -332,7 +364,7 @@ class Recording:
         if audible:
             self.files.wipe(start - self.origin, end - self.origin)
         for track in self.tracks.values():
-            track.take_back(start)
+            track.account.take_back(start)
             self._explain(track, start, end)
         self.files.progress(self.entries(source), afresh=True)
         self.files.sync()
@@ -342,4 +374,4 @@ class Recording:
         self.preroll.wipe()
         self.files.erase()
         for track in self.tracks.values():
-            track.forget()
+            track.account.forget()

@@ -1,39 +1,42 @@
-"""One stream on its way into the recording: where it lies, what is missing, how loud it is.
+"""One stream on its way into the recording: where it lies, what it brings, how its clock runs.
 
 Contract: ``read`` or ``skip`` is called with adjoining spans of the session. ``read`` gives exactly that many
 samples: the decoded ones where packets came, digital silence elsewhere; ``keep`` takes them into the stream's
 account. ``skip`` throws the octets away undecoded. The stream's place is fixed once, when its first packets
-are due, whatever becomes of them; from then on the RTP timestamp alone decides. Samples are counted from the
-session's start.
+are due, whatever becomes of them; from then on the RTP timestamp alone decides, but for what its clock is
+found to be fast or slow (see ``steering``). Samples are counted from the session's start.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
 
-from dsp import g711, l16, levels
-from dsp.runs import absent_runs
-from dsp.shapes import I16, I64, U8
+from dsp import levels
+from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.clock import NS_PER_S
+from recorderd.core.gap_causes import HOLD
 from recorderd.core.ids import StreamId
-from recorderd.core.messages import Encoding, StreamEnd, StreamOpened
-from recorderd.record.gaps import (
-    BEFORE_FIRST,
-    DOUBLED,
-    NOT_RECEIVED,
-    after_last,
-    append_gap,
-    overlay,
-    within,
+from recorderd.core.messages import Codec, Encoding, StreamEnd, StreamOpened
+from recorderd.record.account import Account
+from recorderd.record.gaps import Cause, within
+from recorderd.record.piece import Piece, absent_spans, blank_piece
+from recorderd.record.reading import (
+    FOREVER,
+    Aligned,
+    Packets,
+    decode_octets,
+    is_by_octet,
+    make_reading,
+    position_rate_hz,
 )
-from recorderd.wire.manifest import Gap, StreamEntry
+from recorderd.record.steering import Fitted, Steering
+from recorderd.wire.manifest import StreamEntry
 
-LEVELS_KEPT: Final = 32  # windows whose levels can still be taken back: 16 s
+DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
+RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}
 
 
 class Clocked(Protocol):
@@ -62,7 +65,7 @@ class Counted(Protocol):
     def last_arrival_ns(self) -> int: ...
 
 
-class Source(Protocol):
+class Source(Packets, Protocol):
     """The side of the tap that the recording sees."""
 
     @property
@@ -82,10 +85,6 @@ class Source(Protocol):
         """Read spans of one length of many streams that have one pace, once."""
         ...
 
-    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        """Read a span of the ring once."""
-        ...
-
     def stats(self, stream: StreamId) -> Counted:
         """Return what was counted for a stream."""
         ...
@@ -99,65 +98,57 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """What one stream brought for a span.
-
-    Shapes: samples (n,) int16.
-    """
-
-    start: int
-    samples: I16
-    absent: tuple[tuple[int, int], ...]  # from, to
-    doubled: tuple[tuple[int, int], ...] = ()  # silenced: another leg of the party brought the same
-
-    @property
-    def end(self) -> int:
-        """The first sample that is not of this piece."""
-        return self.start + int(self.samples.shape[0])
-
-    def silenced(self, start: int, end: int) -> Piece:
-        """Silence a part that another leg brought."""
-        samples = self.samples.copy()
-        samples[start - self.start : end - self.start] = 0
-        return replace(self, samples=samples, doubled=(*self.doubled, (start, end)))
-
-    def since(self, start: int) -> Piece:
-        """Leave out what lies before ``start``."""
-        if start <= self.start:
-            return self
-        return Piece(
-            start=start,
-            samples=self.samples[start - self.start :],
-            absent=_since(self.absent, start),
-            doubled=_since(self.doubled, start),
-        )
-
-
-def blank_piece(start: int, end: int) -> Piece:
-    """Make the piece of a stream that brought nothing."""
-    return Piece(start=start, samples=np.zeros(end - start, dtype=np.int16), absent=((start, end),))
-
-
 @dataclass(slots=True, kw_only=True)
 class Track:
     """One stream of a recording."""
 
     opened: StreamOpened
+    rate_hz: int  # of the recording
+    codecs: tuple[Codec, ...] = ()  # as they are now
     channel: int = 0
     slot: int = -1  # its number in the tap's columns, once somebody has asked for it
     end_cause: StreamEnd | None = None
     placement: int | None = None  # sample of the session where position 0 of the ring lies
     first_sample: int = -1
-    gaps: list[Gap] = field(default_factory=list)
-    level: levels.Level = field(default_factory=levels.Level)
+    account: Account = field(default_factory=Account)
+    steering: Steering = field(default_factory=Steering)
     taken_on_at: int = 0  # samples before this one are another session's
     taken_on_from: str = ""
     let_go_at: int | None = None  # samples from this one on are another session's
-    doubled: bool = False
+    held_since: int | None = None  # signalling says that nothing comes
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
-    _levels: deque[tuple[int, levels.Level]] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
+    _reading: Aligned = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the codecs that the stream was opened with."""
+        self.codecs = self.codecs or self.opened.codecs
+        self.set_rate(self.rate_hz)
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether one octet or pair of octets is one sample of the recording."""
+        return (
+            is_by_octet((*self.opened.codecs, *self.codecs))
+            and self.opened.codecs[0].sample_rate_hz == self.rate_hz
+        )
+
+    @property
+    def rail(self) -> int:
+        """The largest value that the stream's coding has."""
+        return RAILS.get(self.opened.codecs[0].encoding, levels.LINEAR_RAIL)
+
+    def set_rate(self, rate_hz: int) -> None:
+        """Learn the recording's rate, before anything is rendered."""
+        self.rate_hz = rate_hz
+        self._make_reading()
+
+    def set_codecs(self, codecs: tuple[Codec, ...]) -> None:
+        """Go on with other codecs."""
+        plain = self.is_plain
+        self.codecs = codecs
+        if not (plain and self.is_plain):
+            self._make_reading()
 
     def window(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> I16:
         """Render samples ``start`` to ``end`` of the session.
@@ -168,83 +159,53 @@ class Track:
         self.keep(piece)
         return piece.samples
 
-    def read(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> Piece:
-        """Take a span out of the ring and decode it; the stream's account does not change yet."""
+    def read(
+        self, source: Source, *, start: int, end: int, start_mono_ns: int, kept_until: int = FOREVER
+    ) -> Piece:
+        """Take a span and decode it; the stream's account does not change yet.
+
+        Of what lies from ``kept_until`` on nothing is heard.
+        """
         low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
         if self.placement is None or low >= high:
             return blank_piece(start, end)
-        octets, marks = source.take(
-            self.opened.stream, start_ticks=low - self.placement, end_ticks=high - self.placement
-        )
-        return self.piece_of(octets, marks, low=low, high=high, start=start, end=end)
+        if self.steering.is_due(high - low, rate_hz=self.rate_hz) and (low, high) == (start, end):
+            return self._steered(source, start=start, end=end, kept_until=kept_until)
+        samples, came = self._take(source, low, high, kept_until)
+        return self._piece(samples, came, low=low, high=high, start=start, end=end)
 
-    def piece_of(self, octets: U8, marks: U8, *, low: int, high: int, start: int, end: int) -> Piece:
-        """Decode what the ring gave for ``low`` to ``high``, within the span that was asked for.
+    def piece_of(self, octets: U8, marks: U8, *, start: int, end: int) -> Piece:
+        """Decode what the ring gave for a span of a plain stream.
 
-        Shapes: octets, marks ((high - low) * octets_per_tick,); both are used up.
+        Shapes: octets, marks ((end - start) * octets_per_tick,); both are used up.
         """
-        codec = self.opened.codecs[0]
-        absent = [(low + at, low + at + length) for at, length in _absent(marks, codec.octets_per_tick)]
-        if codec.encoding is Encoding.L16:
-            octets[marks == 0] = 0
-            decoded = l16.decode(octets, channels=codec.channels)
-        else:
-            decoded = g711.decode(octets, laws=marks)
-        if (low, high) == (start, end):
-            return Piece(start=start, samples=decoded, absent=tuple(absent))
-        samples = np.zeros(end - start, dtype=np.int16)
-        samples[low - start : high - start] = decoded
-        outside = [(start, low), *absent, (high, end)]
-        return Piece(start=start, samples=samples, absent=tuple(row for row in outside if row[0] < row[1]))
+        samples, came = decode_octets(octets, marks, codec=self.opened.codecs[0])
+        return self._piece(samples, came, low=start, high=end, start=start, end=end)
 
     def skip(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> None:
         """Take a span out of the ring and throw it away; nothing of it is decoded."""
         low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
-        if self.placement is None or low >= high:
-            return
-        octets, marks = source.take(
-            self.opened.stream, start_ticks=low - self.placement, end_ticks=high - self.placement
-        )
-        octets[:] = 0
-        marks[:] = 0
+        if self.placement is not None and low < high:
+            self._reading.skip(source, start=low - self.placement, end=high - self.placement)
 
     def keep(self, piece: Piece) -> None:
         """Take a piece into the account: what is missing, how loud it is."""
-        gaps: list[Gap] = []
-        for start, end in piece.absent:
-            edge = self.first_sample if self.placement is not None else end
-            append_gap(gaps, start, min(end, edge), BEFORE_FIRST)
-            append_gap(gaps, max(start, edge), end, NOT_RECEIVED)
-        for start, end in piece.doubled:
-            self.doubled = True
-            gaps = overlay(gaps, start, end, DOUBLED)
-        for gap in gaps:
-            append_gap(self.gaps, gap.start_samples, gap.start_samples + gap.length_samples, gap.cause)
+        first = self.first_sample if self.placement is not None else None
+        self.account.keep(piece, first_sample=first, rate_hz=self.rate_hz, rail=self.rail)
+
+    def explain(self, *, start_ticks: int, end_ticks: int, cause: str) -> None:
+        """Take note why nothing came for a span of positions."""
         if self.placement is not None:
-            self.note_level(levels.gather(self.level, piece.samples), end=piece.end)
+            start, end = self._sample_of(start_ticks), self._sample_of(end_ticks)
+            self.account.explain(Cause(start=start, end=end, cause=cause))
 
-    def note_level(self, level: levels.Level, *, end: int) -> None:
-        """Take over the level up to a sample; what it was before can come back, see ``take_back``."""
-        self._levels.append((end, self.level))
-        self.level = level
-
-    def silence(self, start: int, end: int, cause: str) -> None:
-        """Note that a span is silent, whatever came."""
-        self.gaps = overlay(self.gaps, start, end, cause)
-
-    def take_back(self, start: int) -> None:
-        """Let the levels know nothing from ``start`` on: whole windows go, or all when that is far back."""
-        taken = 0
-        while self._levels and self._levels[-1][0] > start:
-            self.level = self._levels.pop()[1]
-            taken += 1
-        if taken == LEVELS_KEPT:
-            self.level = levels.Level()
-
-    def forget(self) -> None:
-        """Forget what was learnt from the audio."""
-        self.gaps, self.level, self.doubled = [], levels.Level(), False
-        self._levels.clear()
+    def hold(self, *, held: bool, at: int) -> None:
+        """Take note that signalling lets the stream stand still, or go on."""
+        if held and self.held_since is None:
+            self.held_since = at
+        elif not held and self.held_since is not None:
+            self.account.explain(Cause(start=self.held_since, end=at, cause=HOLD))
+            self.held_since = None
 
     def let_go(self, source: Source, *, head: int, at: int, start_mono_ns: int) -> None:
         """Leave the samples from ``at`` on to another session; the stream stays open for it.
@@ -259,16 +220,22 @@ class Track:
         self.end_cause = StreamEnd.JOINED
 
     def is_steady(self, rendered: int) -> bool:
-        """Tell whether the stream's next window is its own, and its place is decided."""
-        return self.placement is not None and self.let_go_at is None and self.taken_on_at <= rendered
+        """Tell whether the stream's next window is its own, and there is nothing to decide about it."""
+        return (
+            self.is_plain
+            and self.placement is not None
+            and self.let_go_at is None
+            and self.taken_on_at <= rendered
+            and not self.steering.owed
+        )
 
     def audio_end(self, source: Source) -> int:
         """Say at which sample the audio that came so far ends; 0 when none is placed."""
         if self.placement is None:
             return 0
         if self.let_go_at is not None:
-            return min(self.placement + self._end_ticks, self.let_go_at)
-        return self.placement + source.clock_of(self.opened.stream).end_ticks
+            return min(self._sample_of(self._end_ticks), self.let_go_at)
+        return self._sample_of(source.clock_of(self.opened.stream).end_ticks)
 
     def last_arrival_ns(self, source: Source) -> int:
         """Say when the last packet came; monotonic."""
@@ -276,23 +243,27 @@ class Track:
 
     def finish(self, source: Source, *, duration_samples: int) -> None:
         """Tell the silence after the last packet from silence within."""
+        self.hold(held=False, at=duration_samples)
         end = max(self.audio_end(source), 0)
         if self.placement is not None and end < duration_samples:
-            self.gaps = after_last(self.gaps, end)
+            self.account.finish(end)
 
-    def entry(self, source: Source, *, origin: int = 0, end: int | None = None) -> StreamEntry:
+    def entry(
+        self, source: Source, *, origin: int = 0, end: int | None = None, fitted: Fitted | None = None
+    ) -> StreamEntry:
         """Describe the stream for the manifest of a recording that begins at ``origin``."""
-        stats = self._stats(source)
+        stats, account, codec = self._stats(source), self.account, self.opened.codecs[0]
         counters = stats.counters
-        end = end if end is not None else max((_gap_end(gap) for gap in self.gaps), default=origin)
+        gap_ends = (gap.start_samples + gap.length_samples for gap in account.gaps)
+        end = end if end is not None else max(gap_ends, default=origin)
         heard = self.first_sample if self.placement is not None and self.first_sample < end else -1
         return StreamEntry(
             stream=self.opened.stream,
             label=self.opened.label,
             channel=self.channel,
             participant_ids=self.opened.participant_ids,
-            encoding=self.opened.codecs[0].encoding.value,
-            clock_rate_hz=self.opened.codecs[0].clock_rate_hz,
+            encoding=codec.encoding.value,
+            clock_rate_hz=codec.clock_rate_hz,
             ssrcs=stats.ssrcs,
             first_sample=max(0, heard - origin) if heard >= 0 else -1,
             packets_received=counters["received"],
@@ -302,14 +273,54 @@ class Track:
             packets_foreign=counters["foreign"],
             packets_malformed=counters["malformed"],
             packets_kernel_dropped=counters["kernel_dropped"],
-            peak_dbfs=round(self.level.peak_dbfs),
-            rms_dbfs=round(self.level.rms_dbfs),
+            peak_dbfs=round(account.level.peak_dbfs),
+            rms_dbfs=round(account.level.rms_dbfs),
             end_cause=self.end_cause.value if self.end_cause else "",
-            gaps=tuple(within(self.gaps, start=origin, end=end)),
+            gaps=tuple(within(account.gaps, start=origin, end=end)),
             party=self.opened.party,
             moved_from=self.taken_on_from,
-            doubled=self.doubled,
+            doubled=account.doubled,
         )
+
+    # --- where it lies --------------------------------------------------------------------------
+
+    def _take(self, source: Source, low: int, high: int, kept_until: int) -> tuple[I16, BOOL]:
+        at = self.placement or 0
+        return self._reading.read(source, start=low - at, end=high - at, kept_until=kept_until - at)
+
+    def _steered(self, source: Source, *, start: int, end: int, kept_until: int) -> Piece:
+        """Read a span in which the sender's clock is made up for, as far as that can be done unheard."""
+
+        def more(count: int) -> tuple[I16, BOOL]:
+            nonlocal at
+            taken = self._take(source, at, at + count, kept_until)
+            at += count
+            return taken
+
+        at = start
+        turn = self.steering.turn(more, count=end - start, at=start, rate_hz=self.rate_hz)
+        self.placement = (self.placement or 0) + turn.shift
+        absent = absent_spans(turn.came, start=start)
+        return Piece(start=start, samples=turn.samples, absent=absent, skewed=turn.put_in)
+
+    def _piece(self, samples: I16, came: BOOL, *, low: int, high: int, start: int, end: int) -> Piece:
+        absent = absent_spans(came, start=low)
+        if (low, high) == (start, end):
+            return Piece(start=start, samples=samples, absent=absent)
+        whole = np.zeros(end - start, dtype=np.int16)
+        whole[low - start : high - start] = samples
+        outside = [(start, low), *absent, (high, end)]
+        return Piece(start=start, samples=whole, absent=tuple(row for row in outside if row[0] < row[1]))
+
+    def _make_reading(self) -> None:
+        reading = make_reading(
+            self.opened.stream, self.codecs, opened_with=self.opened.codecs, rate_hz=self.rate_hz
+        )
+        self._reading = Aligned(reading, rate_hz=self.rate_hz)
+
+    def _sample_of(self, ticks: int) -> int:
+        per_s = position_rate_hz(self.opened.codecs)
+        return (self.placement or 0) + ticks * self.rate_hz // per_s
 
     def _stats(self, source: Source) -> Counted:
         return self._counted if self._counted is not None else source.stats(self.opened.stream)
@@ -326,24 +337,10 @@ class Track:
     def _settle(self, clock: Clocked, *, start: int, end: int, start_mono_ns: int) -> None:
         if self.placement is not None or not clock.started:
             return
-        rate = self.opened.codecs[0].clock_rate_hz
-        by_arrival = round((clock.origin_ns - start_mono_ns) * rate / NS_PER_S)
+        by_arrival = round((clock.origin_ns - start_mono_ns) * self.rate_hz / NS_PER_S)
+        first = clock.first_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
         # Nothing that came is lost before the beginning; it shifts by the reordering at the very start.
-        placement = max(by_arrival, start - clock.first_ticks)
-        if placement + clock.first_ticks < end:
+        placement = max(by_arrival, start - first)
+        if placement + first < end:
             self.placement = placement
-            self.first_sample = placement + clock.first_ticks
-
-
-def _absent(marks: U8, octets_per_tick: int) -> list[list[int]]:
-    present = marks[::octets_per_tick] != 0
-    runs: list[list[int]] = absent_runs(present).tolist()
-    return runs
-
-
-def _since(rows: Sequence[tuple[int, int]], start: int) -> tuple[tuple[int, int], ...]:
-    return tuple((max(row[0], start), row[1]) for row in rows if row[1] > start)
-
-
-def _gap_end(gap: Gap) -> int:
-    return gap.start_samples + gap.length_samples
+            self.first_sample = placement + first

@@ -22,6 +22,7 @@ from recorderd.core.messages import (
     StreamDescribed,
     StreamEnd,
     StreamEnded,
+    StreamHeld,
     StreamMoved,
     StreamOpened,
 )
@@ -55,6 +56,7 @@ class Report:
         self._clock = clock
         self._log = log
         self._opened: dict[StreamId, StreamOpened] = {}
+        self._still: set[StreamId] = set()  # told to be held
 
     def tell(self, message: RecordMessage) -> None:
         """Hand a message over."""
@@ -115,9 +117,20 @@ class Report:
             at_mono_ns=at_mono_ns,
             participant_ids=whose.participant_ids,
             party=whose.party,
+            remote_address=line.peer[0] if line.peer is not None else "",
         )
         self._opened[line.stream] = opened
         self.tell(opened)
+        self.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
+
+    def stream_held(self, session: Session, line: Line, *, at_mono_ns: int) -> None:
+        """Signalling says whether a stream stands still; told when that has changed."""
+        if line.is_still == (line.stream in self._still):
+            return
+        self._still ^= {line.stream}
+        self.tell(
+            StreamHeld(session=session.session, stream=line.stream, held=line.is_still, at_mono_ns=at_mono_ns)
+        )
 
     def streams_described(self, entry: Dialog) -> None:
         """Later signalling told more of whose voices the lines of a dialog carry."""
@@ -152,6 +165,7 @@ class Report:
     def stream_ended(self, session: Session, stream: StreamId, cause: StreamEnd, *, at_mono_ns: int) -> None:
         """No more packets are wanted for a stream."""
         self._opened.pop(stream, None)
+        self._still.discard(stream)
         self._tap.end_stream(stream)
         self._log.info(Ev.STREAM_ENDED, subject=stream, cause=cause.value)
         self.tell(StreamEnded(session=session.session, stream=stream, cause=cause, at_mono_ns=at_mono_ns))

@@ -29,7 +29,6 @@ from recorderd.wire.manifest_rows import (
 MANIFEST_VERSION: Final = 2
 OUTCOME_RECORDED: Final = "recorded"
 TOMBSTONES: Final = ("objected", "consent_missing")  # outcomes without audio
-GAP_CAUSES: Final = ("not_received", "before_first", "after_last", "paused", "stopped", "doubled")
 MANIFEST_LIMIT_BYTES: Final = 64 * 1024 * 1024  # a ten-hour call with a gap every 100 ms stays below
 GENESIS_SHA256: Final = "0" * 64  # the previous hash of a recorder's first manifest
 _SINCE_2: Final = ("outcome", "rule", "controls", "spans", "call_ids", "joins", "joined_into")

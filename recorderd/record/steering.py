@@ -1,0 +1,145 @@
+"""Making up for a sender's clock that runs fast or slow: whole samples in silence, or a stretch nobody hears.
+
+Rule: where a stream lies is compared with when its packets come, by the lowest delay of the last half minute.
+A difference beyond the threshold is made up for in the next windows: by putting in or leaving out samples where
+there is silence; where there is none and the difference has doubled, by stretching a window by two thousandths
+at most. Each is noted.
+Pure; units: positive = samples put in, the sender is slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from dsp import stretch
+from dsp.shapes import BOOL, I16
+from recorderd.core.clock import NS_PER_S
+from recorderd.record.piece import Spans
+
+STRETCH_MAX: Final = 0.002  # of a window
+WINDOW_MIN_MS: Final = 100  # shorter ones are left alone
+NOTES_MAX: Final = 100_000
+
+
+class SkewMode(StrEnum):
+    """What is done about a sender's clock."""
+
+    SILENCE = "silence"  # whole samples in silence; where there is none for long, a stretch
+    RESAMPLE = "resample"  # a stretch at once
+    OFF = "off"  # it is stated only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkewPolicy:
+    """What is done about a sender's clock, and from when on."""
+
+    mode: SkewMode = SkewMode.SILENCE
+    threshold_ms: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A sender's clock against ours, as ``dsp.skew`` estimates it."""
+
+    skew_ppb: int = 0
+    offset_us: int = 0
+    residual_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A window that was made up.
+
+    Shapes: samples (n,) int16, came (n,) bool.
+    """
+
+    samples: I16
+    came: BOOL
+    shift: int = 0  # by so much everything behind lies later
+    put_in: Spans = ()  # silence that nobody sent
+
+
+More = Callable[[int], tuple[I16, BOOL]]  # so many samples more of the stream
+
+
+@dataclass(slots=True)
+class Steering:
+    """How one stream is kept in its place.
+
+    Thread: one.
+    """
+
+    policy: SkewPolicy = field(default_factory=SkewPolicy)
+    owed: int = 0  # samples still to be put in, or left out
+    corrections: list[tuple[int, int]] = field(default_factory=list)  # sample, how many
+    corrected: int = 0
+    _first_delay_ns: int | None = None
+    _stretch_next: bool = False
+
+    def look(self, lowest_delay_ns: int, *, rate_hz: int) -> None:
+        """Compare the lowest delay (arrival less position) of the last half minute with that of the first."""
+        if self.policy.mode is SkewMode.OFF:
+            return
+        if self._first_delay_ns is None:
+            self._first_delay_ns = lowest_delay_ns
+        drift = round((lowest_delay_ns - self._first_delay_ns) * rate_hz / NS_PER_S) - self.corrected
+        if abs(drift) * 1000 >= self.policy.threshold_ms * rate_hz:
+            self.owed = drift
+
+    def is_due(self, count: int, *, rate_hz: int) -> bool:
+        """Tell whether a window of so many samples can make up for something."""
+        return self.owed != 0 and count * 1000 >= WINDOW_MIN_MS * rate_hz
+
+    def turn(self, more: More, *, count: int, at: int, rate_hz: int) -> Turn:
+        """Make a window of ``count`` samples, with what is owed made up for as far as it goes unheard."""
+        if self.policy.mode is SkewMode.SILENCE:
+            if self._stretch_next:
+                self._stretch_next = False
+                return self._stretched(more, count=count, at=at)
+            made = self._in_silence(more, count=count, at=at)
+            far = abs(self.owed) * 1000 >= 2 * self.policy.threshold_ms * rate_hz
+            self._stretch_next = far and not made.shift  # this window is whole already
+            return made
+        return self._stretched(more, count=count, at=at)
+
+    def _in_silence(self, more: More, *, count: int, at: int) -> Turn:
+        owed = self.owed
+        samples, came = more(count - max(0, owed))
+        changed = (
+            stretch.insert_in_silence(samples, count=owed)
+            if owed > 0
+            else stretch.drop_from_silence(samples, count=-owed)
+        )
+        if changed is None:
+            rest, rest_came = more(count - samples.shape[0])
+            return Turn(samples=np.concatenate([samples, rest]), came=np.concatenate([came, rest_came]))
+        place = changed.position
+        if owed > 0:
+            came = np.insert(came, place, np.ones(owed, dtype=np.bool_))
+            self._note(at + place, owed)
+            return Turn(samples=changed.samples, came=came, shift=owed, put_in=((at + place, at + place + owed),))
+        came = np.delete(came, slice(place, place - owed))
+        rest, rest_came = more(-owed)
+        self._note(at + place, owed)
+        return Turn(
+            samples=np.concatenate([changed.samples, rest]), came=np.concatenate([came, rest_came]), shift=owed
+        )
+
+    def _stretched(self, more: More, *, count: int, at: int) -> Turn:
+        limit = max(1, int(count * STRETCH_MAX))
+        change = max(-limit, min(limit, self.owed))
+        samples, came = more(count - change)
+        self._note(at, change)
+        nearest = np.arange(count) * samples.shape[0] // count
+        return Turn(samples=stretch.stretch(samples, length=count), came=came[nearest], shift=change)
+
+    def _note(self, at: int, count: int) -> None:
+        self.owed -= count
+        self.corrected += count
+        if len(self.corrections) < NOTES_MAX:
+            self.corrections.append((at, count))
