@@ -61,6 +61,7 @@ class Ev(Enum):
     STREAM_LATE = "stream_late"
     STREAM_KERNEL_DROP = "stream_kernel_drop"
     STREAM_SILENT = "stream_silent"
+    STREAM_ONE_WAY = "stream_one_way"
     STREAM_SRTP_FAILED = "stream_srtp_failed"
     LIBRARY_ERROR = "library_error"
     MALFORMED_SIP = "malformed_sip"

@@ -23,3 +23,10 @@ RING_OVERRUN: Final = "ring_overrun"  # too far ahead of what had been read
 NOT_RECEIVED: Final = "not_received"  # nothing more is known
 DTMF: Final = "dtmf"  # the sender sent key events instead (RFC 4733)
 SKEW: Final = "skew"  # put in or left out for the sender's clock
+
+ALL: Final = frozenset(
+    {
+        *(NETWORK_LOSS, LATE, SILENCE_SUPPRESSED, HOLD, PAUSED, STOPPED, DOUBLED, MASKED, BEFORE_FIRST),
+        *(AFTER_LAST, RESTART, KERNEL_DROP, RING_OVERRUN, NOT_RECEIVED, DTMF, SKEW),
+    }
+)

@@ -11,8 +11,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dsp import levels
-from recorderd.core.gap_causes import BEFORE_FIRST, DOUBLED, HOLD, MASKED, NETWORK_LOSS, NOT_RECEIVED, SKEW
-from recorderd.core.gap_causes import SILENCE_SUPPRESSED
+from recorderd.core.gap_causes import (
+    BEFORE_FIRST,
+    DOUBLED,
+    HOLD,
+    MASKED,
+    NETWORK_LOSS,
+    NOT_RECEIVED,
+    SILENCE_SUPPRESSED,
+    SKEW,
+)
 from recorderd.record.gaps import SLIVER_MS, WORSE, Cause, after_last, append_gap, explained, overlay
 from recorderd.record.piece import Piece
 from recorderd.wire.manifest import Gap

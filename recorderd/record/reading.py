@@ -99,7 +99,8 @@ class Resampled:
         self.position_rate_hz = octets.position_rate_hz
         self._octets = octets
         self._rate_hz = rate_hz
-        self._begin()
+        self._resampler = Resampler(self.position_rate_hz, rate_hz)
+        self._came: BOOL | None = None  # of what was read ahead; None = nothing was
 
     def read(
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
@@ -107,10 +108,10 @@ class Resampled:
         """Give the samples of a span, and which of them came."""
         ahead = self._resampler.delay_samples_in
         if self._came is None:
-            samples, self._came = self._octets.read(
+            first, self._came = self._octets.read(
                 packets, start_ticks=start_ticks, end_ticks=start_ticks + ahead, kept_ticks=kept_ticks
             )
-            self._resampler.feed(samples)
+            self._resampler.feed(first)
         samples, came = self._octets.read(
             packets, start_ticks=start_ticks + ahead, end_ticks=end_ticks + ahead, kept_ticks=kept_ticks
         )
@@ -125,11 +126,8 @@ class Resampled:
         ahead = 0 if self._came is None else self._resampler.delay_samples_in
         if end_ticks > start_ticks + ahead:
             self._octets.skip(packets, start_ticks=start_ticks + ahead, end_ticks=end_ticks)
-        self._begin()
-
-    def _begin(self) -> None:
         self._resampler = Resampler(self.position_rate_hz, self._rate_hz)
-        self._came: BOOL | None = None
+        self._came = None
 
 
 class Framed:
@@ -239,7 +237,9 @@ def make_reading(
 
 def is_by_octet(codecs: tuple[Codec, ...]) -> bool:
     """Tell whether the tap keeps a stream's octets, not its packets."""
-    return not any(codec.is_framed for codec in codecs) and len({codec.clock_rate_hz for codec in codecs}) == 1
+    return (
+        not any(codec.is_framed for codec in codecs) and len({codec.clock_rate_hz for codec in codecs}) == 1
+    )
 
 
 def position_rate_hz(codecs: tuple[Codec, ...]) -> int:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
 from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import SessionId
+from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import (
     CallDescribed,
     ControlRefused,
@@ -36,18 +36,23 @@ from recorderd.core.messages import (
     StreamDescribed,
     StreamEnd,
     StreamEnded,
+    StreamHeld,
     StreamMoved,
     StreamOpened,
+    StreamRecoded,
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
 from recorderd.record.files import RecordingFiles
 from recorderd.record.joining import move_stream, render_absorbed
+from recorderd.record.meter import Meter
 from recorderd.record.seal import Sealer
 from recorderd.record.session import Recording
 from recorderd.record.status import describe
 from recorderd.record.steady import SteadyRound
+from recorderd.record.steering import SkewPolicy
 from recorderd.record.track import Source
+from recorderd.record.watch import Watch
 from recorderd.spool.layout import Spool, SpoolUsage
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
@@ -68,6 +73,7 @@ class Pace:
     delay_ms: int
     checkpoint_s: int
     silence_limit_s: int
+    skew: SkewPolicy = field(default_factory=SkewPolicy)
 
 
 class Recorder:
@@ -92,11 +98,17 @@ class Recorder:
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
         self._closing = Closing(source=source, sealer=sealer, log=log)
-        self._steady = SteadyRound(source=source, disk=disks.audio, guarded=self._guarded)
+        self._meter = Meter()
+        self._steady = SteadyRound(
+            source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded
+        )
+        self._watch = Watch(
+            source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent
+        )
+        self._owners: dict[StreamId, SessionId] = {}
         self._pace = pace
         self._clock = clock
         self._log = log
-        self._on_silent = on_silent
         self._sessions: dict[SessionId, Recording] = {}
         self._usage_mono_ns = self._synced_mono_ns = self._looked_mono_ns = 0
         self._has_joins = False
@@ -144,6 +156,7 @@ class Recorder:
     def round(self, now_ns: int) -> None:
         """Take the messages that wait; render, note and hand on what is due."""
         self._take_waiting()
+        self._take_causes()
         ordered = self._in_order()
         heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
@@ -151,6 +164,7 @@ class Recorder:
             if not self._steady.take(recording, until=recording.samples_at(due_ns)):
                 self._guarded(recording, partial(self._advance, recording, due_ns))
         self._steady.render()
+        self._meter.settle()
         for recording in ordered:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
@@ -160,7 +174,7 @@ class Recorder:
         self._close_over(ordered, heard_ns)
         if now_ns - self._looked_mono_ns >= LOOK_NS:
             self._looked_mono_ns = now_ns
-            self._watch_silence(heard_ns)
+            self._watch.look(ordered, now_ns=heard_ns)
         if now_ns - self._usage_mono_ns > USAGE_EVERY_NS:
             self._disk.put(self._measure)
             self._usage_mono_ns = now_ns
@@ -230,6 +244,7 @@ class Recorder:
             self._log.warning(Ev.STREAM_REFUSED, subject=message.session, reason=reason)
             return
         self._has_joins = True
+        self._owners[message.opened.stream] = message.session
         into.steady_tracks = come_from.steady_tracks = None
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
@@ -240,7 +255,7 @@ class Recorder:
             session=session, spool=self._spool, disks=self._disks, on_problem=self._draft_failed
         )
         files.begin(message)
-        self._sessions[session] = Recording(started=message, files=files)
+        self._sessions[session] = Recording(started=message, files=files, skew=self._pace.skew)
 
     def _draft_failed(self, session: SessionId, problem: Exception) -> None:
         self._log.error(Ev.DRAFT_FAILED, subject=session, reason=problem)
@@ -253,6 +268,11 @@ class Recorder:
                 recording.keep_offer(message)
             case StreamOpened():
                 recording.open_stream(message)
+                self._owners[message.stream] = message.session
+            case StreamHeld():
+                recording.hold_stream(message)
+            case StreamRecoded():
+                recording.recode_stream(message)
             case StreamDescribed():
                 recording.describe_stream(message)
             case RecordingChanged():
@@ -286,7 +306,7 @@ class Recorder:
         if recording.ended is not None:
             due_ns = min(due_ns, recording.ended.at_mono_ns)
         if not recording.failed and recording.tracks:
-            recording.render(self._source, until=recording.samples_at(due_ns))
+            recording.render(self._source, until=recording.samples_at(due_ns), meter=self._meter.take)
 
     def _close_over(self, ordered: Sequence[Recording], heard_ns: int) -> None:
         """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring
@@ -297,7 +317,11 @@ class Recorder:
             if recording.ended is not None and _is_over(recording, heard_ns):
                 self._render_absorbed(recording)
                 del self._sessions[recording.started.session]
+                for stream in recording.tracks:
+                    if self._owners.get(stream) == recording.started.session:
+                        del self._owners[stream]
                 self._guarded(recording, partial(self._closing.close, recording, recording.ended))
+                self._meter.forget(recording)
                 if self._clock.mono_ns() >= until_ns:
                     return
 
@@ -317,24 +341,17 @@ class Recorder:
     def _measure(self) -> None:
         self.usage = self._spool.usage()
 
-    def _watch_silence(self, now_ns: int) -> None:
-        limit_ns = self._pace.silence_limit_s * NS_PER_S
-        if not limit_ns:
-            return
-        for recording in self._sessions.values():
-            if recording.silence_reported or recording.ended is not None:
-                continue
-            heard_ns = max(
-                recording.started.at_mono_ns,
-                *(track.opened.at_mono_ns for track in recording.tracks.values()),
-                *(track.last_arrival_ns(self._source) for track in recording.tracks.values()),
-            )
-            if now_ns - heard_ns > limit_ns:
-                recording.silence_reported = True
-                silent = SessionSilent(session=recording.started.session, silent_ns=now_ns - heard_ns)
-                silent_s = silent.silent_ns // NS_PER_S
-                self._log.warning(Ev.STREAM_SILENT, subject=silent.session, silent_s=silent_s)
-                self._on_silent(silent)
+    def _take_causes(self) -> None:
+        for known in self._source.gap_causes():
+            recording = self._owner_of(known.stream)
+            if recording is not None:
+                recording.tracks[known.stream].explain(
+                    start_ticks=known.start_ticks, end_ticks=known.end_ticks, cause=known.cause
+                )
+
+    def _owner_of(self, stream: StreamId) -> Recording | None:
+        session = self._owners.get(stream)
+        return self._sessions.get(session) if session is not None else None
 
     def _end_all(self, now_ns: int) -> None:
         for session, recording in self._sessions.items():

@@ -9,9 +9,13 @@ begins at ``origin``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import numpy as np
+
+from dsp.shapes import I16
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import BEFORE_FIRST, NOT_RECEIVED
 from recorderd.core.ids import StreamId
@@ -28,22 +32,26 @@ from recorderd.core.messages import (
     StreamEnded,
     StreamHeld,
     StreamOpened,
+    StreamRecoded,
 )
 from recorderd.record.channels import Channels, Doubles, mix
 from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import append_gap
 from recorderd.record.notes import Notes, without_audio
+from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
+from recorderd.record.reading import FOREVER
 from recorderd.record.seal import Finished
 from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
-from recorderd.record.piece import blank_piece
-from recorderd.record.reading import FOREVER
 from recorderd.record.track import DEFAULT_RATE_HZ, Source, Track
 from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
 
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 PREROLL_LIMIT_MS: Final = 60_000
+
+
+Metering = Callable[["Recording", Sequence[Track], I16], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,9 +72,12 @@ class Recording:
     gaps_noted: int = 0
     steady_tracks: tuple[Track, ...] | None = None  # see ``steady``; None = to be found out
     silence_reported: bool = False
+    one_way_reported: bool = False
+    talk_over_frames: int = 0
     preroll: Preroll = field(default_factory=Preroll)
     doubles: Doubles = field(default_factory=Doubles)
     skew: SkewPolicy = field(default_factory=SkewPolicy)
+    _meter: Metering | None = None
     _rate_hz: int = 0  # 0 = nothing was rendered yet
     notes: Notes = field(init=False)
     channels: Channels = field(init=False)
@@ -140,6 +151,12 @@ class Recording:
         if track is not None:
             track.hold(held=message.held, at=self.samples_at(message.at_mono_ns))
 
+    def recode_stream(self, message: StreamRecoded) -> None:
+        """Go on with other codecs."""
+        track = self.tracks.get(message.stream)
+        if track is not None:
+            track.set_codecs(message.codecs)
+
     def end_stream(self, message: StreamEnded) -> None:
         """Note why a stream ended."""
         track = self.tracks.get(message.stream)
@@ -184,8 +201,9 @@ class Recording:
 
     # --- rendering ------------------------------------------------------------------------------
 
-    def render(self, source: Source, *, until: int) -> None:
+    def render(self, source: Source, *, until: int, meter: Metering | None = None) -> None:
         """Deal with everything before sample ``until``, by state."""
+        self._meter = meter
         if until > self.rendered:
             self._rate_hz = self.rate_hz
         for segment in self.notes.timeline.segments(self.rendered, until, rate_hz=self.rate_hz):
@@ -292,6 +310,10 @@ class Recording:
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
         self._note_gaps(source)  # before the audio: a cut must not leave silence that nobody explains
+        if self._meter is not None and window.pieces:
+            tracks = [self.tracks[stream] for stream in window.pieces]
+            rows = np.stack([piece.samples for piece in window.pieces.values()])
+            self._meter(self, tracks, rows)
         frames = window.end - window.start
         self.files.append(mix(self.tracks, window.pieces, frames=frames, channels=self.files.channels))
 

@@ -21,6 +21,7 @@ from recorderd.core.messages import Encoding, RecordingState
 from recorderd.core.terms import Layout
 from recorderd.record.disk import Disk
 from recorderd.record.files import RecordingFiles, write_together
+from recorderd.record.meter import FRAME_MS, Meter
 from recorderd.record.preroll import Window
 from recorderd.record.session import Recording
 from recorderd.record.timeline import sample_at
@@ -47,6 +48,7 @@ class SteadyRound:
 
     source: Source
     disk: Disk
+    meter: Meter
     guarded: Callable[[Recording, Callable[[], None]], None]
     _groups: dict[tuple[int, int, int, int, bool], _Group] = field(default_factory=dict)
 
@@ -132,17 +134,24 @@ class SteadyRound:
         block = np.empty((len(recordings), frames, channels), dtype=np.int16)
         for channel in range(channels):
             block[:, :, channel] = samples[channel::channels]
-        peaks, energies = (column.tolist() for column in levels.gather_many(samples))
+        rate_hz = recordings[0].rate_hz
+        energies = frame_energy(samples, frame_samples=rate_hz * FRAME_MS // 1000)
+        found = levels.gather_many(samples, rail=tracks[0].rail, frames=energies)
+        self.meter.take_energies(
+            [(recording, channels) for recording in recordings], tracks, energies, rate_hz=rate_hz
+        )
+        peaks, powers, clipped = found.peak.tolist(), found.energy.tolist(), found.clipped.tolist()
         rows: list[tuple[RecordingFiles, I16 | U8]] = []
         for number, recording in enumerate(recordings):
             recording.rendered += frames
             for row in range(number * channels, (number + 1) * channels):
-                known = tracks[row].level
-                tracks[row].note_level(
+                known = tracks[row].account.level
+                tracks[row].account.note_level(
                     levels.Level(
                         peak=max(known.peak, peaks[row]),
-                        energy=known.energy + energies[row],
+                        energy=known.energy + powers[row],
                         samples=known.samples + frames,
+                        clipped=known.clipped + clipped[row],
                     ),
                     end=recording.rendered,
                 )
@@ -155,7 +164,7 @@ class SteadyRound:
     ) -> None:
         start, end = recording.rendered, recording.rendered + frames
         pieces = {
-            track.opened.stream: track.piece_of(row, mark, low=start, high=end, start=start, end=end)
+            track.opened.stream: track.piece_of(row, mark, start=start, end=end)
             for track, row, mark in zip(tracks, octets, marks, strict=True)
         }
         recording.write(self.source, Window(start=start, end=end, pieces=pieces))

@@ -1,9 +1,9 @@
 """Making up for a sender's clock that runs fast or slow: whole samples in silence, or a stretch nobody hears.
 
 Rule: where a stream lies is compared with when its packets come, by the lowest delay of the last half minute.
-A difference beyond the threshold is made up for in the next windows: by putting in or leaving out samples where
-there is silence; where there is none and the difference has doubled, by stretching a window by two thousandths
-at most. Each is noted.
+A difference beyond the threshold is made up for in the next windows: by putting in or leaving out samples
+where there is silence; where there is none and the difference has doubled, by stretching a window by two
+thousandths at most. Each is noted.
 Pure; units: positive = samples put in, the sender is slow.
 """
 
@@ -122,12 +122,16 @@ class Steering:
         if owed > 0:
             came = np.insert(came, place, np.ones(owed, dtype=np.bool_))
             self._note(at + place, owed)
-            return Turn(samples=changed.samples, came=came, shift=owed, put_in=((at + place, at + place + owed),))
+            return Turn(
+                samples=changed.samples, came=came, shift=owed, put_in=((at + place, at + place + owed),)
+            )
         came = np.delete(came, slice(place, place - owed))
         rest, rest_came = more(-owed)
         self._note(at + place, owed)
         return Turn(
-            samples=np.concatenate([changed.samples, rest]), came=np.concatenate([came, rest_came]), shift=owed
+            samples=np.concatenate([changed.samples, rest]),
+            came=np.concatenate([came, rest_came]),
+            shift=owed,
         )
 
     def _stretched(self, more: More, *, count: int, at: int) -> Turn:

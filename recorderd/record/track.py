@@ -9,6 +9,7 @@ found to be fast or slow (see ``steering``). Samples are counted from the sessio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -63,6 +64,39 @@ class Counted(Protocol):
     def ssrcs(self) -> tuple[int, ...]: ...
     @property
     def last_arrival_ns(self) -> int: ...
+    @property
+    def jitter_ns(self) -> int: ...
+    @property
+    def sources(self) -> tuple[str, ...]: ...
+
+
+class Clocks(Protocol):
+    """Where many streams lie in time, as columns (see ``tap.drain.StreamClocks``)."""
+
+    @property
+    def last_arrival_ns(self) -> I64: ...
+
+
+class Trend(Protocol):
+    """How a stream's packets came over its life (see ``tap.trend.ArrivalTrend``)."""
+
+    @property
+    def position_ticks(self) -> I64: ...
+    @property
+    def delay_ns(self) -> I64: ...
+
+
+class Explained(Protocol):
+    """Why nothing came for a span of positions (see ``tap.causes.GapCause``)."""
+
+    @property
+    def stream(self) -> StreamId: ...
+    @property
+    def start_ticks(self) -> int: ...
+    @property
+    def end_ticks(self) -> int: ...
+    @property
+    def cause(self) -> str: ...
 
 
 class Source(Packets, Protocol):
@@ -83,6 +117,22 @@ class Source(Packets, Protocol):
 
     def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> tuple[U8, U8]:
         """Read spans of one length of many streams that have one pace, once."""
+        ...
+
+    def clocks(self, slots: I64) -> Clocks:
+        """Say where streams lie in time."""
+        ...
+
+    def recent_delay_ns(self, slots: I64) -> tuple[I64, BOOL]:
+        """Give the lowest arrival less position of late, and whether it is known."""
+        ...
+
+    def arrival_trend(self, slot: int) -> Trend:
+        """Give the lowest arrival less position over the whole stream."""
+        ...
+
+    def gap_causes(self) -> Sequence[Explained]:
+        """Take what was learnt since the last call of why packets are missing."""
         ...
 
     def stats(self, stream: StreamId) -> Counted:
@@ -115,6 +165,7 @@ class Track:
     taken_on_at: int = 0  # samples before this one are another session's
     taken_on_from: str = ""
     let_go_at: int | None = None  # samples from this one on are another session's
+    meter_row: int = -1
     held_since: int | None = None  # signalling says that nothing comes
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
@@ -291,13 +342,14 @@ class Track:
     def _steered(self, source: Source, *, start: int, end: int, kept_until: int) -> Piece:
         """Read a span in which the sender's clock is made up for, as far as that can be done unheard."""
 
+        at = start
+
         def more(count: int) -> tuple[I16, BOOL]:
             nonlocal at
             taken = self._take(source, at, at + count, kept_until)
             at += count
             return taken
 
-        at = start
         turn = self.steering.turn(more, count=end - start, at=start, rate_hz=self.rate_hz)
         self.placement = (self.placement or 0) + turn.shift
         absent = absent_spans(turn.came, start=start)
