@@ -12,16 +12,20 @@ import ctypes
 import errno
 import os
 import socket
+import struct
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recorderd.core.clock import NS_PER_S
+
 ROW_BYTES: Final = 4096  # L16/48000 stereo at 20 ms needs 3852
 SHORT_BYTES: Final = 512  # G.711 at 20 ms needs 172, at 60 ms 492; SRTP adds 14
 NAME_BYTES: Final = 28  # sockaddr_in6; sockaddr_in takes 16
 _NAME_STEP: Final = 32
-_CONTROL_BYTES: Final = 96
+CONTROL_BYTES: Final = 96
 _SCM_TIMESTAMPNS: Final = 35  # SO_TIMESTAMPNS_OLD; the same on every architecture but sparc and parisc
 _SO_RXQ_OVFL: Final = 40
 _MSG_TRUNC: Final = 0x20
@@ -49,6 +53,15 @@ def prepare_socket(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
 
 
+def stamp_ns(ancillary: Iterable[tuple[int, int, bytes]], *, otherwise: int) -> int:
+    """Read when one datagram reached the kernel from what ``recvmsg`` gave; nanoseconds since 1970."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, _SCM_TIMESTAMPNS) and len(data) >= 16:
+            seconds, rest_ns = struct.unpack_from("=qq", data)
+            return int(seconds) * NS_PER_S + int(rest_ns)
+    return otherwise
+
+
 class Batch:
     """A fixed number of packet rows that are filled, read as columns, and filled again.
 
@@ -62,7 +75,7 @@ class Batch:
         self.used = 0
         self.short: NDArray[np.uint8] = np.zeros((capacity, SHORT_BYTES), dtype=np.uint8)
         self._rest: NDArray[np.uint8] = np.zeros((capacity, ROW_BYTES - SHORT_BYTES), dtype=np.uint8)
-        self._control: NDArray[np.uint8] = np.zeros((capacity, _CONTROL_BYTES), dtype=np.uint8)
+        self._control: NDArray[np.uint8] = np.zeros((capacity, CONTROL_BYTES), dtype=np.uint8)
         self._names: NDArray[np.uint8] = np.zeros((capacity, _NAME_STEP), dtype=np.uint8)
         number = np.arange(capacity, dtype=np.uint64)
         self._iovecs = np.zeros((capacity, 4), dtype=np.uint64)
@@ -72,8 +85,8 @@ class Batch:
         self._headers = np.zeros(capacity, dtype=_MMSGHDR)
         self._headers["iov"] = self._iovecs.ctypes.data + number * np.uint64(32)
         self._headers["iovlen"] = 2
-        self._headers["control"] = self._control.ctypes.data + number * np.uint64(_CONTROL_BYTES)
-        self._headers["controllen"] = _CONTROL_BYTES
+        self._headers["control"] = self._control.ctypes.data + number * np.uint64(CONTROL_BYTES)
+        self._headers["controllen"] = CONTROL_BYTES
         self._headers["name"] = self._names.ctypes.data + number * np.uint64(_NAME_STEP)
         self._headers["namelen"] = NAME_BYTES
         self._address = self._headers.ctypes.data
@@ -114,7 +127,7 @@ class Batch:
 
     def clear(self) -> None:
         """Forget the filled rows."""
-        self._headers["controllen"][: self.used] = _CONTROL_BYTES
+        self._headers["controllen"][: self.used] = CONTROL_BYTES
         self._headers["namelen"][: self.used] = NAME_BYTES
         self.used = 0
 
@@ -135,7 +148,7 @@ class Batch:
         rest_ns = control[:, 24:32].view("<i8")[:, 0]
         stamped = self._headers["controllen"][: self.used] >= _TIMESTAMP_END
         stamped &= control[:, 12:16].view("<i4")[:, 0] == _SCM_TIMESTAMPNS
-        mono_ns = seconds * 1_000_000_000 + rest_ns - realtime_minus_mono_ns
+        mono_ns = seconds * NS_PER_S + rest_ns - realtime_minus_mono_ns
         return np.where(stamped, np.minimum(mono_ns, now_mono_ns), now_mono_ns)
 
     def kernel_drops(self) -> NDArray[np.int64]:

@@ -3,7 +3,8 @@
 Contract: a stream owns a row, a power of two of octets. Position 0 is a little before its first packet;
 positions grow by ``octets_per_tick`` per tick of the RTP clock and never wrap; the ring keeps those
 from ``cursor`` to ``cursor + row``. ``write`` puts a batch of packets of many streams in place; ``take``
-copies a span out, clears it and moves the cursor; ``take_spans`` does so for many streams at once. A mark of 0 means that the octet never came.
+copies a span out, clears it and moves the cursor, ``take_spans`` does so for many streams at once. A mark
+of 0 means that the octet never came.
 Memory is reserved at start; a row costs none before its first packet and after its end: what a thousand
 streams at once have touched must not stay taken when they are gone.
 Thread: callers hold one lock (see ``tap.drain``).
@@ -101,15 +102,18 @@ class Ring:
         target = self._base[slots] + at
         shapes = offsets * 65_536 + lengths
         if target.size and (shapes == shapes[0]).all():
-            self._put(target, packets, rows, int(offsets[0]), int(lengths[0]), marks)
+            part = slice(int(offsets[0]), int(offsets[0] + lengths[0]))
+            self._put(target, packets, rows, part, marks)
             return
         for shape in np.unique(shapes):  # one round per payload shape; nearly always a single one
             some = np.flatnonzero(shapes == shape)
-            offset, length = int(offsets[some[0]]), int(lengths[some[0]])
-            self._put(target[some], packets, rows[some], offset, length, marks[some])
+            part = slice(int(offsets[some[0]]), int(offsets[some[0]] + lengths[some[0]]))
+            self._put(target[some], packets, rows[some], part, marks[some])
 
-    def _put(self, target: I64, packets: U8, rows: I64, offset: int, length: int, marks: U8) -> None:
-        payloads = runs_in_rows(packets, offset=offset, length=length)
+    def _put(self, target: I64, packets: U8, rows: I64, part: slice, marks: U8) -> None:
+        """Put the same part of many packets where each belongs."""
+        length = part.stop - part.start
+        payloads = runs_in_rows(packets, offset=part.start, length=length)
         all_of_them = rows.size == packets.shape[0] and bool((rows[1:] > rows[:-1]).all())
         runs_at_any_octet(self._octets, length)[target] = payloads if all_of_them else payloads[rows]
         runs_at_any_octet(self._marks, length)[target] = runs_of_marks(length)[marks]

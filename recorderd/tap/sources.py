@@ -20,7 +20,7 @@ from dsp.shapes import I64, U8
 
 HOSTS_MAX: Final = 65_536  # IPv6 hosts that are told apart; a forger of more is one host
 _FIRST_V6: Final = 1 << 33
-_PORT_BITS: Final = 16
+PORT_BITS: Final = 16
 
 
 class SourcePolicy(StrEnum):
@@ -47,13 +47,13 @@ class SourceBook:
         family = names[:, 0].astype(np.int64) | (names[:, 1].astype(np.int64) << 8)
         port = (names[:, 2].astype(np.int64) << 8) | names[:, 3]
         host = names[:, 4:8].view(">u4")[:, 0].astype(np.int64)
-        keys: I64 = (host << _PORT_BITS) | port
+        keys: I64 = (host << PORT_BITS) | port
         if (family == socket.AF_INET).all():
             return keys
         for number in np.flatnonzero(family != socket.AF_INET).tolist():  # IPv6: a look-up per packet
             known = int(family[number]) == socket.AF_INET6
             host_number = self._host(names[number, 8:24].tobytes()) if known else 0
-            keys[number] = (host_number << _PORT_BITS) | int(port[number]) if known else 0
+            keys[number] = (host_number << PORT_BITS) | int(port[number]) if known else 0
         return keys
 
     def host_of(self, address: str) -> int:
@@ -68,7 +68,7 @@ class SourceBook:
 
     def text(self, key: int) -> str:
         """Write a key as ``ip:port``."""
-        host, port = key >> _PORT_BITS, key & 0xFFFF
+        host, port = key >> PORT_BITS, key & 0xFFFF
         if host < _FIRST_V6:
             return f"{ipaddress.IPv4Address(host)}:{port}"
         packed = self._hosts[host - _FIRST_V6]
@@ -76,7 +76,7 @@ class SourceBook:
 
     def key_of(self, address: tuple[str, int]) -> int:
         """Give the key of an address as sockets name it."""
-        return (self.host_of(address[0].partition("%")[0]) << _PORT_BITS) | address[1]
+        return (self.host_of(address[0].partition("%")[0]) << PORT_BITS) | address[1]
 
     def _host(self, packed: bytes) -> int:
         mapped = ipaddress.IPv6Address(packed).ipv4_mapped
@@ -96,4 +96,4 @@ def hosts(keys: I64) -> I64:
 
     Shapes: (n,) -> (n,).
     """
-    return keys >> _PORT_BITS
+    return keys >> PORT_BITS

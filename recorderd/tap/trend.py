@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.shapes import BOOL, I64
 from recorderd.core.clock import NS_PER_S
@@ -148,11 +149,12 @@ class Trends:
         self._width[slot] *= 2
 
 
-_SHARES: dict[int, np.ndarray] = {}
+F64 = NDArray[np.float64]
+_SHARES: dict[int, F64] = {}  # by size, a power of two
 
 
-def _fading(count: int) -> np.ndarray:
-    """Give what of a value is left after 0 to ``count`` further steps; from a table that doubles as needed."""
+def _fading(count: int) -> F64:
+    """Give what of a value is left after 0 to ``count`` further steps."""
     size = 1 << max(10, count.bit_length())
     if size not in _SHARES:
         _SHARES[size] = (15 / 16) ** np.arange(size, dtype=np.float64)

@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from dsp.shapes import U8
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_MS
 from recorderd.core.events import EventLog
@@ -46,9 +45,8 @@ from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
 from recorderd.spool.layout import Place, Spool
-from recorderd.tap.drain import StreamClock
 from recorderd.tap.intake import Intake
-from recorderd.tap.table import UNSET, StreamStats
+from recorderd.tap.reading import Reading
 from recorderd.wire.manifest import Manifest, audio_name, manifest_name, parse_manifest
 from recorderd.wire.rtp import parse_columns
 from tests.support import g711_reference
@@ -62,19 +60,30 @@ BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made mean
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 
 
-class PlayedTap:
+class PlayedTap(Reading):
     """The tap without sockets."""
 
     def __init__(self, slots: int) -> None:
-        self.intake = Intake(slots=slots, grains=slots * 2)
-        self.slot_of: dict[StreamId, int] = {}
+        super().__init__(intake=Intake(slots=slots, grains=slots * 2))
+        self.slots: dict[StreamId, int] = {}
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
         self.heard_until_ns = BEGIN_MONO_NS
 
+    @property
+    def intake(self) -> Intake:
+        return self._intake
+
+    def slot_of(self, stream: StreamId) -> int:
+        assert stream not in self.released, "a released stream was asked for"
+        return self.slots[stream]
+
+    def _names(self) -> dict[int, StreamId]:
+        return {slot: stream for stream, slot in self.slots.items() if stream not in self.released}
+
     def open(self, stream: StreamId) -> None:
-        slot = len(self.slot_of)
-        self.slot_of[stream] = slot
+        slot = len(self.slots)
+        self.slots[stream] = slot
         self.intake.ring.open(slot, octets_per_s=RATE_HZ, ring_ms=4000)
         self.intake.table.open(slot, codecs=[PCMA], event_payload_types=[])
 
@@ -87,29 +96,8 @@ class PlayedTap:
             row[: len(packet)] = np.frombuffer(packet, dtype=np.uint8)
         lengths = np.array([len(packet) for _, _, packet in packets], dtype=np.int64)
         arrival_ns = np.array([at_ns for _, at_ns, _ in packets], dtype=np.int64)
-        slots = np.array([self.slot_of[stream] for stream, _, _ in packets], dtype=np.int64)
+        slots = np.array([self.slots[stream] for stream, _, _ in packets], dtype=np.int64)
         self.intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
-
-    def _slot(self, stream: StreamId) -> int:
-        assert stream not in self.released, "a released stream was asked for"
-        return self.slot_of[stream]
-
-    def clock_of(self, stream: StreamId) -> StreamClock:
-        slot, table = self._slot(stream), self.intake.table
-        return StreamClock(
-            clock_rate_hz=int(table.clock_rate_hz[slot]),
-            octets_per_tick=int(table.octets_per_tick[slot]),
-            started=bool(table.ssrc[slot] != UNSET),
-            origin_ns=int(table.origin_ns[slot]),
-            first_ticks=int(table.first_ticks[slot]),
-            end_ticks=int(table.end_ticks[slot]),
-        )
-
-    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        return self.intake.ring.take(self._slot(stream), start_ticks, end_ticks)
-
-    def stats(self, stream: StreamId) -> StreamStats:
-        return self.intake.table.stats(self._slot(stream))
 
     def end_stream(self, stream: StreamId) -> None:
         self.ended.append(stream)
