@@ -55,6 +55,7 @@ class Ev(Enum):
     STREAM_REFUSED = "stream_refused"
     STREAM_MALFORMED_RTP = "stream_malformed_rtp"
     STREAM_STRANGER = "stream_stranger"
+    STREAM_SOURCE_REFUSED = "stream_source_refused"
     STREAM_SSRC_CHANGED = "stream_ssrc_changed"
     STREAM_TIMESTAMP_JUMPED = "stream_timestamp_jumped"
     STREAM_UNKNOWN_PAYLOAD = "stream_unknown_payload"

@@ -1,7 +1,7 @@
 """A stream's account: what is missing and why, how loud it is, which keys were heard.
 
-Contract: ``keep`` takes adjoining pieces. What was said of a span can be taken back; causes may be told before
-or after the span they explain was kept. Samples are counted from the session's start.
+Contract: ``keep`` takes adjoining pieces. What was said of a span can be taken back; causes may be told
+before or after the span they explain was kept. Samples are counted from the session's start.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """How a stream's octets or packets become samples at the rate of the recording.
 
-Contract: ``read`` and ``skip`` are called with adjoining spans of positions; ``read`` gives the samples of the
-span and tells which of them came. Nothing from ``kept_ticks`` on is heard, not even in a filter's tail.
+Contract: ``read`` and ``skip`` are called with adjoining spans of positions; ``read`` gives the samples of
+the span and tells which of them came. Nothing from ``kept_ticks`` on is heard, not even in a filter's tail.
 Positions are in ticks of ``position_rate_hz`` (see ``tap.drain.StreamClock``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 from typing import Final, Protocol
 
@@ -29,7 +30,7 @@ class Packets(Protocol):
         """Read a span of the ring once."""
         ...
 
-    def take_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> list[WholePacket]:
+    def take_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> Sequence[WholePacket]:
         """Read the packets of a span once."""
         ...
 

@@ -99,12 +99,8 @@ class Recorder:
         self._disks, self._disk = disks, disks.audio
         self._closing = Closing(source=source, sealer=sealer, log=log)
         self._meter = Meter()
-        self._steady = SteadyRound(
-            source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded
-        )
-        self._watch = Watch(
-            source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent
-        )
+        self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
+        self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
         self._owners: dict[StreamId, SessionId] = {}
         self._pace = pace
         self._clock = clock

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from dsp import g711, l16, levels
+from dsp.activity import frame_energy
 from dsp.shapes import BOOL, I16, U8
 from recorderd.core.messages import Encoding, RecordingState
 from recorderd.core.terms import Layout

@@ -153,7 +153,7 @@ class Track:
     """One stream of a recording."""
 
     opened: StreamOpened
-    rate_hz: int  # of the recording
+    rate_hz: int = 0  # of the recording; 0 = the stream's own
     codecs: tuple[Codec, ...] = ()  # as they are now
     channel: int = 0
     slot: int = -1  # its number in the tap's columns, once somebody has asked for it
@@ -174,7 +174,7 @@ class Track:
     def __post_init__(self) -> None:
         """Begin with the codecs that the stream was opened with."""
         self.codecs = self.codecs or self.opened.codecs
-        self.set_rate(self.rate_hz)
+        self.set_rate(self.rate_hz or self.opened.codecs[0].sample_rate_hz)
 
     @property
     def is_plain(self) -> bool:

@@ -83,7 +83,9 @@ class Watch:
             for track in deaf:
                 self._log.warning(Ev.STREAM_ONE_WAY, subject=track.opened.stream, label=track.opened.label)
 
-    def _look_at_clocks(self, rows: Sequence[tuple[Recording, Track]], slots: np.ndarray, now_ns: int) -> None:
+    def _look_at_clocks(
+        self, rows: Sequence[tuple[Recording, Track]], slots: np.ndarray, now_ns: int
+    ) -> None:
         delays, known = self._source.recent_delay_ns(slots)
         for (recording, track), delay_ns, is_known in zip(rows, delays.tolist(), known.tolist(), strict=True):
             if is_known and track.placement is not None and now_ns - track.opened.at_mono_ns > SETTLED_NS:

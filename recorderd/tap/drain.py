@@ -25,14 +25,18 @@ from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
-from recorderd.tap.batch import ROW_BYTES, Batch
+from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, SHORT_BYTES, Batch, stamp_ns
 from recorderd.tap.intake import Intake
+from recorderd.tap.placing import Restart
 from recorderd.tap.ports import PortPool, SocketPair
+from recorderd.tap.reading import Reading, StreamClock, StreamClocks
+from recorderd.tap.sources import SourcePolicy
 from recorderd.tap.srtp import StreamCrypto
-from recorderd.tap.table import UNSET, StreamStats
 from recorderd.wire.rtcp import parse_rtcp
 from recorderd.wire.rtp import parse_columns
 from recorderd.wire.sdes import SrtpKeys
+
+__all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
 
 DRAIN_MS: Final = 100
 RING_MS: Final = 4_000
@@ -45,6 +49,7 @@ _NOTED: Final = {  # counters whose growth is an event of the stream
     "foreign": Ev.STREAM_STRANGER,
     "late": Ev.STREAM_LATE,
     "kernel_dropped": Ev.STREAM_KERNEL_DROP,
+    "source_refused": Ev.STREAM_SOURCE_REFUSED,
 }
 
 
@@ -58,28 +63,23 @@ class _Open:
     released: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamClock:
-    """Where a stream lies in time; all in ticks of its clock, positions as in the ring."""
-
-    clock_rate_hz: int
-    octets_per_tick: int
-    started: bool
-    origin_ns: int  # when position 0 was sent, as the fastest packet so far tells; monotonic
-    first_ticks: int
-    end_ticks: int
-
-
-class Tap:
+class Tap(Reading):
     """All RTP input of the recorder."""
 
-    def __init__(self, *, ports: PortPool, max_streams: int, clock: Clock, log: EventLog) -> None:
+    def __init__(
+        self,
+        *,
+        ports: PortPool,
+        max_streams: int,
+        clock: Clock,
+        log: EventLog,
+        source_policy: SourcePolicy = SourcePolicy.LEARN,
+    ) -> None:
+        grains = max_streams * _GRAINS_PER_STREAM
+        super().__init__(intake=Intake(slots=max_streams, grains=grains, source_policy=source_policy))
         self._ports = ports
         self._clock = clock
         self._log = log
-        self._lock = threading.Lock()
-        self._intake = Intake(slots=max_streams, grains=max_streams * _GRAINS_PER_STREAM)
-        self._table, self._ring = self._intake.table, self._intake.ring
         self._free = list(range(max_streams - 1, -1, -1))
         self._open: dict[StreamId, _Open] = {}
         self._by_descriptor: dict[int, tuple[_Open, bool]] = {}  # bool: RTCP
@@ -100,8 +100,11 @@ class Tap:
         codecs: Sequence[Codec],
         event_payload_types: Sequence[int],
         srtp: SrtpKeys | None = None,
+        remote_address: str = "",
     ) -> None:
         """Begin to listen on a stream's sockets; with ``srtp`` for nothing but what these keys verify.
+
+        ``remote_address`` is the host that signalling named for the peer; by policy nobody else is heard.
 
         Errors: RingFull, SrtpFailed (keys that cannot be used); the sockets remain the caller's then.
         """
@@ -111,9 +114,12 @@ class Tap:
                 raise RingFull(streams=len(self._open))
             slot = self._free[-1]
             rate = codecs[0].clock_rate_hz * codecs[0].octets_per_tick
-            self._ring.open(slot, octets_per_s=rate, ring_ms=RING_MS)
+            framed = any(codec.is_framed for codec in codecs)
+            self._ring.open(slot, octets_per_s=0 if framed else rate, ring_ms=RING_MS)
             self._free.pop()
             self._table.open(slot, codecs=codecs, event_payload_types=event_payload_types)
+            self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
+            self._intake.open(slot)
             entry = _Open(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
             self._open[stream] = entry
             for sock, is_rtcp in ((sockets.rtp, False), (sockets.rtcp, True)):
@@ -123,7 +129,10 @@ class Tap:
     def set_codecs(
         self, stream: StreamId, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]
     ) -> None:
-        """Change what a stream's payload types mean; clock rate and octets per tick stay."""
+        """Change what a stream's payload types mean; positions keep their unit.
+
+        Where that leaves several clocks or a framed codec, what comes from now on comes as frames.
+        """
         with self._lock:
             slot = self._open[stream].slot
             self._table.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
@@ -168,43 +177,12 @@ class Tap:
                 entry.listening, entry.released = False, True
                 self._ending.append(entry)
 
-    def clock_of(self, stream: StreamId) -> StreamClock:
-        """Say where a stream lies in time."""
-        with self._lock:
-            slot, table = self._open[stream].slot, self._table
-            return StreamClock(
-                clock_rate_hz=int(table.clock_rate_hz[slot]),
-                octets_per_tick=int(table.octets_per_tick[slot]),
-                started=bool(table.ssrc[slot] != UNSET),
-                origin_ns=int(table.origin_ns[slot]),
-                first_ticks=int(table.first_ticks[slot]),
-                end_ticks=int(table.end_ticks[slot]),
-            )
+    def slot_of(self, stream: StreamId) -> int:
+        """Give the slot of a stream: by it the columns are asked for, until the stream is released."""
+        return self._open[stream].slot
 
-    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        """Read octets and marks of a span once; packets that come for it afterwards are late.
-
-        Shapes: -> two arrays ((end_ticks - start_ticks) * octets_per_tick,).
-        """
-        with self._lock:
-            slot = self._open[stream].slot
-            scale = int(self._table.octets_per_tick[slot])
-            return self._ring.take(slot, start_ticks * scale, end_ticks * scale)
-
-    def digits(self) -> list[tuple[StreamId, str]]:
-        """Take the keys that were pressed on streams (RFC 4733) since the last call."""
-        if not self._intake.digits:
-            return []
-        with self._lock:
-            names = {entry.slot: entry.stream for entry in self._open.values()}
-            pressed = [(names[slot], key) for slot, key in self._intake.digits if slot in names]
-            self._intake.digits.clear()
-        return pressed
-
-    def stats(self, stream: StreamId) -> StreamStats:
-        """Return what was counted for a stream."""
-        with self._lock:
-            return self._table.stats(self._open[stream].slot)
+    def _names(self) -> dict[int, StreamId]:
+        return {entry.slot: entry.stream for entry in self._open.values()}
 
     @property
     def open_streams(self) -> int:
@@ -244,12 +222,24 @@ class Tap:
             ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
         spans: list[tuple[_Open, int]] = []  # whose packets follow in the batch, and how many
+        by_descriptor, batch = self._by_descriptor, self._batch
         for descriptor, _ in ready:
-            entry, is_rtcp = self._by_descriptor[descriptor]  # only this thread closes descriptors
+            entry, is_rtcp = by_descriptor[descriptor]  # only this thread closes descriptors
             if is_rtcp:
                 self._drain_rtcp(entry)
-            else:
-                spans = self._receive(descriptor, entry, spans)
+                continue
+            try:
+                while True:
+                    room = batch.capacity - batch.used
+                    count = batch.receive(descriptor)
+                    if count:
+                        spans.append((entry, count))
+                    if count < room:
+                        break
+                    self._process(spans)
+                    spans = []
+            except OSError as problem:
+                self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
         self._process(spans)
         with self._lock:
             for entry in ending:
@@ -264,66 +254,83 @@ class Tap:
                 self._close(entry)
         self._epoll.close()
 
-    def _receive(
-        self, descriptor: int, entry: _Open, spans: list[tuple[_Open, int]]
-    ) -> list[tuple[_Open, int]]:
-        while True:
-            room = self._batch.free
-            try:
-                count = self._batch.receive(descriptor)
-            except OSError as problem:
-                self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
-                return spans
-            if count:
-                spans.append((entry, count))
-            if count < room:
-                return spans
-            self._process(spans)
-            spans = []
-
     def _process(self, spans: list[tuple[_Open, int]]) -> None:
         if not spans:
             return
         batch = self._batch
+        counts = np.array([count for _, count in spans], dtype=np.int64)
         owners = np.array([entry.slot for entry, _ in spans], dtype=np.int64)
-        slots = np.repeat(owners, np.array([count for _, count in spans]))
+        slots = np.repeat(owners, counts)
         now_mono_ns = self._clock.mono_ns()
         arrival_ns = batch.arrivals_ns(
             realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
         )
-        lengths = batch.lengths
-        failed = self._decrypt(spans, lengths) if any(entry.crypto for entry, _ in spans) else None
-        columns = parse_columns(batch.rows[: batch.used], lengths)
+        lengths, drops, names = batch.lengths, batch.kernel_drops(), batch.names()
+        starts = np.cumsum(counts) - counts
+        restarts: list[Restart] = []
+        before = {name: self._table.counters[name][owners] for name in _NOTED}
         with self._lock:
-            before = {name: self._table.counters[name][owners] for name in _NOTED}
-            np.maximum.at(self._table.counters["kernel_dropped"], slots, batch.kernel_drops())
-            restarts = self._intake.accept(
-                slots, columns, rows=batch.rows[: batch.used], arrival_ns=arrival_ns, failed=failed
-            )
-            after = {name: self._table.counters[name][owners] for name in _NOTED}
+            dropped = self._table.counters["kernel_dropped"]
+            dropped[owners] = np.maximum(dropped[owners], np.maximum.reduceat(drops, starts))
+            sources = self._intake.book.keys(names)
+        long = np.logical_or.reduceat(lengths > SHORT_BYTES, starts)
+        for wide in (False, True):  # streams of long packets apart, for theirs lie in two places
+            chosen = long == wide
+            if not chosen.any():
+                continue
+            numbers = np.flatnonzero(np.repeat(chosen, counts))
+            whole = numbers.size == slots.size
+            if wide:
+                rows = batch.whole_rows(numbers)
+            else:
+                rows = batch.short[: batch.used] if whole else batch.short[numbers]
+            part = lengths if whole else lengths[numbers]
+            failed = self._decrypt([span for span, use in zip(spans, chosen, strict=True) if use], rows, part)
+            columns = parse_columns(rows, part)
+            with self._lock:
+                restarts += self._intake.accept(
+                    slots if whole else slots[numbers],
+                    columns,
+                    rows=rows,
+                    arrival_ns=arrival_ns if whole else arrival_ns[numbers],
+                    failed=failed,
+                    sources=sources if whole else sources[numbers],
+                )
         batch.clear()
-        names = {entry.slot: entry.stream for entry, _ in spans}
+        self._note(spans, owners, before, restarts)
+
+    def _note(
+        self,
+        spans: list[tuple[_Open, int]],
+        owners: I64,
+        before: dict[str, I64],
+        restarts: list[Restart],
+    ) -> None:
+        """Log what a batch brought that is not as it should be."""
         for name, event in _NOTED.items():
-            for number in np.flatnonzero(after[name] > before[name]):
-                total = int(after[name][number])
-                self._log.warning(event, subject=names[int(owners[number])], packets=total)
+            after = self._table.counters[name][owners]
+            for number in np.flatnonzero(after > before[name]).tolist():
+                self._log.warning(event, subject=spans[number][0].stream, packets=int(after[number]))
+        names = {entry.slot: entry.stream for entry, _ in spans} if restarts else {}
         for restart in restarts:
             event = Ev.STREAM_SSRC_CHANGED if restart.ssrc_changed else Ev.STREAM_TIMESTAMP_JUMPED
             self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
 
-    def _decrypt(self, spans: list[tuple[_Open, int]], lengths: I64) -> BOOL:
+    def _decrypt(self, spans: list[tuple[_Open, int]], rows: U8, lengths: I64) -> BOOL | None:
         """Put plain RTP into the rows of the streams that have keys; say which rows failed."""
+        if not any(entry.crypto for entry, _ in spans):
+            return None
         failed = np.zeros(lengths.size, dtype=np.bool_)
         start = 0
         for entry, count in spans:
-            rows = slice(start, start + count)
+            part = slice(start, start + count)
             start += count
             if entry.crypto is None:
                 continue
             with self._lock:  # keys may change meanwhile
-                failed[rows], reason = entry.crypto.rows(self._batch.rows[rows], lengths[rows])
+                failed[part], reason = entry.crypto.rows(rows[part], lengths[part])
             if reason:
-                self._note_srtp(entry, int(failed[rows].sum()), reason)
+                self._note_srtp(entry, int(failed[part].sum()), reason)
         return failed
 
     def _note_srtp(self, entry: _Open, packets: int, reason: str) -> None:
@@ -333,20 +340,33 @@ class Tap:
     def _drain_rtcp(self, entry: _Open) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read
             while True:
-                datagram = entry.sockets.rtcp.recv(ROW_BYTES)
-                try:
-                    if entry.crypto is not None:
-                        with self._lock:
-                            datagram = entry.crypto.rtcp(datagram)
-                    parse_rtcp(datagram)
-                    name = "rtcp_received"
-                except SrtpFailed as problem:
-                    name = "srtp_failed"
-                    self._note_srtp(entry, 1, str(problem.fields["reason"]))
-                except RtcpFormatError as problem:
-                    name = "rtcp_malformed"
-                    self._log.warning(Ev.STREAM_MALFORMED_RTP, subject=entry.stream, reason=problem)
+                datagram, ancillary, _, address = entry.sockets.rtcp.recvmsg(ROW_BYTES, CONTROL_BYTES)
+                now_utc_ns = self._clock.utc_ns()
+                waited_ns = max(0, now_utc_ns - stamp_ns(ancillary, otherwise=now_utc_ns))
+                name = self._take_rtcp(entry, datagram, address, self._clock.mono_ns() - waited_ns)
                 self._table.counters[name][entry.slot] += 1
+
+    def _take_rtcp(self, entry: _Open, datagram: bytes, address: tuple[str, int], arrival_ns: int) -> str:
+        """Take what one RTCP datagram tells; name its counter."""
+        book = self._intake.book
+        try:
+            with self._lock:  # keys may change meanwhile
+                if not self._intake.is_welcome(entry.slot, book.key_of(address[:2])):
+                    return "source_refused"
+                if entry.crypto is not None:
+                    datagram = entry.crypto.rtcp(datagram)
+            packets = parse_rtcp(datagram)
+        except SrtpFailed as problem:
+            self._note_srtp(entry, 1, str(problem.fields["reason"]))
+            return "srtp_failed"
+        except RtcpFormatError as problem:
+            self._log.warning(Ev.STREAM_MALFORMED_RTP, subject=entry.stream, reason=problem)
+            return "rtcp_malformed"
+        with self._lock:
+            for packet in packets:
+                if packet.report is not None:
+                    self.note_report(entry.slot, packet.report, arrival_ns=arrival_ns)
+        return "rtcp_received"
 
     def _close(self, entry: _Open) -> None:
         if entry.sockets.rtp.fileno() >= 0:
@@ -359,4 +379,5 @@ class Tap:
             entry.released = False
             self._ring.close(entry.slot)
             self._intake.forget(entry.slot)
+            self._reports.pop(entry.slot, None)
             self._free.append(entry.slot)

@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from dsp.shapes import I64, U8
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_MS
 from recorderd.core.events import EventLog
@@ -47,9 +46,8 @@ from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
 from recorderd.spool.layout import Place, Spool
-from recorderd.tap.drain import StreamClock
 from recorderd.tap.intake import Intake
-from recorderd.tap.table import UNSET, StreamStats
+from recorderd.tap.reading import Reading
 from recorderd.wire.manifest import Manifest, audio_name, manifest_name, parse_manifest
 from recorderd.wire.rtp import parse_columns
 from tests.support import g711_reference
@@ -63,15 +61,26 @@ BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made mean
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 
 
-class PlayedTap:
+class PlayedTap(Reading):
     """The tap without sockets."""
 
     def __init__(self, slots: int) -> None:
-        self.intake = Intake(slots=slots, grains=slots * 2)
+        super().__init__(intake=Intake(slots=slots, grains=slots * 2))
         self.slots: dict[StreamId, int] = {}
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
         self.heard_until_ns = BEGIN_MONO_NS
+
+    @property
+    def intake(self) -> Intake:
+        return self._intake
+
+    def slot_of(self, stream: StreamId) -> int:
+        assert stream not in self.released, "a released stream was asked for"
+        return self.slots[stream]
+
+    def _names(self) -> dict[int, StreamId]:
+        return {slot: stream for stream, slot in self.slots.items() if stream not in self.released}
 
     def open(self, stream: StreamId) -> None:
         slot = len(self.slots)
@@ -90,34 +99,6 @@ class PlayedTap:
         arrival_ns = np.array([at_ns for _, at_ns, _ in packets], dtype=np.int64)
         slots = np.array([self.slots[stream] for stream, _, _ in packets], dtype=np.int64)
         self.intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
-
-    def slot_of(self, stream: StreamId) -> int:
-        assert stream not in self.released, "a released stream was asked for"
-        return self.slots[stream]
-
-    def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> tuple[U8, U8]:
-        rows = [
-            self.intake.ring.take(slot, start, start + length_ticks)
-            for slot, start in zip(slots.tolist(), starts.tolist(), strict=True)
-        ]
-        return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-
-    def clock_of(self, stream: StreamId) -> StreamClock:
-        slot, table = self.slot_of(stream), self.intake.table
-        return StreamClock(
-            clock_rate_hz=int(table.clock_rate_hz[slot]),
-            octets_per_tick=int(table.octets_per_tick[slot]),
-            started=bool(table.ssrc[slot] != UNSET),
-            origin_ns=int(table.origin_ns[slot]),
-            first_ticks=int(table.first_ticks[slot]),
-            end_ticks=int(table.end_ticks[slot]),
-        )
-
-    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        return self.intake.ring.take(self.slot_of(stream), start_ticks, end_ticks)
-
-    def stats(self, stream: StreamId) -> StreamStats:
-        return self.intake.table.stats(self.slot_of(stream))
 
     def end_stream(self, stream: StreamId) -> None:
         self.ended.append(stream)

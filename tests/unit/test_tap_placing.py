@@ -38,6 +38,7 @@ def _arrive(
             ssrc=np.array([row[2] or ssrc for row in packets], dtype=np.int64),
             arrival_ns=np.array([row[1] * NS_PER_MS for row in packets], dtype=np.int64),
             ticks=np.full(numbers.size, 160, dtype=np.int64),
+            source=np.zeros(numbers.size, dtype=np.int64),
         ),
     )
     return positions.tolist(), ours.tolist(), restarts
@@ -130,6 +131,7 @@ def test_streams_of_one_drain_do_not_disturb_each_other() -> None:
             ssrc=np.array([1, 2, 1, 2], dtype=np.int64),
             arrival_ns=np.array([0, 0, 20, 20], dtype=np.int64) * NS_PER_MS,
             ticks=np.full(4, 160, dtype=np.int64),
+            source=np.zeros(4, dtype=np.int64),
         ),
     )
     assert ours.all()
