@@ -52,7 +52,8 @@ class Transaction:
             if reply.code >= 200:
                 return reply
             self.provisional.append(reply)
-        raise TimeoutError(f"no answer to {self.key[1]} of {self.key[0]}")
+        where = f"{self._client.transport} port {self._client.port}"  # the log names it, if octets were bad
+        raise TimeoutError(f"no answer to {self.key[1]} of {self.key[0]} from {where}")
 
 
 class SipClient:
@@ -92,12 +93,16 @@ class SipClient:
         self.close()
 
     def close(self) -> None:
-        """Stop."""
+        """Stop.
+
+        The reader goes first: TLS writes an alert when its peer is gone without a word, and by then a
+        descriptor that was closed may be a neighbour's fresh connection, whose INVITE would follow the alert.
+        """
         self._closed = True
         with contextlib.suppress(OSError):  # wakes the reader, also where there is no connection
             self._socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
         self._socket.close()
-        self._reader.join(timeout=2)
 
     def send_raw(self, raw: bytes) -> None:
         """Send octets as they are."""
