@@ -39,6 +39,7 @@ endef
 define TEST_PACKAGES
 sip-tester: SIPp, an independent SIP client
 sox: judges WAV files independently of our own code
+libimage-exiftool-perl: reads names and times in WAV files independently of our own code
 systemd: runs our units for real, in a namespace of the test
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
