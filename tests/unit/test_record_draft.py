@@ -257,3 +257,34 @@ def test_a_block_of_another_kind_is_refused(tmp_path: Path, block: np.ndarray) -
     draft.append(_noise(100, 4)[::3, 1:3])  # strided
     draft.finish()
     assert np.array_equal(soundfile.read(tmp_path / "x.wav", dtype="int16")[0], _noise(100, 4)[::3, 1:3])
+
+
+def test_a_draft_longer_than_what_is_read_at_a_time_is_mended_all_the_same(tmp_path: Path) -> None:
+    noise = _noise(600_000, 1)
+    draft = Draft(tmp_path / "x.wav", sample_rate_hz=RATE_HZ, channels=1)
+    draft.append(noise)
+    draft.wipe(100_001, 399_999)
+    draft.wipe(599_999, 600_000)
+    draft.widen(3)
+    draft.cut(500_001)
+    draft.finish()
+    expected = np.zeros((500_001, 3), dtype=np.int16)
+    expected[:, :1] = noise[:500_001]
+    expected[100_001:399_999] = 0
+    assert np.array_equal(soundfile.read(tmp_path / "x.wav", dtype="int16")[0], expected)
+
+
+def test_names_that_a_crash_kept_out_of_the_file_are_written_when_it_is_closed(tmp_path: Path) -> None:
+    notes = WavNotes(channel_names=("Alice", "Bob"))
+    for name, told in (("early", WavNotes()), ("whole", notes)):
+        draft = Draft(tmp_path / name, sample_rate_hz=RATE_HZ, channels=2, notes=told)
+        draft.append(_noise(1000, 2))
+        draft.checkpoint()
+    soundfile.write(tmp_path / "other", _noise(1000, 2), RATE_HZ, format="WAV", subtype="PCM_16")
+    for name in ("early", "whole", "other"):
+        with (tmp_path / name).open("r+b") as stream:
+            close_data(stream.fileno(), read_layout(stream.fileno()), frames=900, notes=notes)
+        read = soundfile.read(tmp_path / name, dtype="int16")[0]
+        assert np.array_equal(read, _noise(1000, 2)[:900])
+    assert (tmp_path / "early").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert b"<NAME>Bob</NAME>" in (tmp_path / "early").read_bytes()
