@@ -32,13 +32,14 @@ libgsm1-dev: codec GSM in PJSIP
 libopus-dev: codec Opus in PJSIP
 libbcg729-dev: codec G.729 in PJSIP
 libsystemd-dev: journal, readiness, watchdog (systemd-python)
-libsndfile1: reads and writes WAV (soundfile)
+libsndfile1: judges WAV files independently of our own code (soundfile)
 espeak-ng: speaks the announcements
 openssl: verifies signatures independently of our own code
 endef
 define TEST_PACKAGES
 sip-tester: SIPp, an independent SIP client
 sox: judges WAV files independently of our own code
+libimage-exiftool-perl: reads names and times in WAV files independently of our own code
 systemd: runs our units for real, in a namespace of the test
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units

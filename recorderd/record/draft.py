@@ -53,17 +53,28 @@ def wipe_frames(descriptor: int, layout: WavLayout, *, start: int, end: int) -> 
         at += size_bytes
 
 
-def close_data(descriptor: int, layout: WavLayout, *, frames: int) -> None:
+def close_data(descriptor: int, layout: WavLayout, *, frames: int, notes: WavNotes | None = None) -> None:
     """Let a WAV that was left end behind its first ``frames``, and its header say so.
 
+    With ``notes``, a header of ours also tells those; another's has no room for them.
+
     Durable: after return header and length survive.
-    Errors: OSError.
+    Errors: OSError; WavFormatError when there are notes and the samples' coding is none of ours.
     """
     data_bytes = frames * layout.frame_bytes
     end = layout.data_start_bytes + data_bytes
     durable.resize(descriptor, end)
     durable.write_at(descriptor, bytes(data_bytes % 2), offset_bytes=end)
-    for at, octets in layout.size_patches(data_bytes=data_bytes):
+    patches = layout.size_patches(data_bytes=data_bytes)
+    if notes is not None and layout.is_ours:
+        header = WavHeader(
+            encoding=layout.encoding,
+            sample_rate_hz=layout.sample_rate_hz,
+            channels=layout.channels,
+            notes=notes,
+        )
+        patches = [(0, header.encode(data_bytes=data_bytes))]
+    for at, octets in patches:
         durable.write_at(descriptor, octets, offset_bytes=at)
     durable.sync_file(descriptor)
 

@@ -74,7 +74,7 @@ class WavHeader:
     @property
     def size_bytes(self) -> int:
         """Where the samples begin; a multiple of a page."""
-        return _PAGE_BYTES * self._pages
+        return _PAGE_BYTES * _pages(self.channels)
 
     def encode(self, *, data_bytes: int) -> bytes:
         """Write the header for so many octets of samples.
@@ -94,15 +94,11 @@ class WavHeader:
         head = _opening(data_start_bytes=self.size_bytes, data_bytes=data_bytes, frame_bytes=self.frame_bytes)
         head += _chunk(b"fmt ", form) + facts
         shape = {"bits": bits, "sample_rate_hz": rate_hz, "channels": self.channels}
-        bext_bytes = BEXT_FIXED_BYTES + _HISTORY_BYTES * self._pages
+        bext_bytes = BEXT_FIXED_BYTES + _HISTORY_BYTES * _pages(self.channels)
         head += _chunk(b"bext", bext_body(self.notes, coding=self.encoding.coding, size=bext_bytes, **shape))
         ixml_bytes = self.size_bytes - len(head) - 16
         head += _chunk(b"iXML", ixml_body(self.notes, size=ixml_bytes, **shape))
         return head + b"data" + struct.pack("<I", _short(data_bytes, data_start_bytes=self.size_bytes))
-
-    @property
-    def _pages(self) -> int:
-        return 1 + (self.channels - 1) // _CHANNELS_PER_PAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +117,12 @@ class WavLayout:
     fact_at: int | None = None  # where the count of samples stands
     bext: Bext | None = None
     ixml: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether the header is laid out as ``WavHeader`` does, so that one may be written over it."""
+        size_bytes = _PAGE_BYTES * _pages(self.channels)
+        return self.has_ds64_room and self.bext is not None and self.data_start_bytes == size_bytes
 
     @property
     def held_frames(self) -> int:
@@ -224,6 +226,10 @@ def _opening(*, data_start_bytes: int, data_bytes: int, frame_bytes: int) -> byt
         return b"RIFF" + struct.pack("<I", whole) + b"WAVE" + _chunk(b"JUNK", bytes(_DS64.size))
     sizes = _DS64.pack(whole, data_bytes, data_bytes // frame_bytes, 0)
     return b"RF64" + struct.pack("<I", _SIZE_MAX) + b"WAVE" + _chunk(b"ds64", sizes)
+
+
+def _pages(channels: int) -> int:
+    return 1 + (channels - 1) // _CHANNELS_PER_PAGE
 
 
 def _short(data_bytes: int, *, data_start_bytes: int) -> int:

@@ -175,7 +175,9 @@ def _clean(text: str) -> str:
 
 
 def _ascii(text: str) -> bytes:
-    return _clean(text).encode("ascii", "replace")
+    """Write text in ASCII; letters lose their marks, what is no Latin letter becomes a question mark."""
+    plain = unicodedata.normalize("NFKD", _clean(text))
+    return "".join(mark for mark in plain if not unicodedata.combining(mark)).encode("ascii", "replace")
 
 
 def _xml(text: str, limit: int) -> str:
