@@ -388,7 +388,8 @@ class Tap(Reading):
                 self._by_descriptor.pop(sock.fileno(), None)
                 self._epoll.unregister(sock.fileno())
             entry.sockets.close()
-            self._ports.give_back(entry.sockets.rtp_port)
+            heard = any(column[entry.slot] for column in self._table.counters.values())
+            self._ports.give_back(entry.sockets.rtp_port, heard=heard)
         if entry.released:
             entry.released = False
             self._ring.close(entry.slot)
