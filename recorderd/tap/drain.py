@@ -1,4 +1,4 @@
-"""The tap: drains every RTP and RTCP socket about ten times a second into the ring.
+"""The tap: drains every RTP and RTCP socket about five times a second into the ring.
 
 Contract: ``open_stream`` takes a socket pair and the negotiated codecs and gives a handle's slot;
 ``end_stream`` stops listening after one last drain and frees the sockets; ``take`` reads the ring;
@@ -14,7 +14,7 @@ import contextlib
 import select
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -38,9 +38,9 @@ from recorderd.wire.sdes import SrtpKeys
 
 __all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
 
-DRAIN_MS: Final = 100
+DRAIN_MS: Final = 200  # ten packets of a call; the sockets' buffers hold hundreds
 RING_MS: Final = 4_000
-BATCH_PACKETS: Final = 4_096
+BATCH_PACKETS: Final = 8_192
 _GRAINS_PER_STREAM: Final = 2  # wideband L16 takes more than a row; reserved memory is free until touched
 
 _NOTED: Final = {  # counters whose growth is an event of the stream
@@ -63,6 +63,15 @@ class _Open:
     released: bool = False
 
 
+@dataclass(slots=True)
+class _Spans:
+    """Whose packets follow each other in the batch, and how many."""
+
+    entries: list[_Open] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
 class Tap(Reading):
     """All RTP input of the recorder."""
 
@@ -82,7 +91,8 @@ class Tap(Reading):
         self._log = log
         self._free = list(range(max_streams - 1, -1, -1))
         self._open: dict[StreamId, _Open] = {}
-        self._by_descriptor: dict[int, tuple[_Open, bool]] = {}  # bool: RTCP
+        self._by_descriptor: dict[int, tuple[_Open, int, bool]] = {}  # with slot; bool: RTCP
+        self._encrypted: BOOL = np.zeros(max_streams, dtype=np.bool_)  # by slot
         self._ending: list[_Open] = []
         self._batch = Batch(capacity=BATCH_PACKETS)
         self._epoll = select.epoll()
@@ -120,10 +130,11 @@ class Tap(Reading):
             self._table.open(slot, codecs=codecs, event_payload_types=event_payload_types)
             self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
             self._intake.open(slot)
+            self._encrypted[slot] = crypto is not None
             entry = _Open(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
             self._open[stream] = entry
             for sock, is_rtcp in ((sockets.rtp, False), (sockets.rtcp, True)):
-                self._by_descriptor[sock.fileno()] = (entry, is_rtcp)
+                self._by_descriptor[sock.fileno()] = (entry, slot, is_rtcp)
                 self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def set_codecs(
@@ -221,10 +232,11 @@ class Tap(Reading):
         with self._lock:
             ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
-        spans: list[tuple[_Open, int]] = []  # whose packets follow in the batch, and how many
+        spans = _Spans()
         by_descriptor, batch = self._by_descriptor, self._batch
+        add_entry, add_slot, add_count = spans.entries.append, spans.slots.append, spans.counts.append
         for descriptor, _ in ready:
-            entry, is_rtcp = by_descriptor[descriptor]  # only this thread closes descriptors
+            entry, slot, is_rtcp = by_descriptor[descriptor]  # only this thread closes descriptors
             if is_rtcp:
                 self._drain_rtcp(entry)
                 continue
@@ -233,11 +245,12 @@ class Tap(Reading):
                     room = batch.capacity - batch.used
                     count = batch.receive(descriptor)
                     if count:
-                        spans.append((entry, count))
+                        add_entry(entry)
+                        add_slot(slot)
+                        add_count(count)
                     if count < room:
                         break
                     self._process(spans)
-                    spans = []
             except OSError as problem:
                 self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
         self._process(spans)
@@ -254,12 +267,13 @@ class Tap(Reading):
                 self._close(entry)
         self._epoll.close()
 
-    def _process(self, spans: list[tuple[_Open, int]]) -> None:
-        if not spans:
+    def _process(self, spans: _Spans) -> None:
+        """Take the packets of the batch in, and empty it."""
+        if not spans.entries:
             return
         batch = self._batch
-        counts = np.array([count for _, count in spans], dtype=np.int64)
-        owners = np.array([entry.slot for entry, _ in spans], dtype=np.int64)
+        counts = np.array(spans.counts, dtype=np.int64)
+        owners = np.array(spans.slots, dtype=np.int64)
         slots = np.repeat(owners, counts)
         now_mono_ns = self._clock.mono_ns()
         arrival_ns = batch.arrivals_ns(
@@ -273,6 +287,7 @@ class Tap(Reading):
             dropped = self._table.counters["kernel_dropped"]
             dropped[owners] = np.maximum(dropped[owners], np.maximum.reduceat(drops, starts))
             sources = self._intake.book.keys(names)
+        encrypted = bool(self._encrypted[owners].any())
         long = np.logical_or.reduceat(lengths > SHORT_BYTES, starts)
         for wide in (False, True):  # streams of long packets apart, for theirs lie in two places
             chosen = long == wide
@@ -285,7 +300,7 @@ class Tap(Reading):
             else:
                 rows = batch.short[: batch.used] if whole else batch.short[numbers]
             part = lengths if whole else lengths[numbers]
-            failed = self._decrypt([span for span, use in zip(spans, chosen, strict=True) if use], rows, part)
+            failed = self._decrypt(spans, chosen, rows, part) if encrypted else None
             columns = parse_columns(rows, part)
             with self._lock:
                 restarts += self._intake.accept(
@@ -298,31 +313,30 @@ class Tap(Reading):
                 )
         batch.clear()
         self._note(spans, owners, before, restarts)
+        for column in (spans.entries, spans.slots, spans.counts):
+            column.clear()
 
-    def _note(
-        self,
-        spans: list[tuple[_Open, int]],
-        owners: I64,
-        before: dict[str, I64],
-        restarts: list[Restart],
-    ) -> None:
+    def _note(self, spans: _Spans, owners: I64, before: dict[str, I64], restarts: list[Restart]) -> None:
         """Log what a batch brought that is not as it should be."""
         for name, event in _NOTED.items():
             after = self._table.counters[name][owners]
             for number in np.flatnonzero(after > before[name]).tolist():
-                self._log.warning(event, subject=spans[number][0].stream, packets=int(after[number]))
-        names = {entry.slot: entry.stream for entry, _ in spans} if restarts else {}
+                self._log.warning(event, subject=spans.entries[number].stream, packets=int(after[number]))
+        names = {entry.slot: entry.stream for entry in spans.entries} if restarts else {}
         for restart in restarts:
             event = Ev.STREAM_SSRC_CHANGED if restart.ssrc_changed else Ev.STREAM_TIMESTAMP_JUMPED
             self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
 
-    def _decrypt(self, spans: list[tuple[_Open, int]], rows: U8, lengths: I64) -> BOOL | None:
-        """Put plain RTP into the rows of the streams that have keys; say which rows failed."""
-        if not any(entry.crypto for entry, _ in spans):
-            return None
+    def _decrypt(self, spans: _Spans, chosen: BOOL, rows: U8, lengths: I64) -> BOOL:
+        """Put plain RTP into the rows of the streams that have keys; say which rows failed.
+
+        Shapes: chosen (spans,), whose packets stand in rows and lengths (n, ...) -> (n,).
+        """
         failed = np.zeros(lengths.size, dtype=np.bool_)
         start = 0
-        for entry, count in spans:
+        for entry, count, here in zip(spans.entries, spans.counts, chosen.tolist(), strict=True):
+            if not here:
+                continue
             part = slice(start, start + count)
             start += count
             if entry.crypto is None:
@@ -374,7 +388,8 @@ class Tap(Reading):
                 self._by_descriptor.pop(sock.fileno(), None)
                 self._epoll.unregister(sock.fileno())
             entry.sockets.close()
-            self._ports.give_back(entry.sockets.rtp_port)
+            heard = any(column[entry.slot] for column in self._table.counters.values())
+            self._ports.give_back(entry.sockets.rtp_port, heard=heard)
         if entry.released:
             entry.released = False
             self._ring.close(entry.slot)

@@ -156,7 +156,6 @@ class Intake:
         table.count("srtp_failed", slots[arrived.failed])
         table.count("malformed", slots[(~columns.valid & ~arrived.failed) | (samples & ~whole)])
         table.count("unknown_payload", slots[unknown])
-        events = self._events(arrived, events)
         kept = np.flatnonzero(samples & whole)
         started = table.ssrc != UNSET
         before = Before(sequence=table.sequence_head.copy(), end_ticks=table.end_ticks.copy())
@@ -184,6 +183,7 @@ class Intake:
                     number=kept[ours], slots=slots[kept[ours]], positions=positions[ours], ticks=ticks[ours]
                 )
                 self._measure(arrived, placed)
+        events = self._events(arrived, events)
         others = np.where(unknown, UNKNOWN, 0) + self._event_kinds(columns, events)
         self._follow(arrived, placed, others, before=before, started=started, restarts=restarts)
         if placed is not None:

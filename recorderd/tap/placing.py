@@ -1,7 +1,8 @@
 """Where a packet's payload belongs: from RTP timestamps to positions in the ring, for a whole drain.
 
 Rule: a stream is locked to the SSRC of its first packet. A packet of another SSRC, or with a timestamp
-more than ``JUMP_NS`` away from where its arrival says it should be, is foreign. The sender started anew
+more than ``JUMP_NS`` away from where its arrival says it should be, is foreign; unless its number says that
+it was overtaken, by ``OVERTAKEN_PACKETS`` and ``OVERTAKEN_NS`` at most. The sender started anew
 when such packets end the drain, nothing of the old sequence follows them, and they are ``RESTART_PACKETS``
 or the old sequence has been quiet for ``QUIET_NS``: then the stream goes on from there, placed by arrival
 time, never before what it has. ``RESTART_PACKETS`` must be of one sequence. A single stray packet moves
@@ -23,6 +24,8 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.tap.table import UNSET, StreamTable
 
 JUMP_NS: Final = 2 * NS_PER_S  # jitter of half a second passes with room; a restart's random offset does not
+OVERTAKEN_PACKETS: Final = 128
+OVERTAKEN_NS: Final = 4 * NS_PER_S  # what the ring holds
 RESTART_PACKETS: Final = 3
 SPREAD_PACKETS: Final = 100  # that numbers of one sequence may lie apart; two seconds at a ptime of 20 ms
 QUIET_NS: Final = NS_PER_S // 5
@@ -107,8 +110,14 @@ def _positions(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL]:
     positions = extended + table.shift_ticks[slots]
     moved_ticks = positions - table.head_ticks[slots]
     waited_ns = packets.arrival_ns - table.head_arrival_ns[slots]
-    jump_ns = moved_ticks * NS_PER_S // table.position_rate_hz[slots] - waited_ns
-    return positions, (packets.ssrc == table.ssrc[slots]) & (np.abs(jump_ns) <= JUMP_NS)
+    moved_ns = moved_ticks * NS_PER_S // table.position_rate_hz[slots]
+    belongs = packets.ssrc == table.ssrc[slots]
+    ours = belongs & (np.abs(moved_ns - waited_ns) <= JUMP_NS)
+    if (belongs & ~ours).any():
+        behind = -((packets.sequence - table.sequence_head[slots] + 0x8000 & 0xFFFF) - 0x8000)
+        overtaken = (behind > 0) & (behind <= OVERTAKEN_PACKETS)
+        ours |= belongs & overtaken & (moved_ns < 0) & (moved_ns >= -OVERTAKEN_NS)
+    return positions, ours
 
 
 def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
