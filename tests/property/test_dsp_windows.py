@@ -35,7 +35,7 @@ def test_the_mix_does_not_know_its_windows(seed: int, channels: int, cuts: list[
     assert np.abs(whole.astype(int)).max() <= CEILING
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=SEEDS, cuts=CUTS)
 def test_who_speaks_and_how_loud_does_not_depend_on_windows(seed: int, cuts: list[float]) -> None:
     blocks = _swelling(seed, 5, 16_000)

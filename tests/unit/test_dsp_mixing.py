@@ -37,12 +37,11 @@ def test_nothing_ever_clips(channels: int, rail: int) -> None:
     assert (np.sign(mixed) == np.sign(blocks[0])).all()
 
 
-def test_louder_comes_out_louder() -> None:
+def test_louder_never_comes_out_quieter_by_more_than_a_step_of_the_gain() -> None:
     loud = np.arange(0, 32_768, 7, dtype=np.int16)[np.newaxis]
     mixed, _ = mix(np.repeat(loud, 3, axis=0), Limiter.of(8000))
     step = CEILING * (1 - 10 ** (-0.006 / 20))  # of the gain
-    assert np.diff(mixed.astype(int)).min() >= -step
-    assert (np.diff(mixed[::50].astype(int)) >= 0).all()
+    assert (np.maximum.accumulate(mixed) - mixed <= step).all()
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16_000, 48_000])
