@@ -3,11 +3,11 @@
 Rule: this file is the record room's only user of soxr.
 
 Method: soxr's own stream interface has a delay that it does not tell. So each window is resampled at one
-stroke together with what came before it, and the middle is cut out: both ends have more than the filter reaches.
+stroke together with what came before it, and the middle is cut out: both ends are longer than the filter.
 
-Figures (measured; the tests hold them): level within 0.01 dB and phase within 0.001 rad up to 0.9 of the lower
-rate's Nyquist frequency; images and whatever else stands beside a tone below -95 dB; what lies above the lower
-rate's Nyquist frequency leaves at most the last bit. Source: soxr's recipe HQ (20 bits).
+Figures (measured; the tests hold them): level within 0.01 dB and phase within 0.001 rad up to 0.9 of the
+lower rate's Nyquist frequency; images and whatever else stands beside a tone below -95 dB; what lies above
+that frequency leaves at most the last bit. Source: soxr's recipe HQ (20 bits).
 """
 
 from __future__ import annotations
