@@ -265,6 +265,62 @@ def test_port_zero_is_removed_not_held(rig: Rig) -> None:
     assert not is_held(parse_sdp(b"v=0\r\nm=audio 0 RTP/AVP 8\r\na=inactive\r\n").media[0])
 
 
+# --- codecs whose packets are kept whole -----------------------------------------------------------
+
+
+AMR = ("rtpmap:98 AMR/8000", "fmtp:98 octet-align=1; mode-set=7")
+OPUS = ("rtpmap:111 opus/48000/2", "fmtp:111 useinbandfec=1")
+
+
+def test_a_line_that_prefers_whole_packets_is_answered_with_all_that_we_decode(rig: Rig) -> None:
+    streams = rig.dialog()
+    _, (section,) = answered(streams, media(*OPUS, *AMR, "sendonly", formats="111 98 9 77 0 101"))
+    assert section.split("\r\n")[0].split()[3:] == ["111", "98", "9", "0", "101"]
+    for attribute in (*OPUS, *AMR):
+        assert f"a={attribute}\r\n" in section
+    assert [codec.payload_type for codec in streams.lines[0].codecs] == [111, 98, 9, 0]
+    assert streams.lines[0].codecs[1].fmtp == "octet-align=1; mode-set=7"
+
+
+def test_we_speak_only_where_we_encode_a_codec_of_the_line(rig: Rig) -> None:
+    streams = rig.dialog()
+    lines = [media("sendrecv", formats="9 8"), media("sendrecv", formats="9 3")]
+    _, sections = answered(streams, *lines, want_audio_back=True)
+    assert [line.direction for line in streams.lines.values()] == ["sendrecv", "recvonly"]
+    assert streams.lines[0].send_payload_type == 8
+    assert "a=recvonly" in sections[1] and not streams.lines[1].carries_audio_back
+
+
+def test_a_stream_of_whole_packets_goes_on_when_the_codecs_change(rig: Rig) -> None:
+    streams = rig.dialog()
+    answered(streams, media(formats="9 0"))
+    stream = streams.lines[0].stream
+    for formats in ("0 9", "0 8", "3", "18 0"):
+        change, _ = answered(streams, media(formats=formats))
+        assert (change.opened, change.closed, streams.lines[0].stream) == ((), (), stream)
+    change, _ = answered(streams, media(*OPUS, formats="111 9"))  # counts at another clock
+    assert change.closed == (stream,)
+
+
+def test_a_stream_by_octets_gives_way_when_whole_packets_are_preferred(rig: Rig) -> None:
+    streams = rig.dialog()
+    answered(streams, media(formats="8 9"))
+    stream = streams.lines[0].stream
+    change, (section,) = answered(streams, media(formats="9 8 101"))
+    assert change.closed == (stream,)
+    assert section.split("\r\n")[0].split()[3:] == ["9", "8", "101"]
+
+
+def test_an_answer_with_a_codec_that_we_did_not_offer_closes_the_line(rig: Rig) -> None:
+    streams = rig.dialog()
+    streams.offer(["1", "2"], session_id=7)
+    after = streams.accept_answer(
+        parse_sdp(f"v=0\r\n{media(formats='9')}\r\n{media(formats='8')}\r\n".encode())
+    )
+    assert len(after.closed) == 1
+    assert list(streams.lines) == [1]
+
+
 # --- offers of our own -------------------------------------------------------------------------------
 
 
