@@ -1,7 +1,7 @@
 """DTMF in the band: where the sixteen pairs of tones sound, over speech too, and what to silence.
 
 Every 5 ms a window of 25 ms is compared with the best fitting pair of sines. It is a key when the pair
-outweighs everything else in the telephone band, holds steady throughout the window and is in tune. Two
+outweighs everything else in the telephone band, holds steady throughout the window and is in tune. Three
 such windows in a row begin a tone; weaker ones may continue it. Where it begins and ends is then the
 change point of greatest likelihood, by the pair's own phase.
 
@@ -27,8 +27,9 @@ LOOKAHEAD_MS: Final = 80  # what is to be silenced is known at the latest this l
 GUARD_MS: Final = 5  # silenced before and after a tone: the error of its edges
 CLOSE_MS: Final = 5  # what lies between two spans and is shorter than this is silenced as well
 
+BEGINNING: Final = 3  # clear windows in a row; Q.24: 40 ms are a key
 KEYS: Final = "123A456B789C*0#D"  # row by row
-BACKWARD: Final = 25 * 8  # how far before its first clear window a tone may begin, in samples at RATE_HZ
+BACKWARD: Final = 30 * 8  # how far before its first clear window a tone may begin, in samples at RATE_HZ
 FORWARD: Final = 30 * 8  # how far after its last clear window it may end
 OVERLAPPING_HOPS: Final = WINDOW // HOP  # windows so near are of one tone
 CHAIN_HOPS: Final = 10  # windows farther apart than this are never of one tone
@@ -90,7 +91,7 @@ class Detector:
         self._signal: F64 = np.zeros(BACKWARD)  # filtered; its first sample is number _first
         self._first = -BACKWARD
         self._window = 0  # number of the next window; it starts at HOP times this
-        self._weak = (-1, -1)  # number and key of the last window that could be a key
+        self._clear: list[Fits] = []  # clear windows in a row, of one key
         self._open: list[_Open] = []
 
     def feed(self, block: I16) -> tuple[Tone, ...]:
@@ -128,25 +129,29 @@ class Detector:
             self._take(pair)
         self._window += count
         yield from self._close(before=self._window)
-        oldest = min([self._window, self._weak[0], *(tone.last for tone in self._open)])
-        keep_from = max(self._first, oldest * HOP - BACKWARD - CHAIN_HOPS * HOP)
+        oldest = min([self._window - BEGINNING, *(tone.last for tone in self._open)])
+        keep_from = max(self._first, oldest * HOP - BACKWARD)
         self._signal = self._signal[keep_from - self._first :]
         self._first = keep_from
 
     def _take(self, pair: Fits) -> None:
         """Let one window that could be a key begin or continue a tone."""
         window, key = int(pair.window[0]), int(pair.key[0])
-        follows = self._weak == (window - 1, key)
-        self._weak = (window, key)
+        if self._clear and (int(self._clear[-1].window[0]), int(self._clear[-1].key[0])) != (window - 1, key):
+            self._clear = []
+        self._clear = [*self._clear, pair][-BEGINNING:] if pair.clear[0] else []
         for place, tone in enumerate(self._open):
-            if tone.key == key and (
-                window - tone.last <= OVERLAPPING_HOPS
-                or self._start(pair) - self._end(tone) <= PAUSE
-            ):
+            if tone.key == key and self._continues(tone, pair):
                 self._open[place] = replace(tone, last=window, pair=pair)
                 return
-        if follows and bool(pair.clear[0]):
-            self._open.append(_Open(key, self._start(pair), window, pair))
+        if len(self._clear) == BEGINNING:
+            self._open.append(_Open(key, self._start(self._clear[0]), window, pair))
+
+    def _continues(self, tone: _Open, pair: Fits) -> bool:
+        """Tell a tone that goes on, or was interrupted, from a key that is pressed again."""
+        if int(pair.window[0]) - tone.last <= OVERLAPPING_HOPS:
+            return True
+        return self._start(pair) - self._end(tone) <= PAUSE
 
     def _close(self, *, before: int) -> Iterator[Tone]:
         """Give up the tones that no window from this one on can continue."""
