@@ -1,0 +1,243 @@
+"""A load of real calls as a process of its own: SIPREC dialogs by UDP, two G.711 streams each.
+
+    python -m tests.support.load --server 127.0.0.1:5060 --calls 200 --seconds 60 --per-second 20
+
+It writes a line of JSON when as many calls are up as will be at a time, and one at the end. What it sends
+is made from ``--seed`` (see ``load_traffic``), so that nobody has to keep it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from tests.support.load_sender import Line, Sender
+from tests.support.load_traffic import (
+    PACKET_OCTETS,
+    PTIME_NS,
+    SIDES,
+    U8,
+    Network,
+    call_name,
+    identity,
+    lost_packets,
+    marked_payload,
+    noise_block,
+    stream_number,
+)
+from tests.support.sip_client import Call, SipClient, metadata_xml, sdp_offer, siprec_body
+
+CLIENTS: Final = 4  # sockets of signalling
+WORKERS: Final = 16
+LEAD_NS: Final = 40_000_000  # from an answer to the first packet
+TAIL_NS: Final = 40_000_000  # from the last packet to the BYE
+
+
+@dataclass(kw_only=True)
+class Played:
+    """One call and how it went."""
+
+    number: int
+    name: str
+    answered_ms: float = 0.0
+    begun_mono_ns: int = 0  # the first packet's time
+    bye_utc_ns: int = 0
+    places: list[int] = field(default_factory=list)
+
+
+class Load:
+    """All calls of one run, each from its own instant."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.network = Network(
+            loss=options.loss,
+            duplicate=options.duplicate,
+            jitter_ms=options.jitter_ms,
+            reorder_packets=options.reorder_packets,
+        )
+        at_a_time = min(options.calls, round(options.per_second * (options.seconds + 2)) + 1)
+        self.sender = Sender(
+            address=options.address,
+            destination=options.server[0],
+            streams_max=SIDES * at_a_time + 2 * WORKERS,
+            network=self.network,
+        )
+        self.packets = options.seconds * 10**9 // PTIME_NS
+        self.clients = [
+            SipClient(server=options.server, address=options.address)
+            for _ in range(min(CLIENTS, options.calls))
+        ]
+        self.played: list[Played] = []
+        self.problems: list[str] = []
+        self._full = min(options.calls, round(options.per_second * options.seconds))
+        self._block = noise_block(options.seed)
+        self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._lock = threading.Lock()
+        self._open = 0
+
+    def run(self) -> dict[str, Any]:
+        """Make all calls and hang all of them up."""
+        sending = threading.Thread(target=self.sender.run, name="sender")
+        sending.start()
+        began_mono_ns = time.monotonic_ns()
+        for number in range(self.options.calls):
+            at_ns = began_mono_ns + round(number * 1e9 / self.options.per_second)
+            self._plan(at_ns, lambda number=number: self._begin(number))
+        self._open = self.options.calls
+        with ThreadPoolExecutor(max_workers=WORKERS) as workers:
+            while self._open and not self.problems:
+                with self._lock:
+                    now_ns, due = time.monotonic_ns(), []
+                    while self._due and self._due[0][0] <= now_ns:
+                        due.append(heapq.heappop(self._due)[2])
+                for work in due:
+                    workers.submit(work).add_done_callback(self._note)
+                time.sleep(0.002)
+        self.sender.stop()
+        sending.join()
+        for client in self.clients:
+            client.close()
+        return self._report(began_mono_ns)
+
+    def _report(self, began_mono_ns: int) -> dict[str, Any]:
+        cpu = os.times()
+        return {
+            "event": "done",
+            "packets": self.sender.sent,
+            "lateness": self.sender.lateness.figures(),
+            "began_mono_ns": began_mono_ns,
+            "ended_mono_ns": time.monotonic_ns(),
+            "cpu_s": cpu.user + cpu.system,
+            "packets_of_a_stream": self.packets,
+            "problems": self.problems[:10],
+            "calls": [asdict(played) for played in self.played],
+        }
+
+    def _plan(self, at_mono_ns: int, work: Callable[[], None]) -> None:
+        with self._lock:
+            heapq.heappush(self._due, (at_mono_ns, id(work), work))
+
+    def _note(self, done: Future[None]) -> None:
+        problem = done.exception()
+        if problem is not None:
+            self.problems.append(f"{type(problem).__name__}: {problem}")
+
+    def _begin(self, number: int) -> None:
+        played = Played(number=number, name=call_name(self.options.seed, number))
+        client = self.clients[number % len(self.clients)]
+        call = invite_siprec(client, played, rtp_port=self.sender.port)
+        assert call.response is not None
+        if call.response.code != 200:
+            raise AssertionError(f"call {number}: {call.response.start_line}")
+        played.answered_ms = round(1000 * call.answer_delay_s, 2)
+        chance = np.random.default_rng([self.options.seed, number, 3])
+        first_ns = time.monotonic_ns() + LEAD_NS
+        played.begun_mono_ns = first_ns
+        for side, line in enumerate(call.lines):
+            begin_ns = first_ns + int(chance.integers(PTIME_NS))  # the load is spread evenly
+            played.places.append(self.sender.add(self._line(number, side, line.port, begin_ns)))
+        length_ns = self.packets * PTIME_NS + self.network.delay_max_ms * 1_000_000 + TAIL_NS
+        self._plan(first_ns + length_ns, lambda: self._end(played, call))
+        with self._lock:
+            self.played.append(played)
+            if len(self.played) == self._full:
+                print(json.dumps({"event": "full", "calls": len(self.played)}), flush=True)
+
+    def _line(self, number: int, side: int, port: int, begin_mono_ns: int) -> Line:
+        options, stream = self.options, stream_number(number, side)
+        who, payload, ppm = identity(options.seed, stream), self._block, options.skew_ppm[side]
+        if options.marks:
+            who, payload = replace(who, offset_octets=0), self._marked(ppm)
+        lost = lost_packets(options.seed, stream, self.packets, loss=options.loss) if options.loss else None
+        return Line(
+            port=port,
+            identity=who,
+            packets=self.packets,
+            payload=payload,
+            begin_mono_ns=begin_mono_ns,
+            skew_ppm=ppm,
+            lost=lost,
+        )
+
+    def _marked(self, skew_ppm: float) -> U8:
+        payload = marked_payload(packets=self.packets, skew_ppm=skew_ppm)
+        return np.concatenate([payload, payload[:PACKET_OCTETS]])
+
+    def _end(self, played: Played, call: Call) -> None:
+        if not all(self.sender.is_over(place) for place in played.places):
+            self._plan(time.monotonic_ns() + PTIME_NS, lambda: self._end(played, call))
+            return
+        played.bye_utc_ns = time.time_ns()
+        reply = call.bye()
+        if reply.code != 200:
+            raise AssertionError(f"call {played.number}: {reply.start_line}")
+        for place in played.places:
+            self.sender.give_back(place)
+        with self._lock:
+            self._open -= 1
+
+
+def invite_siprec(client: SipClient, played: Played, *, rtp_port: int) -> Call:
+    """Set a SIPREC session of two lines up."""
+    caller, callee = f"3{played.number:05}", "2002"
+    call = Call(
+        client=client,
+        headers={"Require": "siprec", "Supported": "siprec", "Contact-Parameters": ";+sip.src"},
+    )
+    sdp = sdp_offer(client.address, [("1", "PCMA"), ("2", "PCMA")])
+    for place in range(SIDES):
+        sdp = sdp.replace(f"m=audio {50_000 + 2 * place}".encode(), f"m=audio {rtp_port}".encode())
+    metadata = metadata_xml(
+        session_id=played.name,
+        parties=[(f"sip:{caller}@example.com", "Caller"), (f"sip:{callee}@example.com", "Callee")],
+        labels=("1", "2"),
+    )
+    call.invite(*siprec_body(sdp, metadata))
+    return call
+
+
+def _server(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Say what can be asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--server", type=_server, required=True, metavar="HOST:PORT")
+    parser.add_argument("--address", default="127.0.0.1", help="our own")
+    parser.add_argument("--calls", type=int, default=50, help="of the whole run")
+    parser.add_argument("--per-second", type=float, default=20.0, help="how fast calls begin")
+    parser.add_argument("--seconds", type=int, default=60, help="length of each call")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--loss", type=float, default=0.0, help="share of packets, 0 to 1")
+    parser.add_argument("--duplicate", type=float, default=0.0, help="share of packets, 0 to 1")
+    parser.add_argument("--jitter-ms", type=int, default=0)
+    parser.add_argument("--reorder-packets", type=int, default=0)
+    parser.add_argument("--skew-ppm", type=float, nargs=2, default=(0.0, 0.0), help="of each side's clock")
+    parser.add_argument("--marks", action="store_true", help="bursts at true seconds instead of noise")
+    return parser
+
+
+def main() -> int:
+    """Run a load and report."""
+    sys.setswitchinterval(0.0005)  # signalling may not keep the sender from its slot
+    report = Load(arguments().parse_args()).run()
+    print(json.dumps(report), flush=True)
+    return 1 if report["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
