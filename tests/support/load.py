@@ -10,36 +10,27 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import json
 import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from tests.support.load_sender import Line, Sender
-from tests.support.load_traffic import (
-    PACKET_OCTETS,
-    PTIME_NS,
-    SIDES,
-    U8,
-    Network,
-    call_name,
-    identity,
-    lost_packets,
-    marked_payload,
-    noise_block,
-    stream_number,
-)
+from tests.support.load_sender import Line, Setup, start_sender
+from tests.support.load_traffic import PTIME_NS, SIDES, Network, call_name, stream_number
 from tests.support.sip_client import Call, SipClient, metadata_xml, sdp_offer, siprec_body
 
 CLIENTS: Final = 4  # sockets of signalling
 WORKERS: Final = 16
+TICK_S: Final = 0.002
 LEAD_NS: Final = 40_000_000  # from an answer to the first packet
 TAIL_NS: Final = 40_000_000  # from the last packet to the BYE
 
@@ -53,7 +44,6 @@ class Played:
     answered_ms: float = 0.0
     begun_mono_ns: int = 0  # the first packet's time
     bye_utc_ns: int = 0
-    places: list[int] = field(default_factory=list)
 
 
 class Load:
@@ -67,12 +57,10 @@ class Load:
             jitter_ms=options.jitter_ms,
             reorder_packets=options.reorder_packets,
         )
-        at_a_time = min(options.calls, round(options.per_second * (options.seconds + 2)) + 1)
-        self.sender = Sender(
-            address=options.address,
-            destination=options.server[0],
-            streams_max=SIDES * at_a_time + 2 * WORKERS,
-            network=self.network,
+        at_a_time = min(options.calls, round(options.per_second * (options.seconds + 5)) + 1)
+        setup = Setup(seed=options.seed, streams_max=SIDES * at_a_time, network=self.network)
+        self.control, self.rtp_port = start_sender(
+            address=options.address, destination=options.server[0], setup=setup
         )
         self.packets = options.seconds * 10**9 // PTIME_NS
         self.clients = [
@@ -82,52 +70,53 @@ class Load:
         self.played: list[Played] = []
         self.problems: list[str] = []
         self._full = min(options.calls, round(options.per_second * options.seconds))
-        self._block = noise_block(options.seed)
         self._due: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
         self._lock = threading.Lock()
-        self._open = 0
+        self._free = deque(range(setup.streams_max))
+        self._sending: set[int] = set()  # the places of streams that have packets left
+        self._open = options.calls
 
     def run(self) -> dict[str, Any]:
         """Make all calls and hang all of them up."""
-        sending = threading.Thread(target=self.sender.run, name="sender")
-        sending.start()
         began_mono_ns = time.monotonic_ns()
         for number in range(self.options.calls):
             at_ns = began_mono_ns + round(number * 1e9 / self.options.per_second)
             self._plan(at_ns, lambda number=number: self._begin(number))
-        self._open = self.options.calls
         with ThreadPoolExecutor(max_workers=WORKERS) as workers:
             while self._open and not self.problems:
+                now_ns, due = time.monotonic_ns(), []
                 with self._lock:
-                    now_ns, due = time.monotonic_ns(), []
                     while self._due and self._due[0][0] <= now_ns:
                         due.append(heapq.heappop(self._due)[2])
                 for work in due:
                     workers.submit(work).add_done_callback(self._note)
-                time.sleep(0.002)
-        self.sender.stop()
-        sending.join()
+                if self.control.poll(TICK_S):
+                    self._sending.discard(self.control.recv())
         for client in self.clients:
             client.close()
-        return self._report(began_mono_ns)
-
-    def _report(self, began_mono_ns: int) -> dict[str, Any]:
-        cpu = os.times()
         return {
             "event": "done",
-            "packets": self.sender.sent,
-            "lateness": self.sender.lateness.figures(),
+            **self._stop_sender(),
             "began_mono_ns": began_mono_ns,
             "ended_mono_ns": time.monotonic_ns(),
-            "cpu_s": cpu.user + cpu.system,
             "packets_of_a_stream": self.packets,
             "problems": self.problems[:10],
             "calls": [asdict(played) for played in self.played],
         }
 
+    def _stop_sender(self) -> dict[str, Any]:
+        self.control.send(None)
+        while True:  # places may be before it
+            report = self.control.recv()
+            if isinstance(report, dict):
+                own = os.times()
+                report["cpu_s"] = round(report["cpu_s"] + own.user + own.system, 2)
+                return report
+
     def _plan(self, at_mono_ns: int, work: Callable[[], None]) -> None:
         with self._lock:
-            heapq.heappush(self._due, (at_mono_ns, id(work), work))
+            heapq.heappush(self._due, (at_mono_ns, next(self._order), work))
 
     def _note(self, done: Future[None]) -> None:
         problem = done.exception()
@@ -137,7 +126,7 @@ class Load:
     def _begin(self, number: int) -> None:
         played = Played(number=number, name=call_name(self.options.seed, number))
         client = self.clients[number % len(self.clients)]
-        call = invite_siprec(client, played, rtp_port=self.sender.port)
+        call = invite_siprec(client, played, rtp_port=self.rtp_port)
         assert call.response is not None
         if call.response.code != 200:
             raise AssertionError(f"call {number}: {call.response.start_line}")
@@ -145,46 +134,37 @@ class Load:
         chance = np.random.default_rng([self.options.seed, number, 3])
         first_ns = time.monotonic_ns() + LEAD_NS
         played.begun_mono_ns = first_ns
-        for side, line in enumerate(call.lines):
-            begin_ns = first_ns + int(chance.integers(PTIME_NS))  # the load is spread evenly
-            played.places.append(self.sender.add(self._line(number, side, line.port, begin_ns)))
+        places = []
+        for side, answered in enumerate(call.lines):
+            line = Line(
+                place=self._free.popleft(),
+                stream=stream_number(number, side),
+                port=answered.port,
+                packets=self.packets,
+                begin_mono_ns=first_ns + int(chance.integers(PTIME_NS)),  # the load is spread evenly
+                skew_ppm=self.options.skew_ppm[side],
+                marks=self.options.marks,
+            )
+            self._sending.add(line.place)
+            places.append(line.place)
+            with self._lock:
+                self.control.send(line)
         length_ns = self.packets * PTIME_NS + self.network.delay_max_ms * 1_000_000 + TAIL_NS
-        self._plan(first_ns + length_ns, lambda: self._end(played, call))
+        self._plan(first_ns + length_ns, lambda: self._end(played, places, call))
         with self._lock:
             self.played.append(played)
             if len(self.played) == self._full:
                 print(json.dumps({"event": "full", "calls": len(self.played)}), flush=True)
 
-    def _line(self, number: int, side: int, port: int, begin_mono_ns: int) -> Line:
-        options, stream = self.options, stream_number(number, side)
-        who, payload, ppm = identity(options.seed, stream), self._block, options.skew_ppm[side]
-        if options.marks:
-            who, payload = replace(who, offset_octets=0), self._marked(ppm)
-        lost = lost_packets(options.seed, stream, self.packets, loss=options.loss) if options.loss else None
-        return Line(
-            port=port,
-            identity=who,
-            packets=self.packets,
-            payload=payload,
-            begin_mono_ns=begin_mono_ns,
-            skew_ppm=ppm,
-            lost=lost,
-        )
-
-    def _marked(self, skew_ppm: float) -> U8:
-        payload = marked_payload(packets=self.packets, skew_ppm=skew_ppm)
-        return np.concatenate([payload, payload[:PACKET_OCTETS]])
-
-    def _end(self, played: Played, call: Call) -> None:
-        if not all(self.sender.is_over(place) for place in played.places):
-            self._plan(time.monotonic_ns() + PTIME_NS, lambda: self._end(played, call))
+    def _end(self, played: Played, places: list[int], call: Call) -> None:
+        if self._sending.intersection(places):
+            self._plan(time.monotonic_ns() + PTIME_NS, lambda: self._end(played, places, call))
             return
         played.bye_utc_ns = time.time_ns()
         reply = call.bye()
         if reply.code != 200:
             raise AssertionError(f"call {played.number}: {reply.start_line}")
-        for place in played.places:
-            self.sender.give_back(place)
+        self._free.extend(places)
         with self._lock:
             self._open -= 1
 
@@ -233,7 +213,6 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Run a load and report."""
-    sys.setswitchinterval(0.0005)  # signalling may not keep the sender from its slot
     report = Load(arguments().parse_args()).run()
     print(json.dumps(report), flush=True)
     return 1 if report["problems"] else 0

@@ -1,23 +1,38 @@
-"""Sends the packets of thousands of streams: columns of numbers, and sendmmsg on memory that is there already.
+"""Sends the packets of thousands of streams: columns of numbers, and sendmmsg on memory that is there.
 
 Work is per slot, not per packet: headers are patched as columns, payload is named by its address in memory.
+The sender is a process of its own with real-time priority where that is permitted: a network does not wait
+for a scheduler, nor for whoever does the signalling.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import multiprocessing
 import os
 import socket
 import struct
-import threading
 import time
-from collections import defaultdict, deque
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import numpy as np
 
-from tests.support.load_traffic import PACKET_OCTETS, PCMA, PTIME_NS, U8, Identity, Network
+from tests.support.load_traffic import (
+    BOOL,
+    PACKET_OCTETS,
+    PCMA,
+    PTIME_NS,
+    U8,
+    Network,
+    identity,
+    lost_packets,
+    marked_payload,
+    noise_block,
+)
 
 SLOT_NS: Final = 2_000_000
 BATCH: Final = 1024  # what the kernel takes at once
@@ -46,15 +61,24 @@ I64 = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One stream to send."""
+    """One stream to send, from a place among the sender's columns that no other stream has meanwhile."""
 
+    place: int
+    stream: int  # its number, of which everything is made
     port: int
-    identity: Identity
     packets: int
-    payload: U8  # walked through from the identity's offset; its first packet stands behind its end again
     begin_mono_ns: int
     skew_ppm: float = 0.0
-    lost: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+    marks: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What all streams have in common."""
+
+    seed: int
+    streams_max: int
+    network: Network
 
 
 class Lateness:
@@ -78,28 +102,27 @@ class Lateness:
 
 
 class Sender:
-    """One socket and one thread for all streams.
-
-    Thread: ``run`` is the sending thread; ``add`` and ``is_over`` may be called from any.
+    """One socket and one loop for all streams; lines come through ``control``, the places of those that are
+    over go back.
     """
 
-    def __init__(self, *, address: str, destination: str, streams_max: int, network: Network) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((address, 0))
-        self.port = int(self.socket.getsockname()[1])
-        self.sent = 0
-        self.lateness = Lateness()
+    def __init__(self, control: Connection, *, address: str, destination: str, setup: Setup) -> None:
+        self._control = control
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((address, 0))
         self._destination = socket.inet_aton(destination)
-        self._network = network
-        self._chance = np.random.default_rng(network.jitter_ms + network.reorder_packets)
-        self._coming: deque[tuple[int, Line]] = deque()
-        self._free = deque(range(streams_max))
-        self._lines: list[Line | None] = [None] * streams_max
-        self._running = np.zeros(streams_max, dtype=np.bool_)
-        self._columns(streams_max)
+        self._setup = setup
+        self._sent = 0
+        self._lateness = Lateness()
+        self._chance = np.random.default_rng([setup.seed, 4])
+        self._block = noise_block(setup.seed)
+        self._payloads: dict[int, U8] = {}  # of marks, by place; the columns name them by address
+        self._lost: dict[int, BOOL] = {}
+        self._running = np.zeros(setup.streams_max, dtype=np.bool_)
+        self._columns(setup.streams_max)
         self._buffers()
         self._later: dict[int, list[tuple[I64, I64]]] = defaultdict(list)  # by slot: places, packet numbers
-        self._stop = threading.Event()
+        control.send(self._socket.getsockname()[1])
 
     def _columns(self, count: int) -> None:
         self._next = np.zeros(count, dtype=np.int64)
@@ -127,54 +150,50 @@ class Sender:
         self._messages["parts"] = self._parts.ctypes.data + 2 * _PART.itemsize * rows
         self._messages["part_count"] = 2
 
-    def add(self, line: Line) -> int:
-        """Begin a stream at its time; returns its place, which ``is_over`` asks for."""
-        place = self._free.popleft()
-        self._coming.append((place, line))
-        self._lines[place] = line
-        return place
-
-    def is_over(self, place: int) -> bool:
-        """Tell whether a stream's last packet has left."""
-        return self._lines[place] is None
-
-    def give_back(self, place: int) -> None:
-        """Let another stream have a place whose stream is over."""
-        self._free.append(place)
-
-    def stop(self) -> None:
-        """End ``run``."""
-        self._stop.set()
-
     def run(self) -> None:
-        """Send until stopped, a slot at a time against absolute deadlines."""
+        """Send until told to stop, a slot at a time against absolute deadlines; then report."""
         began_ns, slot = time.monotonic_ns(), 0
-        while not self._stop.is_set():
+        while self._take_in():
             slot += 1
             due_ns = began_ns + slot * SLOT_NS
             while (wait_ns := due_ns - time.monotonic_ns()) > 0:
                 time.sleep(wait_ns / 1e9)
             if self._running.any():
-                self.lateness.add(time.monotonic_ns() - due_ns)
-            self._take_in()
+                self._lateness.add(time.monotonic_ns() - due_ns)
             self._play(slot, due_ns)
-        self.socket.close()
+        cpu = os.times()
+        lateness = self._lateness.figures()
+        self._control.send({"packets": self._sent, "lateness": lateness, "cpu_s": cpu.user + cpu.system})
 
-    def _take_in(self) -> None:
-        while self._coming:
-            place, line = self._coming.popleft()
-            who = line.identity
-            self._next[place], self._packets[place] = 0, line.packets
-            self._begin_ns[place] = self._due_ns[place] = line.begin_mono_ns
-            self._interval_ns[place] = PTIME_NS / (1 + 1e-6 * line.skew_ppm)
-            self._sequence[place], self._timestamp[place] = who.first_sequence, who.first_timestamp
-            self._ssrc[place] = who.ssrc
-            self._base[place] = line.payload.ctypes.data
-            self._offset[place] = who.offset_octets
-            self._size[place] = line.payload.size - PACKET_OCTETS
-            name = struct.pack("=HH", socket.AF_INET, socket.htons(line.port)) + self._destination + bytes(8)
-            self._names[place] = np.frombuffer(name, dtype=np.uint8)
-            self._running[place] = True
+    def _take_in(self) -> bool:
+        """Take the lines that have come; False when there was a word to stop."""
+        while self._control.poll():
+            line = self._control.recv()
+            if line is None:
+                return False
+            self._begin(line)
+        return True
+
+    def _begin(self, line: Line) -> None:
+        place, seed = line.place, self._setup.seed
+        who, payload = identity(seed, line.stream), self._block
+        if line.marks:
+            marked = marked_payload(packets=line.packets, skew_ppm=line.skew_ppm)
+            who, payload = replace(who, offset_octets=0), np.concatenate([marked, marked[:PACKET_OCTETS]])
+            self._payloads[place] = payload
+        if self._setup.network.loss:
+            self._lost[place] = lost_packets(seed, line.stream, line.packets, loss=self._setup.network.loss)
+        self._next[place], self._packets[place] = 0, line.packets
+        self._begin_ns[place] = self._due_ns[place] = line.begin_mono_ns
+        self._interval_ns[place] = PTIME_NS / (1 + 1e-6 * line.skew_ppm)
+        self._sequence[place], self._timestamp[place] = who.first_sequence, who.first_timestamp
+        self._ssrc[place] = who.ssrc
+        self._base[place] = payload.ctypes.data
+        self._offset[place] = who.offset_octets
+        self._size[place] = payload.size - PACKET_OCTETS
+        name = struct.pack("=HH", socket.AF_INET, socket.htons(line.port)) + self._destination + bytes(8)
+        self._names[place] = np.frombuffer(name, dtype=np.uint8)
+        self._running[place] = True
 
     def _play(self, slot: int, due_ns: int) -> None:
         places = np.flatnonzero(self._running & (self._due_ns <= due_ns))
@@ -183,7 +202,7 @@ class Sender:
         self._due_ns[places] = self._begin_ns[places] + np.round(
             self._next[places] * self._interval_ns[places]
         ).astype(np.int64)
-        if not self._network.is_perfect:
+        if not self._setup.network.is_perfect:
             self._disturb(slot, places, numbers)
             for late_places, late_numbers in self._later.pop(slot, []):
                 self._send(late_places, late_numbers)
@@ -191,17 +210,15 @@ class Sender:
             self._send(places, numbers)
         for place in places[self._next[places] >= self._packets[places]]:
             self._running[place] = False
-            self._lines[place] = None
+            self._control.send(int(place))
 
     def _disturb(self, slot: int, places: I64, numbers: I64) -> None:
         """Lose, repeat and delay."""
-        net = self._network
-        kept = np.ones(places.size, dtype=np.bool_)
-        for row, (place, number) in enumerate(zip(places, numbers, strict=True)):
-            line = self._lines[place]
-            if line is not None and line.lost is not None and line.lost[number]:
-                kept[row] = False
-        places, numbers = places[kept], numbers[kept]
+        net = self._setup.network
+        if net.loss:
+            rows = zip(places, numbers, strict=True)
+            kept = np.array([not self._lost[place][number] for place, number in rows], dtype=np.bool_)
+            places, numbers = places[kept], numbers[kept]
         again = self._chance.random(places.size) < net.duplicate
         places, numbers = np.concatenate([places, places[again]]), np.concatenate([numbers, numbers[again]])
         delay_ns = self._chance.integers(0, net.jitter_ms + 1, places.size) * 1_000_000
@@ -228,9 +245,28 @@ class Sender:
         done = 0
         while done < count:
             at = self._messages.ctypes.data + _MESSAGE.itemsize * done
-            sent = _libc.sendmmsg(self.socket.fileno(), at, count - done, 0)
+            sent = _libc.sendmmsg(self._socket.fileno(), at, count - done, 0)
             if sent < 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
             done += sent
-        self.sent += count
+        self._sent += count
+
+
+def start_sender(*, address: str, destination: str, setup: Setup) -> tuple[Connection, int]:
+    """Start a sender; returns how to talk to it, and the port that it sends from.
+
+    Lines go in, the places of those whose last packet has left come out; None ends it, and it reports.
+    """
+    context = multiprocessing.get_context("fork")
+    ours, its = context.Pipe()
+    process = context.Process(target=_serve, args=(its, address, destination, setup), daemon=True)
+    process.start()
+    its.close()
+    return ours, int(ours.recv())
+
+
+def _serve(control: Connection, address: str, destination: str, setup: Setup) -> None:
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
+    Sender(control, address=address, destination=destination, setup=setup).run()
