@@ -1,4 +1,5 @@
-"""A load of real calls as a process of its own: SIPREC dialogs by UDP, two G.711 streams each.
+"""A load of real calls as a process of its own: SIPREC dialogs by UDP, two G.711 streams each; or, for an
+exchange, two plain dialogs that it joins (``--join``).
 
     python -m tests.support.load --server 127.0.0.1:5060 --calls 200 --seconds 60 --per-second 20
 
@@ -13,11 +14,12 @@ import heapq
 import itertools
 import json
 import os
+import re
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -126,16 +128,20 @@ class Load:
     def _begin(self, number: int) -> None:
         played = Played(number=number, name=call_name(self.options.seed, number))
         client = self.clients[number % len(self.clients)]
-        call = invite_siprec(client, played, rtp_port=self.rtp_port)
-        assert call.response is not None
-        if call.response.code != 200:
-            raise AssertionError(f"call {number}: {call.response.start_line}")
-        played.answered_ms = round(1000 * call.answer_delay_s, 2)
+        if self.options.join:
+            calls = invite_joined(client, number, rtp_port=self.rtp_port)
+        else:
+            calls = [invite_siprec(client, played, rtp_port=self.rtp_port)]
+        for call in calls:
+            assert call.response is not None
+            if call.response.code != 200:
+                raise AssertionError(f"call {number}: {call.response.start_line}")
+        played.answered_ms = round(1000 * calls[0].answer_delay_s, 2)
         chance = np.random.default_rng([self.options.seed, number, 3])
         first_ns = time.monotonic_ns() + LEAD_NS
         played.begun_mono_ns = first_ns
         places = []
-        for side, answered in enumerate(call.lines):
+        for side, answered in enumerate(line for call in calls for line in call.lines):
             line = Line(
                 place=self._free.popleft(),
                 stream=stream_number(number, side),
@@ -150,20 +156,21 @@ class Load:
             with self._lock:
                 self.control.send(line)
         length_ns = self.packets * PTIME_NS + self.network.delay_max_ms * 1_000_000 + TAIL_NS
-        self._plan(first_ns + length_ns, lambda: self._end(played, places, call))
+        self._plan(first_ns + length_ns, lambda: self._end(played, places, calls))
         with self._lock:
             self.played.append(played)
             if len(self.played) == self._full:
                 print(json.dumps({"event": "full", "calls": len(self.played)}), flush=True)
 
-    def _end(self, played: Played, places: list[int], call: Call) -> None:
+    def _end(self, played: Played, places: list[int], calls: list[Call]) -> None:
         if self._sending.intersection(places):
-            self._plan(time.monotonic_ns() + PTIME_NS, lambda: self._end(played, places, call))
+            self._plan(time.monotonic_ns() + PTIME_NS, lambda: self._end(played, places, calls))
             return
         played.bye_utc_ns = time.time_ns()
-        reply = call.bye()
-        if reply.code != 200:
-            raise AssertionError(f"call {played.number}: {reply.start_line}")
+        for place, call in enumerate(calls):
+            reply = call.bye()
+            if reply.code != 200 and not (place and reply.code == 481):  # the exchange hung the other up
+                raise AssertionError(f"call {played.number}: {reply.start_line}")
         self._free.extend(places)
         with self._lock:
             self._open -= 1
@@ -176,9 +183,7 @@ def invite_siprec(client: SipClient, played: Played, *, rtp_port: int) -> Call:
         client=client,
         headers={"Require": "siprec", "Supported": "siprec", "Contact-Parameters": ";+sip.src"},
     )
-    sdp = sdp_offer(client.address, [("1", "PCMA"), ("2", "PCMA")])
-    for place in range(SIDES):
-        sdp = sdp.replace(f"m=audio {50_000 + 2 * place}".encode(), f"m=audio {rtp_port}".encode())
+    sdp = _offer(client, ("1", "2"), rtp_port=rtp_port, direction="sendonly")
     metadata = metadata_xml(
         session_id=played.name,
         parties=[(f"sip:{caller}@example.com", "Caller"), (f"sip:{callee}@example.com", "Callee")],
@@ -186,6 +191,23 @@ def invite_siprec(client: SipClient, played: Played, *, rtp_port: int) -> Call:
     )
     call.invite(*siprec_body(sdp, metadata))
     return call
+
+
+def invite_joined(client: SipClient, number: int, *, rtp_port: int) -> list[Call]:
+    """Call an exchange twice: 5NNNNN waits, 6NNNNN is recorded and joined with it."""
+    host, port = client.server
+    calls = []
+    for digit in (5, 6):
+        call = Call(client=client, headers={}, target=f"sip:{digit}{number:05}@{host}:{port}")
+        call.invite(_offer(client, ("",), rtp_port=rtp_port, direction="sendrecv"), "application/sdp")
+        calls.append(call)
+    return calls
+
+
+def _offer(client: SipClient, labels: Sequence[str], *, rtp_port: int, direction: str) -> bytes:
+    """Offer G.711 lines that will be sent from one port."""
+    sdp = sdp_offer(client.address, [(label, "PCMA") for label in labels], direction=direction)
+    return re.sub(rb"m=audio \d+", f"m=audio {rtp_port}".encode(), sdp)
 
 
 def _server(text: str) -> tuple[str, int]:
@@ -207,6 +229,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--jitter-ms", type=int, default=0)
     parser.add_argument("--reorder-packets", type=int, default=0)
     parser.add_argument("--skew-ppm", type=float, nargs=2, default=(0.0, 0.0), help="of each side's clock")
+    parser.add_argument("--join", action="store_true", help="two dialogs for an exchange that joins them")
     parser.add_argument("--marks", action="store_true", help="bursts at true seconds instead of noise")
     return parser
 

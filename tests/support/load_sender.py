@@ -267,6 +267,9 @@ def start_sender(*, address: str, destination: str, setup: Setup) -> tuple[Conne
 
 
 def _serve(control: Connection, address: str, destination: str, setup: Setup) -> None:
-    with contextlib.suppress(PermissionError):
+    try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
+    except PermissionError:
+        with contextlib.suppress(PermissionError):
+            os.nice(-15)
     Sender(control, address=address, destination=destination, setup=setup).run()

@@ -129,4 +129,6 @@ class Expectation:
 
     def lost(self, stream: int, packets: int) -> int:
         """Count what was lost on the way."""
+        if not self._loss:
+            return 0
         return int(lost_packets(self._seed, stream, packets, loss=self._loss).sum())
