@@ -15,6 +15,7 @@ from dsp.shapes import I16, I64, U8, ShapeError, same_length
 NOTHING: Final = 0  # law of an octet that never came: decodes to digital silence
 MU_LAW: Final = 1
 A_LAW: Final = 2
+MU_LAW_NEGATIVE_ZERO: Final = 0x7F  # the one octet that does not come back from its sample
 
 
 def _mu_law_table() -> I16:

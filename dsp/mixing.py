@@ -60,10 +60,11 @@ class Limiter:
 
 
 def mix(blocks: I16, state: Limiter) -> tuple[I16, Limiter]:
-    """Sum channels; where the sum passes ``THRESHOLD`` its gain falls at once and comes back slowly.
+    """Sum channels; where the sum of several passes ``THRESHOLD`` its gain falls at once and comes back slowly.
 
-    The same samples come out for any division into windows, and never one above ``CEILING``. A sum that never
-    passed the threshold, or not for as long as the gain takes to come back, comes out bit by bit.
+    The same samples come out for any division into windows, and never one of several above ``CEILING``. Where
+    only one channel sounds, or the sum has not passed the threshold for as long as the gain takes to come
+    back, it comes out bit by bit.
 
     Error bounds: of two full-scale sines (sum +6 dBFS), each product of distortion lies below -45 dB when
     they are 100 Hz apart or more, and below -35 dB when they beat slowly and the gain begins to follow. The
@@ -75,10 +76,11 @@ def mix(blocks: I16, state: Limiter) -> tuple[I16, Limiter]:
         raise ShapeError(f"blocks of shape {blocks.shape} have no two axes")
     total = blocks.sum(axis=0, dtype=np.int32)
     count = total.shape[0]
-    calm = state.loudness == _FLOOR and np.abs(total).max(initial=0) <= THRESHOLD
+    magnitude = np.where(np.count_nonzero(blocks, axis=0) > 1, np.abs(total), 0)
+    calm = state.loudness == _FLOOR and magnitude.max(initial=0) <= THRESHOLD
     if calm:
         return total.astype(np.int16), state
-    loudness = _envelope(np.abs(total).astype(np.int64), state)
+    loudness = _envelope(magnitude.astype(np.int64), state)
     gain = _GAINS[np.minimum((loudness - _FLOOR + _FINE - 1) // _FINE, _GAINS.size - 1)]
     mixed = np.rint(total * gain).astype(np.int16)
     return mixed, replace(state, loudness=int(loudness[-1])) if count else state

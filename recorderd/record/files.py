@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from dsp.shapes import I16, U8
 from recorderd import durable
 from recorderd.core.errors import RecorderError
@@ -23,6 +21,8 @@ from recorderd.record.draft import Draft, erase_kept
 from recorderd.record.journal import JournalWriter
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import StreamEntry, audio_name, offer_name
+from recorderd.wire.wav import WavEncoding
+from recorderd.wire.wav_notes import WavNotes
 
 Problem = RecorderError | OSError
 _SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
@@ -52,6 +52,7 @@ class RecordingFiles:
         self.frames = 0
         self.channels = 0
         self.sample_rate_hz = 0
+        self.encoding = WavEncoding.PCM16
 
     @property
     def folder(self) -> Path:
@@ -101,15 +102,25 @@ class RecordingFiles:
 
     # --- audio ----------------------------------------------------------------------------------
 
-    def open_audio(self, *, sample_rate_hz: int, channels: int, origin_samples: int) -> None:
+    def open_audio(
+        self,
+        *,
+        sample_rate_hz: int,
+        channels: int,
+        origin_samples: int,
+        encoding: WavEncoding,
+        notes: WavNotes,
+    ) -> None:
         """Begin the audio, which starts at sample ``origin_samples`` of the session."""
-        self.is_open, self.frames = True, 0
+        self.is_open, self.frames, self.encoding = True, 0, encoding
         self.channels, self.sample_rate_hz = channels, sample_rate_hz
         folder = self.folder
 
         def job() -> None:
             path = folder / audio_name(self._session)
-            self._draft = Draft(path, sample_rate_hz=sample_rate_hz, channels=channels)
+            self._draft = Draft(
+                path, sample_rate_hz=sample_rate_hz, channels=channels, encoding=encoding, notes=notes
+            )
             self._format(channels, origin_samples)
             durable.sync_dir(folder)
 
@@ -126,12 +137,12 @@ class RecordingFiles:
     def append_silence(self, frames: int) -> None:
         """Add silence; nothing of it waits in memory."""
         self.frames += frames
-        channels = self.channels
+        frame_bytes, octet = self.channels * self.encoding.sample_bytes, bytes([self.encoding.silence])
 
         def job() -> None:
             for at in range(0, frames, _SILENCE_FRAMES):
                 count = min(_SILENCE_FRAMES, frames - at)
-                self._audio.append(np.zeros((count, channels), dtype=np.int16))
+                self._audio.append_raw(octet * (count * frame_bytes), frames=count)
 
         self._do(job)
 
@@ -192,6 +203,15 @@ class RecordingFiles:
         self._do(job)
 
     # --- the end --------------------------------------------------------------------------------
+
+    def describe(self, notes: WavNotes) -> None:
+        """Say what the audio is to tell of itself when it is closed."""
+
+        def job() -> None:
+            if self._draft is not None:
+                self._draft.describe(notes)
+
+        self._do(job)
 
     def close(self, then: Callable[[str, int], None]) -> None:
         """Close everything and go on with the audio's sha256 and size; without audio with '' and 0.

@@ -66,7 +66,7 @@ def overlay(
 def explained(start: int, end: int, causes: Sequence[Cause], *, sliver: int) -> list[Cause]:
     """Divide a span without packets by what is known of it; the later of two causes stands.
 
-    What is left unexplained has no known cause, unless it is shorter than ``sliver`` and beside a part with one.
+    What is left unexplained has no known cause, unless it is shorter than ``sliver`` beside a part with one.
     """
     rows: list[Gap] = []
     append_gap(rows, start, end, NOT_RECEIVED)

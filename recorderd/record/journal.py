@@ -29,6 +29,7 @@ from recorderd.record.notes import Notes
 from recorderd.record.timeline import Timeline
 from recorderd.wire.canonical import canonical_json
 from recorderd.wire.manifest import Gap, StreamEntry
+from recorderd.wire.manifest_rows import ClockEntry, Correction, KeyEntry, QualityEntry
 
 JOURNAL_NAME: Final = "journal.jsonl"
 
@@ -50,9 +51,15 @@ class Journal:
         """Rebuild the streams' entries."""
         entries = []
         for name, row in self.streams.items():
-            known = {**row, "ssrcs": tuple(row["ssrcs"]), "participant_ids": tuple(row["participant_ids"])}
-            gaps = tuple(self.settled[name] + self.growing[name])
-            entries.append(StreamEntry(**{**known, "gaps": gaps}))
+            clock, known = row.get("clock", {}), dict(row)
+            for key in ("ssrcs", "participant_ids", "sources"):
+                known[key] = tuple(row.get(key, ()))
+            known["gaps"] = tuple(self.settled[name] + self.growing[name])
+            corrections = tuple(Correction(**entry) for entry in clock.get("corrections", ()))
+            known["clock"] = ClockEntry(**{**clock, "corrections": corrections})
+            known["quality"] = QualityEntry(**row.get("quality", {}))
+            known["keys"] = tuple(KeyEntry(**entry) for entry in row.get("keys", ()))
+            entries.append(StreamEntry(**known))
         return entries
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
 from dsp.runs import absent_runs
-from dsp.shapes import BOOL, I16
+from dsp.shapes import BOOL, I16, I64
 
 Spans = tuple[tuple[int, int], ...]  # from, to
+NONE: Final[I64] = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,7 @@ class Piece:
     doubled: Spans = ()  # silenced: another leg of the party brought the same
     masked: Spans = ()  # silenced: a key was heard
     skewed: Spans = ()  # put in for the sender's clock
+    negative_zeros: I64 = field(default_factory=lambda: NONE)  # mu-law's second zero, from the start
 
     @property
     def end(self) -> int:
@@ -35,10 +38,12 @@ class Piece:
     def silenced(self, start: int, end: int, *, masked: bool = False) -> Piece:
         """Silence a part: because another leg brought it, or because it must not be heard."""
         samples = self.samples.copy()
-        samples[start - self.start : end - self.start] = 0
+        low, high = start - self.start, end - self.start
+        samples[low:high] = 0
+        zeros = self.negative_zeros[(self.negative_zeros < low) | (self.negative_zeros >= high)]
         if masked:
-            return replace(self, samples=samples, masked=(*self.masked, (start, end)))
-        return replace(self, samples=samples, doubled=(*self.doubled, (start, end)))
+            return replace(self, samples=samples, negative_zeros=zeros, masked=(*self.masked, (start, end)))
+        return replace(self, samples=samples, negative_zeros=zeros, doubled=(*self.doubled, (start, end)))
 
     def since(self, start: int) -> Piece:
         """Leave out what lies before ``start``."""
@@ -57,9 +62,13 @@ class Piece:
             doubled=(*self.doubled, *later.doubled),
             masked=(*self.masked, *later.masked),
             skewed=(*self.skewed, *later.skewed),
+            negative_zeros=np.concatenate(
+                [self.negative_zeros, later.negative_zeros + self.samples.shape[0]]
+            ),
         )
 
     def _part(self, start: int, end: int) -> Piece:
+        zeros = self.negative_zeros - (start - self.start)
         return Piece(
             start=start,
             samples=self.samples[start - self.start : end - self.start],
@@ -67,6 +76,7 @@ class Piece:
             doubled=_within(self.doubled, start, end),
             masked=_within(self.masked, start, end),
             skewed=_within(self.skewed, start, end),
+            negative_zeros=zeros[(zeros >= 0) & (zeros < end - start)],
         )
 
 

@@ -14,10 +14,11 @@ from typing import Final, Protocol
 import numpy as np
 
 from dsp import g711, l16
-from dsp.shapes import BOOL, I16, U8
+from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding
 from recorderd.record.frames import FrameReader, WholePacket
+from recorderd.record.piece import NONE
 from recorderd.record.resampling import Resampler
 
 FOREVER: Final = 1 << 62
@@ -66,11 +67,19 @@ def decode_octets(octets: U8, marks: U8, *, codec: Codec) -> tuple[I16, BOOL]:
     return g711.decode(octets, laws=marks), present
 
 
+def negative_zeros(octets: U8, marks: U8, *, codec: Codec) -> I64:
+    """Find mu-law's second zero, which its sample does not tell from the first."""
+    if codec.encoding is not Encoding.PCMU:
+        return NONE
+    return np.flatnonzero((octets == g711.MU_LAW_NEGATIVE_ZERO) & (marks == g711.MU_LAW))
+
+
 class Octets:
     """A stream by octet, at its own rate."""
 
     def __init__(self, stream: StreamId, codec: Codec) -> None:
         self.position_rate_hz = codec.clock_rate_hz
+        self.negative_zeros: I64 = NONE  # of what was read last, from its start
         self._stream = stream
         self._codec = codec
 
@@ -81,6 +90,7 @@ class Octets:
         octets, marks = packets.take(self._stream, start_ticks=start_ticks, end_ticks=end_ticks)
         beyond = max(0, min(end_ticks, kept_ticks) - start_ticks) * self._codec.octets_per_tick
         marks[beyond:] = 0
+        self.negative_zeros = negative_zeros(octets, marks, codec=self._codec)
         return decode_octets(octets, marks, codec=self._codec)
 
     def skip(self, packets: Packets, *, start_ticks: int, end_ticks: int) -> None:
@@ -210,6 +220,11 @@ class Aligned:
         samples, self._held = self._held[:count], self._held[count:]
         came, self._came = self._came[:count], self._came[count:]
         return samples, came
+
+    @property
+    def negative_zeros(self) -> I64:
+        """Mu-law's second zeros in what was read last; nothing where samples are not octets."""
+        return self._reading.negative_zeros if isinstance(self._reading, Octets) else NONE
 
     def skip(self, packets: Packets, *, start: int, end: int) -> None:
         """Throw samples away; the next ones begin afresh."""

@@ -102,6 +102,7 @@ class Recorder:
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
         self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
         self._owners: dict[StreamId, SessionId] = {}
+        self._recorder_id = sealer.recorder_id
         self._pace = pace
         self._clock = clock
         self._log = log
@@ -251,7 +252,13 @@ class Recorder:
             session=session, spool=self._spool, disks=self._disks, on_problem=self._draft_failed
         )
         files.begin(message)
-        self._sessions[session] = Recording(started=message, files=files, skew=self._pace.skew)
+        self._sessions[session] = Recording(
+            started=message,
+            files=files,
+            skew=self._pace.skew,
+            recorder_id=self._recorder_id,
+            meter=self._meter.take,
+        )
 
     def _draft_failed(self, session: SessionId, problem: Exception) -> None:
         self._log.error(Ev.DRAFT_FAILED, subject=session, reason=problem)
@@ -302,7 +309,7 @@ class Recorder:
         if recording.ended is not None:
             due_ns = min(due_ns, recording.ended.at_mono_ns)
         if not recording.failed and recording.tracks:
-            recording.render(self._source, until=recording.samples_at(due_ns), meter=self._meter.take)
+            recording.render(self._source, until=recording.samples_at(due_ns))
 
     def _close_over(self, ordered: Sequence[Recording], heard_ns: int) -> None:
         """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring

@@ -34,9 +34,12 @@ from recorderd.core.messages import (
     StreamOpened,
     StreamRecoded,
 )
-from recorderd.record.channels import Channels, Doubles, mix
+from recorderd.record.channels import Channels, Doubles
 from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import append_gap
+from recorderd.record.masking import Masker
+from recorderd.record.naming import wav_notes
+from recorderd.record.native import native, wav_encoding
 from recorderd.record.notes import Notes, without_audio
 from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
@@ -44,8 +47,10 @@ from recorderd.record.reading import FOREVER
 from recorderd.record.seal import Finished
 from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
-from recorderd.record.track import DEFAULT_RATE_HZ, Source, Track
+from recorderd.record.track import DEFAULT_RATE_HZ, FRAME_MS, Source, Track
 from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
+from recorderd.wire.wav import WavEncoding
+from recorderd.wire.wav_notes import WavNotes
 
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 PREROLL_LIMIT_MS: Final = 60_000
@@ -63,6 +68,7 @@ class Recording:
 
     started: SessionStarted
     files: RecordingFiles
+    recorder_id: str = ""
     tracks: dict[StreamId, Track] = field(default_factory=dict)
     origin: int = 0
     rendered: int = 0
@@ -77,7 +83,8 @@ class Recording:
     preroll: Preroll = field(default_factory=Preroll)
     doubles: Doubles = field(default_factory=Doubles)
     skew: SkewPolicy = field(default_factory=SkewPolicy)
-    _meter: Metering | None = None
+    meter: Metering | None = None
+    masker: Masker | None = None  # where keys must not be heard
     _rate_hz: int = 0  # 0 = nothing was rendered yet
     notes: Notes = field(init=False)
     channels: Channels = field(init=False)
@@ -201,9 +208,8 @@ class Recording:
 
     # --- rendering ------------------------------------------------------------------------------
 
-    def render(self, source: Source, *, until: int, meter: Metering | None = None) -> None:
+    def render(self, source: Source, *, until: int) -> None:
         """Deal with everything before sample ``until``, by state."""
-        self._meter = meter
         if until > self.rendered:
             self._rate_hz = self.rate_hz
         for segment in self.notes.timeline.segments(self.rendered, until, rate_hz=self.rate_hz):
@@ -236,6 +242,7 @@ class Recording:
         files = self.files
         if not files.is_open:
             self._begin(source)
+        self._release_held(source)
         kept = timeline.end_of_kept(head, rate_hz=self.rate_hz)
         self._fill(kept)  # a pause of which we heard after a stop that it follows
         duration = min(files.frames, max(0, kept - self.origin))
@@ -243,8 +250,14 @@ class Recording:
             files.cut(duration)
         for track in self.tracks.values():
             track.finish(source, duration_samples=self.written)
-        streams = self.entries(source)
+        streams = [
+            track.entry(
+                source, origin=self.origin, end=self.written, clock=track.clock(source, origin=self.origin)
+            )
+            for track in self.tracks.values()
+        ]
         files.progress(streams, afresh=True)
+        files.describe(self._wav_notes(files.channels))
         return Finished(
             started=self.started,
             notes=self.notes,
@@ -255,6 +268,8 @@ class Recording:
             channels=files.channels,
             duration_samples=duration,
             streams=streams,
+            audio_format="pcm16" if files.encoding is WavEncoding.PCM16 else "native",
+            talk_over_ms=self.talk_over_frames * FRAME_MS,
         )
 
     def _finish_without_audio(self, source: Source, cause: StreamEnd) -> Finished | None:
@@ -279,7 +294,9 @@ class Recording:
         if segment.state is RecordingState.ON and not erased:
             if not self.files.is_open:
                 self._begin(source)
-            self._fill(start)
+            if self.masker is None or self.masker.held_until != start:
+                self._release_held(source)
+                self._fill(start)
             self.write(source, self._read(source, start, end))
             return
         if segment.state is RecordingState.OFF and not self.files.is_open and self._preroll_samples():
@@ -290,6 +307,7 @@ class Recording:
         if not self.files.is_open:
             self.preroll.wipe()  # what is held is the time just before a start
         elif segment.state is RecordingState.PAUSED:
+            self._release_held(source)
             self._fill(end)
             self._note_gaps(source)
 
@@ -305,17 +323,36 @@ class Recording:
         return Window(start=start, end=end, pieces=pieces)
 
     def write(self, source: Source, window: Window) -> None:
-        """Append a window behind what is written."""
+        """Append a window behind what was rendered."""
+        if self.masker is not None:
+            sure = self.masker.take(window)
+            if sure is not None:
+                self._append(source, sure)
+        else:
+            self._append(source, window)
+
+    def _release_held(self, source: Source) -> None:
+        held = self.masker.flush() if self.masker is not None else None
+        if held is not None:
+            self._append(source, held)
+
+    def _append(self, source: Source, window: Window) -> None:
         for stream, track in self.tracks.items():
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
         self._note_gaps(source)  # before the audio: a cut must not leave silence that nobody explains
-        if self._meter is not None and window.pieces:
+        if self.meter is not None and window.pieces:
             tracks = [self.tracks[stream] for stream in window.pieces]
             rows = np.stack([piece.samples for piece in window.pieces.values()])
-            self._meter(self, tracks, rows)
+            self.meter(self, tracks, rows)
         frames = window.end - window.start
-        self.files.append(mix(self.tracks, window.pieces, frames=frames, channels=self.files.channels))
+        block = self.channels.mix(
+            self.tracks, window.pieces, frames=frames, channels=self.files.channels, rate_hz=self.rate_hz
+        )
+        if self.files.encoding is WavEncoding.PCM16:
+            self.files.append(block)
+        else:
+            self.files.append(native(block, self.tracks, window.pieces, encoding=self.files.encoding))
 
     def _fill(self, until: int) -> None:
         """Write the silence that somebody wanted, up to where the recording goes on."""
@@ -332,6 +369,16 @@ class Recording:
             self.gaps_noted = gaps
             self._note_streams(source)
 
+    def _wav_notes(self, channels: int) -> WavNotes:
+        return wav_notes(
+            self.started,
+            list(self.tracks.values()),
+            recorder_id=self.recorder_id,
+            channels=channels,
+            origin_samples=self.origin,
+            rate_hz=self.rate_hz,
+        )
+
     def _note_streams(self, source: Source) -> None:
         accounts = [track.account for track in self.tracks.values()]
         self.files.progress(self.entries(source), afresh=any(account.is_dirty for account in accounts))
@@ -345,7 +392,15 @@ class Recording:
         past = self._preroll_samples() if self.started.terms.keep_preroll else 0
         self.origin = first if held is None else max(first - past, held)
         count = self.channels.assign(self.tracks)
-        self.files.open_audio(sample_rate_hz=self.rate_hz, channels=count, origin_samples=self.origin)
+        self.files.open_audio(
+            sample_rate_hz=self.rate_hz,
+            channels=count,
+            origin_samples=self.origin,
+            encoding=wav_encoding(self.started.terms, list(self.tracks.values())),
+            notes=self._wav_notes(count),
+        )
+        if self.started.terms.mask_dtmf:
+            self.masker = Masker(rate_hz=self.rate_hz)
         for window in self.preroll.since(self.origin):
             self.write(source, window)
         self.preroll.wipe()
@@ -378,6 +433,8 @@ class Recording:
         at = sample_at(self.notes.timeline.changes[-1].at_ns, rate_hz=self.rate_hz)
         if at < self.rendered:
             self.preroll.wipe()
+        if self.masker is not None:
+            self.masker.silence_from(at)
         start, end = max(self.origin, at), self.written
         if not self.files.is_open or start >= end:
             return 0
@@ -394,6 +451,7 @@ class Recording:
 
     def _erase(self) -> None:
         self.preroll.wipe()
+        self.masker = None
         self.files.erase()
         for track in self.tracks.values():
             track.account.forget()

@@ -17,24 +17,37 @@ import numpy as np
 
 from dsp import g711, l16, levels
 from dsp.activity import frame_energy
-from dsp.shapes import BOOL, I16, U8
+from dsp.shapes import I16, U8
 from recorderd.core.messages import Encoding, RecordingState
 from recorderd.core.terms import Layout
 from recorderd.record.disk import Disk
 from recorderd.record.files import RecordingFiles, write_together
-from recorderd.record.meter import FRAME_MS, Meter
+from recorderd.record.meter import Meter
+from recorderd.record.native import LAWS
 from recorderd.record.preroll import Window
 from recorderd.record.session import Recording
 from recorderd.record.timeline import sample_at
-from recorderd.record.track import Source, Track
+from recorderd.record.track import FRAME_MS, Source, Track
+from recorderd.wire.wav import WavEncoding
 
 GRAINS_PER_S: Final = 100  # windows are whole hundredths of a second, so that many have one length
 _JOB_BYTES: Final = 8 << 20  # audio that one job of the disk writes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What windows must share to be rendered together."""
+
+    frames: int
+    rate_hz: int
+    channels: int
+    linear_bytes: int  # of a sample of L16 with all its channels; 0 = G.711
+    encoding: WavEncoding
+
+
 @dataclass(slots=True)
 class _Group:
-    """Recordings with one length of window, one rate and one pace."""
+    """Recordings whose windows are of one kind."""
 
     recordings: list[Recording] = field(default_factory=list)
     tracks: list[Track] = field(default_factory=list)
@@ -51,7 +64,7 @@ class SteadyRound:
     disk: Disk
     meter: Meter
     guarded: Callable[[Recording, Callable[[], None]], None]
-    _groups: dict[tuple[int, int, int, int, bool], _Group] = field(default_factory=dict)
+    _groups: dict[_Kind, _Group] = field(default_factory=dict)
 
     def take(self, recording: Recording, *, until: int) -> bool:
         """Take a recording's next window if it is steady; say whether it was."""
@@ -66,76 +79,82 @@ class SteadyRound:
         if frames <= 0:
             return True
         codec = tracks[0].opened.codecs[0]
-        linear = codec.encoding is Encoding.L16
-        key = (frames, rate_hz, codec.octets_per_tick, len(tracks), linear)
-        group = self._groups.setdefault(key, _Group())
+        kind = _Kind(
+            frames=frames,
+            rate_hz=rate_hz,
+            channels=len(tracks),
+            linear_bytes=codec.octets_per_tick if codec.encoding is Encoding.L16 else 0,
+            encoding=recording.files.encoding,
+        )
+        group = self._groups.setdefault(kind, _Group())
         group.recordings.append(recording)
         group.tracks.extend(tracks)
         return True
 
     def render(self) -> None:
         """Render everything that was taken."""
-        for (frames, _, octets_per_tick, channels, linear), group in self._groups.items():
-            per_turn = max(1, _JOB_BYTES // (2 * frames * channels))
+        for kind, group in self._groups.items():
+            per_turn = max(1, _JOB_BYTES // (2 * kind.frames * kind.channels))
             for first in range(0, len(group.recordings), per_turn):
                 recordings = group.recordings[first : first + per_turn]
-                tracks = group.tracks[first * channels : (first + per_turn) * channels]
-                pace = octets_per_tick if linear else 0
-                self._render(recordings, tracks, frames=frames, channels=channels, linear_pace=pace)
+                tracks = group.tracks[first * kind.channels : (first + per_turn) * kind.channels]
+                self._render(kind, recordings, tracks)
         self._groups.clear()
 
-    def _render(
-        self,
-        recordings: Sequence[Recording],
-        tracks: Sequence[Track],
-        *,
-        frames: int,
-        channels: int,
-        linear_pace: int,
-    ) -> None:
+    def _render(self, kind: _Kind, recordings: Sequence[Recording], tracks: Sequence[Track]) -> None:
+        channels = kind.channels
         slots = np.fromiter((track.slot for track in tracks), dtype=np.int64, count=len(tracks))
         placed = np.fromiter((track.placement or 0 for track in tracks), dtype=np.int64, count=len(tracks))
         rendered = np.fromiter((one.rendered for one in recordings), dtype=np.int64, count=len(recordings))
         starts = np.repeat(rendered, channels) - placed
-        octets, marks = self.source.take_spans(slots, starts, length_ticks=frames)
+        octets, marks = self.source.take_spans(slots, starts, length_ticks=kind.frames)
         lowest = marks.min(axis=1)
         whole = (lowest == marks.max(axis=1)) & (lowest != 0)
+        if kind.encoding in LAWS:
+            whole &= lowest == LAWS[kind.encoding]
         every = whole.reshape(-1, channels).all(axis=1)
         chosen = np.flatnonzero(every)
-        samples = _decode(octets, lowest, np.repeat(every, channels), linear_pace=linear_pace)
-        if chosen.size:
+        if chosen.size == len(recordings):
+            self._write_whole(kind, recordings, tracks, octets, lowest)
+        elif chosen.size:
+            rows = np.repeat(every, channels)
             self._write_whole(
+                kind,
                 [recordings[number] for number in chosen.tolist()],
-                [track for number in chosen.tolist() for track in tracks[number * channels :][:channels]],
-                samples,
-                frames=frames,
+                [tracks[row] for row in np.flatnonzero(rows).tolist()],
+                octets[rows],
+                lowest[rows],
             )
         for number in np.flatnonzero(~every).tolist():
-            rows = range(number * channels, (number + 1) * channels)
-            self.guarded(
+            mine = slice(number * channels, (number + 1) * channels)
+            step = partial(
+                self._render_broken,
                 recordings[number],
-                partial(
-                    self._render_broken,
-                    recordings[number],
-                    [tracks[row] for row in rows],
-                    octets[rows.start : rows.stop],
-                    marks[rows.start : rows.stop],
-                    frames,
-                ),
+                tracks[mine],
+                octets[mine],
+                marks[mine],
+                kind.frames,
             )
+            self.guarded(recordings[number], step)
 
     def _write_whole(
-        self, recordings: Sequence[Recording], tracks: Sequence[Track], samples: I16, *, frames: int
+        self,
+        kind: _Kind,
+        recordings: Sequence[Recording],
+        tracks: Sequence[Track],
+        octets: U8,
+        laws: U8,
     ) -> None:
         """Write windows in which nothing is missing.
 
-        Shapes: samples (len(tracks), frames), the channels of a recording behind each other.
+        Shapes: octets (len(tracks), n), laws (len(tracks),), the channels of a recording behind each other.
         """
-        channels = samples.shape[0] // len(recordings)
-        block = np.empty((len(recordings), frames, channels), dtype=np.int16)
+        frames, channels, rate_hz = kind.frames, kind.channels, kind.rate_hz
+        samples = _decode(octets, laws, linear_bytes=kind.linear_bytes)
+        written: I16 | U8 = samples if kind.encoding is WavEncoding.PCM16 else octets
+        block = np.empty((len(recordings), frames, channels), dtype=written.dtype)
         for channel in range(channels):
-            block[:, :, channel] = samples[channel::channels]
-        rate_hz = recordings[0].rate_hz
+            block[:, :, channel] = written[channel::channels]
         energies = frame_energy(samples, frame_samples=rate_hz * FRAME_MS // 1000)
         found = levels.gather_many(samples, rail=tracks[0].rail, frames=energies)
         self.meter.take_energies(
@@ -212,12 +231,11 @@ def _plain(recording: Recording, tracks: Sequence[Track]) -> bool:
     )
 
 
-def _decode(octets: U8, laws: U8, chosen: BOOL, *, linear_pace: int) -> I16:
-    """Decode the rows that are whole.
+def _decode(octets: U8, laws: U8, *, linear_bytes: int) -> I16:
+    """Decode rows in which nothing is missing.
 
-    Shapes: octets (k, n), laws (k,), chosen (k,) -> (chosen.sum(), frames) int16.
+    Shapes: octets (k, n), laws (k,) -> (k, frames) int16.
     """
-    if linear_pace:
-        rows = octets[chosen]
-        return l16.decode(rows.reshape(-1), channels=linear_pace // 2).reshape(rows.shape[0], -1)
-    return g711.decode_rows(octets[chosen], laws=laws[chosen])
+    if linear_bytes:
+        return l16.decode(octets.reshape(-1), channels=linear_bytes // 2).reshape(octets.shape[0], -1)
+    return g711.decode_rows(octets, laws=laws)

@@ -43,15 +43,6 @@ class SkewPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fitted:
-    """A sender's clock against ours, as ``dsp.skew`` estimates it."""
-
-    skew_ppb: int = 0
-    offset_us: int = 0
-    residual_us: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """A window that was made up.
 

@@ -15,10 +15,10 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from dsp import levels
+from dsp import levels, quality, skew
 from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.clock import NS_PER_S
-from recorderd.core.gap_causes import HOLD
+from recorderd.core.gap_causes import HOLD, KERNEL_DROP, LATE, NETWORK_LOSS, RING_OVERRUN
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding, StreamEnd, StreamOpened
 from recorderd.record.account import Account
@@ -31,12 +31,17 @@ from recorderd.record.reading import (
     decode_octets,
     is_by_octet,
     make_reading,
+    negative_zeros,
     position_rate_hz,
 )
-from recorderd.record.steering import Fitted, Steering
-from recorderd.wire.manifest import StreamEntry
+from recorderd.record.steering import Steering
+from recorderd.wire.manifest import Gap, StreamEntry
+from recorderd.wire.manifest_rows import ClockEntry, Correction, QualityEntry
 
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
+FRAME_MS: Final = 10  # of speech activity
+PACKET_MS: Final = 20  # that are taken to be missing together where packets were lost
+LOSSES: Final = (NETWORK_LOSS, LATE, KERNEL_DROP, RING_OVERRUN)
 RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}
 
 
@@ -159,6 +164,7 @@ class Track:
     slot: int = -1  # its number in the tap's columns, once somebody has asked for it
     end_cause: StreamEnd | None = None
     placement: int | None = None  # sample of the session where position 0 of the ring lies
+    placed_ns: int = 0  # when position 0 was sent, as it was taken to be then
     first_sample: int = -1
     account: Account = field(default_factory=Account)
     steering: Steering = field(default_factory=Steering)
@@ -223,15 +229,18 @@ class Track:
         if self.steering.is_due(high - low, rate_hz=self.rate_hz) and (low, high) == (start, end):
             return self._steered(source, start=start, end=end, kept_until=kept_until)
         samples, came = self._take(source, low, high, kept_until)
-        return self._piece(samples, came, low=low, high=high, start=start, end=end)
+        zeros = self._reading.negative_zeros
+        return _piece(samples, came, zeros=zeros, low=low, high=high, start=start, end=end)
 
     def piece_of(self, octets: U8, marks: U8, *, start: int, end: int) -> Piece:
         """Decode what the ring gave for a span of a plain stream.
 
         Shapes: octets, marks ((end - start) * octets_per_tick,); both are used up.
         """
-        samples, came = decode_octets(octets, marks, codec=self.opened.codecs[0])
-        return self._piece(samples, came, low=start, high=end, start=start, end=end)
+        codec = self.opened.codecs[0]
+        zeros = negative_zeros(octets, marks, codec=codec)
+        samples, came = decode_octets(octets, marks, codec=codec)
+        return _piece(samples, came, zeros=zeros, low=start, high=end, start=start, end=end)
 
     def skip(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> None:
         """Take a span out of the ring and throw it away; nothing of it is decoded."""
@@ -300,11 +309,12 @@ class Track:
             self.account.finish(end)
 
     def entry(
-        self, source: Source, *, origin: int = 0, end: int | None = None, fitted: Fitted | None = None
+        self, source: Source, *, origin: int = 0, end: int | None = None, clock: ClockEntry | None = None
     ) -> StreamEntry:
         """Describe the stream for the manifest of a recording that begins at ``origin``."""
         stats, account, codec = self._stats(source), self.account, self.opened.codecs[0]
         counters = stats.counters
+        lost, received = stats.packets_lost, counters["received"]
         gap_ends = (gap.start_samples + gap.length_samples for gap in account.gaps)
         end = end if end is not None else max(gap_ends, default=origin)
         heard = self.first_sample if self.placement is not None and self.first_sample < end else -1
@@ -331,6 +341,32 @@ class Track:
             party=self.opened.party,
             moved_from=self.taken_on_from,
             doubled=account.doubled,
+            sources=stats.sources,
+            clock=clock or ClockEntry(),
+            quality=QualityEntry(
+                jitter_us=stats.jitter_ns // 1000,
+                mos_x100=_mos_x100(codec, received=received, lost=lost, gaps=account.gaps),
+                clipped_samples=account.level.clipped,
+                speech_ms=account.speech_frames * FRAME_MS,
+            ),
+        )
+
+    def clock(self, source: Source, *, origin: int) -> ClockEntry:
+        """Compare the sender's clock with ours, over all that came."""
+        if self.let_go_at is not None or self.placement is None:
+            return ClockEntry()
+        trend = source.arrival_trend(source.slot_of(self.opened.stream))
+        found = skew.fit(trend.position_ticks, trend.delay_ns, rate_hz=position_rate_hz(self.opened.codecs))
+        return ClockEntry(
+            skew_ppb=round(found.ppm * 1000),
+            offset_us=round((self.placed_ns - found.offset_ns) / 1000) if found.span_s else 0,
+            residual_us=round(found.residual_ns / 1000),
+            span_s=round(found.span_s),
+            corrected_samples=self.steering.corrected,
+            corrections=tuple(
+                Correction(at_samples=max(0, at - origin), samples=count)
+                for at, count in self.steering.corrections
+            ),
         )
 
     # --- where it lies --------------------------------------------------------------------------
@@ -354,15 +390,6 @@ class Track:
         self.placement = (self.placement or 0) + turn.shift
         absent = absent_spans(turn.came, start=start)
         return Piece(start=start, samples=turn.samples, absent=absent, skewed=turn.put_in)
-
-    def _piece(self, samples: I16, came: BOOL, *, low: int, high: int, start: int, end: int) -> Piece:
-        absent = absent_spans(came, start=low)
-        if (low, high) == (start, end):
-            return Piece(start=start, samples=samples, absent=absent)
-        whole = np.zeros(end - start, dtype=np.int16)
-        whole[low - start : high - start] = samples
-        outside = [(start, low), *absent, (high, end)]
-        return Piece(start=start, samples=whole, absent=tuple(row for row in outside if row[0] < row[1]))
 
     def _make_reading(self) -> None:
         reading = make_reading(
@@ -395,4 +422,34 @@ class Track:
         placement = max(by_arrival, start - first)
         if placement + first < end:
             self.placement = placement
+            self.placed_ns = clock.origin_ns
             self.first_sample = placement + first
+
+
+def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap]) -> int:
+    """Estimate how the stream sounds to somebody who does not talk back; 0 when nothing came."""
+    if not received:
+        return 0
+    loss = lost / (received + lost)
+    per_packet = codec.sample_rate_hz * PACKET_MS // 1000
+    runs = [max(1, gap.length_samples // per_packet) for gap in gaps if gap.cause in LOSSES]
+    burst = quality.burst_ratio(np.array(runs, dtype=np.int64), loss_fraction=loss)
+    mos = quality.e_model_mos(
+        loss_fraction=loss, burst_ratio=burst, delay_ms=0.0, codec=codec.encoding.value, concealed=False
+    )
+    return round(100 * mos)
+
+
+def _piece(samples: I16, came: BOOL, *, zeros: I64, low: int, high: int, start: int, end: int) -> Piece:
+    absent = absent_spans(came, start=low)
+    if (low, high) == (start, end):
+        return Piece(start=start, samples=samples, absent=absent, negative_zeros=zeros)
+    whole = np.zeros(end - start, dtype=np.int16)
+    whole[low - start : high - start] = samples
+    outside = [(start, low), *absent, (high, end)]
+    return Piece(
+        start=start,
+        samples=whole,
+        absent=tuple(row for row in outside if row[0] < row[1]),
+        negative_zeros=zeros + (low - start),
+    )

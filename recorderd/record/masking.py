@@ -1,0 +1,102 @@
+"""Keys that must not be heard: the end of a recording is held back until it is known whether one sounds in it.
+
+Contract: ``take`` is called with adjoining windows and gives what can be written, ``LOOKAHEAD_MS`` later;
+every sample that belongs to a key is silent in it. ``flush`` gives the rest. What is held is in memory only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dsp.dtmf import LOOKAHEAD_MS, Detector, Tone, mask_spans
+from recorderd.core.ids import StreamId
+from recorderd.record.piece import Piece, blank_piece
+from recorderd.record.preroll import Window
+
+
+@dataclass(slots=True)
+class _Listener:
+    """One stream's detector."""
+
+    detector: Detector
+    base: int  # the sample of the session at which it began
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Masker:
+    """The detectors of a recording's streams, and what is held.
+
+    Thread: one.
+    """
+
+    def __init__(self, *, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._listeners: dict[StreamId, _Listener] = {}
+        self._held: Window | None = None
+
+    @property
+    def held_until(self) -> int | None:
+        """The sample before which everything was taken; None when nothing is held."""
+        return self._held.end if self._held is not None else None
+
+    def take(self, window: Window) -> Window | None:
+        """Take the window behind what is held; give what is sure now."""
+        streams = window.pieces if self._held is None else {**self._held.pieces, **window.pieces}
+        joined: dict[StreamId, Piece] = {}
+        for stream in streams:
+            piece = window.pieces.get(stream) or blank_piece(window.start, window.end)
+            self._listen(stream, piece)
+            if self._held is not None:
+                held = self._held
+                piece = (held.pieces.get(stream) or blank_piece(held.start, held.end)).followed_by(piece)
+            joined[stream] = self._masked(stream, piece)
+        start = window.start if self._held is None else self._held.start
+        return self._split(Window(start=start, end=window.end, pieces=joined))
+
+    def flush(self) -> Window | None:
+        """Give what is held; the next window need not adjoin."""
+        window, self._held = self._held, None
+        self._listeners.clear()
+        return window
+
+    def silence_from(self, start: int) -> None:
+        """Let nothing of what is held be heard from ``start`` on."""
+        held = self._held
+        if held is not None and start < held.end:
+            low = max(start, held.start)
+            pieces = {stream: piece.silenced(low, held.end) for stream, piece in held.pieces.items()}
+            self._held = Window(start=held.start, end=held.end, pieces=pieces)
+            self._listeners.clear()
+
+    def _split(self, window: Window) -> Window | None:
+        sure = window.end - LOOKAHEAD_MS * self._rate_hz // 1000
+        if sure <= window.start:
+            self._held = window
+            return None
+        self._held = Window(
+            start=sure,
+            end=window.end,
+            pieces={stream: piece.since(sure) for stream, piece in window.pieces.items()},
+        )
+        return Window(
+            start=window.start,
+            end=sure,
+            pieces={stream: piece.before(sure) for stream, piece in window.pieces.items()},
+        )
+
+    def _listen(self, stream: StreamId, piece: Piece) -> None:
+        listener = self._listeners.get(stream)
+        if listener is None:
+            listener = self._listeners[stream] = _Listener(Detector(self._rate_hz), piece.start)
+        tones: tuple[Tone, ...] = listener.detector.feed(piece.samples)
+        for start, end in mask_spans(tones, rate_hz=self._rate_hz):
+            listener.spans.append((listener.base + start, listener.base + end))
+
+    def _masked(self, stream: StreamId, piece: Piece) -> Piece:
+        listener = self._listeners[stream]
+        listener.spans = [span for span in listener.spans if span[1] > piece.start]
+        for start, end in listener.spans:
+            low, high = max(start, piece.start), min(end, piece.end)
+            if low < high:
+                piece = piece.silenced(low, high, masked=True)
+        return piece
