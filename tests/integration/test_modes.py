@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from dsp.mixing import Limiter, mix
 from recorderd.app.prompts import default_prompts_dir
 from tests.support import g711_reference
 from tests.support.house import House, Recorded, run_program
@@ -489,12 +490,12 @@ def test_a_mixed_layout_has_one_channel(house: tuple[House, Program], client: Si
     samples, _ = recorded.samples()
     assert samples.shape[1] == 1
     one, two = recorded.streams()
-    wide = np.zeros(samples.shape[0], dtype=np.int32)
-    for entry in (one, two):
+    sides = np.zeros((2, samples.shape[0]), dtype=np.int16)
+    for side, entry in zip(sides, (one, two), strict=True):
         decoded = talk.decoded(("caller", "callee").index(entry["label"]))
-        end = min(wide.size, entry["first_sample"] + decoded.size)
-        wide[entry["first_sample"] : end] += decoded[: end - entry["first_sample"]]
-    assert np.array_equal(samples[:, 0], np.clip(wide, -32768, 32767).astype(np.int16))
+        end = min(side.size, entry["first_sample"] + decoded.size)
+        side[entry["first_sample"] : end] = decoded[: end - entry["first_sample"]]
+    assert np.array_equal(samples[:, 0], mix(sides, Limiter.of(RATE_HZ))[0])
 
 
 def _press(stream: RtpStream, digit: str, *, ssrc: int | None = None) -> None:
