@@ -60,7 +60,7 @@ class Limiter:
 
 
 def mix(blocks: I16, state: Limiter) -> tuple[I16, Limiter]:
-    """Sum channels; where the sum of several passes ``THRESHOLD`` its gain falls at once and comes back slowly.
+    """Sum channels; where several together pass ``THRESHOLD`` the gain falls at once and comes back slowly.
 
     The same samples come out for any division into windows, and never one of several above ``CEILING``. Where
     only one channel sounds, or the sum has not passed the threshold for as long as the gain takes to come

@@ -1,4 +1,4 @@
-"""Keys that must not be heard: the end of a recording is held back until it is known whether one sounds in it.
+"""Keys that must not be heard: the end of a recording is held back until it is known whether one is in it.
 
 Contract: ``take`` is called with adjoining windows and gives what can be written, ``LOOKAHEAD_MS`` later;
 every sample that belongs to a key is silent in it. ``flush`` gives the rest. What is held is in memory only.

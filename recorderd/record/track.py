@@ -9,6 +9,7 @@ found to be fast or slow (see ``steering``). Samples are counted from the sessio
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -21,7 +22,7 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import HOLD, KERNEL_DROP, LATE, NETWORK_LOSS, RING_OVERRUN
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding, StreamEnd, StreamOpened
-from recorderd.record.account import Account
+from recorderd.record.account import CAUSES_KEPT, Account
 from recorderd.record.gaps import Cause, within
 from recorderd.record.piece import Piece, absent_spans, blank_piece
 from recorderd.record.reading import (
@@ -173,6 +174,7 @@ class Track:
     let_go_at: int | None = None  # samples from this one on are another session's
     meter_row: int = -1
     held_since: int | None = None  # signalling says that nothing comes
+    _early: deque[tuple[int, int, str]] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
     _reading: Aligned = field(init=False)
@@ -255,9 +257,11 @@ class Track:
 
     def explain(self, *, start_ticks: int, end_ticks: int, cause: str) -> None:
         """Take note why nothing came for a span of positions."""
-        if self.placement is not None:
-            start, end = self._sample_of(start_ticks), self._sample_of(end_ticks)
-            self.account.explain(Cause(start=start, end=end, cause=cause))
+        if self.placement is None:
+            self._early.append((start_ticks, end_ticks, cause))
+            return
+        start, end = self._sample_of(start_ticks), self._sample_of(end_ticks)
+        self.account.explain(Cause(start=start, end=end, cause=cause))
 
     def hold(self, *, held: bool, at: int) -> None:
         """Take note that signalling lets the stream stand still, or go on."""
@@ -424,6 +428,9 @@ class Track:
             self.placement = placement
             self.placed_ns = clock.origin_ns
             self.first_sample = placement + first
+            for start_ticks, end_ticks, cause in self._early:
+                self.explain(start_ticks=start_ticks, end_ticks=end_ticks, cause=cause)
+            self._early.clear()
 
 
 def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap]) -> int:
