@@ -221,6 +221,7 @@ def test_a_slot_that_is_used_again_knows_nothing_of_the_stream_before(stage: Sta
             stage.say(first, packet.datagram)
     stage.tap.drain()
     stage.report(first, ssrc=5, ntp=1, timestamp=0)
+    stage.say(first, Sender(codec=OPUS, ssrc=6).send(payload=bytes([8])).datagram)  # held: another sender?
     stage.tap.drain()
     stage.tap.release_stream(first)
     stage.tap.drain()
@@ -232,3 +233,8 @@ def test_a_slot_that_is_used_again_knows_nothing_of_the_stream_before(stage: Sta
     assert stage.tap.sender_report(second) is None
     stats = stage.tap.stats(second)
     assert (stats.sources, stats.ssrcs, stats.jitter_ns, any(stats.counters.values())) == ((), (), 0, False)
+    stage.say(second, Sender(codec=pcm(), ssrc=9).send().datagram)
+    stage.tap.drain()
+    stats = stage.tap.stats(second)
+    assert {name: count for name, count in stats.counters.items() if count} == {"received": 1, "octets": 160}
+    assert stats.ssrcs == (9,)
