@@ -82,7 +82,7 @@ class Tap(Reading):
         max_streams: int,
         clock: Clock,
         log: EventLog,
-        source_policy: SourcePolicy = SourcePolicy.LEARN,
+        source_policy: SourcePolicy = SourcePolicy.ANY,
     ) -> None:
         grains = max_streams * _GRAINS_PER_STREAM
         super().__init__(intake=Intake(slots=max_streams, grains=grains, source_policy=source_policy))

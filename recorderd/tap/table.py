@@ -129,7 +129,7 @@ class StreamTable:
             known[codec.payload_type] = codec
             self.marks[slot, codec.payload_type] = MARKS.get(codec.encoding, FRAME_PAYLOAD)
         shapes = {(codec.clock_rate_hz, codec.octets_per_tick) for codec in known.values()}
-        if len(shapes) > 1 or any(codec.is_framed for codec in known.values()):
+        if self.framed[slot] or len(shapes) > 1 or any(codec.is_framed for codec in known.values()):
             self._keep_whole(slot)
 
     def forget(self, slot: int) -> None:

@@ -205,6 +205,19 @@ def test_a_stream_by_octet_that_becomes_a_framed_one_keeps_what_it_has_and_its_u
     assert tap.causes() == []
 
 
+def test_a_framed_stream_stays_one_whatever_its_payload_types_come_to_mean() -> None:
+    wide = pcm("L16", rate_hz=16_000)
+    tap, sender = HeardTap([[pcm(), wide]]), Sender(codec=pcm())
+    sent = [sender.send() for _ in range(5)]
+    narrow = Codec(payload_type=wide.payload_type, encoding=Encoding.PCMU, clock_rate_hz=8_000)
+    tap.intake.table.set_codecs(0, codecs=[narrow], event_payload_types=[])
+    sender.codec = narrow
+    sent += [sender.send() for _ in range(5)]
+    tap.play(sent)
+    frames = tap.take_frames(STREAM, start_ticks=0, end_ticks=1 << 40)
+    assert [frame.payload for frame in frames] == [packet.payload for packet in sent]
+
+
 def test_a_change_of_law_leaves_a_stream_by_octet() -> None:
     tap, sender = HeardTap([[pcm("PCMA")]]), Sender(codec=pcm("PCMA"))
     sent = [sender.send() for _ in range(5)]
