@@ -148,6 +148,13 @@ class Tap(Reading):
             slot = self._open[stream].slot
             self._table.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
 
+    def set_remote_address(self, stream: StreamId, remote_address: str) -> None:
+        """Say that signalling names another host for the peer now; empty = it names none."""
+        with self._lock:
+            slot = self._open[stream].slot
+            self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
+            self._table.source[slot] = 0  # whoever speaks next is looked at
+
     def set_srtp(self, stream: StreamId, keys: SrtpKeys) -> None:
         """Give a stream that has SRTP keys other ones; the same keys again change nothing.
 

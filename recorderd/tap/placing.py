@@ -125,6 +125,7 @@ def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
     guard = int(GUARD_NS * table.position_rate_hz[slot] // NS_PER_S)
     table.ssrc[slot] = packets.ssrc[first]
     table.ssrcs[slot].append(int(packets.ssrc[first]))
+    table.hear_from(slot, int(packets.source[first]))
     table.head_timestamp[slot] = packets.timestamp[first]
     table.shift_ticks[slot] = guard - packets.timestamp[first]
     table.head_ticks[slot] = table.first_ticks[slot] = guard

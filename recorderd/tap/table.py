@@ -132,6 +132,13 @@ class StreamTable:
         if self.framed[slot] or len(shapes) > 1 or any(codec.is_framed for codec in known.values()):
             self._keep_whole(slot)
 
+    def hear_from(self, slot: int, source: int) -> None:
+        """Listen to an address from now on; 0 = not known."""
+        self.source[slot] = source
+        known = self.sources[slot]
+        if source and source not in known and len(known) < SOURCES_KEPT:
+            known.append(source)
+
     def forget(self, slot: int) -> None:
         """Let go of what a slot holds beside its columns."""
         self.frames.pop(slot, None)

@@ -160,6 +160,14 @@ def test_a_host_that_was_not_signalled_is_refused_with_an_event() -> None:
         assert (counters["received"], counters["source_refused"], counters["rtcp_received"]) == (0, 4, 0)
         assert stage.tap.clock_of(refused).started is False
         assert stage.log.counters()[Ev.STREAM_SOURCE_REFUSED.value] == 1
+        moved = Sender(codec=pcm(), ssrc=3, sequence=3, timestamp=480)
+        stage.tap.set_remote_address(expected, "192.0.2.9")
+        stage.tap.set_remote_address(refused, "127.0.0.1")
+        for stream in (expected, refused):
+            stage.say(stream, moved.send().datagram)
+        stage.tap.drain()
+        assert stage.tap.stats(expected).counters["received"] == 3
+        assert stage.tap.stats(refused).counters["received"] == 1
     finally:
         stage.close()
 
