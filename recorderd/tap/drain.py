@@ -82,7 +82,7 @@ class Tap(Reading):
         max_streams: int,
         clock: Clock,
         log: EventLog,
-        source_policy: SourcePolicy = SourcePolicy.LEARN,
+        source_policy: SourcePolicy = SourcePolicy.ANY,
     ) -> None:
         grains = max_streams * _GRAINS_PER_STREAM
         super().__init__(intake=Intake(slots=max_streams, grains=grains, source_policy=source_policy))
@@ -147,6 +147,13 @@ class Tap(Reading):
         with self._lock:
             slot = self._open[stream].slot
             self._table.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
+
+    def set_remote_address(self, stream: StreamId, remote_address: str) -> None:
+        """Say that signalling names another host for the peer now; empty = it names none."""
+        with self._lock:
+            slot = self._open[stream].slot
+            self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
+            self._table.source[slot] = 0  # whoever speaks next is looked at
 
     def set_srtp(self, stream: StreamId, keys: SrtpKeys) -> None:
         """Give a stream that has SRTP keys other ones; the same keys again change nothing.

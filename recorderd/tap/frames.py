@@ -8,12 +8,11 @@ Thread: callers hold one lock (see ``tap.drain``).
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from operator import attrgetter
 from typing import Final
 
-from recorderd.core.clock import NS_PER_S
 from recorderd.core.messages import BY_OCTET, Codec, Encoding
 
 FRAMES_MAX: Final = 1_024
@@ -123,78 +122,3 @@ def opus_ticks(payload: bytes) -> int:
     if code == 3:
         return frame * (payload[1] & 0x3F) if len(payload) > 1 else 0
     return frame * (1, 2, 2)[code]
-
-
-class ClockMap:
-    """Timestamps of several RTP clocks on one: a stream that changes its codec changes its clock as well.
-
-    Senders go on counting in one of two ways: from where the old clock stood, in new ticks (RFC 7160), or
-    on every clock from its own beginning. The one that fits the time of arrival is believed; where none
-    does, the sender has begun anew and ``tap.placing`` finds it a place. Rates that are one rate map to
-    themselves.
-    """
-
-    SSRCS_MAX: Final = 8
-
-    def __init__(self, *, rate_hz: int) -> None:
-        self._rate_hz = rate_hz
-        self._anchors: dict[int, dict[int, _Anchor]] = {}  # by SSRC and clock rate; the newest comes last
-
-    def map(self, *, ssrc: int, timestamp: int, clock_rate_hz: int, arrival_ns: int) -> int:
-        """Give a packet's timestamp in ticks of the one clock, modulo 2^32 as on the wire."""
-        anchors = self._anchors.setdefault(ssrc, {})
-        if len(self._anchors) > self.SSRCS_MAX:
-            del self._anchors[next(iter(self._anchors))]
-        if not anchors:
-            mapped = timestamp if clock_rate_hz == self._rate_hz else 0
-            anchors[clock_rate_hz] = _Anchor(
-                clock_rate_hz=clock_rate_hz, base=timestamp, head=timestamp,
-                base_mapped=mapped, head_mapped=mapped, arrival_ns=arrival_ns,
-            )  # fmt: skip
-            return mapped & 0xFFFF_FFFF
-        newest = next(reversed(anchors.values()))
-        due = newest.head_mapped + (arrival_ns - newest.arrival_ns) * self._rate_hz // NS_PER_S
-        own = anchors.get(clock_rate_hz)
-        mapped = newest.reach(timestamp, clock_rate_hz=clock_rate_hz, rate_hz=self._rate_hz)
-        if own is not None and own is not newest:
-            by_own = own.reach(timestamp, clock_rate_hz=clock_rate_hz, rate_hz=self._rate_hz)
-            if abs(by_own - due) <= abs(mapped - due):
-                mapped = by_own
-            else:
-                own = None
-        if own is None:
-            own = _Anchor(
-                clock_rate_hz=clock_rate_hz, base=timestamp, head=timestamp,
-                base_mapped=mapped, head_mapped=mapped, arrival_ns=arrival_ns,
-            )  # fmt: skip
-        elif mapped > own.head_mapped:
-            own = replace(own, head=own.extend(timestamp), head_mapped=mapped, arrival_ns=arrival_ns)
-        if mapped >= newest.head_mapped:
-            anchors.pop(clock_rate_hz, None)  # so that it comes last
-        elif own.clock_rate_hz not in anchors:
-            del anchors[newest.clock_rate_hz]
-            anchors[clock_rate_hz], clock_rate_hz, own = own, newest.clock_rate_hz, newest
-        anchors[clock_rate_hz] = own
-        return mapped & 0xFFFF_FFFF
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Anchor:
-    """A timestamp of one clock and what it is on ours, and the furthest packet since."""
-
-    clock_rate_hz: int
-    base: int
-    head: int  # extended
-    base_mapped: int
-    head_mapped: int
-    arrival_ns: int  # of the furthest packet
-
-    def extend(self, timestamp: int) -> int:
-        return self.head + ((timestamp - self.head + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
-
-    def reach(self, timestamp: int, *, clock_rate_hz: int, rate_hz: int) -> int:
-        """Map a timestamp of this clock, or of another that goes on where this one stands."""
-        extended = self.extend(timestamp)
-        if clock_rate_hz == self.clock_rate_hz:
-            return self.base_mapped + (extended - self.base) * rate_hz // clock_rate_hz
-        return self.head_mapped + (extended - self.head) * rate_hz // clock_rate_hz

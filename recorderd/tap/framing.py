@@ -9,6 +9,7 @@ from __future__ import annotations
 from dsp.shapes import I64
 from recorderd.core.gap_causes import LATE, RING_OVERRUN
 from recorderd.tap.causes import Causes
+from recorderd.tap.clocks import Tick
 from recorderd.tap.frames import Fate, Frame, packet_ticks
 from recorderd.tap.packets import Packets, Placed
 from recorderd.tap.table import StreamTable
@@ -26,14 +27,17 @@ def frame_times(table: StreamTable, arrived: Packets, kept: I64, *, timestamp: I
             continue
         codec = table.codecs[slot][int(columns.payload_type[number])]
         rate_hz = int(table.position_rate_hz[slot])
-        ticks[at] = packet_ticks(codec, arrived.payload(number)) * rate_hz // codec.clock_rate_hz
+        lasts = packet_ticks(codec, arrived.payload(number))
+        ticks[at] = lasts * rate_hz // codec.clock_rate_hz
         if slot in table.clock_maps:
-            timestamp[at] = table.clock_maps[slot].map(
-                ssrc=int(columns.ssrc[number]),
+            tick = Tick(
                 timestamp=int(columns.timestamp[number]),
+                sequence=int(columns.sequence[number]),
                 clock_rate_hz=codec.clock_rate_hz,
+                ticks=lasts,
                 arrival_ns=int(arrived.arrival_ns[number]),
             )
+            timestamp[at] = table.clock_maps[slot].map(tick, ssrc=int(columns.ssrc[number]))
 
 
 def store_frame(table: StreamTable, causes: Causes, arrived: Packets, placed: Placed, number: int) -> None:

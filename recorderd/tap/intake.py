@@ -28,7 +28,6 @@ from recorderd.tap.table import (
     COMFORT_NOISE,
     EVENT_PAYLOAD,
     FRAME_PAYLOAD,
-    SOURCES_KEPT,
     UNKNOWN_PAYLOAD,
     UNSET,
     StreamStats,
@@ -62,7 +61,7 @@ class Intake:
         self._policy = source_policy
         self._short_cuts = short_cuts  # without them every packet goes the long way, to the same end
         self._pressed: dict[int, int] = {}  # timestamp of the last event, by slot
-        self._held: dict[int, Packets] = {}  # by slot; counted as foreign meanwhile
+        self._held: dict[int, tuple[Packets, int]] = {}  # by slot; counted as strangers: so many by address
 
     def accept(
         self,
@@ -130,16 +129,18 @@ class Intake:
 
     def _accept_again(self, packets: Packets) -> list[Restart]:
         """Take packets of streams of which some are held, those first."""
-        held = [self._held.pop(slot) for slot in np.unique(packets.slots).tolist()]
-        for entry in held:
-            name = self._stranger(int(entry.slots[0]), int(entry.source[-1]))
-            self.table.counters[name][entry.slots[0]] -= entry.slots.size
+        held = []
+        for slot in np.unique(packets.slots).tolist():
+            entry, refused = self._held.pop(slot)
+            self.table.counters["source_refused"][slot] -= refused
+            self.table.counters["foreign"][slot] -= entry.slots.size - refused
+            held.append(entry)
         return self._accept(joined([*held, packets]).grouped())
 
-    def _stranger(self, slot: int, source: int) -> str:
-        """Name the counter of a packet that does not belong."""
-        elsewhere = self._policy is SourcePolicy.LEARN and source != self.table.source[slot]
-        return "source_refused" if elsewhere else "foreign"
+    def _is_elsewhere(self, slots: I64, source: I64) -> BOOL:
+        """Tell which packets that do not belong come from where nobody was listened to."""
+        elsewhere: BOOL = source != self.table.source[slots]
+        return elsewhere if self._policy is SourcePolicy.LEARN else np.zeros(slots.size, dtype=np.bool_)
 
     def _accept(self, arrived: Packets) -> list[Restart]:
         table = self.table
@@ -177,7 +178,8 @@ class Intake:
             positions, ours, restarts = place(table, packets, learning=self._policy is SourcePolicy.LEARN)
             self._refuse(packets, ~ours)
             for slot, last in candidates(packets, ours, restarts).items():
-                self._held[slot] = arrived.only(kept[last]).detached()
+                refused = self._is_elsewhere(packets.slots[last], packets.source[last])
+                self._held[slot] = (arrived.only(kept[last]).detached(), int(refused.sum()))
             if ours.any():
                 placed = Placed(
                     number=kept[ours], slots=slots[kept[ours]], positions=positions[ours], ticks=ticks[ours]
@@ -200,11 +202,9 @@ class Intake:
     def _refuse(self, packets: Arrived, strangers: BOOL) -> None:
         """Count packets that do not belong."""
         slots = packets.slots[strangers]
-        if self._policy is SourcePolicy.LEARN:
-            elsewhere = packets.source[strangers] != self.table.source[slots]
-            self.table.count("source_refused", slots[elsewhere])
-            slots = slots[~elsewhere]
-        self.table.count("foreign", slots)
+        elsewhere = self._is_elsewhere(slots, packets.source[strangers])
+        self.table.count("source_refused", slots[elsewhere])
+        self.table.count("foreign", slots[~elsewhere])
 
     def _events(self, arrived: Packets, events: BOOL) -> BOOL:
         """Count key events and comfort noise, note the keys; leave out those of strangers."""
@@ -261,11 +261,7 @@ class Intake:
             last_ticks=placed.positions[ends],
         )
         for number in np.flatnonzero(source != table.source[slots]).tolist():  # nearly never
-            slot, key = int(slots[number]), int(source[number])
-            table.source[slot] = key
-            known = table.sources[slot]
-            if key not in known and len(known) < SOURCES_KEPT:
-                known.append(key)
+            table.hear_from(int(slots[number]), int(source[number]))
 
     def _follow(
         self,

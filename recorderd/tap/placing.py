@@ -24,7 +24,7 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.tap.table import UNSET, StreamTable
 
 JUMP_NS: Final = 2 * NS_PER_S  # jitter of half a second passes with room; a restart's random offset does not
-OVERTAKEN_PACKETS: Final = 128
+OVERTAKEN_PACKETS: Final = 512
 OVERTAKEN_NS: Final = 4 * NS_PER_S  # what the ring holds
 RESTART_PACKETS: Final = 3
 SPREAD_PACKETS: Final = 100  # that numbers of one sequence may lie apart; two seconds at a ptime of 20 ms
@@ -125,6 +125,7 @@ def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
     guard = int(GUARD_NS * table.position_rate_hz[slot] // NS_PER_S)
     table.ssrc[slot] = packets.ssrc[first]
     table.ssrcs[slot].append(int(packets.ssrc[first]))
+    table.hear_from(slot, int(packets.source[first]))
     table.head_timestamp[slot] = packets.timestamp[first]
     table.shift_ticks[slot] = guard - packets.timestamp[first]
     table.head_ticks[slot] = table.first_ticks[slot] = guard

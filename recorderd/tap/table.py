@@ -14,7 +14,8 @@ import numpy as np
 
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.messages import Codec, Encoding
-from recorderd.tap.frames import ClockMap, FrameStore, position_rate_hz
+from recorderd.tap.clocks import ClockMap, Tick
+from recorderd.tap.frames import FrameStore, position_rate_hz
 
 UNSET: Final = -1
 # Marks in the ring; 0 is "never came". The first two are the laws of dsp.g711.
@@ -128,8 +129,15 @@ class StreamTable:
             known[codec.payload_type] = codec
             self.marks[slot, codec.payload_type] = MARKS.get(codec.encoding, FRAME_PAYLOAD)
         shapes = {(codec.clock_rate_hz, codec.octets_per_tick) for codec in known.values()}
-        if len(shapes) > 1 or any(codec.is_framed for codec in known.values()):
+        if self.framed[slot] or len(shapes) > 1 or any(codec.is_framed for codec in known.values()):
             self._keep_whole(slot)
+
+    def hear_from(self, slot: int, source: int) -> None:
+        """Listen to an address from now on; 0 = not known."""
+        self.source[slot] = source
+        known = self.sources[slot]
+        if source and source not in known and len(known) < SOURCES_KEPT:
+            known.append(source)
 
     def forget(self, slot: int) -> None:
         """Let go of what a slot holds beside its columns."""
@@ -145,12 +153,14 @@ class StreamTable:
         if slot not in self.clock_maps and any(codec.clock_rate_hz != rate_hz for codec in known.values()):
             clocks = self.clock_maps[slot] = ClockMap(rate_hz=rate_hz)
             if self.ssrc[slot] != UNSET:  # until now all packets were of the one clock
-                clocks.map(
-                    ssrc=int(self.ssrc[slot]),
+                head = Tick(
                     timestamp=int(self.head_timestamp[slot]) & 0xFFFF_FFFF,
+                    sequence=int(self.sequence_head[slot]) & 0xFFFF,
                     clock_rate_hz=rate_hz,
+                    ticks=int(self.end_ticks[slot] - self.head_ticks[slot]),
                     arrival_ns=int(self.head_arrival_ns[slot]),
                 )
+                clocks.map(head, ssrc=int(self.ssrc[slot]))
 
     def count(self, name: str, slots: I64) -> None:
         """Add one to a counter for each entry of ``slots``."""

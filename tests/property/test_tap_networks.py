@@ -8,14 +8,15 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding
+from recorderd.tap.sources import SourcePolicy
 from recorderd.tap.table import StreamStats
-from tests.support.networks import EVENTS, HeardTap, Network, Packet, Sender, drains, pcm
+from tests.support.networks import BEGIN_NS, EVENTS, HeardTap, Network, Packet, Sender, drains, pcm
 
 LAG_MS = 2_700
 OPUS = Codec(payload_type=111, encoding=Encoding.OPUS, clock_rate_hz=48_000, channels=2)
@@ -260,3 +261,50 @@ def test_both_ways_agree_on_senders_that_do_all_kinds_of_things(
     assert _figures(short_stats) == _figures(long_stats)
     assert ways[0].gap_causes() == ways[1].gap_causes()
     assert ways[0].restarts == ways[1].restarts
+
+
+crowd = st.lists(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1, 1, 1, 2, 3]),  # SSRC
+            st.sampled_from([1, 1, 2]),  # address
+            st.sampled_from([8, 8, 8, 8, EVENTS, 13, 77]),
+            st.integers(0, 6),  # how far the sender's time and number move on
+        ),
+        max_size=12,
+    ),
+    max_size=8,
+)
+
+
+@settings(deadline=None)
+@given(crowd, st.sampled_from(SourcePolicy))
+@example([[(2, 1, 8, 0), (1, 1, 8, 0), (1, 1, 8, 0)], [(1, 1, 8, 0)]], SourcePolicy.LEARN)
+def test_every_packet_of_a_crowd_ends_in_one_counter_both_ways(
+    script: list[list[tuple[int, int, int, int]]], policy: SourcePolicy
+) -> None:
+    ways = [HeardTap([[pcm()]], short_cuts=short, policy=policy) for short in (True, False)]
+    senders = {ssrc: Sender(codec=pcm(), ssrc=ssrc, timestamp=ssrc * 10**9) for ssrc in (1, 2, 3)}
+    for tap in ways:
+        tap.intake.table.signalled_host[0] = 1
+    now_ns, sent = BEGIN_NS, 0
+    for drain in script:
+        rows, sources = [], []
+        for ssrc, host, kind, ahead in drain:
+            sender = senders[ssrc]
+            sender.sequence += max(0, ahead - 1)
+            sender.pause(160 * max(0, ahead - 1))
+            packet = sender.send() if kind == 8 else sender.event(kind=kind)
+            now_ns += 20 * NS_PER_MS
+            rows.append((0, now_ns, packet.datagram))
+            sources.append(host << 16 | 5004)
+        sent += len(rows)
+        for tap in ways:
+            tap.hear(rows, sources=sources)
+            assert min(tap.stats(StreamId("0")).counters.values()) >= 0
+    names = ("received", "duplicate", "late", "foreign", "unknown_payload", "event_payload", "overrun")
+    short, long = (tap.stats(StreamId("0")) for tap in ways)
+    assert sum(short.counters[name] for name in (*names, "source_refused")) == sent
+    assert _figures(short) == _figures(long)
+    assert short.sources == long.sources
+    assert ways[0].gap_causes() == ways[1].gap_causes()

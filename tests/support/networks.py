@@ -22,6 +22,7 @@ from recorderd.wire.rtp import parse_columns
 
 BEGIN_NS: Final = 5_000 * NS_PER_S
 EVENTS: Final = 101
+FIRST_DELAY_MAX_MS: Final = 900  # what overtakes a stream's first packet by a second or more is its beginning
 ROW_BYTES: Final = 12_000
 
 
@@ -115,7 +116,8 @@ class Network:
             for _ in range(2 if chance.random() < self.duplicates else 1):
                 behind = packets[min(number + chance.randint(0, self.reorder_packets), len(packets) - 1)]
                 held_ns = behind.sent_ns - packet.sent_ns + chance.randint(0, self.jitter_ms) * NS_PER_MS
-                arriving.append((packet.sent_ns + min(held_ns, self.delay_max_ms * NS_PER_MS), packet))
+                longest_ms = self.delay_max_ms if len(came) > 1 else FIRST_DELAY_MAX_MS
+                arriving.append((packet.sent_ns + min(held_ns, longest_ms * NS_PER_MS), packet))
         arriving.sort(key=lambda row: row[0])
         return arriving, came
 

@@ -85,6 +85,32 @@ def test_key_events_stand_in_the_place_of_samples(tap: HeardTap, sender: Sender)
     assert [key for _, key in tap.digits()] == ["5"]
 
 
+def test_one_key_event_at_the_end_of_a_drain_is_remembered(tap: HeardTap, sender: Sender) -> None:
+    tap.play([*_talk(sender), sender.event()])
+    sender.pause(2_400)
+    tap.play(_talk(sender))
+    assert tap.causes() == [(1_600, 4_000, DTMF)]
+
+
+def test_a_loss_before_the_end_of_a_drain_is_remembered(tap: HeardTap, sender: Sender) -> None:
+    sent = _talk(sender)
+    sender.lose(1)
+    tap.play([*sent, sender.event(kind=77)])
+    sender.pause(PTIME)
+    tap.play(_talk(sender))
+    assert tap.causes() == [(1_600, 1_920, NETWORK_LOSS)]
+
+
+def test_a_key_that_did_not_interrupt_the_samples_explains_no_later_silence(
+    tap: HeardTap, sender: Sender
+) -> None:
+    tap.play([*_talk(sender), sender.event()])
+    tap.play(_talk(sender))
+    sender.pause(8_000)
+    tap.play(_talk(sender))
+    assert tap.causes() == [(3_200, 11_200, SILENCE_SUPPRESSED)]
+
+
 def test_a_spurt_that_begins_after_a_loss_explains_only_what_was_lost(tap: HeardTap, sender: Sender) -> None:
     sent = _talk(sender)
     sender.lose(2)

@@ -82,7 +82,9 @@ def test_learn_goes_along_with_a_sender_that_changes_its_address() -> None:
     sender = _sender()
     wire.bring((sender.send(), HOME), (sender.send(), AWAY), (sender.send(), AWAY))
     assert wire.counters == {"received": 3, "octets": 480}
-    assert wire.sources == (HOME, AWAY)
+    wire.bring(*((sender.send(), "198.51.100.8:1") for _ in range(3)))
+    assert wire.counters["received"] == 6
+    assert wire.sources == (HOME, AWAY, "198.51.100.8:1")
     assert wire.tap.restarts == []
 
 
