@@ -8,8 +8,8 @@ least, and choose among many slopes (least quantile of squares); farther ones re
 pairs contradict clearly gives way to one that was found from other pairs.
 
 Limits: a clock that changes its speed is given its mean; a network that grows slower at a steady pace for the
-whole time cannot be told from a slow clock. Delays known in steps of 1 ms or more need an hour where there is
-trouble as well.
+whole time cannot be told from a slow clock. Delays known in steps of 1 ms need an hour where there is
+trouble as well, and steps that the drift does not exceed several times hide it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from dsp.shapes import F64, I64, same_length
 
 MIN_POINTS: Final = 3
-_CANDIDATES: Final = 99  # slopes that are tried
+_CANDIDATES: Final = 25  # slopes that are tried
 _MOST_PAIRS: Final = 2000  # by which they are judged
 # Nearest pairs as a part of the points; how many of them are calm; deviations that hold so many of a normal
 # distribution. First for queues, then for delays in coarse steps, whose neighbours say little or nothing.
