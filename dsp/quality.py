@@ -28,22 +28,18 @@ class Impairment:
 
 # Keys are SDP encoding names in capitals.
 IMPAIRMENTS: Final = {
-    "PCMU": Impairment(ie=0, bpl=25.1),  # G.113 table I.4: G.711 with the concealment of its appendix I
+    "PCMU": Impairment(ie=0, bpl=25.1),  # G.113 Appendix I: G.711 with the concealment of its appendix I
     "PCMA": Impairment(ie=0, bpl=25.1),
     "L16": Impairment(ie=0, bpl=25.1),  # approximation: as G.711
-    "G729": Impairment(
-        ie=11, bpl=19.0
-    ),  # G.113 table I.4: G.729A with VAD; without VAD ie is 10 in table I.1
-    "GSM": Impairment(ie=20, bpl=10.0),  # ie by G.113 table I.1; bpl is an approximation: as GSM-EFR
-    "AMR": Impairment(ie=5, bpl=10.0),  # G.113 table I.4: GSM-EFR, which is AMR at 12.2 kbit/s
+    "G729": Impairment(ie=11, bpl=19.0),  # G.113 Appendix I: G.729A with VAD; ie is 10 without VAD
+    "GSM": Impairment(ie=20, bpl=10.0),  # ie by G.113 Appendix I; bpl is an approximation: as GSM-EFR
+    "AMR": Impairment(ie=5, bpl=10.0),  # G.113 Appendix I: GSM-EFR, which is AMR at 12.2 kbit/s
     "ILBC": Impairment(ie=11, bpl=32.0),  # approximation: between G.729A and its frames' independence
     "SPEEX": Impairment(ie=11, bpl=19.0),  # approximation: as G.729A, also a CELP
-    "G722": Impairment(
-        ie=13, bpl=4.3, wideband=True
-    ),  # G.113 for 64 kbit/s; bpl as G.711 without concealment
+    "G722": Impairment(ie=13, bpl=4.3, wideband=True),  # ie by G.113 at 64 kbit/s; bpl is an approximation
     "OPUS": Impairment(ie=8, bpl=19.0, wideband=True),  # approximation: better than G.722 without loss
 }
-BPL_UNCONCEALED: Final = 4.3  # G.113 table I.4: G.711 where a gap is silence
+BPL_UNCONCEALED: Final = 4.3  # G.113 Appendix I: G.711 where a gap is silence
 _OF_SAMPLES: Final = frozenset({"PCMU", "PCMA", "L16"})
 
 
@@ -56,7 +52,7 @@ def e_model_r(
 
     Units:  burst_ratio 1 == random loss; delay from mouth to ear.
     Errors: KeyError on a codec without an entry; ValueError on a loss_fraction outside of 0 to 1.
-    Source: ITU-T G.107 equations (7-27) and (7-29).
+    Source: ITU-T G.107 sections 7.4 (Idd) and 7.5 (Ie-eff).
     """
     name = codec.upper()
     known = IMPAIRMENTS[name]
@@ -111,7 +107,7 @@ def burst_ratio(runs: I64, *, loss_fraction: float) -> float:
 
 
 def _delay_impairment(delay_ms: float) -> float:
-    """Idd of G.107, equations (7-27) and (7-28), with the default sensitivity: nobody minds 100 ms."""
+    """Idd of G.107 section 7.4, with the default sensitivity: nobody minds 100 ms."""
     if delay_ms <= 100.0:
         return 0.0
     x = math.log2(delay_ms / 100.0)

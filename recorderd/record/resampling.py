@@ -20,9 +20,8 @@ import soxr
 
 from dsp.shapes import I16, ShapeError
 
-REACH_SAMPLES: Final = (
-    128  # of the lower rate, to each side; HQ's filter falls below -100 dB after at most 93
-)
+# Of the lower rate, to each side; HQ's filter falls below -100 dB after at most 93.
+REACH_SAMPLES: Final = 128
 
 
 class Resampler:

@@ -98,6 +98,13 @@ def test_a_click_and_digital_silence_are_no_speech() -> None:
     assert not _active(quiet).any()
 
 
+def test_what_is_too_quiet_for_anybody_to_speak_into_a_telephone_is_no_speech() -> None:
+    quiet = np.zeros(4 * RATE_HZ, dtype=np.int16)
+    quiet[: 2 * RATE_HZ] = _noise(2, -80)
+    quiet[2 * RATE_HZ :] = _speech(2, -62)
+    assert not _active(quiet).any()
+
+
 def test_somebody_who_speaks_from_the_first_frame_on_is_heard() -> None:
     active = _active(_speech(1, -25))[0]
     assert active[2:].all()
