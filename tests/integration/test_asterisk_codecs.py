@@ -10,9 +10,9 @@ from tests.support.audio import tone_level_dbfs
 from tests.support.phone import Phone
 from tests.support.registered import RegisteredHouse
 
-TALK_S = 1.5
+TALK_S = 1.0
 LEAK_DBFS = -50.0
-RATES_HZ = {"g722": 16_000, "gsm": 8000, "opus": 48_000, "speex": 8000, "speex16": 16_000}
+RATES_HZ = {"g722": 16_000, "gsm": 8000, "opus": 48_000}
 
 
 def test_legs_in_any_codec_are_clean_channels_at_the_rate_of_the_codec(tmp_path: Path) -> None:
@@ -35,8 +35,8 @@ def test_legs_in_any_codec_are_clean_channels_at_the_rate_of_the_codec(tmp_path:
             recorded = house.sealed(house.wait_sealed(recorder, number + 1)[-1])
             samples, found_hz = recorded.samples()
             assert (found_hz, samples.shape[1]) == (rate_hz, 2), codec
-            assert {entry["encoding"].lower() for entry in recorded.streams()} == {codec.rstrip("16")}
-            middle = samples[found_hz // 2 : -found_hz // 4]
+            assert {entry["encoding"].lower() for entry in recorded.streams()} == {codec}
+            middle = samples[found_hz // 4 : -found_hz // 4]
             for channel, (tone_hz, other_hz) in enumerate(((1000, 400), (400, 1000))):
                 assert tone_level_dbfs(middle[:, channel], found_hz, tone_hz) > -20, codec
                 assert tone_level_dbfs(middle[:, channel], found_hz, other_hz) < LEAK_DBFS, codec
