@@ -12,7 +12,7 @@ from tests.support.registered import RegisteredHouse
 
 TALK_S = 1.0
 LEAK_DBFS = -50.0
-RATES_HZ = {"g722": 16_000, "gsm": 8000, "opus": 48_000}
+RATES_HZ = {"g722": 16_000, "opus": 48_000}
 
 
 def test_legs_in_any_codec_are_clean_channels_at_the_rate_of_the_codec(tmp_path: Path) -> None:
