@@ -9,8 +9,11 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from tests.support.sip_client import Call, SipClient, metadata_xml, siprec_body
+
+LAST_S: Final = 0.05  # a recording ends with its call: what was said last is in it all the same
 
 _versions = itertools.count(1)
 
@@ -77,7 +80,7 @@ class PacketStream:
 
 
 def send_packets(streams: Sequence[PacketStream], *, address: str = "127.0.0.1") -> None:
-    """Send all streams side by side, each packet when it is due."""
+    """Send all streams side by side, each packet when it is due; return when the last one is over."""
     rows = sorted((due_s, stream.port, packet) for stream in streams for due_s, packet in stream.waiting)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((address, 0))
@@ -86,3 +89,5 @@ def send_packets(streams: Sequence[PacketStream], *, address: str = "127.0.0.1")
             while (wait_s := started + due_s - time.monotonic()) > 0:
                 time.sleep(wait_s)
             sock.sendto(packet, (address, port))
+    over_s = started + max(stream.due_s for stream in streams) + LAST_S
+    time.sleep(max(0.0, over_s - time.monotonic()))
