@@ -42,6 +42,8 @@ sox: judges WAV files independently of our own code
 systemd: runs our units for real, in a namespace of the test
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
+asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
+asterisk-core-sounds-it-wav: a man's
 endef
 export PACKAGES TEST_PACKAGES
 
