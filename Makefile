@@ -44,6 +44,8 @@ systemd: runs our units for real, in a namespace of the test
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
+asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
+asterisk-core-sounds-it-wav: a man's
 endef
 export PACKAGES TEST_PACKAGES
 

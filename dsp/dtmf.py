@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from dsp import dtmf_fit as fit
-from dsp.dtmf_fit import F64, HOP, RATE_HZ, WINDOW, Fits
+from dsp.dtmf_fit import F64, GLANCE, GLANCE_STEP, HOP, RATE_HZ, REACH, WINDOW, Fits
 from dsp.shapes import I16, ShapeError
 
 LOOKAHEAD_MS: Final = 80  # what is to be silenced is known at the latest this long after it was fed
@@ -31,6 +31,7 @@ BEGINNING: Final = 3  # clear windows in a row; Q.24: 40 ms are a key
 KEYS: Final = "123A456B789C*0#D"  # row by row
 BACKWARD: Final = 30 * 8  # how far before its first clear window a tone may begin, in samples at RATE_HZ
 FORWARD: Final = 30 * 8  # how far after its last clear window it may end
+HELD: Final = BACKWARD + REACH  # samples before a window that its judgement may need
 OVERLAPPING_HOPS: Final = WINDOW // HOP  # windows so near are of one tone
 CHAIN_HOPS: Final = 10  # windows farther apart than this are never of one tone
 PAUSE: Final = 12 * 8  # a shorter silence is an interruption (Q.24: 10 ms are none), a longer one a pause
@@ -85,11 +86,9 @@ class Detector:
         if rate_hz <= 0 or rate_hz % RATE_HZ:
             raise ShapeError(f"DTMF needs a multiple of {RATE_HZ} Hz, not {rate_hz} Hz")
         self._factor = rate_hz // RATE_HZ
-        self._filters = [_Fir(fit.telephone_band(), step=1)]
-        if self._factor > 1:
-            self._filters.insert(0, _Fir(fit.decimator(self._factor), step=self._factor))
-        self._signal: F64 = np.zeros(BACKWARD)  # filtered; its first sample is number _first
-        self._first = -BACKWARD
+        self._decimate = _Fir(fit.decimator(self._factor), step=self._factor) if self._factor > 1 else None
+        self._signal: F64 = np.zeros(HELD)  # at RATE_HZ; its first sample is number _first
+        self._first = -HELD
         self._window = 0  # number of the next window; it starts at HOP times this
         self._clear: list[Fits] = []  # clear windows in a row, of one key
         self._open: list[_Open] = []
@@ -103,8 +102,8 @@ class Detector:
         ended: list[Tone] = []
         for at in range(0, block.shape[-1], CHUNK):
             samples: F64 = block[at : at + CHUNK].astype(np.float64)
-            for each in self._filters:
-                samples = each.feed(samples)
+            if self._decimate is not None:
+                samples = self._decimate.feed(samples)
             self._signal = np.concatenate((self._signal, samples))
             ended.extend(self._advance())
         running = [self._tone(tone) for tone in self._open]
@@ -116,21 +115,27 @@ class Detector:
         return tuple(replace(tone, end_sample=min(tone.end_sample, total_samples)) for tone in rest)
 
     def _advance(self) -> Iterator[Tone]:
-        """Judge every window that is complete."""
-        count = (self._first + self._signal.shape[0] - WINDOW) // HOP + 1 - self._window
+        """Judge every window that is complete, two at a time."""
+        ready = self._first + self._signal.shape[0] - WINDOW - REACH  # where the last such window starts
+        count = (ready - self._window * HOP) // GLANCE_STEP + 1
         if count <= 0:
             return
-        begin = self._window * HOP - self._first
-        views = sliding_window_view(self._signal[begin:], WINDOW)[::HOP][:count]
-        pairs = fit.fits(views, first_window=self._window)
+        begin = self._window * HOP - self._first  # of the second window of each two, and of their glance
+        glances = sliding_window_view(self._signal[begin:], GLANCE)[::GLANCE_STEP][:count]
+        worth = np.flatnonzero(fit.worth_a_look(glances))
+        stretches = sliding_window_view(self._signal[begin - HOP - REACH :], WINDOW + HOP + 2 * REACH)
+        passed = fit.band_passed(stretches[worth * GLANCE_STEP])
+        views = sliding_window_view(passed, WINDOW, axis=1)[:, ::HOP].reshape(-1, WINDOW)
+        numbers = (self._window + 2 * worth[:, None] + np.array([-1, 0])).ravel()
+        pairs = fit.fits(views, numbers)
         for row in range(pairs.window.shape[0]):
             pair = pairs.at(row)
             yield from self._close(before=int(pair.window[0]))
             self._take(pair)
-        self._window += count
-        yield from self._close(before=self._window)
-        oldest = min([self._window - BEGINNING, *(tone.last for tone in self._open)])
-        keep_from = max(self._first, oldest * HOP - BACKWARD)
+        self._window += 2 * count
+        yield from self._close(before=self._window - 1)
+        oldest = min([self._window - BEGINNING - 1, *(tone.last for tone in self._open)])
+        keep_from = max(self._first, oldest * HOP - HELD)
         self._signal = self._signal[keep_from - self._first :]
         self._first = keep_from
 
@@ -166,18 +171,22 @@ class Detector:
     def _start(self, pair: Fits) -> int:
         """Find where a tone begins that this window shows."""
         middle = int(pair.window[0]) * HOP + WINDOW // 2
-        at = middle - WINDOW // 2 - BACKWARD - self._first
-        heard = self._signal[max(0, at) : middle - self._first]
+        heard = self._heard(middle - WINDOW // 2 - BACKWARD, middle)
         return middle - fit.reach(pair, heard[::-1], backward=True)
 
     def _end(self, tone: _Open) -> int:
         """Find where a tone ends, as far as the signal has come."""
         middle = tone.last * HOP + WINDOW // 2
-        at = middle - self._first
-        heard = self._signal[at : at + WINDOW // 2 + FORWARD]
-        if heard.shape[0] < WINDOW // 2 + FORWARD:
+        stop = middle + WINDOW // 2 + FORWARD
+        if stop + REACH > self._first + self._signal.shape[0]:
             return middle  # certain by now; the rest when it can be judged
-        return middle + fit.reach(tone.pair, heard, backward=False)
+        return middle + fit.reach(tone.pair, self._heard(middle, stop), backward=False)
+
+    def _heard(self, start: int, stop: int) -> F64:
+        """Give a stretch of the signal in the telephone band."""
+        stretch = self._signal[start - REACH - self._first : stop + REACH - self._first]
+        heard: F64 = np.rint(np.convolve(stretch, fit.telephone_band(), mode="valid") / fit.UNITY)
+        return heard
 
 
 def detect(samples: I16, *, rate_hz: int) -> tuple[Tone, ...]:

@@ -29,11 +29,18 @@ OUT_OF_TUNE: Final = 0.022  # Q.24: 1.5 % is a key, 3.5 % is none; the estimate'
 TWIST_DB: Final = (-10.0, 6.0)  # column over row; Q.24: -8 to +4 is a key (Japan, Australia: -5 to +5, -10)
 QUIETEST: Final = 60.0  # amplitude of the weaker tone: -48 dBm0
 
+GLANCE: Final = 160  # 20 ms; every window has one of these wholly within, and each serves two windows
+GLANCE_STEP: Final = 2 * HOP
+LOW_HZ: Final = 550  # what lies below has no say at first: hum, dial tone
+GLANCE_SHARE: Final = (
+    0.6  # of the power above LOW_HZ; a pair with CLEAR_RATIO in its window has 0.76 at least
+)
+GLANCE_TWIST: Final = (0.05, 8.0)  # power of column over row: TWIST_DB and 3 dB
 GATE: Final = 0.3  # share of the power, by the coarse look, below which a window is not looked at again
 # The figures below were found with 129 minutes of speech and 15,000 tones over speech: they lie where neither
 # a key is missed at a signal-to-noise ratio of 15 dB nor a voice is taken for one, and not at the edge.
-CLEAR_RATIO: Final = 4.0  # power of the pair over that of all the rest, to begin a tone
-CLEAR_BESIDE_RATIO: Final = 10.0  # ... or over the rest beside what a dial tone or ringing tone explains
+CLEAR_RATIO: Final = 3.5  # power of the pair over that of all the rest, to begin a tone
+CLEAR_BESIDE_RATIO: Final = 9.0  # ... or over the rest beside what a dial tone or ringing tone explains
 WEAK_RATIO: Final = 1.0  # ... to continue a tone
 CLEAR_STEADY: Final = (0.3, 1.6)  # the pair's amplitude in any fifth of the window over that in all of it
 WEAK_STEADY: Final = (0.1, 2.5)
@@ -92,10 +99,62 @@ _LOOKS: Final = _looks()
 _NOMINAL_HZ: Final = np.array((*ROWS_HZ, *COLUMNS_HZ), dtype=np.float64)
 
 
-def fits(views: F64, *, first_window: int) -> Fits:
+def _spanning(hz: F64, *, length: int) -> F64:
+    """Span these frequencies: (length, at most 2 * n) whole numbers, TURN times orthonormal columns."""
+    angle = 2 * np.pi / RATE_HZ * np.outer(np.arange(length) - (length - 1) / 2, hz)
+    waves = np.concatenate((np.cos(angle), np.sin(angle)), axis=1)
+    vectors, sizes, _ = np.linalg.svd(waves, full_matrices=False)
+    spanning: F64 = np.rint(TURN * vectors[:, sizes > 1e-6 * sizes[0]])
+    return spanning
+
+
+_KEY_GLANCES: Final[F64] = np.concatenate(
+    [_spanning(hz * np.array([0.988, 1.012]), length=GLANCE) for hz in (*ROWS_HZ, *COLUMNS_HZ)], axis=1
+)
+_GLANCES: Final[F64] = np.concatenate(
+    (_KEY_GLANCES, _spanning(np.arange(0.0, LOW_HZ, RATE_HZ / GLANCE), length=GLANCE)), axis=1
+)
+_PROGRESS: Final[F64] = _spanning(np.array(CALL_PROGRESS_HZ, dtype=np.float64), length=WINDOW)
+
+
+def worth_a_look(views: F64) -> BOOL:
+    """Tell the stretches where a row and a column might sound together; cheap, and wrong only in one way.
+
+    Shapes: views (n, GLANCE) whole numbers -> (n,).
+    """
+    seen = (views @ _GLANCES) ** 2 / TURN**2
+    keys = seen[:, :32].reshape(-1, 8, 4).sum(axis=2)
+    row, column = keys[:, :4].max(axis=1), keys[:, 4:].max(axis=1)
+    above = np.einsum("ij,ij->i", views, views) - seen[:, 32:].sum(axis=1)
+    worth: BOOL = np.minimum(row, column) > GLANCE * QUIETEST**2 / 4  # half of what a window needs
+    worth &= row + column > GLANCE_SHARE * above
+    worth &= (column > GLANCE_TWIST[0] * row) & (column < GLANCE_TWIST[1] * row)
+    return worth
+
+
+def _band() -> F64:
+    """Make ``telephone_band`` a matrix: what it gives of a stretch for two windows."""
+    taps = telephone_band()
+    matrix = np.zeros((WINDOW + HOP + taps.shape[0] - 1, WINDOW + HOP))
+    for column in range(matrix.shape[1]):
+        matrix[column : column + taps.shape[0], column] = taps
+    return matrix
+
+
+_BAND: Final[F64] = _band()
+REACH: Final = 40  # samples of the telephone band's filter to either side
+
+
+def band_passed(stretches: F64) -> F64:
+    """Filter stretches to the telephone band. Shapes: (n, 2 * REACH + m) -> (n, m), m = WINDOW + HOP."""
+    passed: F64 = np.rint((stretches @ _BAND) / UNITY)
+    return passed
+
+
+def fits(views: F64, numbers: I64) -> Fits:
     """Fit a pair of sines to every window and keep those that could be a key.
 
-    Shapes: views (n, WINDOW) whole numbers -> at most n rows, in order.
+    Shapes: views (n, WINDOW) whole numbers, numbers (n,) -> at most n rows, in order.
     """
     total = np.einsum("ij,ij->i", views, views)
     seen = views @ _LOOKS
@@ -106,6 +165,8 @@ def fits(views: F64, *, first_window: int) -> Fits:
     coarse = best[every, row] + best[every, column]
     worth = np.flatnonzero((coarse > GATE * total) & (coarse > WINDOW * QUIETEST**2 / 2))
     row, column = row[worth], column[worth]
+    if worth.shape[0] == 0:
+        return Fits(numbers[:0], numbers[:0], np.zeros(0, np.bool_), np.zeros((0, 2)), np.zeros((0, 4)))
     detune = np.stack([_detuned(power[worth, row]), _detuned(power[worth, column])], axis=1)
     nominal = 2 * np.pi / RATE_HZ * np.stack([_NOMINAL_HZ[row], _NOMINAL_HZ[column]], axis=1)
     turns = _tuned(views[worth], nominal * (1 + detune))
@@ -119,7 +180,7 @@ def fits(views: F64, *, first_window: int) -> Fits:
     clear = good & ((ratio >= CLEAR_RATIO) | (beside >= CLEAR_BESIDE_RATIO)) & _within(steady, CLEAR_STEADY)
     kept = np.flatnonzero(clear | (good & (beside >= WEAK_RATIO) & _within(steady, WEAK_STEADY)))
     key = row * 4 + column - 4
-    return Fits(first_window + worth[kept], key[kept], clear[kept], turns[kept], sines[kept])
+    return Fits(numbers[worth[kept]], key[kept], clear[kept], turns[kept], sines[kept])
 
 
 def _within(steady: F64, bounds: tuple[float, float]) -> BOOL:
@@ -134,13 +195,14 @@ def _detuned(power: F64) -> F64:
     """
     low, middle, high = np.log(power + 1e-9).T
     bend = np.minimum(low - 2 * middle + high, -1e-9)
-    return np.clip(0.5 * (low - high) / bend, -1.8, 1.8) * TUNINGS[2]
+    detuned: F64 = np.clip(0.5 * (low - high) / bend, -1.8, 1.8) * TUNINGS[2]
+    return detuned
 
 
 def _basis(turns: F64, at: F64) -> F64:
     """Shapes: turns (n, k), at (m,) -> (n, 2 * k, m)."""
     angle = turns[:, :, None] * at
-    waves = np.stack([np.cos(angle), np.sin(angle)], axis=2)
+    waves: F64 = np.stack([np.cos(angle), np.sin(angle)], axis=2)
     basis: F64 = waves.reshape(turns.shape[0], 2 * turns.shape[1], at.shape[0])
     return basis
 
@@ -151,9 +213,9 @@ _AT: Final[F64] = np.arange(WINDOW, dtype=np.float64) - (WINDOW - 1) / 2
 def _least_squares(views: F64, turns: F64) -> F64:
     """Shapes: views (n, WINDOW), turns (n, 2) -> (n, 4)."""
     basis = _basis(turns, _AT)
-    normal = basis @ basis.transpose(0, 2, 1)
-    sines: F64 = np.linalg.solve(normal, basis @ views[:, :, None])[:, :, 0]
-    return sines
+    normal: F64 = basis @ basis.transpose(0, 2, 1)
+    sines: F64 = np.asarray(np.linalg.solve(normal, basis @ views[:, :, None]), np.float64)
+    return sines[:, :, 0]
 
 
 def _tuned(views: F64, turns: F64) -> F64:
@@ -178,16 +240,6 @@ def _pair(turns: F64, sines: F64, at: F64) -> F64:
     """Make the pair as whole numbers. Shapes: turns (n, 2), sines (n, 4), at (m,) -> (n, m)."""
     pair: F64 = np.rint((sines[:, None, :] @ _basis(turns, at))[:, 0, :])
     return pair
-
-
-def _progress() -> F64:
-    """Make sines that span the call progress tones: (WINDOW, 8) whole numbers, TURN times orthonormal."""
-    turns = 2 * np.pi / RATE_HZ * np.array([CALL_PROGRESS_HZ], dtype=np.float64)
-    spanning: F64 = np.rint(TURN * np.linalg.qr(_basis(turns, _AT)[0].T)[0])
-    return spanning
-
-
-_PROGRESS: Final = _progress()
 
 
 def _judge(views: F64, turns: F64, sines: F64) -> tuple[F64, F64, F64]:

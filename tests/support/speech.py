@@ -14,10 +14,13 @@ from tests.support import g711_reference
 RATE_HZ = 8000
 
 
-def say(text: str, *, voice: str) -> np.ndarray:
-    """Speak a sentence; 16-bit samples at 8 kHz."""
+def say(text: str, *, voice: str, options: Sequence[str] = ()) -> np.ndarray:
+    """Speak a text; 16-bit samples at 8 kHz. Options are espeak-ng's own."""
     spoken = subprocess.run(
-        ["espeak-ng", "-v", voice, "--stdout", text], capture_output=True, check=True
+        ["espeak-ng", "-v", voice, *options, "--stdin", "--stdout"],
+        input=text.encode(),
+        capture_output=True,
+        check=True,
     ).stdout
     with wave.open(io.BytesIO(spoken)) as stream:
         rate_hz = stream.getframerate()
