@@ -122,6 +122,7 @@ def _archive(house: House, recorder: Program, *, calls: int) -> str:
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(0)
 def test_many_calls_at_once_lose_no_packet(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     steps, archived = [], ""
     title = f"{SECONDS} s, {platform.machine()}, {os.cpu_count()} cores"
