@@ -15,13 +15,14 @@ from tests.bench.figures import cpu_s, memory_mib
 from tests.support.house import House, Recorded
 from tests.support.load_run import Judge, LoadRun, roomy, wait_all_sealed
 from tests.support.load_traffic import BURST_SAMPLES, RATE_HZ, number_of
-from tests.support.programs import Program
+from tests.support.programs import Program, wait_until
 
 SOAK_SECONDS: Final = int(os.environ.get("SOAK_SECONDS", "3600"))
-AT_A_TIME: Final = 200
+AT_A_TIME: Final = int(os.environ.get("SOAK_CALLS", "200"))
 CALL_SECONDS: Final = 60
 GROWTH_MIB: Final = 8  # over an hour that is less than a kilobyte for each of its calls
 LOOK_S: Final = 5.0
+SEAL_S: Final = 120  # nothing is judged by it
 SKEW_SECONDS: Final = int(os.environ.get("SKEW_SECONDS", "600"))
 SKEW_PPM: Final = (100.0, -100.0)
 APART_MS: Final = 20
@@ -68,11 +69,14 @@ def test_memory_stays_flat_while_calls_come_and_go(tmp_path: Path) -> None:
                 _judge_and_remove(house, recorder, judging, seen)
             cost_ms = 1000 * (cpu_s(pid) - began_cpu_s) / elapsed_s / AT_A_TIME
             report = run.report()
-        while len(seen) < calls:
-            time.sleep(LOOK_S)
-            _judge_and_remove(house, recorder, judging, seen)
+        wait_until(
+            lambda: recorder.text().count("recording_sealed") >= calls, what="all sealed", timeout_s=SEAL_S
+        )
+        _judge_and_remove(house, recorder, judging, seen)
         tenth = max(1, len(resident_mib) // 10)
-        early, late = (float(np.median(resident_mib[at : at + tenth])) for at in (2 * tenth, -tenth))
+        early, late = (
+            float(np.median(part)) for part in (resident_mib[2 * tenth : 3 * tenth], resident_mib[-tenth:])
+        )
         print(
             f"\n{calls} calls, {AT_A_TIME} at a time, {elapsed_s:.0f} s: {cost_ms:.3f} ms per call-second; "
             f"memory {early:.1f} MiB early, {late:.1f} MiB late, peak {memory_mib(pid):.1f} MiB; "
