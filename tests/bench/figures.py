@@ -109,13 +109,13 @@ def draw(steps: Sequence[Step], *, peers: dict[str, tuple[int, float]], path: Pa
     above.plot(calls, [step.tcpdump_ms for step in steps], "s--", label="tcpdump -w")
     for name, (at, cost_ms) in peers.items():
         above.plot([at], [cost_ms], "^", label=name)
-    above.set(ylabel="CPU, ms per call-second", ylim=(0, None), title="Two G.711 streams per call")
-    above.legend()
+    above.set(ylabel="CPU, ms per call-second", title="Two G.711 streams per call")
     below.plot(calls, [step.peak_mib for step in steps], "o-", label="recorderd, peak")
-    below.set(xlabel="calls at a time", ylabel="memory, MiB", ylim=(0, None))
-    below.legend()
+    below.set(xlabel="calls at a time", ylabel="memory, MiB")
     for axes in (above, below):
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.grid(alpha=0.3)
+        axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -141,13 +141,14 @@ class Load:
         first_ns = time.monotonic_ns() + LEAD_NS
         played.begun_mono_ns = first_ns
         places = []
+        spread_ns = 1 if self.options.marks else PTIME_NS  # the load is spread evenly, marks begin at once
         for side, answered in enumerate(line for call in calls for line in call.lines):
             line = Line(
                 place=self._free.popleft(),
                 stream=stream_number(number, side),
                 port=answered.port,
                 packets=self.packets,
-                begin_mono_ns=first_ns + int(chance.integers(PTIME_NS)),  # the load is spread evenly
+                begin_mono_ns=first_ns + int(chance.integers(spread_ns)),
                 skew_ppm=self.options.skew_ppm[side],
                 marks=self.options.marks,
             )

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -110,48 +110,50 @@ def sealed_by_call(program: Program) -> dict[str, str]:
     return {call: recording for recording, call in found}
 
 
-def judge(
-    run: LoadRun,
-    program: Program,
-    find: Callable[[str], Recorded],
-    *,
-    calls: Iterable[dict[str, Any]] | None = None,
-) -> Verdict:
-    """Compare every sample of every call (or of some) with what was sent."""
-    options, report, verdict = run.options, run.report(), Verdict()
-    loss = float(options.get("loss", 0.0))
-    expectation = Expectation(int(options.get("seed", 1)), loss=loss)
-    recordings = sealed_by_call(program)
-    for call in report["calls"] if calls is None else calls:
-        recorded = find(recordings[call["name"]])
-        verdict.recordings += 1
-        published_ns = recorded.folder.stat().st_ctime_ns
-        verdict.seal_ms.append((published_ns - call["bye_utc_ns"]) / 1e6)
-        _judge_call(verdict, recorded, call["number"], report["packets_of_a_stream"], expectation)
-    return verdict
+class Judge:
+    """Compares every sample of a load's recordings with what was sent."""
 
-
-def _judge_call(
-    verdict: Verdict, recorded: Recorded, number: int, packets: int, expectation: Expectation
-) -> None:
-    samples, _ = recorded.samples()
-    entries = recorded.streams()
-    if sorted(entry["label"] for entry in entries) != ["1", "2"]:
-        verdict.streams_wrong += 2
-        return
-    for entry in entries:
-        stream = stream_number(number, int(entry["label"]) - 1)
-        lost = expectation.lost(stream, packets)
-        verdict.packets_received += entry["packets_received"]
-        verdict.packets_missing += abs(packets - lost - entry["packets_received"])
-        verdict.packets_missing += abs(lost - entry["packets_lost"])
-        for name in ("packets_late", "packets_kernel_dropped", "packets_foreign", "packets_malformed"):
-            verdict.counted[name] = verdict.counted.get(name, 0) + entry[name]
-        sent, first = expectation.samples(stream, packets), int(entry["first_sample"])
-        heard = samples[:, entry["channel"]]
-        is_right = (
-            np.array_equal(heard[first : first + sent.size], sent)
-            and not heard[:first].any()
-            and not heard[first + sent.size :].any()
+    def __init__(self, run: LoadRun, *, packets: int) -> None:
+        self.verdict = Verdict()
+        self._packets = packets  # of each stream
+        self._expected = Expectation(
+            int(run.options.get("seed", 1)), loss=float(run.options.get("loss", 0.0))
         )
-        verdict.streams_wrong += not is_right
+
+    def take(self, recorded: Recorded, *, number: int) -> None:
+        """Judge one call's recording."""
+        verdict, packets = self.verdict, self._packets
+        verdict.recordings += 1
+        samples, _ = recorded.samples()
+        entries = recorded.streams()
+        if sorted(entry["label"] for entry in entries) != ["1", "2"]:
+            verdict.streams_wrong += 2
+            return
+        for entry in entries:
+            stream = stream_number(number, int(entry["label"]) - 1)
+            lost = self._expected.lost(stream, packets)
+            verdict.packets_received += entry["packets_received"]
+            verdict.packets_missing += abs(packets - lost - entry["packets_received"])
+            verdict.packets_missing += abs(lost - entry["packets_lost"])
+            for name in ("packets_late", "packets_kernel_dropped", "packets_foreign", "packets_malformed"):
+                verdict.counted[name] = verdict.counted.get(name, 0) + entry[name]
+            wanted = np.zeros(samples.shape[0], dtype=np.int16)
+            sent, first = self._expected.samples(stream, packets), int(entry["first_sample"])
+            if first + sent.size > wanted.size:
+                verdict.streams_wrong += 1
+                continue
+            wanted[first : first + sent.size] = sent
+            verdict.streams_wrong += not np.array_equal(samples[:, entry["channel"]], wanted)
+
+
+def judge(run: LoadRun, program: Program, find: Callable[[str], Recorded]) -> Verdict:
+    """Judge all calls of a load that is over; those that ``find`` finds in spool/ready."""
+    report = run.report()
+    judging = Judge(run, packets=report["packets_of_a_stream"])
+    recordings = sealed_by_call(program)
+    for call in report["calls"]:
+        recorded = find(recordings[call["name"]])
+        published_ns = recorded.folder.stat().st_ctime_ns
+        judging.verdict.seal_ms.append((published_ns - call["bye_utc_ns"]) / 1e6)
+        judging.take(recorded, number=call["number"])
+    return judging.verdict

@@ -260,16 +260,18 @@ def start_sender(*, address: str, destination: str, setup: Setup) -> tuple[Conne
     """
     context = multiprocessing.get_context("fork")
     ours, its = context.Pipe()
-    process = context.Process(target=_serve, args=(its, address, destination, setup), daemon=True)
+    process = context.Process(target=_serve, args=(ours, its, address, destination, setup), daemon=True)
     process.start()
     its.close()
     return ours, int(ours.recv())
 
 
-def _serve(control: Connection, address: str, destination: str, setup: Setup) -> None:
+def _serve(theirs: Connection, control: Connection, address: str, destination: str, setup: Setup) -> None:
+    theirs.close()  # so that it is seen when the other side has died
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
     except PermissionError:
         with contextlib.suppress(PermissionError):
             os.nice(-15)
-    Sender(control, address=address, destination=destination, setup=setup).run()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        Sender(control, address=address, destination=destination, setup=setup).run()

@@ -63,6 +63,11 @@ def call_name(seed: int, number: int) -> str:
     return f"{seed & 0xFFFF_FFFF:08x}{number:024x}"
 
 
+def number_of(name: str) -> int:
+    """Read a call's number from its name."""
+    return int(name[8:], 16)
+
+
 def stream_number(call: int, side: int) -> int:
     """Number the streams of all calls."""
     return SIDES * call + side
