@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from dsp.shapes import F64, I16, I64, ShapeError, same_length
+from dsp.shapes import F64, I16, I64, ShapeError
 
 THRESHOLD: Final = 23_197  # -3 dBFS: a sum that stays within it passes bit by bit
 CEILING: Final = 32_000  # below the last value of either law of G.711: the limiter's work is no clipping
@@ -16,17 +16,6 @@ _STEPS: Final = 1024  # of the loudness that has a gain of its own, per octave: 
 _FINE: Final = 1024  # parts of such a step in which loudness falls
 _OCTAVES: Final = 12  # above the threshold; 2**12 channels at full scale
 _FLOOR: Final = int(np.ceil(np.log2(THRESHOLD) * _STEPS)) * _FINE  # loudness from which on the gain is 1
-
-
-def add_saturating(first: I16, second: I16) -> I16:
-    """Sum two blocks; what exceeds 16 bits stays at the rail.
-
-    Shapes: first (n,), second (n,) -> (n,) int16.
-    """
-    same_length(first.shape[-1], second.shape[-1], what="blocks")
-    wide = first.astype(np.int32) + second
-    clipped: I16 = np.clip(wide, -32_768, 32_767).astype(np.int16)
-    return clipped
 
 
 def _gains() -> F64:

@@ -147,6 +147,7 @@ class Changes:
             self._conductor.line_opened(entry.session, line)
         for line in entry.streams.lines.values():
             self._report.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
+            self._report.stream_recoded(entry.session, line)
 
     # --- what a request says besides its lines ----------------------------------------------------------
 

@@ -15,6 +15,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
     CallDescribed,
+    Codec,
     OfferReceived,
     RecordMessage,
     SessionEnded,
@@ -25,6 +26,7 @@ from recorderd.core.messages import (
     StreamHeld,
     StreamMoved,
     StreamOpened,
+    StreamRecoded,
 )
 from recorderd.sip.dialogs import Dialog
 from recorderd.sip.sessions import Session
@@ -56,6 +58,7 @@ class Report:
         self._clock = clock
         self._log = log
         self._opened: dict[StreamId, StreamOpened] = {}
+        self._codecs: dict[StreamId, tuple[Codec, ...]] = {}  # where they are not the first any more
         self._still: set[StreamId] = set()  # told to be held
 
     def tell(self, message: RecordMessage) -> None:
@@ -132,6 +135,13 @@ class Report:
             StreamHeld(session=session.session, stream=line.stream, held=line.is_still, at_mono_ns=at_mono_ns)
         )
 
+    def stream_recoded(self, session: Session, line: Line) -> None:
+        """Signalling agreed on other codecs; told when that has changed."""
+        opened = self._opened.get(line.stream)
+        if opened is not None and self._codecs.get(line.stream, opened.codecs) != line.codecs:
+            self._codecs[line.stream] = line.codecs
+            self.tell(StreamRecoded(session=session.session, stream=line.stream, codecs=line.codecs))
+
     def streams_described(self, entry: Dialog) -> None:
         """Later signalling told more of whose voices the lines of a dialog carry."""
         for number, line in entry.streams.lines.items():
@@ -165,6 +175,7 @@ class Report:
     def stream_ended(self, session: Session, stream: StreamId, cause: StreamEnd, *, at_mono_ns: int) -> None:
         """No more packets are wanted for a stream."""
         self._opened.pop(stream, None)
+        self._codecs.pop(stream, None)
         self._still.discard(stream)
         self._tap.end_stream(stream)
         self._log.info(Ev.STREAM_ENDED, subject=stream, cause=cause.value)

@@ -314,6 +314,7 @@ class DialogStreams:
                 codecs=terms.codecs,
                 event_payload_types=terms.event_payload_types,
                 srtp=receive,
+                remote_address=terms.peer[0] if terms.peer is not None else "",
             )
         except RecorderError as problem:
             sockets.close()
@@ -335,6 +336,8 @@ class DialogStreams:
             self._tap.set_codecs(
                 line.stream, codecs=terms.codecs, event_payload_types=terms.event_payload_types
             )
+        if line.peer != terms.peer and terms.peer is not None:
+            self._tap.set_remote_address(line.stream, terms.peer[0])
         return _updated(line, terms)
 
     def _refused(self, subject: str, reason: str) -> None:
