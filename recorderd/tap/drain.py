@@ -347,9 +347,7 @@ class Tap(Reading):
                 name = self._take_rtcp(entry, datagram, address, self._clock.mono_ns() - waited_ns)
                 self._table.counters[name][entry.slot] += 1
 
-    def _take_rtcp(
-        self, entry: OpenStream, datagram: bytes, address: tuple[str, int], arrival_ns: int
-    ) -> str:
+    def _take_rtcp(self, entry: OpenStream, datagram: bytes, peer: tuple[str, int], arrival_ns: int) -> str:
         """Take what one RTCP datagram tells; name its counter."""
         book = self._intake.book
         try:
