@@ -14,7 +14,6 @@ import contextlib
 import select
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,6 +25,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
 from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, SHORT_BYTES, Batch, stamp_ns
+from recorderd.tap.entries import OpenStream, Spans
 from recorderd.tap.intake import Intake
 from recorderd.tap.placing import Restart
 from recorderd.tap.ports import PortPool, SocketPair
@@ -53,25 +53,6 @@ _NOTED: Final = {  # counters whose growth is an event of the stream
 }
 
 
-@dataclass(slots=True, kw_only=True)
-class _Open:
-    stream: StreamId
-    slot: int
-    sockets: SocketPair
-    crypto: StreamCrypto | None = None
-    listening: bool = True
-    released: bool = False
-
-
-@dataclass(slots=True)
-class _Spans:
-    """Whose packets follow each other in the batch, and how many."""
-
-    entries: list[_Open] = field(default_factory=list)
-    slots: list[int] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-
-
 class Tap(Reading):
     """All RTP input of the recorder."""
 
@@ -90,10 +71,10 @@ class Tap(Reading):
         self._clock = clock
         self._log = log
         self._free = list(range(max_streams - 1, -1, -1))
-        self._open: dict[StreamId, _Open] = {}
-        self._by_descriptor: dict[int, tuple[_Open, int, bool]] = {}  # with slot; bool: RTCP
+        self._open: dict[StreamId, OpenStream] = {}
+        self._by_descriptor: dict[int, tuple[OpenStream, int, bool]] = {}  # with slot; bool: RTCP
         self._encrypted: BOOL = np.zeros(max_streams, dtype=np.bool_)  # by slot
-        self._ending: list[_Open] = []
+        self._ending: list[OpenStream] = []
         self._batch = Batch(capacity=BATCH_PACKETS)
         self._epoll = select.epoll()
         self.drains = 0  # progress that the watchdog looks at
@@ -131,7 +112,7 @@ class Tap(Reading):
             self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
             self._intake.open(slot)
             self._encrypted[slot] = crypto is not None
-            entry = _Open(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
+            entry = OpenStream(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
             self._open[stream] = entry
             for sock, is_rtcp in ((sockets.rtp, False), (sockets.rtcp, True)):
                 self._by_descriptor[sock.fileno()] = (entry, slot, is_rtcp)
@@ -239,7 +220,7 @@ class Tap(Reading):
         with self._lock:
             ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
-        spans = _Spans()
+        spans = Spans()
         by_descriptor, batch = self._by_descriptor, self._batch
         add_entry, add_slot, add_count = spans.entries.append, spans.slots.append, spans.counts.append
         for descriptor, _ in ready:
@@ -274,7 +255,7 @@ class Tap(Reading):
                 self._close(entry)
         self._epoll.close()
 
-    def _process(self, spans: _Spans) -> None:
+    def _process(self, spans: Spans) -> None:
         """Take the packets of the batch in, and empty it."""
         if not spans.entries:
             return
@@ -320,10 +301,9 @@ class Tap(Reading):
                 )
         batch.clear()
         self._note(spans, owners, before, restarts)
-        for column in (spans.entries, spans.slots, spans.counts):
-            column.clear()
+        spans.clear()
 
-    def _note(self, spans: _Spans, owners: I64, before: dict[str, I64], restarts: list[Restart]) -> None:
+    def _note(self, spans: Spans, owners: I64, before: dict[str, I64], restarts: list[Restart]) -> None:
         """Log what a batch brought that is not as it should be."""
         for name, event in _NOTED.items():
             after = self._table.counters[name][owners]
@@ -334,7 +314,7 @@ class Tap(Reading):
             event = Ev.STREAM_SSRC_CHANGED if restart.ssrc_changed else Ev.STREAM_TIMESTAMP_JUMPED
             self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
 
-    def _decrypt(self, spans: _Spans, chosen: BOOL, rows: U8, lengths: I64) -> BOOL:
+    def _decrypt(self, spans: Spans, chosen: BOOL, rows: U8, lengths: I64) -> BOOL:
         """Put plain RTP into the rows of the streams that have keys; say which rows failed.
 
         Shapes: chosen (spans,), whose packets stand in rows and lengths (n, ...) -> (n,).
@@ -354,11 +334,11 @@ class Tap(Reading):
                 self._note_srtp(entry, int(failed[part].sum()), reason)
         return failed
 
-    def _note_srtp(self, entry: _Open, packets: int, reason: str) -> None:
+    def _note_srtp(self, entry: OpenStream, packets: int, reason: str) -> None:
         total = int(self._table.counters["srtp_failed"][entry.slot]) + packets
         self._log.warning(Ev.STREAM_SRTP_FAILED, subject=entry.stream, packets=total, reason=reason)
 
-    def _drain_rtcp(self, entry: _Open) -> None:
+    def _drain_rtcp(self, entry: OpenStream) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read
             while True:
                 datagram, ancillary, _, address = entry.sockets.rtcp.recvmsg(ROW_BYTES, CONTROL_BYTES)
@@ -367,12 +347,12 @@ class Tap(Reading):
                 name = self._take_rtcp(entry, datagram, address, self._clock.mono_ns() - waited_ns)
                 self._table.counters[name][entry.slot] += 1
 
-    def _take_rtcp(self, entry: _Open, datagram: bytes, address: tuple[str, int], arrival_ns: int) -> str:
+    def _take_rtcp(self, entry: OpenStream, datagram: bytes, peer: tuple[str, int], arrival_ns: int) -> str:
         """Take what one RTCP datagram tells; name its counter."""
         book = self._intake.book
         try:
             with self._lock:  # keys may change meanwhile
-                if not self._intake.is_welcome(entry.slot, book.key_of(address[:2])):
+                if not self._intake.is_welcome(entry.slot, book.key_of(peer[:2])):
                     return "source_refused"
                 if entry.crypto is not None:
                     datagram = entry.crypto.rtcp(datagram)
@@ -389,7 +369,7 @@ class Tap(Reading):
                     self.note_report(entry.slot, packet.report, arrival_ns=arrival_ns)
         return "rtcp_received"
 
-    def _close(self, entry: _Open) -> None:
+    def _close(self, entry: OpenStream) -> None:
         if entry.sockets.rtp.fileno() >= 0:
             for sock in (entry.sockets.rtp, entry.sockets.rtcp):
                 self._by_descriptor.pop(sock.fileno(), None)

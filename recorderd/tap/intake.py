@@ -8,9 +8,7 @@ starts anew are held and looked at again with the next. Thread: callers hold one
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import LATE, RING_OVERRUN
 from recorderd.tap.causes import EVENT, NOISE, UNKNOWN, Before, Causes, Sequenced
 from recorderd.tap.framing import frame_times, store_frame
+from recorderd.tap.keys import EVENT_BYTES, Keys
 from recorderd.tap.packets import Packets, Placed, joined
 from recorderd.tap.placing import Arrived, Restart, candidates, place
 from recorderd.tap.ring import Ring
@@ -35,10 +34,6 @@ from recorderd.tap.table import (
 )
 from recorderd.tap.trend import Trends
 from recorderd.wire.rtp import RtpColumns
-
-DIGITS_MAX: Final = 4_096  # keys that nobody has asked for yet; older ones are forgotten
-KEYS: Final = "0123456789*#ABCD"  # by event code, RFC 4733 section 3.2
-EVENT_BYTES: Final = 4
 
 
 class Intake:
@@ -57,10 +52,9 @@ class Intake:
         self.trends = Trends(slots=slots)
         self.causes = Causes()
         self.book = SourceBook()
-        self.digits: deque[tuple[int, str]] = deque(maxlen=DIGITS_MAX)  # slot and key, as they were pressed
+        self.keys = Keys()
         self._policy = source_policy
         self._short_cuts = short_cuts  # without them every packet goes the long way, to the same end
-        self._pressed: dict[int, int] = {}  # timestamp of the last event, by slot
         self._held: dict[int, tuple[Packets, int]] = {}  # by slot; counted as strangers: so many by address
 
     def accept(
@@ -106,12 +100,12 @@ class Intake:
     def open(self, slot: int) -> None:
         """Begin with a slot that was opened in the table."""
         self.trends.open(slot)
-        self._pressed.pop(slot, None)
 
     def forget(self, slot: int) -> None:
         """Forget what is held of a stream that has ended."""
         self._held.pop(slot, None)
         self.causes.forget(slot)
+        self.keys.forget(slot)
         self.table.forget(slot)
 
     def stats(self, slot: int) -> StreamStats:
@@ -217,23 +211,8 @@ class Intake:
             self.table.count("source_refused", slots[strange])
             events = events & ~strange
         self.table.count("event_payload", slots[events])
-        self._note_digits(np.flatnonzero(events), arrived)
+        self.keys.note(self.table, np.flatnonzero(events), arrived)
         return events
-
-    def _note_digits(self, numbers: I64, arrived: Packets) -> None:
-        """Note each key once, with the first packet of its event. Source: RFC 4733 section 2.3."""
-        columns = arrived.columns
-        for number in numbers.tolist():  # per event packet: a key gives a dozen of them
-            start = int(columns.payload_offset[number])
-            if int(columns.payload_bytes[number]) != EVENT_BYTES:
-                continue
-            if columns.payload_type[number] in COMFORT_NOISE:
-                continue
-            code, slot = int(arrived.rows[arrived.row[number], start]), int(arrived.slots[number])
-            timestamp = int(columns.timestamp[number])
-            if code < len(KEYS) and self._pressed.get(slot) != timestamp:
-                self._pressed[slot] = timestamp
-                self.digits.append((slot, KEYS[code]))
 
     @staticmethod
     def _event_kinds(columns: RtpColumns, events: BOOL) -> I64:

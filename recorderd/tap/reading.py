@@ -16,6 +16,7 @@ from recorderd.core.ids import StreamId
 from recorderd.tap.causes import GapCause
 from recorderd.tap.frames import Frame
 from recorderd.tap.intake import Intake
+from recorderd.tap.keys import KeyEvent
 from recorderd.tap.table import UNSET, StreamStats
 from recorderd.tap.trend import ArrivalTrend, SenderReport
 from recorderd.wire import rtcp as wire
@@ -139,13 +140,19 @@ class Reading(ABC):
 
     def digits(self) -> list[tuple[StreamId, str]]:
         """Take the keys that were pressed on streams (RFC 4733) since the last call."""
-        if not self._intake.digits:
+        keys = self._intake.keys
+        if not keys.digits:
             return []
         with self._lock:
             names = self._names()
-            pressed = [(names[slot], key) for slot, key in self._intake.digits if slot in names]
-            self._intake.digits.clear()
+            pressed = [(names[slot], key) for slot, key in keys.digits if slot in names]
+            keys.digits.clear()
         return pressed
+
+    def key_events(self) -> list[KeyEvent]:
+        """Take what telephone events told since the last call: where keys began, how long they lasted."""
+        with self._lock:
+            return self._intake.keys.take_events(self._names())
 
     def arrival_trend(self, slot: int) -> ArrivalTrend:
         """Give the lowest delay of every ten seconds of a stream."""

@@ -17,6 +17,7 @@ from recorderd.core.messages import Codec, Encoding
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.tap.sources import SourcePolicy
+from tests.support.free_ports import free_ports
 from tests.support.networks import EVENTS, Sender, pcm
 
 OPUS = Codec(payload_type=111, encoding=Encoding.OPUS, clock_rate_hz=48_000, channels=2)
@@ -29,8 +30,9 @@ class Stage:
     def __init__(self, policy: SourcePolicy = SourcePolicy.LEARN) -> None:
         clock = SystemClock()
         self.log = EventLog(logger=logging.getLogger("tap"), clock=clock)
+        low = free_ports(40)
         self.pool = PortPool(
-            address="127.0.0.1", port_min=24_000, port_max=24_199, receive_buffer_bytes=1 << 18
+            address="127.0.0.1", port_min=low, port_max=low + 39, receive_buffer_bytes=1 << 18
         )
         self.tap = Tap(ports=self.pool, max_streams=16, clock=clock, log=self.log, source_policy=policy)
         self.ports: dict[StreamId, int] = {}
@@ -190,7 +192,9 @@ def test_a_second_voice_from_elsewhere_does_not_take_a_stream_over(stage: Stage)
 
 
 def test_what_the_kernel_dropped_is_told_as_the_cause(stage: Stage) -> None:
-    pair = PortPool(address="127.0.0.1", port_min=24_300, port_max=24_303, receive_buffer_bytes=1).acquire()
+    low = free_ports(2)
+    pool = PortPool(address="127.0.0.1", port_min=low, port_max=low + 1, receive_buffer_bytes=1)
+    pair = pool.acquire()
     stream = StreamId("small")
     stage.tap.open_stream(stream, sockets=pair, codecs=[pcm()], event_payload_types=[])
     stage.ports[stream] = pair.rtp_port

@@ -5,8 +5,7 @@ import pytest
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.errors import NoPortFree
 from recorderd.tap.ports import PortPool
-
-LOW = 23_000
+from tests.support.free_ports import free_ports
 
 
 class HandClock:
@@ -25,41 +24,42 @@ class HandClock:
 class Office:
     """A pool of three pairs and its clock."""
 
-    def __init__(self, *, rest_s: float = 30.0) -> None:
+    def __init__(self, *, low: int = 0) -> None:
+        self.low = low or free_ports(6)
         self.clock = HandClock()
         self.pool = PortPool(
             address="127.0.0.1",
-            port_min=LOW,
-            port_max=LOW + 5,
+            port_min=self.low,
+            port_max=self.low + 5,
             receive_buffer_bytes=1 << 15,
-            rest_s=rest_s,
+            rest_s=30.0,
             clock=self.clock,
         )
 
     def call(self, *, heard: bool = True) -> int:
-        """Take a pair and give it back; return its port."""
+        """Take a pair and give it back; return how far its port is from the first."""
         pair = self.pool.acquire()
         pair.close()
         self.pool.give_back(pair.rtp_port, heard=heard)
-        return pair.rtp_port
+        return pair.rtp_port - self.low
 
 
 def test_a_port_rests_while_others_are_free() -> None:
     office = Office()
-    assert [office.call() for _ in range(3)] == [LOW, LOW + 2, LOW + 4]
+    assert [office.call() for _ in range(3)] == [0, 2, 4]
     office.clock.now_s += 30
-    assert office.call() == LOW  # the longest rested
+    assert office.call() == 0  # the longest rested
 
 
 def test_a_rested_port_is_taken_before_its_time_only_if_no_other_is_left() -> None:
     office = Office()
-    assert office.call() == LOW
+    assert office.call() == 0
     office.clock.now_s += 10
-    assert office.call() == LOW + 2
-    assert office.call() == LOW + 4
+    assert office.call() == 2
+    assert office.call() == 4
     assert office.pool.short_rests == 0
     office.clock.now_s += 3
-    assert office.call() == LOW
+    assert office.call() == 0
     assert office.pool.short_rests == 1
 
 
@@ -85,8 +85,8 @@ def test_a_port_to_which_nobody_sent_need_not_rest() -> None:
 
 def test_a_port_that_another_program_holds_is_passed_over() -> None:
     office = Office()
-    other = Office().pool.acquire()
+    other = Office(low=office.low).pool.acquire()
     pair = office.pool.acquire()
-    assert (other.rtp_port, pair.rtp_port) == (LOW, LOW + 2)
+    assert (other.rtp_port, pair.rtp_port) == (office.low, office.low + 2)
     pair.close()
     other.close()
