@@ -155,9 +155,9 @@ test: setup-packages setup-test-packages install-test lint exchange ## all set-u
 	$(BIN)/python -m pytest tests/unit tests/property tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz
-bench: setup-packages setup-test-packages install-test exchange ## measure, 15 minutes; nothing else should run; PROFILE=1 tells where the time goes
+bench: setup-packages setup-test-packages install-test exchange ## measure for 15 minutes; nothing else should run; with PROFILE=1 by function
 	@$(BIN)/python -m pytest tests/bench -m "not soak" -s --timeout=3600 $(if $(PROFILE),--profile)
-soak: setup-packages setup-test-packages install-test exchange ## run for two and a half hours, every sample compared
+soak: setup-packages setup-test-packages install-test exchange ## run for two hours, every sample compared
 	@$(BIN)/python -m pytest tests/bench -m soak -s --timeout=0
 	BENCH_CALLS=1000 BENCH_SECONDS=300 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0
 	BENCH_CALLS=50 BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0

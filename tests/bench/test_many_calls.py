@@ -6,6 +6,7 @@ beside it tcpdump writes the same packets, the least that a recorder has to do.
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import re
@@ -38,12 +39,9 @@ class Tcpdump:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "tcpdump.pcap"
+        options = ("-i", "lo", "-n", "-B", "65536", "-Z", getpass.getuser(), "-w", str(self._file))
         ports = f"udp dst portrange {RTP_PORTS[0]}-{RTP_PORTS[1] + 1}"
-        self._process = subprocess.Popen(
-            ["tcpdump", "-i", "lo", "-n", "-B", "65536", "-Z", "root", "-w", str(self._file), ports],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process = subprocess.Popen(["tcpdump", *options, ports], stderr=subprocess.PIPE, text=True)
         wait_until(lambda: self._file.exists() or self._process.poll() is not None, what="tcpdump listens")
         assert self._process.poll() is None, "tcpdump may not listen: run as root"
 
@@ -129,7 +127,7 @@ def test_many_calls_at_once_lose_no_packet(tmp_path: Path, pytestconfig: pytest.
     for calls in STEPS:
         with roomy(House(tmp_path / str(calls))) as house:
             recorder = house.recorder()
-            with_profile = bool(pytestconfig.getoption("--profile"))
+            with_profile = bool(pytestconfig.getoption("--profile", default=False))
             steps.append(_measure(house, recorder, calls=calls, with_profile=with_profile))
             if calls == STEPS[0]:
                 archived = _archive(house, recorder, calls=calls)

@@ -134,9 +134,11 @@ class Judge:
             lost = self._expected.lost(stream, packets)
             verdict.packets_received += entry["packets_received"]
             verdict.packets_missing += abs(packets - lost - entry["packets_received"])
-            verdict.packets_missing += abs(lost - entry["packets_lost"])
+            complaints = {"packets_lost": abs(entry["packets_lost"] - lost)}
             for name in ("packets_late", "packets_kernel_dropped", "packets_foreign", "packets_malformed"):
-                verdict.counted[name] = verdict.counted.get(name, 0) + entry[name]
+                complaints[name] = entry[name]
+            for name, count in complaints.items():
+                verdict.counted[name] = verdict.counted.get(name, 0) + count
             wanted = np.zeros(samples.shape[0], dtype=np.int16)
             sent, first = self._expected.samples(stream, packets), int(entry["first_sample"])
             if first + sent.size > wanted.size:
