@@ -5,6 +5,7 @@ Source: ITU-T Q.23 (frequencies), Q.24 annex A (limits of a receiver).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,8 @@ COLUMNS_HZ: Final = (1_209, 1_336, 1_477, 1_633)
 CALL_PROGRESS_HZ: Final = (350, 395, 440, 480)  # span what lies between: ITU-T E.180 has 350 to 480 Hz
 TUNINGS: Final = np.array([-0.014, 0.0, 0.014])  # each frequency is tried so far out of tune
 OUT_OF_TUNE: Final = 0.022  # Q.24: 1.5 % is a key, 3.5 % is none; the estimate's error lies between
+CLEARLY_OUT_OF_TUNE: Final = 0.019  # to begin a tone
+GLIDE: Final = 0.008  # how far the frequencies of the windows that begin a tone may lie apart
 TWIST_DB: Final = (-10.0, 6.0)  # column over row; Q.24: -8 to +4 is a key (Japan, Australia: -5 to +5, -10)
 QUIETEST: Final = 60.0  # amplitude of the weaker tone: -48 dBm0
 
@@ -177,7 +180,13 @@ def fits(views: F64, numbers: I64) -> Fits:
     twist_db = 10 * np.log10((loud[:, 1] + 1e-9) / (loud[:, 0] + 1e-9))
     good = (np.abs(detune) <= OUT_OF_TUNE).all(axis=1) & (loud.min(axis=1) >= QUIETEST**2)
     good &= (twist_db >= TWIST_DB[0]) & (twist_db <= TWIST_DB[1])
-    clear = good & ((ratio >= CLEAR_RATIO) | (beside >= CLEAR_BESIDE_RATIO)) & _within(steady, CLEAR_STEADY)
+    tuned = (np.abs(detune) <= CLEARLY_OUT_OF_TUNE).all(axis=1)
+    clear = (
+        good
+        & tuned
+        & ((ratio >= CLEAR_RATIO) | (beside >= CLEAR_BESIDE_RATIO))
+        & _within(steady, CLEAR_STEADY)
+    )
     kept = np.flatnonzero(clear | (good & (beside >= WEAK_RATIO) & _within(steady, WEAK_STEADY)))
     key = row * 4 + column - 4
     return Fits(numbers[worth[kept]], key[kept], clear[kept], turns[kept], sines[kept])
@@ -254,6 +263,12 @@ def _judge(views: F64, turns: F64, sines: F64) -> tuple[F64, F64, F64]:
     progress = ((beyond @ _PROGRESS) ** 2).sum(axis=1) / TURN**2
     power = own.sum(axis=1)
     return both / (own + 1.0), power / (rest + 1.0), power / (np.maximum(rest - progress, 0.0) + 1.0)
+
+
+def holds_tune(pairs: Sequence[Fits]) -> bool:
+    """Tell a tone from a voice, which glides: whether windows in a row have the same frequencies."""
+    turns = np.concatenate([pair.turns for pair in pairs])
+    return bool((np.ptp(turns, axis=0) <= GLIDE * turns.min(axis=0)).all())
 
 
 def reach(pair: Fits, heard: F64, *, backward: bool) -> int:
