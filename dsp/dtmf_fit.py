@@ -40,8 +40,9 @@ GLANCE_SHARE: Final = (
 )
 GLANCE_TWIST: Final = (0.05, 8.0)  # power of column over row: TWIST_DB and 3 dB
 GATE: Final = 0.3  # share of the power, by the coarse look, below which a window is not looked at again
-# The figures below were found with 129 minutes of speech and 15,000 tones over speech: they lie where neither
-# a key is missed at a signal-to-noise ratio of 15 dB nor a voice is taken for one, and not at the edge.
+# The figures below were found with 131 minutes of speech by five people and 15,000 keys over it. At 15 dB no
+# key of 40 ms was missed in 1,500, at 12 dB 7 were; one passage of the speech is taken for a key by 4 of 10
+# positions of the windows. A CLEAR_RATIO of 4.2 rejects that too and misses more keys at 12 dB.
 CLEAR_RATIO: Final = 3.5  # power of the pair over that of all the rest, to begin a tone
 CLEAR_BESIDE_RATIO: Final = 9.0  # ... or over the rest beside what a dial tone or ringing tone explains
 WEAK_RATIO: Final = 1.0  # ... to continue a tone
