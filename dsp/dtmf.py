@@ -149,7 +149,7 @@ class Detector:
             if tone.key == key and self._continues(tone, pair):
                 self._open[place] = replace(tone, last=window, pair=pair)
                 return
-        if len(self._clear) == BEGINNING:
+        if len(self._clear) == BEGINNING and fit.holds_tune(self._clear):
             self._open.append(_Open(key, self._start(self._clear[0]), window, pair))
 
     def _continues(self, tone: _Open, pair: Fits) -> bool:

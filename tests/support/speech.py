@@ -31,8 +31,9 @@ def say(text: str, *, voice: str, options: Sequence[str] = ()) -> np.ndarray:
 def resample(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     """Bring samples to 8 kHz by cutting the spectrum."""
     wanted = samples.size * RATE_HZ // rate_hz
-    spectrum = np.fft.rfft(samples.astype(np.float64))[: wanted // 2 + 1]
-    resampled = np.fft.irfft(spectrum, wanted) * wanted / samples.size
+    seconds = -(-samples.size // rate_hz)  # whole seconds have small factors: a long text takes no long time
+    spectrum = np.fft.rfft(samples.astype(np.float64), seconds * rate_hz)[: seconds * RATE_HZ // 2 + 1]
+    resampled = np.fft.irfft(spectrum, seconds * RATE_HZ)[:wanted] * RATE_HZ / rate_hz
     return np.clip(np.round(0.8 * resampled), -32_768, 32_767).astype(np.int16)
 
 

@@ -41,18 +41,18 @@ def test_no_key_is_found_in_what_machines_say() -> None:
         ("en-gb-scotland+f1", 200, 95),
         ("en-us+m7", 120, 10),
     ]
-    texts = [(english[:6000], *option) for option in options]
+    texts = [(english[:3000], *option) for option in options]
     for language in ("de", "fr", "es", "tr"):
         prompts = tomllib.loads((HERE / f"config/prompts/{language}.toml").read_text())
         told = " ".join(value for value in _strings(prompts))
         voice = {"fr": "fr-fr"}.get(language, language)
-        texts += [(told, f"{voice}+f2", 140, 80), (told, f"{voice}+m3", 180, 30)]
+        texts += [(told, f"{voice}+f2", 140, 80)]
     for text, voice, words_per_minute, pitch in texts:
         spoken = speech.say(text, voice=voice, options=("-s", str(words_per_minute), "-p", str(pitch)))
         minutes += spoken.size / MINUTE
         heard = A_LAW[np.frombuffer(speech.encode_a_law(spoken), dtype=np.uint8)]
         assert dtmf.detect(heard, rate_hz=8000) == (), voice
-    assert minutes > 10
+    assert minutes > 15
 
 
 def _strings(value: object) -> list[str]:
