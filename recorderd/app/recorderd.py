@@ -31,6 +31,7 @@ from recorderd.record.disk import Disks
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.steering import SkewMode, SkewPolicy
 from recorderd.sip.desk import SessionDesk
 from recorderd.sip.report import Report
 from recorderd.sip.room import SipRoom
@@ -38,6 +39,7 @@ from recorderd.sip.speech import Speech
 from recorderd.spool.layout import Spool
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
+from recorderd.tap.sources import SourcePolicy
 from recorderd.tap.speaker import Speaker, UtteranceEnded
 
 CONTROL_NAME: Final = "recorderd.sock"
@@ -83,7 +85,13 @@ class Appliance:
             port_max=rtp.port_max,
             receive_buffer_bytes=rtp.receive_buffer_bytes,
         )
-        self.tap = Tap(ports=ports, max_streams=rtp.max_streams, clock=clock, log=log)
+        self.tap = Tap(
+            ports=ports,
+            max_streams=rtp.max_streams,
+            clock=clock,
+            log=log,
+            source_policy=SourcePolicy(rtp.source.value),
+        )
         self.disks = Disks()
         self.recorder = Recorder(
             source=self.tap,
@@ -95,6 +103,7 @@ class Appliance:
                 delay_ms=record.delay_ms,
                 checkpoint_s=record.checkpoint_s,
                 silence_limit_s=rtp.silence_limit_s,
+                skew=SkewPolicy(mode=SkewMode(record.skew.value), threshold_ms=record.skew_threshold_ms),
             ),
             clock=clock,
             log=log,

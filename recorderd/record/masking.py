@@ -20,6 +20,7 @@ class _Listener:
 
     detector: Detector
     base: int  # the sample of the session at which it began
+    fed: int = 0
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -56,6 +57,11 @@ class Masker:
     def flush(self) -> Window | None:
         """Give what is held; the next window need not adjoin."""
         window, self._held = self._held, None
+        if window is not None:
+            for listener in self._listeners.values():
+                self._note(listener, listener.detector.finish(total_samples=listener.fed))
+            pieces = {stream: self._masked(stream, piece) for stream, piece in window.pieces.items()}
+            window = Window(start=window.start, end=window.end, pieces=pieces)
         self._listeners.clear()
         return window
 
@@ -88,12 +94,17 @@ class Masker:
         listener = self._listeners.get(stream)
         if listener is None:
             listener = self._listeners[stream] = _Listener(Detector(self._rate_hz), piece.start)
-        tones: tuple[Tone, ...] = listener.detector.feed(piece.samples)
+        listener.fed += piece.samples.shape[0]
+        self._note(listener, listener.detector.feed(piece.samples))
+
+    def _note(self, listener: _Listener, tones: tuple[Tone, ...]) -> None:
         for start, end in mask_spans(tones, rate_hz=self._rate_hz):
             listener.spans.append((listener.base + start, listener.base + end))
 
     def _masked(self, stream: StreamId, piece: Piece) -> Piece:
-        listener = self._listeners[stream]
+        listener = self._listeners.get(stream)
+        if listener is None:
+            return piece
         listener.spans = [span for span in listener.spans if span[1] > piece.start]
         for start, end in listener.spans:
             low, high = max(start, piece.start), min(end, piece.end)

@@ -54,6 +54,7 @@ from recorderd.wire.wav_notes import WavNotes
 
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 PREROLL_LIMIT_MS: Final = 60_000
+MASKED_RATE_HZ: Final = 48_000  # of a recording in which keys are masked and that would have an odd rate
 
 
 Metering = Callable[["Recording", Sequence[Track], I16], None]
@@ -100,7 +101,11 @@ class Recording:
         if self._rate_hz:
             return self._rate_hz
         rates = [track.opened.codecs[0].sample_rate_hz for track in self.tracks.values()]
-        return max(rates, default=DEFAULT_RATE_HZ)
+        rate_hz = max(rates, default=DEFAULT_RATE_HZ)
+        odd = (
+            self.started.terms.mask_dtmf and rate_hz % DEFAULT_RATE_HZ
+        )  # the detector takes multiples of 8 kHz
+        return MASKED_RATE_HZ if odd else rate_hz
 
     @property
     def state(self) -> RecordingState:
