@@ -106,7 +106,11 @@ def _in_runs(blocks: I16, *, rails: I64) -> I64:
     rail = rails.astype(np.int16)[:, np.newaxis]
     at_rail = (blocks >= rail) | (blocks <= -rail)
     inner = max(0, at_rail.shape[1] - RUN_SAMPLES + 1)
-    begins = np.logical_and.reduce([at_rail[:, lag : lag + inner] for lag in range(RUN_SAMPLES)])
+    begins = at_rail[:, :inner].copy()
+    for lag in range(1, RUN_SAMPLES):
+        begins &= at_rail[:, lag : lag + inner]
+    if not begins.any():  # single samples at the rail, as loud noise has them
+        return np.zeros(blocks.shape[0], dtype=np.int64)
     in_run = np.zeros_like(at_rail)
     for lag in range(RUN_SAMPLES):
         in_run[:, lag : lag + inner] |= begins

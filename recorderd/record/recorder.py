@@ -187,7 +187,7 @@ class Recorder:
             return
         recording = self._sessions.get(message.session)
         if recording is not None:
-            recording.steady_tracks = None
+            recording.steady_tracks = ()
         if isinstance(message, StreamMoved):
             self._move(message)
             return
@@ -242,7 +242,7 @@ class Recorder:
             return
         self._has_joins = True
         self._owners[message.opened.stream] = message.session
-        into.steady_tracks = come_from.steady_tracks = None
+        into.steady_tracks = come_from.steady_tracks = ()
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
 

@@ -77,7 +77,7 @@ class Recording:
     ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
     noted_mono_ns: int = 0
     gaps_noted: int = 0
-    steady_tracks: tuple[Track, ...] | None = None  # see ``steady``; None = to be found out
+    steady_tracks: tuple[Track, ...] = ()  # see ``steady``; none = to be found out
     silence_reported: bool = False
     one_way_reported: bool = False
     talk_over_frames: int = 0

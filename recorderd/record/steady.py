@@ -30,7 +30,7 @@ from recorderd.record.timeline import sample_at
 from recorderd.record.track import FRAME_MS, Source, Track
 from recorderd.wire.wav import WavEncoding
 
-GRAINS_PER_S: Final = 100  # windows are whole hundredths of a second, so that many have one length
+GRAINS_PER_S: Final = 50  # windows are whole fiftieths of a second: many have one length, and no frame is cut
 _JOB_BYTES: Final = 8 << 20  # audio that one job of the disk writes
 
 
@@ -69,7 +69,7 @@ class SteadyRound:
     def take(self, recording: Recording, *, until: int) -> bool:
         """Take a recording's next window if it is steady; say whether it was."""
         tracks = recording.steady_tracks
-        if tracks is None:
+        if not tracks:  # it may have become steady without a word: its draft was opened, its streams placed
             recording.steady_tracks = tracks = steady_tracks(recording, self.source)
         if not tracks:
             return False

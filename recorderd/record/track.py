@@ -40,7 +40,7 @@ from recorderd.wire.manifest import Gap, StreamEntry
 from recorderd.wire.manifest_rows import ClockEntry, Correction, QualityEntry
 
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
-FRAME_MS: Final = 10  # of speech activity
+FRAME_MS: Final = 20  # of speech activity
 PACKET_MS: Final = 20  # that are taken to be missing together where packets were lost
 LOSSES: Final = (NETWORK_LOSS, LATE, KERNEL_DROP, RING_OVERRUN)
 RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}

@@ -91,7 +91,7 @@ class Watch:
             if is_known and track.placement is not None and now_ns - track.opened.at_mono_ns > SETTLED_NS:
                 track.steering.look(delay_ns, rate_hz=track.rate_hz)
                 if track.steering.owed:
-                    recording.steady_tracks = None
+                    recording.steady_tracks = ()
 
     def _slot(self, track: Track) -> int:
         if track.slot < 0:
