@@ -204,6 +204,11 @@ class RecordSection:
     skew_threshold_ms: int = option(
         "How far a stream may drift before it is corrected.", default=5, minimum=1, maximum=1000
     )
+    tones: bool = option(
+        "Listen for keys in the audio (DTMF) and tell them in the manifest; three times the CPU. Keys that "
+        "come as events are told in any case, and where a rule masks keys, none.",
+        default=False,
+    )
     checkpoint_s: int = option("How often a draft is synced to disk.", default=1, minimum=1, maximum=60)
 
 

@@ -103,6 +103,7 @@ class Appliance:
                 delay_ms=record.delay_ms,
                 checkpoint_s=record.checkpoint_s,
                 silence_limit_s=rtp.silence_limit_s,
+                tones=record.tones,
                 skew=SkewPolicy(mode=SkewMode(record.skew.value), threshold_ms=record.skew_threshold_ms),
             ),
             clock=clock,
@@ -150,7 +151,7 @@ class Appliance:
                 "waiting_bytes": self.disks.audio.waiting_bytes,
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
             },
-            "rtp": {**self.tap.totals(), "lateness_max_ms": self.tap.lateness_max_ns // 1_000_000},
+            "rtp": {**self.tap.totals(), **self.tap.lateness.describe()},
             "events": self.log.counters(),
         }
 

@@ -74,6 +74,7 @@ class Pace:
     checkpoint_s: int
     silence_limit_s: int
     skew: SkewPolicy = field(default_factory=SkewPolicy)
+    tones: bool = False  # whether keys are listened for in the audio
 
 
 class Recorder:
@@ -154,6 +155,7 @@ class Recorder:
         """Take the messages that wait; render, note and hand on what is due."""
         self._take_waiting()
         self._take_causes()
+        self._take_keys()
         ordered = self._in_order()
         heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
@@ -257,6 +259,7 @@ class Recorder:
             files=files,
             skew=self._pace.skew,
             recorder_id=self._recorder_id,
+            tones=self._pace.tones,
             meter=self._meter.take,
         )
 
@@ -350,6 +353,14 @@ class Recorder:
             if recording is not None:
                 recording.tracks[known.stream].explain(
                     start_ticks=known.start_ticks, end_ticks=known.end_ticks, cause=known.cause
+                )
+
+    def _take_keys(self) -> None:
+        for pressed in self._source.key_events():
+            recording = self._owner_of(pressed.stream)
+            if recording is not None and not recording.started.terms.mask_dtmf:
+                recording.tracks[pressed.stream].press(
+                    pressed.key, start_ticks=pressed.position_ticks, length_ticks=pressed.duration_ticks
                 )
 
     def _owner_of(self, stream: StreamId) -> Recording | None:

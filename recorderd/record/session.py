@@ -86,6 +86,7 @@ class Recording:
     skew: SkewPolicy = field(default_factory=SkewPolicy)
     meter: Metering | None = None
     masker: Masker | None = None  # where keys must not be heard
+    tones: bool = False  # whether keys are listened for, to be told
     _rate_hz: int = 0  # 0 = nothing was rendered yet
     notes: Notes = field(init=False)
     channels: Channels = field(init=False)
@@ -343,6 +344,8 @@ class Recording:
 
     def _append(self, source: Source, window: Window) -> None:
         for stream, track in self.tracks.items():
+            if self.tones and stream in window.pieces:
+                track.keys.listen(window.pieces[stream], rate_hz=self.rate_hz)
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
         self._note_gaps(source)  # before the audio: a cut must not leave silence that nobody explains
@@ -405,7 +408,7 @@ class Recording:
             notes=self._wav_notes(count),
         )
         if self.started.terms.mask_dtmf:
-            self.masker = Masker(rate_hz=self.rate_hz)
+            self.masker, self.tones = Masker(rate_hz=self.rate_hz), False
         for window in self.preroll.since(self.origin):
             self.write(source, window)
         self.preroll.wipe()
@@ -459,4 +462,4 @@ class Recording:
         self.masker = None
         self.files.erase()
         for track in self.tracks.values():
-            track.account.forget()
+            track.forget()

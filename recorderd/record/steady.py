@@ -225,7 +225,7 @@ def _plain(recording: Recording, tracks: Sequence[Track]) -> bool:
     return (
         [track.channel for track in tracks] == list(range(recording.files.channels))
         and terms.layout in (Layout.SPLIT, Layout.SIDES)
-        and not terms.mask_dtmf
+        and not (terms.mask_dtmf or recording.tones)
         and len(set(parties)) == len(parties)
         and len(paces) == len(linear) == 1
     )

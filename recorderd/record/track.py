@@ -24,6 +24,7 @@ from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding, StreamEnd, StreamOpened
 from recorderd.record.account import CAUSES_KEPT, Account
 from recorderd.record.gaps import Cause, within
+from recorderd.record.keys import BY_EVENT, Keys
 from recorderd.record.piece import Piece, absent_spans, blank_piece
 from recorderd.record.reading import (
     FOREVER,
@@ -105,6 +106,19 @@ class Explained(Protocol):
     def cause(self) -> str: ...
 
 
+class Pressed(Protocol):
+    """How far the event of a key has come (see ``tap.keys.KeyEvent``)."""
+
+    @property
+    def stream(self) -> StreamId: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def position_ticks(self) -> int: ...
+    @property
+    def duration_ticks(self) -> int: ...
+
+
 class Source(Packets, Protocol):
     """The side of the tap that the recording sees."""
 
@@ -135,6 +149,10 @@ class Source(Packets, Protocol):
 
     def arrival_trend(self, slot: int) -> Trend:
         """Give the lowest arrival less position over the whole stream."""
+        ...
+
+    def key_events(self) -> Sequence[Pressed]:
+        """Take what was learnt since the last call of keys that were pressed."""
         ...
 
     def gap_causes(self) -> Sequence[Explained]:
@@ -168,6 +186,7 @@ class Track:
     placed_ns: int = 0  # when position 0 was sent, as it was taken to be then
     first_sample: int = -1
     account: Account = field(default_factory=Account)
+    keys: Keys = field(default_factory=Keys)
     steering: Steering = field(default_factory=Steering)
     taken_on_at: int = 0  # samples before this one are another session's
     taken_on_from: str = ""
@@ -263,6 +282,18 @@ class Track:
         start, end = self._sample_of(start_ticks), self._sample_of(end_ticks)
         self.account.explain(Cause(start=start, end=end, cause=cause))
 
+    def press(self, key: str, *, start_ticks: int, length_ticks: int) -> None:
+        """Take note of a key that an event told of."""
+        if self.placement is not None:
+            start = self._sample_of(start_ticks)
+            length = length_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
+            self.keys.note(key, via=BY_EVENT, start=start, length=length)
+
+    def forget(self) -> None:
+        """Forget what was learnt from the audio."""
+        self.account.forget()
+        self.keys.forget()
+
     def hold(self, *, held: bool, at: int) -> None:
         """Take note that signalling lets the stream stand still, or go on."""
         if held and self.held_since is None:
@@ -345,6 +376,7 @@ class Track:
             party=self.opened.party,
             moved_from=self.taken_on_from,
             doubled=account.doubled,
+            keys=self.keys.entries(origin=origin, end=end, gaps=account.gaps),
             sources=stats.sources,
             clock=clock or ClockEntry(),
             quality=QualityEntry(

@@ -27,6 +27,7 @@ from recorderd.core.messages import Codec
 from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, SHORT_BYTES, Batch, stamp_ns
 from recorderd.tap.entries import OpenStream, Spans
 from recorderd.tap.intake import Intake
+from recorderd.tap.lateness import Lateness
 from recorderd.tap.placing import Restart
 from recorderd.tap.ports import PortPool, SocketPair
 from recorderd.tap.reading import Reading, StreamClock, StreamClocks
@@ -78,7 +79,7 @@ class Tap(Reading):
         self._batch = Batch(capacity=BATCH_PACKETS)
         self._epoll = select.epoll()
         self.drains = 0  # progress that the watchdog looks at
-        self.lateness_max_ns = 0
+        self.lateness = Lateness()
         self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
 
     # --- for the signalling and the recording ---------------------------------------------------
@@ -211,7 +212,7 @@ class Tap(Reading):
                 stop.wait(wait_ns / 1e9)
             else:
                 due_ns -= wait_ns
-            self.lateness_max_ns = max(self.lateness_max_ns, self._clock.mono_ns() - due_ns)
+            self.lateness.note(self._clock.mono_ns() - due_ns)
             self.drain()
 
     def drain(self) -> None:
