@@ -10,7 +10,7 @@ import ctypes
 import errno
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +102,29 @@ def replace(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     finally:
         os.close(descriptor)
     supersede(fresh, path)
+
+
+def replace_all(folder: Path, contents: Mapping[str, bytes], *, mode: int = FILE_MODE) -> None:
+    """Put several files into a folder, each in place of whatever stood under its name.
+
+    Durable: at every instant each name stands with its old or its whole new content; after return all new
+    ones survive.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name, content in contents.items():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            fresh = os.open(f".{name}.new", flags, mode, dir_fd=descriptor)
+            try:
+                _write_all(fresh, content)
+            finally:
+                os.close(fresh)
+        sync_filesystem(descriptor)
+        for name in contents:
+            os.rename(f".{name}.new", name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def append(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:

@@ -72,6 +72,7 @@ class Ev(Enum):
     RECORDING_RECOVERED = "recording_recovered"
     RECORDING_QUARANTINED = "recording_quarantined"
     DRAFT_FAILED = "draft_failed"
+    SPOOL_FAILED = "spool_failed"
     QUEUE_FULL = "queue_full"
     LINK_UP = "link_up"
     LINK_DOWN = "link_down"

@@ -58,7 +58,7 @@ from recorderd.spool.layout import Spool, SpoolUsage
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
 LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
 TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
-USAGE_EVERY_NS: Final = 2 * NS_PER_S
+USAGE_EVERY_NS: Final = 5 * NS_PER_S
 PROGRESS_NS: Final = 10 * NS_PER_S  # how old the counters are that a recovery finds
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
@@ -168,7 +168,7 @@ class Recorder:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
         if now_ns - self._synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S:
-            self._disk.put(self._spool.sync)
+            self._disk.put(self._sync)
             self._synced_mono_ns = now_ns
         self._close_over(ordered, heard_ns)
         if now_ns - self._looked_mono_ns >= LOOK_NS:
@@ -344,8 +344,18 @@ class Recorder:
         except (RecorderError, OSError) as problem:
             recording.files.give_up(problem)
 
+    def _sync(self) -> None:
+        """Make everything last; what the disk has lost is found out when its recording is read back."""
+        try:
+            self._spool.sync()
+        except OSError as problem:
+            self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
+
     def _measure(self) -> None:
-        self.usage = self._spool.usage()
+        try:
+            self.usage = self._spool.usage()
+        except OSError as problem:
+            self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
 
     def _take_causes(self) -> None:
         for known in self._source.gap_causes():

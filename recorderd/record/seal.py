@@ -94,8 +94,7 @@ class Sealer:
             beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
-        for name, written in beside.items():
-            durable.replace(folder / name, written)
+        durable.replace_all(folder, beside)
         self._chain.append(
             Link(
                 sequence=manifest.sequence,

@@ -226,7 +226,7 @@ class Recording:
         """Note the streams as they stand, for a recovery."""
         if self.files.is_open:
             self._note_streams(source)
-        self.noted_mono_ns = now_ns
+            self.noted_mono_ns = now_ns
 
     def entries(self, source: Source) -> list[StreamEntry]:
         """Describe the streams as they stand."""

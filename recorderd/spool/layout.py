@@ -54,6 +54,7 @@ class Spool:
     def __init__(self, root: Path, *, quota_bytes: int) -> None:
         self.root = root
         self.quota_bytes = quota_bytes
+        self._descriptor = -1
         self._sealed_bytes: dict[str, int] = {}  # by id; a sealed recording does not change any more
 
     def prepare(self) -> None:
@@ -145,12 +146,11 @@ class Spool:
         """Make everything last that was written into the spool; one call for all drafts.
 
         Durable: after return everything written before the call survives.
+        Errors: OSError, also when something of another file could not be written.
         """
-        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            durable.sync_filesystem(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._descriptor < 0:  # kept: a failure is told to whoever had it open
+            self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        durable.sync_filesystem(self._descriptor)
 
     def usage(self) -> SpoolUsage:
         """Add up what the spool holds; files that vanish while we look do not count.
