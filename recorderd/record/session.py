@@ -39,7 +39,7 @@ from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import append_gap
 from recorderd.record.masking import Masker
 from recorderd.record.naming import wav_notes
-from recorderd.record.native import native, wav_encoding
+from recorderd.record.native import audio_format, native, wav_encoding
 from recorderd.record.notes import Notes, without_audio
 from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
@@ -275,7 +275,7 @@ class Recording:
             channels=files.channels,
             duration_samples=duration,
             streams=streams,
-            audio_format="pcm16" if files.encoding is WavEncoding.PCM16 else "native",
+            audio_format=audio_format(files.encoding),
             talk_over_ms=self.talk_over_frames * FRAME_MS,
         )
 
