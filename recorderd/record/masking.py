@@ -2,7 +2,8 @@
 
 Contract: ``take`` is called with adjoining windows and gives what can be written, ``LOOKAHEAD_MS`` later;
 every sample that belongs to a key is silent in it. ``flush`` gives the rest. What is held is in memory only.
-Where listening begins or ends in the midst of a key, what is heard of it is silent too, however short.
+Where listening begins or ends in the midst of a key, or packets of one are missing, what is left of it is
+silent too, though it is too short to be a key.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class _Listener:
     detector: Detector
     base: int  # the sample of the session at which it began
     fed: int = 0
-    began: bool = False  # whether its first samples were looked at
+    looked_to: int = 0  # edges before this sample were looked at
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -53,7 +54,7 @@ class Masker:
             if self._held is not None:
                 held = self._held
                 piece = (held.pieces.get(stream) or blank_piece(held.start, held.end)).followed_by(piece)
-            self._look_at_beginning(self._listeners[stream], piece)
+            self._look_at_edges(self._listeners[stream], piece)
             joined[stream] = self._masked(stream, piece)
         start = window.start if self._held is None else self._held.start
         return self._split(Window(start=start, end=window.end, pieces=joined))
@@ -79,21 +80,24 @@ class Masker:
         if listener is None:
             return piece
         self._note(listener, listener.detector.finish(total_samples=listener.fed))
-        self._look_at_beginning(listener, piece, last=True)
-        masked = self._masked(stream, piece)
-        cut = cut_key_samples(masked.samples, rate_hz=self._rate_hz)
-        return masked.silenced(masked.end - cut, masked.end, masked=True) if cut else masked
+        self._look_at_edges(listener, piece, last=True)
+        return self._masked(stream, piece)
 
-    def _look_at_beginning(self, listener: _Listener, piece: Piece, *, last: bool = False) -> None:
-        """Find the end of a key that had begun before anybody listened, once enough of it was heard."""
+    def _look_at_edges(self, listener: _Listener, piece: Piece, *, last: bool = False) -> None:
+        """Find what is left of a key where listening begins or ends, and beside what did not come."""
         edge = EDGE_MS * self._rate_hz // 1000
-        if listener.began or (listener.fed < edge and not last):
-            return
-        listener.began = True
-        first = piece.since(listener.base).before(listener.base + edge)
-        cut = cut_key_samples(first.samples[::-1], rate_hz=self._rate_hz)
-        if cut:
-            listener.spans.append((listener.base, listener.base + cut))
+        until = piece.end + 1 if last else piece.end - edge  # nearer the end not enough was heard yet
+        begins = [listener.base, *(high for _, high in piece.absent)]
+        ends = [*(low for low, _ in piece.absent), piece.end]
+        for at in [at for at in begins if listener.looked_to <= at < until]:
+            heard = piece.samples[at - piece.start :][:edge]
+            cut = cut_key_samples(heard[::-1], rate_hz=self._rate_hz)
+            listener.spans.append((at, at + cut))
+        for at in [at for at in ends if listener.looked_to <= at < until]:
+            heard = piece.samples[: at - piece.start][-edge:]
+            cut = cut_key_samples(heard, rate_hz=self._rate_hz)
+            listener.spans.append((at - cut, at))
+        listener.looked_to = max(listener.looked_to, until)
 
     def _split(self, window: Window) -> Window | None:
         sure = window.end - LOOKAHEAD_MS * self._rate_hz // 1000
@@ -106,7 +110,9 @@ class Masker:
     def _listen(self, stream: StreamId, piece: Piece) -> None:
         listener = self._listeners.get(stream)
         if listener is None:
-            listener = self._listeners[stream] = _Listener(Detector(self._rate_hz), piece.start)
+            listener = self._listeners[stream] = _Listener(
+                Detector(self._rate_hz), piece.start, looked_to=piece.start
+            )
         listener.fed += piece.samples.shape[0]
         self._note(listener, listener.detector.feed(piece.samples))
 

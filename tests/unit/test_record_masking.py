@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import soundfile
 
 from dsp import dtmf
 from recorderd.core.messages import ControlAction, RecordingState
-from recorderd.core.terms import RecordingTerms
+from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.wire.manifest import StreamEntry
 from tests.support import speech
 from tests.support.bundles import make_signer
@@ -20,7 +20,7 @@ from tests.support.tones import key_tone, to_int16
 
 PER_MS = RATE_HZ // 1000
 MASKED = RecordingTerms(rule="cards", mask_dtmf=True)
-ON, PAUSED = RecordingState.ON, RecordingState.PAUSED
+ON, OFF, PAUSED = RecordingState.ON, RecordingState.OFF, RecordingState.PAUSED
 EDGE_MS = 10  # guard and the error of an edge
 
 
@@ -38,13 +38,22 @@ def _payload(seconds: float, keys: Sequence[tuple[str, int]], *, seed: int = 1, 
     return speech.encode_a_law(to_int16(signal))
 
 
-def _speak(studio: Studio, session: str, stream: str, payload: bytes, *, first_ms: int = 0) -> Voice:
+def _speak(
+    studio: Studio,
+    session: str,
+    stream: str,
+    payload: bytes,
+    *,
+    first_ms: int = 0,
+    lost: Collection[int] = (),
+) -> Voice:
     return studio.voice(
         session,  # type: ignore[arg-type]
         stream,
         first_ms=first_ms,
         packets=len(payload) // 160,
         payload=payload,
+        lost=lost,
     )
 
 
@@ -131,6 +140,57 @@ def test_of_a_key_that_a_pause_cuts_nothing_is_heard(studio: Studio, sounding_ms
     assert samples.size == 5 * RATE_HZ
     assert _spans(entry, "paused") == [(2000, 3000)]
     assert _is_told(samples, entry, voice)
+
+
+@pytest.mark.parametrize("first_lost", range(53, 63))
+def test_of_a_key_with_lost_packets_nothing_is_left(studio: Studio, first_lost: int) -> None:
+    """Every second packet is lost around where a window ends, at 1,200 ms; what comes is no key by itself."""
+    session = studio.session("s", terms=MASKED)
+    lost = {first_lost, first_lost + 2, first_lost + 4, first_lost + 6}
+    begun = 20 * first_lost + 20
+    voice = _speak(studio, session, "s/1", _payload(3, [("4", begun)]), lost=lost)
+    studio.end(session, ms=3000)
+    studio.run(5000)
+    (entry,) = studio.manifest(session).streams
+    samples = studio.samples(session)[:, 0]
+    assert not samples[begun * PER_MS : (begun + 100) * PER_MS].any()
+    assert np.count_nonzero(samples == 0) < (100 + 80 + 2 * EDGE_MS + 30) * PER_MS
+    assert _is_told(samples, entry, voice)
+
+
+@pytest.mark.parametrize("late_ms", [0, 900])
+def test_a_stop_within_a_key_and_a_start_within_another_let_nothing_through(
+    studio: Studio, late_ms: int
+) -> None:
+    terms = RecordingTerms(rule="boss", mode=Mode.ON_DEMAND, mask_dtmf=True, preroll_ms=500)
+    session = studio.session("s", terms=terms, state=OFF)
+    keys = [("1", 980), ("2", 1980), ("3", 2950), ("4", 3500)]
+    voice = _speak(studio, session, "s/1", _payload(5, keys))
+    studio.change(session, ON, ms=1500, action=ControlAction.START)
+    studio.change(session, OFF, ms=2000, put_ms=2000 + late_ms, action=ControlAction.STOP)
+    studio.change(session, ON, ms=3000, action=ControlAction.START)
+    studio.end(session, ms=5000)
+    studio.run(7000)
+    (entry,) = studio.manifest(session).streams
+    samples = studio.samples(session)[:, 0]
+    begins = 1000  # the past that is kept
+    assert samples.size == (5000 - begins) * PER_MS
+    sent = voice.samples[begins * PER_MS :]
+    for low, high in [(1000, 1080), (1980, 3050), (3500, 3600)]:
+        assert not samples[(low - begins) * PER_MS : (high - begins) * PER_MS].any()
+    assert _spans(entry, "stopped") == [(2000 - begins, 3000 - begins)]
+    assert _is_told(samples, entry, Voice(0, sent))
+
+
+def test_what_is_erased_while_something_is_held_is_gone(studio: Studio) -> None:
+    session = studio.session("s", terms=MASKED)
+    _speak(studio, session, "s/1", _payload(4, [("1", 1100)]))
+    studio.run(2000)
+    studio.change(session, RecordingState.ERASED, ms=2100, action=ControlAction.OBJECT)
+    studio.end(session, ms=4000)
+    studio.run(6000)
+    assert studio.plain(session)["outcome"] == "objected"
+    assert list(studio.folder(session).glob("*.wav")) == []
 
 
 @pytest.mark.parametrize("paused_ms", [1500, 1630, 1690, 1700])
