@@ -87,8 +87,9 @@ class Masker:
         """Find what is left of a key where listening begins or ends, and beside what did not come."""
         edge = EDGE_MS * self._rate_hz // 1000
         until = piece.end + 1 if last else piece.end - edge  # nearer the end not enough was heard yet
-        begins = [listener.base, *(high for _, high in piece.absent)]
-        ends = [*(low for low, _ in piece.absent), piece.end]
+        silent = (*piece.absent, *piece.doubled)
+        begins = [listener.base, *(high for _, high in silent)]
+        ends = [*(low for low, _ in silent), piece.end]
         for at in [at for at in begins if listener.looked_to <= at < until]:
             heard = piece.samples[at - piece.start :][:edge]
             cut = cut_key_samples(heard[::-1], rate_hz=self._rate_hz)

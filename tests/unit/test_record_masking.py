@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from dsp import dtmf
+from recorderd.core.ids import DialogId
 from recorderd.core.messages import ControlAction, RecordingState
 from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.wire.manifest import StreamEntry
@@ -273,3 +274,30 @@ def test_the_sealed_file_is_what_tools_read(studio: Studio) -> None:
     studio.run(4000)
     (wav,) = studio.folder(session).glob("*.wav")
     assert soundfile.info(wav).frames == 2 * RATE_HZ
+
+
+@pytest.mark.parametrize("left_ms", [20, 80])
+def test_a_key_that_begins_on_one_leg_of_a_party_and_ends_on_another_is_masked(
+    studio: Studio, left_ms: int
+) -> None:
+    """Both legs bring the same; the second is heard from where the first ends, within the key."""
+    session = studio.session("s", terms=MASKED)
+    payload = _payload(4, [("7", 1900 + left_ms)])
+    for number, packets in ((1, 100), (2, 200)):
+        studio.voice(
+            session,
+            f"s/{number}",
+            first_ms=0,
+            packets=packets,
+            payload=payload[: 160 * packets],
+            party="anna",
+            dialog=DialogId(f"d{number}"),
+        )
+    studio.end(session, ms=4000)
+    studio.run(6000)
+    samples = studio.samples(session)
+    assert samples.shape == (4 * RATE_HZ, 1)
+    begun = (1900 + left_ms) * PER_MS
+    assert not samples[begun : begun + 100 * PER_MS].any()
+    assert samples[: begun - 200].any(axis=1).mean() > 0.9
+    assert samples[begun + 120 * PER_MS :].any(axis=1).mean() > 0.9
