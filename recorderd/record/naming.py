@@ -42,11 +42,11 @@ def wav_notes(
 
 
 def _name(started: SessionStarted, tracks: Sequence[Track], channel: int) -> str:
-    if started.terms.layout is Layout.SIDES:
-        return SIDES[min(channel, 1)]
     heard = [track for track in tracks if track.channel == channel]
     names = [_who(started.description, track) for track in heard]
-    return " + ".join(dict.fromkeys(name for name in names if name))
+    people = " + ".join(dict.fromkeys(name for name in names if name))
+    side = SIDES[min(channel, 1)] if started.terms.layout is Layout.SIDES else ""
+    return ": ".join(filter(None, (side, people)))
 
 
 def _who(description: CallDescription, track: Track) -> str:

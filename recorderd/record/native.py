@@ -37,6 +37,11 @@ def wav_encoding(terms: RecordingTerms, tracks: Sequence[Track]) -> WavEncoding:
     return _ENCODINGS.get(next(iter(firsts)), WavEncoding.PCM16) if fits else WavEncoding.PCM16
 
 
+def audio_format(encoding: WavEncoding) -> str:
+    """Name what stands in a WAV as the manifest does."""
+    return (AudioFormat.PCM16 if encoding is WavEncoding.PCM16 else AudioFormat.NATIVE).value
+
+
 def native(
     block: I16, tracks: Mapping[StreamId, Track], pieces: Mapping[StreamId, Piece], *, encoding: WavEncoding
 ) -> U8:

@@ -28,6 +28,13 @@ class Window:
         pieces = {stream: piece.since(start) for stream, piece in self.pieces.items()}
         return Window(start=start, end=self.end, pieces=pieces)
 
+    def before(self, end: int) -> Window:
+        """Leave out what lies from ``end`` on, which lies within."""
+        if end >= self.end:
+            return self
+        pieces = {stream: piece.before(end) for stream, piece in self.pieces.items()}
+        return Window(start=self.start, end=end, pieces=pieces)
+
 
 @dataclass(slots=True)
 class Preroll:

@@ -23,12 +23,15 @@ from recorderd.record.chain import Chain
 from recorderd.record.draft import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
+from recorderd.record.keys import told
+from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
 from recorderd.wire.manifest_rows import SilentSpan
+from recorderd.wire.wav import WavEncoding
 
 
 def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> None:
@@ -80,7 +83,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
     if begun is None:
         durable.discard(audio)
         return None
-    channels, frames = _repair_audio(audio, journal)
+    encoding, channels, frames = _repair_audio(audio, journal)
     digest, size_bytes = sha256_file(audio)
     spans = _spans(journal, frames)
     return Finished(
@@ -93,6 +96,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
         channels=channels,
         duration_samples=frames,
         streams=[_clip(entry, frames, spans) for entry in journal.entries()],
+        audio_format=audio_format(encoding),
         audio_sha256=digest,
         audio_bytes=size_bytes,
     )
@@ -122,7 +126,7 @@ def _spans(journal: Journal, frames: int) -> list[SilentSpan]:
     return journal.notes.timeline.spans(origin, origin + frames, rate_hz=journal.sample_rate_hz)
 
 
-def _repair_audio(audio: Path, journal: Journal) -> tuple[int, int]:
+def _repair_audio(audio: Path, journal: Journal) -> tuple[WavEncoding, int, int]:
     """Make the header say what the file holds; a torn last frame and what lies behind a stop are cut off.
 
     Durable: after return header, length and the silence of every pause survive.
@@ -144,7 +148,7 @@ def _repair_audio(audio: Path, journal: Journal) -> tuple[int, int]:
         close_data(descriptor, layout, frames=frames)
     finally:
         os.close(descriptor)
-    return layout.channels, frames
+    return layout.encoding, layout.channels, frames
 
 
 def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> StreamEntry:
@@ -153,7 +157,11 @@ def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> Strea
         gaps = overlay(gaps, span.start_samples, span.start_samples + span.length_samples, span.cause)
     first = entry.first_sample if entry.first_sample < frames else -1
     return replace(
-        entry, gaps=tuple(gaps), first_sample=first, end_cause=entry.end_cause or StreamEnd.CRASH.value
+        entry,
+        gaps=tuple(gaps),
+        keys=told(entry.keys, end=frames, gaps=gaps),
+        first_sample=first,
+        end_cause=entry.end_cause or StreamEnd.CRASH.value,
     )
 
 

@@ -39,7 +39,7 @@ from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import append_gap
 from recorderd.record.masking import Masker
 from recorderd.record.naming import wav_notes
-from recorderd.record.native import native, wav_encoding
+from recorderd.record.native import audio_format, native, wav_encoding
 from recorderd.record.notes import Notes, without_audio
 from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
@@ -228,9 +228,10 @@ class Recording:
             self._note_streams(source)
             self.noted_mono_ns = now_ns
 
-    def entries(self, source: Source) -> list[StreamEntry]:
-        """Describe the streams as they stand."""
-        return [track.entry(source, origin=self.origin, end=self.written) for track in self.tracks.values()]
+    def entries(self, source: Source, *, until: int = 0) -> list[StreamEntry]:
+        """Describe the streams as they stand; ``until`` when what comes next is described already."""
+        end = max(self.written, until)
+        return [track.entry(source, origin=self.origin, end=end) for track in self.tracks.values()]
 
     def finish(self, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
         """Render to the end; None when there was nothing to record. The files remain to be closed."""
@@ -274,7 +275,7 @@ class Recording:
             channels=files.channels,
             duration_samples=duration,
             streams=streams,
-            audio_format="pcm16" if files.encoding is WavEncoding.PCM16 else "native",
+            audio_format=audio_format(files.encoding),
             talk_over_ms=self.talk_over_frames * FRAME_MS,
         )
 
@@ -348,7 +349,7 @@ class Recording:
                 track.keys.listen(window.pieces[stream], rate_hz=self.rate_hz)
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
-        self._note_gaps(source)  # before the audio: a cut must not leave silence that nobody explains
+        self._note_gaps(source, until=window.end)  # first: a cut must not leave silence that nobody explains
         if self.meter is not None and window.pieces:
             tracks = [self.tracks[stream] for stream in window.pieces]
             rows = np.stack([piece.samples for piece in window.pieces.values()])
@@ -371,11 +372,11 @@ class Recording:
                 track.account.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
             self.files.append_silence(row.end - row.start)
 
-    def _note_gaps(self, source: Source) -> None:
+    def _note_gaps(self, source: Source, *, until: int = 0) -> None:
         gaps = sum(len(track.account.gaps) for track in self.tracks.values())
         if gaps != self.gaps_noted:
             self.gaps_noted = gaps
-            self._note_streams(source)
+            self._note_streams(source, until=until)
 
     def _wav_notes(self, channels: int) -> WavNotes:
         return wav_notes(
@@ -387,9 +388,10 @@ class Recording:
             rate_hz=self.rate_hz,
         )
 
-    def _note_streams(self, source: Source) -> None:
+    def _note_streams(self, source: Source, *, until: int = 0) -> None:
         accounts = [track.account for track in self.tracks.values()]
-        self.files.progress(self.entries(source), afresh=any(account.is_dirty for account in accounts))
+        entries = self.entries(source, until=until)
+        self.files.progress(entries, afresh=any(account.is_dirty for account in accounts))
         for account in accounts:
             account.is_dirty = False
 
@@ -442,7 +444,7 @@ class Recording:
         if at < self.rendered:
             self.preroll.wipe()
         if self.masker is not None:
-            self.masker.silence_from(at)
+            self.masker.forget_from(at)
         start, end = max(self.origin, at), self.written
         if not self.files.is_open or start >= end:
             return 0

@@ -193,7 +193,9 @@ class Track:
     let_go_at: int | None = None  # samples from this one on are another session's
     meter_row: int = -1
     held_since: int | None = None  # signalling says that nothing comes
+    resumed_at: int = 0  # when it said last that something comes again
     _early: deque[tuple[int, int, str]] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
+    _pressed_early: deque[tuple[str, int, int]] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
     _reading: Aligned = field(init=False)
@@ -284,15 +286,17 @@ class Track:
 
     def press(self, key: str, *, start_ticks: int, length_ticks: int) -> None:
         """Take note of a key that an event told of."""
-        if self.placement is not None:
-            start = self._sample_of(start_ticks)
-            length = length_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
-            self.keys.note(key, via=BY_EVENT, start=start, length=length)
+        if self.placement is None:
+            self._pressed_early.append((key, start_ticks, length_ticks))
+            return
+        length = length_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
+        self.keys.note(key, via=BY_EVENT, start=self._sample_of(start_ticks), length=length)
 
     def forget(self) -> None:
         """Forget what was learnt from the audio."""
         self.account.forget()
         self.keys.forget()
+        self._pressed_early.clear()
 
     def hold(self, *, held: bool, at: int) -> None:
         """Take note that signalling lets the stream stand still, or go on."""
@@ -300,7 +304,7 @@ class Track:
             self.held_since = at
         elif not held and self.held_since is not None:
             self.account.explain(Cause(start=self.held_since, end=at, cause=HOLD))
-            self.held_since = None
+            self.held_since, self.resumed_at = None, at
 
     def let_go(self, source: Source, *, head: int, at: int, start_mono_ns: int) -> None:
         """Leave the samples from ``at`` on to another session; the stream stays open for it.
@@ -339,6 +343,7 @@ class Track:
     def finish(self, source: Source, *, duration_samples: int) -> None:
         """Tell the silence after the last packet from silence within."""
         self.hold(held=False, at=duration_samples)
+        self.keys.finish()
         end = max(self.audio_end(source), 0)
         if self.placement is not None and end < duration_samples:
             self.account.finish(end)
@@ -463,6 +468,9 @@ class Track:
             for start_ticks, end_ticks, cause in self._early:
                 self.explain(start_ticks=start_ticks, end_ticks=end_ticks, cause=cause)
             self._early.clear()
+            for key, start_ticks, length_ticks in self._pressed_early:
+                self.press(key, start_ticks=start_ticks, length_ticks=length_ticks)
+            self._pressed_early.clear()
 
 
 def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap]) -> int:

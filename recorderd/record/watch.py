@@ -71,17 +71,23 @@ class Watch:
             silent = SessionSilent(session=session, silent_ns=now_ns - last_ns)
             self._log.warning(Ev.STREAM_SILENT, subject=session, silent_s=silent.silent_ns // NS_PER_S)
             self._on_silent(silent)
-        if recording.one_way_reported or len(heard) < 2:
-            return
-        deaf = [
-            track
-            for track, arrived_ns in heard
-            if track.held_since is None and now_ns - max(arrived_ns, track.opened.at_mono_ns) > ONE_WAY_NS
-        ]
-        if deaf and now_ns - last_ns < NS_PER_S:
-            recording.one_way_reported = True
-            for track in deaf:
+        if not recording.one_way_reported and now_ns - last_ns < NS_PER_S:
+            for track in self._mute(recording, heard, now_ns):
+                recording.one_way_reported = True
                 self._log.warning(Ev.STREAM_ONE_WAY, subject=track.opened.stream, label=track.opened.label)
+
+    def _mute(self, recording: Recording, heard: Sequence[tuple[Track, int]], now_ns: int) -> Sequence[Track]:
+        """List the streams of which nothing comes although it should."""
+        going_on = [(track, arrived_ns) for track, arrived_ns in heard if track.end_cause is None]
+        if len(going_on) < 2:
+            return ()
+        return [
+            track
+            for track, arrived_ns in going_on
+            if track.held_since is None
+            and now_ns - max(arrived_ns, track.opened.at_mono_ns, recording.mono_ns_at(track.resumed_at))
+            > ONE_WAY_NS
+        ]
 
     def _look_at_clocks(
         self, rows: Sequence[tuple[Recording, Track]], slots: np.ndarray, now_ns: int

@@ -1,7 +1,7 @@
 """A recorder with everything real but the sockets and the time: packets and messages come from a script.
 
-A voice is PCMA noise, 20 ms a packet, each packet arriving when it is sent. Times are milliseconds from the
-studio's beginning; whoever runs it says when the recorder looks.
+A voice is noise in G.711 (PCMA unless asked for), 20 ms a packet, each packet arriving when it is sent. Times
+are milliseconds from the studio's beginning; whoever runs it says when the recorder looks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -82,11 +82,11 @@ class PlayedTap(Reading):
     def _names(self) -> dict[int, StreamId]:
         return {slot: stream for stream, slot in self.slots.items() if stream not in self.released}
 
-    def open(self, stream: StreamId) -> None:
+    def open(self, stream: StreamId, codecs: Sequence[Codec] = (PCMA,)) -> None:
         slot = len(self.slots)
         self.slots[stream] = slot
         self.intake.ring.open(slot, octets_per_s=RATE_HZ, ring_ms=4000)
-        self.intake.table.open(slot, codecs=[PCMA], event_payload_types=[])
+        self.intake.table.open(slot, codecs=codecs, event_payload_types=[])
 
     def feed(self, packets: list[tuple[StreamId, int, bytes]]) -> None:
         packets = [row for row in packets if row[0] not in self.released]
@@ -136,6 +136,7 @@ class Studio:
         self.silent: list[SessionSilent] = []
         self.tap_hangs_ms = range(0)  # when it does not drain
         self._packets: list[tuple[int, StreamId, bytes]] = []
+        self._senders: dict[StreamId, tuple[RtpStream, int]] = {}  # and when each has spoken
         self._script: list[tuple[int, int, RecordMessage]] = []
         self._restart()
 
@@ -190,11 +191,16 @@ class Studio:
 
     def opened(self, session: SessionId, stream: str, *, ms: int, **fields: Any) -> StreamOpened:
         """Describe a stream."""
-        known: dict[str, Any] = {"dialog": DialogId("d"), "label": stream, "side_rank": 0, **fields}
+        known: dict[str, Any] = {
+            "dialog": DialogId("d"),
+            "label": stream,
+            "side_rank": 0,
+            "codecs": (PCMA,),
+            **fields,
+        }
         return StreamOpened(
             session=session,
             stream=StreamId(stream),
-            codecs=(PCMA,),
             local_port=2,
             at_mono_ns=BEGIN_MONO_NS + ms * NS_PER_MS,
             **known,
@@ -208,18 +214,30 @@ class Studio:
         first_ms: int,
         packets: int,
         payload: bytes = b"",
+        lost: Collection[int] = (),
         **fields: Any,
     ) -> Voice:
-        """Open a stream and let it speak."""
+        """Open a stream and let it speak, by the first of its codecs, which is a G.711."""
         opened = self.opened(session, stream, ms=first_ms, **fields)
-        self.tap.open(opened.stream)
+        self.tap.open(opened.stream, opened.codecs)
+        codec = opened.codecs[0]
         self.put(opened, ms=first_ms)
         seed = sum(stream.encode())
         payload = payload or np.random.default_rng(seed).bytes(160 * packets)
-        sender = RtpStream(port=0, payload_type=8, payload=payload)
-        for number in range(packets):
+        sender = RtpStream(port=0, payload_type=codec.payload_type, payload=payload)
+        for number in (number for number in range(packets) if number not in lost):
             self._packets.append((first_ms + 20 * number, opened.stream, sender.packet(number)))
-        return Voice(first_ms, g711_reference.decode(payload, law="PCMA"))
+        self._senders[opened.stream] = (sender, first_ms + 20 * packets)
+        return Voice(first_ms, g711_reference.decode(payload, law=codec.encoding.value))
+
+    def go_on(self, stream: str, codec: Codec, *, payload: bytes) -> None:
+        """Let a stream speak on by another codec."""
+        sender, at_ms = self._senders[StreamId(stream)]
+        number = sender.packets
+        sender.payload += payload
+        sender.payload_type = codec.payload_type
+        for late in range(number, sender.packets):
+            self._packets.append((at_ms + 20 * (late - number), StreamId(stream), sender.packet(late)))
 
     def hang_up(self, session: SessionId, stream: str, *, ms: int) -> None:
         """End one stream."""
