@@ -126,7 +126,8 @@ class Voice:
 class Studio:
     """One recorder and its script."""
 
-    def __init__(self, root: Path, signer: Signer, *, slots: int = 8) -> None:
+    def __init__(self, root: Path, signer: Signer, *, slots: int = 8, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
         self.now_ms = 0
         self.tap = PlayedTap(slots)
@@ -156,7 +157,7 @@ class Studio:
             disks=Disks.inline(),
             spool=self.spool,
             sealer=self.sealer,
-            pace=Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0),
+            pace=self.pace,
             clock=self,
             log=self.log,
             on_silent=self.silent.append,
