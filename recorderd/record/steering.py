@@ -4,8 +4,8 @@ Rule: where a stream lies is compared with when its packets come, by the lowest 
 A delay that leaps is another route and no clock: nothing is made up for, and what comes after is compared
 with the delay after the leap; unless the sender's timestamps began anew, or it leaps on and on.
 A difference beyond the threshold is made up for in the next windows: by putting in or leaving out samples
-where there is silence; where there is none and the difference has grown by half, by stretching a window by
-two thousandths at most. Each is noted.
+where there is silence; where there is none and the difference has grown by a quarter, by stretching a window
+by two thousandths at most. Each is noted.
 Pure; units: positive = samples put in, the sender is slow.
 """
 
@@ -24,13 +24,13 @@ from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.record.piece import Spans
 
 STRETCH_MAX: Final = 0.002  # of a window
-STRETCH_FROM: Final = 1.5  # thresholds: two senders that drift apart stay within four of them
+STRETCH_FROM: Final = 1.25  # thresholds: two senders that drift apart stay within four of them
 AT_ONCE: Final = 4  # at most this part of a window is put in or left out
 WINDOW_MIN_MS: Final = 100  # shorter ones are left alone
 CLOCK_PPM: Final = 500  # a delay that changes faster has leapt
 LEAP_LEAST_NS: Final = 2 * NS_PER_MS
 ROUTE_MOST_NS: Final = 200 * NS_PER_MS  # no route is longer than another by more: timestamps have stood still
-CARRIED_BACK_NS: Final = 120 * NS_PER_S  # earlier the drift is not known well enough for it
+CARRIED_BACK_NS: Final = 60 * NS_PER_S  # earlier the drift is not known well enough for it
 LEAPS_OF_A_CLOCK: Final = 3  # in a row to one side
 NOTES_MAX: Final = 100_000
 
@@ -113,6 +113,9 @@ class Steering:
         if abs(change_ns) <= LEAP_LEAST_NS + elapsed_ns * CLOCK_PPM // 1_000_000:
             self._leaps.clear()
             return
+        known_ns = self._last_at_ns - self._first_at_ns
+        if known_ns >= CARRIED_BACK_NS:  # meanwhile the clock went on
+            change_ns -= (self._last_ns - self._first_ns) * elapsed_ns // known_ns
         before, self._restarts = self._restarts, restarts()
         if self._restarts != before or abs(change_ns) > ROUTE_MOST_NS:
             return
