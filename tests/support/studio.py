@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -58,6 +58,7 @@ DELAY_MS: Final = 800
 STEP_MS: Final = 100
 BEGIN_MONO_NS: Final = 1_000_000_000_000
 BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made meanwhile is valid
+EVENT_PAYLOAD_TYPE: Final = 101
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 
 
@@ -65,7 +66,7 @@ class PlayedTap(Reading):
     """The tap without sockets."""
 
     def __init__(self, slots: int) -> None:
-        super().__init__(intake=Intake(slots=slots, grains=slots * 2))
+        super().__init__(intake=Intake(slots=slots, grains=slots * 16))
         self.slots: dict[StreamId, int] = {}
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
@@ -82,11 +83,13 @@ class PlayedTap(Reading):
     def _names(self) -> dict[int, StreamId]:
         return {slot: stream for stream, slot in self.slots.items() if stream not in self.released}
 
-    def open(self, stream: StreamId) -> None:
+    def open(self, stream: StreamId, codecs: Sequence[Codec] = (PCMA,)) -> None:
         slot = len(self.slots)
         self.slots[stream] = slot
-        self.intake.ring.open(slot, octets_per_s=RATE_HZ, ring_ms=4000)
-        self.intake.table.open(slot, codecs=[PCMA], event_payload_types=[])
+        octets_per_s = codecs[0].clock_rate_hz * codecs[0].octets_per_tick
+        self.intake.ring.open(slot, octets_per_s=octets_per_s, ring_ms=4000)
+        self.intake.table.open(slot, codecs=codecs, event_payload_types=[EVENT_PAYLOAD_TYPE])
+        self.intake.open(slot)
 
     def feed(self, packets: list[tuple[StreamId, int, bytes]]) -> None:
         packets = [row for row in packets if row[0] not in self.released]
@@ -98,6 +101,7 @@ class PlayedTap(Reading):
         lengths = np.array([len(packet) for _, _, packet in packets], dtype=np.int64)
         arrival_ns = np.array([at_ns for _, at_ns, _ in packets], dtype=np.int64)
         slots = np.array([self.slots[stream] for stream, _, _ in packets], dtype=np.int64)
+        assert int(lengths.max()) <= rows.shape[1]
         self.intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
 
     def end_stream(self, stream: StreamId) -> None:
@@ -191,11 +195,11 @@ class Studio:
 
     def opened(self, session: SessionId, stream: str, *, ms: int, **fields: Any) -> StreamOpened:
         """Describe a stream."""
-        known: dict[str, Any] = {"dialog": DialogId("d"), "label": stream, "side_rank": 0, **fields}
+        known: dict[str, Any] = {"dialog": DialogId("d"), "label": stream, "side_rank": 0, "codecs": (PCMA,)}
+        known.update(fields)
         return StreamOpened(
             session=session,
             stream=StreamId(stream),
-            codecs=(PCMA,),
             local_port=2,
             at_mono_ns=BEGIN_MONO_NS + ms * NS_PER_MS,
             **known,
@@ -209,18 +213,35 @@ class Studio:
         first_ms: int,
         packets: int,
         payload: bytes = b"",
+        codec: Codec = PCMA,
+        lost: Collection[int] = (),
         **fields: Any,
     ) -> Voice:
-        """Open a stream and let it speak."""
-        opened = self.opened(session, stream, ms=first_ms, **fields)
-        self.tap.open(opened.stream)
+        """Open a stream and let it speak; some of its packets are lost."""
+        opened = self.opened(session, stream, ms=first_ms, codecs=(codec,), **fields)
+        self.tap.open(opened.stream, opened.codecs)
         self.put(opened, ms=first_ms)
         seed = sum(stream.encode())
-        payload = payload or np.random.default_rng(seed).bytes(160 * packets)
-        sender = RtpStream(port=0, payload_type=8, payload=payload)
+        ticks = codec.clock_rate_hz // 50
+        octets = ticks * codec.octets_per_tick
+        payload = payload or np.random.default_rng(seed).bytes(octets * packets)
+        sender = RtpStream(
+            port=0,
+            payload_type=codec.payload_type,
+            payload=payload,
+            octets_per_packet=octets,
+            ticks_per_packet=ticks,
+        )
         for number in range(packets):
-            self._packets.append((first_ms + 20 * number, opened.stream, sender.packet(number)))
-        return Voice(first_ms, g711_reference.decode(payload, law="PCMA"))
+            if number not in lost:
+                self.arrive(stream, sender.packet(number), ms=first_ms + 20 * number)
+        if codec.encoding is Encoding.L16:
+            return Voice(first_ms, np.frombuffer(payload, dtype=">i2").astype(np.int16))
+        return Voice(first_ms, g711_reference.decode(payload, law=codec.encoding.value))
+
+    def arrive(self, stream: str, packet: bytes, *, ms: int) -> None:
+        """Let a packet arrive."""
+        self._packets.append((ms, StreamId(stream), packet))
 
     def hang_up(self, session: SessionId, stream: str, *, ms: int) -> None:
         """End one stream."""
