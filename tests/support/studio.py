@@ -324,12 +324,12 @@ class Studio:
         assert [str(finding) for finding in verdict.findings] == []
         return parse_manifest((folder / manifest_name(session)).read_bytes())
 
-    def samples(self, session: str) -> np.ndarray:
-        """Read a sealed recording's audio."""
-        samples, rate_hz = soundfile.read(
+    def samples(self, session: str, *, rate_hz: int = RATE_HZ) -> np.ndarray:
+        """Read a sealed recording's audio, which has the rate."""
+        samples, found_hz = soundfile.read(
             self.folder(session) / audio_name(session), dtype="int16", always_2d=True
         )
-        assert rate_hz == RATE_HZ
+        assert found_hz == rate_hz
         return samples
 
     def places(self) -> dict[str, list[str]]:
