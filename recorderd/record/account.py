@@ -64,6 +64,11 @@ class Account:
         if first_sample is not None:
             self.note_level(levels.gather(self.level, piece.samples, rail=rail), end=piece.end)
 
+    def outline(self, end: int) -> tuple[int, bool]:
+        """Say how many gaps there are, and whether the last one reaches ``end``."""
+        last = self.gaps[-1] if self.gaps else None
+        return len(self.gaps), last is not None and last.start_samples + last.length_samples >= end
+
     def explain(self, cause: Cause) -> None:
         """Take note why nothing came for a span, kept already or still to be kept."""
         self._causes.append(cause)

@@ -90,9 +90,9 @@ class RecordingFiles:
         """Note that a stream of this session goes on in another."""
         self._do(lambda: self._written.went_on_in(session=session, call_id=call_id))
 
-    def progress(self, entries: list[StreamEntry], *, afresh: bool = False) -> None:
-        """Note the streams as they stand."""
-        self._do(lambda: self._written.progress(entries, afresh=afresh))
+    def progress(self, entries: list[StreamEntry], *, afresh: bool = False, until: int = -1) -> None:
+        """Note the streams as they stand at a frame."""
+        self._do(lambda: self._written.progress(entries, afresh=afresh, until=until))
 
     def keep_offer(self, raw: bytes) -> None:
         """Store the raw text of an offer; done, it survives."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from recorderd.core.messages import StreamMoved
 from recorderd.record.session import Recording
+from recorderd.record.steering import Steering
 from recorderd.record.track import Source, Track
 
 
@@ -25,6 +26,7 @@ def move_stream(message: StreamMoved, *, into: Recording, come_from: Recording, 
         codecs=left.codecs,
         taken_on_at=comes_at,
         taken_on_from=come_from.started.session,
+        steering=Steering(policy=into.skew),
     )
     if left.placement is not None and left.rate_hz == into.rate_hz:  # the same place in the ring
         track.placement = left.placement + comes_at - leaves_at

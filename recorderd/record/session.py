@@ -76,7 +76,7 @@ class Recording:
     ended: SessionEnded | None = None
     ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
     noted_mono_ns: int = 0
-    gaps_noted: int = 0
+    gaps_noted: tuple[tuple[int, bool], ...] = ()  # by track: how many, and whether the last one grew on
     steady_tracks: tuple[Track, ...] = ()  # see ``steady``; none = to be found out
     silence_reported: bool = False
     one_way_reported: bool = False
@@ -225,12 +225,12 @@ class Recording:
     def note_progress(self, source: Source, *, now_ns: int) -> None:
         """Note the streams as they stand, for a recovery."""
         if self.files.is_open:
-            self._note_streams(source)
+            self._note_streams(source, end=self.written)
             self.noted_mono_ns = now_ns
 
-    def entries(self, source: Source, *, until: int = 0) -> list[StreamEntry]:
-        """Describe the streams as they stand; ``until`` when what comes next is described already."""
-        end = max(self.written, until)
+    def entries(self, source: Source, *, end: int | None = None) -> list[StreamEntry]:
+        """Describe the streams as they stand."""
+        end = self.written if end is None else end
         return [track.entry(source, origin=self.origin, end=end) for track in self.tracks.values()]
 
     def finish(self, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
@@ -316,7 +316,7 @@ class Recording:
         elif segment.state is RecordingState.PAUSED:
             self._release_held(source)
             self._fill(end)
-            self._note_gaps(source)
+            self.note_gaps(source, end=self.written)
 
     def _read(self, source: Source, start: int, end: int) -> Window:
         start_mono_ns, kept_until = self.started.at_mono_ns, self._kept_until(end)
@@ -349,7 +349,9 @@ class Recording:
                 track.keys.listen(window.pieces[stream], rate_hz=self.rate_hz)
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
-        self._note_gaps(source, until=window.end)  # first: a cut must not leave silence that nobody explains
+        self.note_gaps(
+            source, end=window.end
+        )  # before the audio: a cut must not leave silence that nobody explains
         if self.meter is not None and window.pieces:
             tracks = [self.tracks[stream] for stream in window.pieces]
             rows = np.stack([piece.samples for piece in window.pieces.values()])
@@ -372,11 +374,17 @@ class Recording:
                 track.account.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
             self.files.append_silence(row.end - row.start)
 
-    def _note_gaps(self, source: Source, *, until: int = 0) -> None:
-        gaps = sum(len(track.account.gaps) for track in self.tracks.values())
+    @property
+    def gaps_grow(self) -> bool:
+        """Tell whether a gap went on to where the gaps were noted last."""
+        return any(grows for _, grows in self.gaps_noted)
+
+    def note_gaps(self, source: Source, *, end: int) -> None:
+        """Note the gaps up to ``end`` if there is a new one, or one that grew has ended."""
+        gaps = tuple(track.account.outline(end) for track in self.tracks.values())
         if gaps != self.gaps_noted:
             self.gaps_noted = gaps
-            self._note_streams(source, until=until)
+            self._note_streams(source, end=end)
 
     def _wav_notes(self, channels: int) -> WavNotes:
         return wav_notes(
@@ -388,10 +396,10 @@ class Recording:
             rate_hz=self.rate_hz,
         )
 
-    def _note_streams(self, source: Source, *, until: int = 0) -> None:
+    def _note_streams(self, source: Source, *, end: int) -> None:
         accounts = [track.account for track in self.tracks.values()]
-        entries = self.entries(source, until=until)
-        self.files.progress(entries, afresh=any(account.is_dirty for account in accounts))
+        afresh = any(account.is_dirty for account in accounts)
+        self.files.progress(self.entries(source, end=end), afresh=afresh, until=end - self.origin)
         for account in accounts:
             account.is_dirty = False
 
@@ -455,7 +463,7 @@ class Recording:
         for track in self.tracks.values():
             track.account.take_back(start)
             self._explain(track, start, end)
-        self.files.progress(self.entries(source), afresh=True)
+        self.files.progress(self.entries(source), afresh=True, until=self.written - self.origin)
         self.files.sync()
         return audible
 

@@ -164,6 +164,8 @@ class SteadyRound:
         rows: list[tuple[RecordingFiles, I16 | U8]] = []
         for number, recording in enumerate(recordings):
             recording.rendered += frames
+            if recording.gaps_grow:  # until here; noted before the audio
+                recording.note_gaps(self.source, end=recording.rendered)
             for row in range(number * channels, (number + 1) * channels):
                 known = tracks[row].account.level
                 tracks[row].account.note_level(

@@ -6,6 +6,7 @@ Thread: the recording's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -94,10 +95,23 @@ class Watch:
     ) -> None:
         delays, known = self._source.recent_delay_ns(slots)
         for (recording, track), delay_ns, is_known in zip(rows, delays.tolist(), known.tolist(), strict=True):
-            if is_known and track.placement is not None and now_ns - track.opened.at_mono_ns > SETTLED_NS:
-                track.steering.look(delay_ns, rate_hz=track.rate_hz)
+            if not is_known or track.placement is None:
+                continue
+            placed_ns = recording.mono_ns_at(track.first_sample)
+            if now_ns - placed_ns > SETTLED_NS:
+                track.steering.look(
+                    delay_ns,
+                    at_ns=now_ns,
+                    placed_ns=placed_ns,
+                    rate_hz=track.rate_hz,
+                    restarts=partial(self._restarts, track),
+                )
                 if track.steering.owed:
                     recording.steady_tracks = ()
+
+    def _restarts(self, track: Track) -> int:
+        counters = self._source.stats(track.opened.stream).counters
+        return counters["ssrc_changes"] + counters["timestamp_jumps"]
 
     def _slot(self, track: Track) -> int:
         if track.slot < 0:

@@ -58,6 +58,7 @@ DELAY_MS: Final = 800
 STEP_MS: Final = 100
 BEGIN_MONO_NS: Final = 1_000_000_000_000
 BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made meanwhile is valid
+EVENT_PAYLOAD_TYPE: Final = 101
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 
 
@@ -65,7 +66,7 @@ class PlayedTap(Reading):
     """The tap without sockets."""
 
     def __init__(self, slots: int) -> None:
-        super().__init__(intake=Intake(slots=slots, grains=slots * 2))
+        super().__init__(intake=Intake(slots=slots, grains=slots * 16))
         self.slots: dict[StreamId, int] = {}
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
@@ -85,8 +86,10 @@ class PlayedTap(Reading):
     def open(self, stream: StreamId, codecs: Sequence[Codec] = (PCMA,)) -> None:
         slot = len(self.slots)
         self.slots[stream] = slot
-        self.intake.ring.open(slot, octets_per_s=RATE_HZ, ring_ms=4000)
-        self.intake.table.open(slot, codecs=codecs, event_payload_types=[])
+        octets_per_s = codecs[0].clock_rate_hz * codecs[0].octets_per_tick
+        self.intake.ring.open(slot, octets_per_s=octets_per_s, ring_ms=4000)
+        self.intake.table.open(slot, codecs=codecs, event_payload_types=[EVENT_PAYLOAD_TYPE])
+        self.intake.open(slot)
 
     def feed(self, packets: list[tuple[StreamId, int, bytes]]) -> None:
         packets = [row for row in packets if row[0] not in self.released]
@@ -98,6 +101,7 @@ class PlayedTap(Reading):
         lengths = np.array([len(packet) for _, _, packet in packets], dtype=np.int64)
         arrival_ns = np.array([at_ns for _, at_ns, _ in packets], dtype=np.int64)
         slots = np.array([self.slots[stream] for stream, _, _ in packets], dtype=np.int64)
+        assert int(lengths.max()) <= rows.shape[1]
         self.intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
 
     def end_stream(self, stream: StreamId) -> None:
@@ -126,7 +130,8 @@ class Voice:
 class Studio:
     """One recorder and its script."""
 
-    def __init__(self, root: Path, signer: Signer, *, slots: int = 8) -> None:
+    def __init__(self, root: Path, signer: Signer, *, slots: int = 8, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
         self.now_ms = 0
         self.tap = PlayedTap(slots)
@@ -157,7 +162,7 @@ class Studio:
             disks=Disks.inline(),
             spool=self.spool,
             sealer=self.sealer,
-            pace=Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0),
+            pace=self.pace,
             clock=self,
             log=self.log,
             on_silent=self.silent.append,
@@ -191,13 +196,8 @@ class Studio:
 
     def opened(self, session: SessionId, stream: str, *, ms: int, **fields: Any) -> StreamOpened:
         """Describe a stream."""
-        known: dict[str, Any] = {
-            "dialog": DialogId("d"),
-            "label": stream,
-            "side_rank": 0,
-            "codecs": (PCMA,),
-            **fields,
-        }
+        known: dict[str, Any] = {"dialog": DialogId("d"), "label": stream, "side_rank": 0, "codecs": (PCMA,)}
+        known.update(fields)
         return StreamOpened(
             session=session,
             stream=StreamId(stream),
@@ -214,21 +214,38 @@ class Studio:
         first_ms: int,
         packets: int,
         payload: bytes = b"",
+        codec: Codec = PCMA,
         lost: Collection[int] = (),
         **fields: Any,
     ) -> Voice:
-        """Open a stream and let it speak, by the first of its codecs, which is a G.711."""
-        opened = self.opened(session, stream, ms=first_ms, **fields)
+        """Open a stream and let it speak; some of its packets are lost."""
+        codecs = fields.pop("codecs", (codec,))
+        codec = codecs[0]
+        opened = self.opened(session, stream, ms=first_ms, codecs=codecs, **fields)
         self.tap.open(opened.stream, opened.codecs)
-        codec = opened.codecs[0]
         self.put(opened, ms=first_ms)
         seed = sum(stream.encode())
-        payload = payload or np.random.default_rng(seed).bytes(160 * packets)
-        sender = RtpStream(port=0, payload_type=codec.payload_type, payload=payload)
-        for number in (number for number in range(packets) if number not in lost):
-            self._packets.append((first_ms + 20 * number, opened.stream, sender.packet(number)))
+        ticks = codec.clock_rate_hz // 50
+        octets = ticks * codec.octets_per_tick
+        payload = payload or np.random.default_rng(seed).bytes(octets * packets)
+        sender = RtpStream(
+            port=0,
+            payload_type=codec.payload_type,
+            payload=payload,
+            octets_per_packet=octets,
+            ticks_per_packet=ticks,
+        )
+        for number in range(packets):
+            if number not in lost:
+                self.arrive(stream, sender.packet(number), ms=first_ms + 20 * number)
         self._senders[opened.stream] = (sender, first_ms + 20 * packets)
+        if codec.encoding is Encoding.L16:
+            return Voice(first_ms, np.frombuffer(payload, dtype=">i2").astype(np.int16))
         return Voice(first_ms, g711_reference.decode(payload, law=codec.encoding.value))
+
+    def arrive(self, stream: str, packet: bytes, *, ms: int) -> None:
+        """Let a packet arrive."""
+        self._packets.append((ms, StreamId(stream), packet))
 
     def go_on(self, stream: str, codec: Codec, *, payload: bytes) -> None:
         """Let a stream speak on by another codec."""
@@ -320,12 +337,12 @@ class Studio:
         assert [str(finding) for finding in verdict.findings] == []
         return parse_manifest((folder / manifest_name(session)).read_bytes())
 
-    def samples(self, session: str) -> np.ndarray:
-        """Read a sealed recording's audio."""
-        samples, rate_hz = soundfile.read(
+    def samples(self, session: str, *, rate_hz: int = RATE_HZ) -> np.ndarray:
+        """Read a sealed recording's audio, which has the rate."""
+        samples, found_hz = soundfile.read(
             self.folder(session) / audio_name(session), dtype="int16", always_2d=True
         )
-        assert rate_hz == RATE_HZ
+        assert found_hz == rate_hz
         return samples
 
     def places(self) -> dict[str, list[str]]:
