@@ -14,7 +14,8 @@ from dsp.shapes import I16
 from recorderd.core.ids import DialogId, StreamId
 from recorderd.core.terms import Layout
 from recorderd.record.piece import Piece
-from recorderd.record.track import Source, Track
+from recorderd.record.source import Source
+from recorderd.record.track import Track
 
 CHANNELS_MAX: Final = 8  # WAV tools cope with so many; a further party is mixed into the last channel
 

@@ -14,7 +14,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
-from recorderd.record.track import Source
+from recorderd.record.source import Source
 
 
 class Closing:

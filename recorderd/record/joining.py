@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from recorderd.core.messages import StreamMoved
 from recorderd.record.session import Recording
+from recorderd.record.source import Source
 from recorderd.record.steering import Steering
-from recorderd.record.track import Source, Track
+from recorderd.record.track import Track
 
 
 def move_stream(message: StreamMoved, *, into: Recording, come_from: Recording, source: Source) -> None:

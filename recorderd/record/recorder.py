@@ -48,10 +48,10 @@ from recorderd.record.joining import move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.seal import Sealer
 from recorderd.record.session import Recording
+from recorderd.record.source import Source
 from recorderd.record.status import describe
 from recorderd.record.steady import SteadyRound
 from recorderd.record.steering import SkewPolicy
-from recorderd.record.track import Source
 from recorderd.record.watch import Watch
 from recorderd.spool.layout import Spool, SpoolUsage
 

@@ -45,9 +45,10 @@ from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
 from recorderd.record.reading import FOREVER
 from recorderd.record.seal import Finished
+from recorderd.record.source import Source
 from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
-from recorderd.record.track import DEFAULT_RATE_HZ, FRAME_MS, Source, Track
+from recorderd.record.track import DEFAULT_RATE_HZ, FRAME_MS, Track
 from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from recorderd.core.messages import RecordingState
 from recorderd.record.session import Recording
-from recorderd.record.track import Source
+from recorderd.record.source import Source
 
 STATE_WORDS: Final = {RecordingState.ON: "recording"}  # the other states are their own words
 _STREAM_FIELDS: Final = (

@@ -15,7 +15,8 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionSilent
 from recorderd.record.session import Recording
-from recorderd.record.track import Source, Track
+from recorderd.record.source import Source
+from recorderd.record.track import Track
 
 ONE_WAY_NS: Final = 10 * NS_PER_S  # so long one side may say nothing while another does
 SKEW_EVERY_NS: Final = 10 * NS_PER_S
