@@ -167,7 +167,9 @@ BROKEN = Side("pcmu", 60, END_MS, frozenset({100, 101, 250}), True)
         Play(330, (WHOLE, replace(BROKEN, codec="pcma")), None, Layout.SPLIT, AudioFormat.PCM16),
     ]
 )
-def test_what_is_rendered_together_is_what_each_would_have_rendered(signer: Signer, plays: list[Play]) -> None:
+def test_what_is_rendered_together_is_what_each_would_have_rendered(
+    signer: Signer, plays: list[Play]
+) -> None:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         together, steady = _record(Path(one), signer, plays, Counting)
         alone, _ = _record(Path(other), signer, plays, Never)
@@ -177,7 +179,6 @@ def test_what_is_rendered_together_is_what_each_would_have_rendered(signer: Sign
         for number in range(len(plays)):
             name = f"s{number}"
             files = [studio.folder(name) / audio_name(name) for studio in (together, alone)]
-            assert files[0].read_bytes()[-1000:] == files[1].read_bytes()[-1000:]
             found, wanted = together.manifest(name), alone.manifest(name)
             assert np.array_equal(_audio(files[0]), _audio(files[1]))
             assert _without_speech(found) == _without_speech(wanted)

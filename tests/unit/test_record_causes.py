@@ -31,7 +31,9 @@ def studio(tmp_path: Path) -> Studio:
 class Phone:
     """A sender of A-law, packet by packet."""
 
-    def __init__(self, studio: Studio, session: SessionId, name: str, *, ms: int = 0, **fields: object) -> None:
+    def __init__(
+        self, studio: Studio, session: SessionId, name: str, *, ms: int = 0, **fields: object
+    ) -> None:
         self._studio, self._name = studio, name
         self._sequence, self._origin_ms = 65_530, ms
         self._chance = np.random.default_rng(len(name))
@@ -211,7 +213,8 @@ def test_what_another_leg_of_the_party_brought_too_is_doubled(studio: Studio) ->
     _end(studio, session, ms=5000)
     one, two = studio.manifest(session).streams
     told = [
-        [(gap.start_samples // 8, gap.length_samples // 8, gap.cause) for gap in row.gaps] for row in (one, two)
+        [(gap.start_samples // 8, gap.length_samples // 8, gap.cause) for gap in row.gaps]
+        for row in (one, two)
     ]
     assert told == [
         [(3000, 2000, "after_last")],
