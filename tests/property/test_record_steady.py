@@ -82,8 +82,13 @@ def _payload(side: Side, seed: int) -> bytes:
     chance = np.random.default_rng(seed)
     codec = CODECS[side.codec]
     octets = chance.integers(0, 256, (count, 160 * codec.octets_per_tick), dtype=np.uint8)
+    silence = {Encoding.PCMA: 0xD5, Encoding.PCMU: 0xFF, Encoding.L16: 0}[codec.encoding]
+    for soft in (octets[: count // 2], octets[count * 3 // 4 :]):  # loud where windows are steady
+        if codec.encoding is Encoding.L16:
+            soft[:, ::2] = 0
+        else:
+            soft[:] = silence ^ (soft & 0x8F)
     if side.quiet:
-        silence = {Encoding.PCMA: 0xD5, Encoding.PCMU: 0xFF, Encoding.L16: 0}[codec.encoding]
         octets[np.arange(count) // 40 % 2 == 0] = silence
     return octets.tobytes()
 
