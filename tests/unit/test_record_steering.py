@@ -30,7 +30,7 @@ from tests.support.studio import BEGIN_MONO_NS, Studio
 RATE_HZ = 1000
 CODEC = Codec(payload_type=96, encoding=Encoding.L16, clock_rate_hz=RATE_HZ)
 PACKET_MS = 200
-STEP_MS = 5_000
+STEP_MS = 5_000  # a window; longer ones for hours
 QUIET = 1200  # speech-like: a murmur, and pauses
 LOUD = 12_000
 
@@ -140,11 +140,17 @@ def _open(studio: Studio, session: SessionId, sender: Sender, side: int) -> None
 
 
 def _play(
-    root: Path, signer: Signer, senders: list[Sender], *, minutes: int, policy: SkewPolicy | None = None
+    root: Path,
+    signer: Signer,
+    senders: list[Sender],
+    *,
+    minutes: int,
+    policy: SkewPolicy | None = None,
+    step_ms: int = STEP_MS,
 ) -> Call:
     """Run a call from its first packet to its seal."""
     pace = Pace(
-        window_ms=STEP_MS, delay_ms=800, checkpoint_s=600, silence_limit_s=0, skew=policy or SkewPolicy()
+        window_ms=step_ms, delay_ms=800, checkpoint_s=600, silence_limit_s=0, skew=policy or SkewPolicy()
     )
     studio = Studio(root, signer, pace=pace)
     studio.recorder._meter = studio.recorder._steady.meter = Deaf()
@@ -156,7 +162,7 @@ def _play(
     counted = [0] * len(senders)
     until_ms = minutes * 60_000
     held: dict[str, bool] = {}
-    for now_ms in range(STEP_MS, until_ms + 2 * STEP_MS + 1, STEP_MS):
+    for now_ms in range(step_ms, until_ms + 2 * step_ms + 1, step_ms):
         studio.now_ms = now_ms
         for number, sender in enumerate(senders):
             timestamps, samples, arrival_ms = sender.packets(min(now_ms, until_ms))
@@ -220,7 +226,7 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 
 def test_two_senders_that_drift_apart_for_eight_hours_stay_together(tmp_path: Path, signer: Signer) -> None:
     senders = [Sender("fast", 100.0), Sender("slow", -100.0)]
-    call = _play(tmp_path, signer, senders, minutes=480)
+    call = _play(tmp_path, signer, senders, minutes=480, step_ms=2 * STEP_MS)
     fast, slow = call.late_ms(0), call.late_ms(1)
     assert fast.size == 479
     assert np.abs(fast - slow).max() <= 20
