@@ -349,8 +349,7 @@ class Recording:
                 track.keys.listen(window.pieces[stream], rate_hz=self.rate_hz)
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
-        # Before the audio: a cut must not leave silence that nobody explains.
-        self.note_gaps(source, end=window.end)
+        self.note_gaps(source, end=window.end)  # before the audio: a cut must not leave silence that nobody explains
         if self.meter is not None and window.pieces:
             tracks = [self.tracks[stream] for stream in window.pieces]
             rows = np.stack([piece.samples for piece in window.pieces.values()])
