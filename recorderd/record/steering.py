@@ -91,9 +91,10 @@ class Steering:
     ) -> None:
         """Compare the lowest delay (arrival less position) of the last half minute with that of the first.
 
-        ``restarts`` counts how often the timestamps began anew; it is asked when the delay has leapt.
+        ``at_ns`` is when the last packet came: where none came, nothing is learnt. ``restarts`` counts how
+        often the timestamps began anew; it is asked when the delay has leapt.
         """
-        if self.policy.mode is SkewMode.OFF:
+        if self.policy.mode is SkewMode.OFF or at_ns == self._last_at_ns:
             return
         if self._first_at_ns < 0:
             self._first_ns, self._first_at_ns = lowest_delay_ns, at_ns

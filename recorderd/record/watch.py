@@ -61,7 +61,7 @@ class Watch:
                 self._look_at(recording, heard[id(recording)], now_ns)
         if now_ns - self._skew_mono_ns >= SKEW_EVERY_NS:
             self._skew_mono_ns = now_ns
-            self._look_at_clocks(rows, slots, now_ns)
+            self._look_at_clocks(rows, slots, arrivals)
 
     def _look_at(self, recording: Recording, heard: Sequence[tuple[Track, int]], now_ns: int) -> None:
         session = recording.started.session
@@ -92,17 +92,19 @@ class Watch:
         ]
 
     def _look_at_clocks(
-        self, rows: Sequence[tuple[Recording, Track]], slots: np.ndarray, now_ns: int
+        self, rows: Sequence[tuple[Recording, Track]], slots: np.ndarray, arrivals: Sequence[int]
     ) -> None:
         delays, known = self._source.recent_delay_ns(slots)
-        for (recording, track), delay_ns, is_known in zip(rows, delays.tolist(), known.tolist(), strict=True):
+        for (recording, track), delay_ns, is_known, arrived_ns in zip(
+            rows, delays.tolist(), known.tolist(), arrivals, strict=True
+        ):
             if not is_known or track.placement is None:
                 continue
             placed_ns = recording.mono_ns_at(track.first_sample)
-            if now_ns - placed_ns > SETTLED_NS:
+            if arrived_ns - placed_ns > SETTLED_NS:
                 track.steering.look(
                     delay_ns,
-                    at_ns=now_ns,
+                    at_ns=arrived_ns,
                     placed_ns=placed_ns,
                     rate_hz=track.rate_hz,
                     restarts=partial(self._restarts, track),

@@ -82,8 +82,13 @@ def _payload(side: Side, seed: int) -> bytes:
     chance = np.random.default_rng(seed)
     codec = CODECS[side.codec]
     octets = chance.integers(0, 256, (count, 160 * codec.octets_per_tick), dtype=np.uint8)
+    silence = {Encoding.PCMA: 0xD5, Encoding.PCMU: 0xFF, Encoding.L16: 0}[codec.encoding]
+    for soft in (octets[: count // 2], octets[count * 3 // 4 :]):  # loud where windows are steady
+        if codec.encoding is Encoding.L16:
+            soft[:, ::2] = 0
+        else:
+            soft[:] = silence ^ (soft & 0x8F)
     if side.quiet:
-        silence = {Encoding.PCMA: 0xD5, Encoding.PCMU: 0xFF, Encoding.L16: 0}[codec.encoding]
         octets[np.arange(count) // 40 % 2 == 0] = silence
     return octets.tobytes()
 
@@ -167,7 +172,9 @@ BROKEN = Side("pcmu", 60, END_MS, frozenset({100, 101, 250}), True)
         Play(330, (WHOLE, replace(BROKEN, codec="pcma")), None, Layout.SPLIT, AudioFormat.PCM16),
     ]
 )
-def test_what_is_rendered_together_is_what_each_would_have_rendered(signer: Signer, plays: list[Play]) -> None:
+def test_what_is_rendered_together_is_what_each_would_have_rendered(
+    signer: Signer, plays: list[Play]
+) -> None:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         together, steady = _record(Path(one), signer, plays, Counting)
         alone, _ = _record(Path(other), signer, plays, Never)
@@ -177,7 +184,6 @@ def test_what_is_rendered_together_is_what_each_would_have_rendered(signer: Sign
         for number in range(len(plays)):
             name = f"s{number}"
             files = [studio.folder(name) / audio_name(name) for studio in (together, alone)]
-            assert files[0].read_bytes()[-1000:] == files[1].read_bytes()[-1000:]
             found, wanted = together.manifest(name), alone.manifest(name)
             assert np.array_equal(_audio(files[0]), _audio(files[1]))
             assert _without_speech(found) == _without_speech(wanted)

@@ -31,7 +31,9 @@ def studio(tmp_path: Path) -> Studio:
 class Phone:
     """A sender of A-law, packet by packet."""
 
-    def __init__(self, studio: Studio, session: SessionId, name: str, *, ms: int = 0, **fields: object) -> None:
+    def __init__(
+        self, studio: Studio, session: SessionId, name: str, *, ms: int = 0, **fields: object
+    ) -> None:
         self._studio, self._name = studio, name
         self._sequence, self._origin_ms = 65_530, ms
         self._chance = np.random.default_rng(len(name))
@@ -87,9 +89,14 @@ def _gaps(studio: Studio, session: str, channel: int = 0) -> Gaps:
     ]
 
 
-def _held(studio: Studio, session: SessionId, stream: str, *, ms: int, held: bool) -> None:
+def _held(
+    studio: Studio, session: SessionId, stream: str, *, ms: int, held: bool, put_ms: int | None = None
+) -> None:
     at_mono_ns = BEGIN_MONO_NS + ms * MS
-    studio.put(StreamHeld(session=session, stream=StreamId(stream), held=held, at_mono_ns=at_mono_ns), ms=ms)
+    studio.put(
+        StreamHeld(session=session, stream=StreamId(stream), held=held, at_mono_ns=at_mono_ns),
+        ms=put_ms or ms,
+    )
 
 
 def _end(studio: Studio, session: SessionId, *, ms: int, looks_ms: list[int] | None = None) -> None:
@@ -132,12 +139,13 @@ def test_a_sender_that_has_nothing_to_say_is_no_loss(studio: Studio) -> None:
     ]
 
 
-def test_a_hold_is_told_from_silence(studio: Studio) -> None:
+@pytest.mark.parametrize("put_ms", [3000, 4400])
+def test_a_hold_is_told_from_silence(studio: Studio, put_ms: int) -> None:
     session = studio.session("s")
     phone = Phone(studio, session, "s/1")
     phone.says(0, 1000)
     _held(studio, session, "s/1", ms=1000, held=True)
-    _held(studio, session, "s/1", ms=3000, held=False)
+    _held(studio, session, "s/1", ms=3000, held=False, put_ms=put_ms)
     phone.says(3000, 4000, marker=True)
     phone.says(4500, 5000, marker=True)
     _held(studio, session, "s/1", ms=5000, held=True)
@@ -211,7 +219,8 @@ def test_what_another_leg_of_the_party_brought_too_is_doubled(studio: Studio) ->
     _end(studio, session, ms=5000)
     one, two = studio.manifest(session).streams
     told = [
-        [(gap.start_samples // 8, gap.length_samples // 8, gap.cause) for gap in row.gaps] for row in (one, two)
+        [(gap.start_samples // 8, gap.length_samples // 8, gap.cause) for gap in row.gaps]
+        for row in (one, two)
     ]
     assert told == [
         [(3000, 2000, "after_last")],
@@ -242,3 +251,14 @@ def test_causes_survive_a_crash(studio: Studio, crash_ms: int) -> None:
         assert (6000, 6500, "paused") in told
     if crash_ms > 14_000:
         assert causes[2:] == ["late", "silence_suppressed", "paused", "hold", "network_loss"]
+
+
+def test_a_gap_that_ended_with_its_window_does_not_grow_over_what_came_then(studio: Studio) -> None:
+    session = studio.session("s")
+    phone = Phone(studio, session, "s/1")
+    phone.says(0, 1500)
+    phone.says(1700, 6000, marker=True)
+    studio.run(4600)
+    studio.crash()
+    [gap] = _gaps(studio, session)
+    assert gap[:2] == (1500, 1700)

@@ -30,7 +30,7 @@ from tests.support.studio import BEGIN_MONO_NS, Studio
 RATE_HZ = 1000
 CODEC = Codec(payload_type=96, encoding=Encoding.L16, clock_rate_hz=RATE_HZ)
 PACKET_MS = 200
-STEP_MS = 5_000
+STEP_MS = 5_000  # a window; longer ones for hours
 QUIET = 1200  # speech-like: a murmur, and pauses
 LOUD = 12_000
 
@@ -51,6 +51,7 @@ class Sender:
     pauses: bool = True
     network: Network = _jitter
     stands_still_ms: range = range(0)  # nothing is sent, and its timestamps stand still
+    runs_on: bool = False  # its timestamps do not stand still, but nothing is sent
     restarts: bool = False  # after that it goes on with other timestamps
     sent: int = 0
     chance: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
@@ -69,7 +70,7 @@ class Sender:
         samples = self._say((ticks[:, None] + np.arange(PACKET_MS)) / self.per_ms)
         kept = ~((sent_ms >= self.stands_still_ms.start) & (sent_ms < self.stands_still_ms.stop))
         timestamps = ticks.copy()
-        if self.stands_still_ms:
+        if self.stands_still_ms and not self.runs_on:
             stood = round(len(self.stands_still_ms) * self.per_ms) // PACKET_MS * PACKET_MS
             timestamps[sent_ms >= self.stands_still_ms.stop] += -stood + 77_777 * self.restarts
         return timestamps[kept], samples[kept], (sent_ms + self.network(sent_ms))[kept]
@@ -139,11 +140,17 @@ def _open(studio: Studio, session: SessionId, sender: Sender, side: int) -> None
 
 
 def _play(
-    root: Path, signer: Signer, senders: list[Sender], *, minutes: int, policy: SkewPolicy | None = None
+    root: Path,
+    signer: Signer,
+    senders: list[Sender],
+    *,
+    minutes: int,
+    policy: SkewPolicy | None = None,
+    step_ms: int = STEP_MS,
 ) -> Call:
     """Run a call from its first packet to its seal."""
     pace = Pace(
-        window_ms=STEP_MS, delay_ms=800, checkpoint_s=600, silence_limit_s=0, skew=policy or SkewPolicy()
+        window_ms=step_ms, delay_ms=800, checkpoint_s=600, silence_limit_s=0, skew=policy or SkewPolicy()
     )
     studio = Studio(root, signer, pace=pace)
     studio.recorder._meter = studio.recorder._steady.meter = Deaf()
@@ -155,7 +162,7 @@ def _play(
     counted = [0] * len(senders)
     until_ms = minutes * 60_000
     held: dict[str, bool] = {}
-    for now_ms in range(STEP_MS, until_ms + 2 * STEP_MS + 1, STEP_MS):
+    for now_ms in range(step_ms, until_ms + 2 * step_ms + 1, step_ms):
         studio.now_ms = now_ms
         for number, sender in enumerate(senders):
             timestamps, samples, arrival_ms = sender.packets(min(now_ms, until_ms))
@@ -173,7 +180,7 @@ def _play(
             studio.tap.intake.accept(
                 slots, parse_columns(rows, lengths), rows=rows, arrival_ns=BEGIN_MONO_NS + arrival_ns
             )
-            is_held = now_ms in sender.stands_still_ms
+            is_held = now_ms in sender.stands_still_ms and not sender.runs_on
             if is_held != held.get(sender.name, False):
                 edge = sender.stands_still_ms.start if is_held else sender.stands_still_ms.stop
                 at_mono_ns = BEGIN_MONO_NS + edge * NS_PER_MS
@@ -219,7 +226,7 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
 
 def test_two_senders_that_drift_apart_for_eight_hours_stay_together(tmp_path: Path, signer: Signer) -> None:
     senders = [Sender("fast", 100.0), Sender("slow", -100.0)]
-    call = _play(tmp_path, signer, senders, minutes=480)
+    call = _play(tmp_path, signer, senders, minutes=480, step_ms=2 * STEP_MS)
     fast, slow = call.late_ms(0), call.late_ms(1)
     assert fast.size == 479
     assert np.abs(fast - slow).max() <= 20
@@ -306,3 +313,15 @@ def test_a_hold_moves_nothing(tmp_path: Path, signer: Signer, ppm: float, restar
         if edge + 1000 not in hold_ms and edge not in hold_ms:
             assert abs(int(np.flatnonzero(loud[edge - 900 : edge + 900])[0]) - 900) <= 60, edge
     assert abs(entry.clock.corrected_samples) < 400
+
+
+@pytest.mark.parametrize("ppm", [100.0, -100.0])
+def test_a_clock_runs_on_while_nothing_is_sent(tmp_path: Path, signer: Signer, ppm: float) -> None:
+    silent_ms = range(605_000, 1_805_000)
+    sender = Sender("mute", ppm, stands_still_ms=silent_ms, runs_on=True)
+    call = _play(tmp_path, signer, [sender], minutes=40)
+    clock = call.streams[0].clock
+    assert abs(-clock.corrected_samples - 2400 * ppm / 1000) <= 10
+    loud = np.abs(call.samples[:, 0].astype(np.int32)) > (LOUD + QUIET) // 2
+    for edge in range(33 * 60_000, 39 * 60_000, 60_000):
+        assert abs(int(np.flatnonzero(loud[edge - 900 : edge + 900])[0]) - 900) <= 10
