@@ -57,7 +57,7 @@ RATE_HZ: Final = 8000
 DELAY_MS: Final = 800
 STEP_MS: Final = 100
 BEGIN_MONO_NS: Final = 1_000_000_000_000
-BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made meanwhile is valid
+BEGIN_UTC_NS: Final = time.time_ns() + 3_600_000_000_000  # a certificate made meanwhile is valid
 EVENT_PAYLOAD_TYPE: Final = 101
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 

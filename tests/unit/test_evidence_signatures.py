@@ -66,7 +66,7 @@ def test_a_self_signed_certificate_of_ours_is_its_own_authority_for_openssl(tmp_
     (tmp_path / "key.pem").write_bytes(key_pem)
     (tmp_path / "cert.pem").write_bytes(certificate_pem)
     signer = Signer.from_files(key_file=tmp_path / "key.pem", certificate_file=tmp_path / "cert.pem")
-    signature = signer.sign_digest(sha256_bytes(CONTENT), signing_time_utc_s=NOW_UTC_S)
+    signature = signer.sign_digest(sha256_bytes(CONTENT), signing_time_utc_s=int(time.time()))
     assert signer.certificate_pem == certificate_pem
     assert openssl_accepts(tmp_path, signature, CONTENT, certificate_pem)
     assert _verify(signature, certificate_pem).common_name == "recorder"
