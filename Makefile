@@ -32,16 +32,20 @@ libgsm1-dev: codec GSM in PJSIP
 libopus-dev: codec Opus in PJSIP
 libbcg729-dev: codec G.729 in PJSIP
 libsystemd-dev: journal, readiness, watchdog (systemd-python)
-libsndfile1: reads and writes WAV (soundfile)
+libsndfile1: judges WAV files independently of our own code (soundfile)
 espeak-ng: speaks the announcements
 openssl: verifies signatures independently of our own code
 endef
 define TEST_PACKAGES
 sip-tester: SIPp, an independent SIP client
 sox: judges WAV files independently of our own code
+libimage-exiftool-perl: reads names and times in WAV files independently of our own code
 systemd: runs our units for real, in a namespace of the test
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
+tcpdump: writes the same packets beside recorderd, the lower bound of the bench
+asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
+asterisk-core-sounds-it-wav: a man's
 endef
 export PACKAGES TEST_PACKAGES
 
@@ -151,10 +155,12 @@ test: setup-packages setup-test-packages install-test lint exchange ## all set-u
 	$(BIN)/python -m pytest tests/unit tests/property tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz
-bench: setup-packages setup-test-packages install-test ## measure; nothing else should run
-	@$(BIN)/python -m pytest tests/bench -s --timeout=1800
-soak: setup-packages setup-test-packages install-test ## run for long: 50 calls for half an hour, every sample compared
-	@BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench -s --timeout=0
+bench: setup-packages setup-test-packages install-test exchange ## measure for 15 minutes; nothing else should run; with PROFILE=1 by function
+	@$(BIN)/python -m pytest tests/bench -m "not soak" -s --timeout=3600 $(if $(PROFILE),--profile)
+soak: setup-packages setup-test-packages install-test exchange ## run for two hours, every sample compared
+	@$(BIN)/python -m pytest tests/bench -m soak -s --timeout=0
+	BENCH_CALLS=1000 BENCH_SECONDS=300 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0
+	BENCH_CALLS=50 BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0
 fuzz: install-test ## search for inputs that break an invariant
 	@$(BIN)/python -m pytest tests/property --hypothesis-profile=fuzz --timeout=0
 	$(BIN)/python -m pytest tests/fuzz -s --timeout=0

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dsp.shapes import I16, I64, U8, same_length
+from dsp.shapes import I16, I64, U8, ShapeError, same_length
 
 NOTHING: Final = 0  # law of an octet that never came: decodes to digital silence
 MU_LAW: Final = 1
 A_LAW: Final = 2
+MU_LAW_NEGATIVE_ZERO: Final = 0x7F  # the one octet that does not come back from its sample
 
 
 def _mu_law_table() -> I16:
@@ -53,6 +55,35 @@ def decode(octets: U8, *, laws: U8) -> I16:
     same_length(octets.shape[-1], laws.shape[-1], what="octets and laws")
     samples: I16 = _FLAT[(laws.astype(np.uint16) << 8) | octets]
     return samples
+
+
+def _pairs() -> NDArray[np.uint32]:
+    """Two octets at a time: half the look-ups, from a table that stays in the cache."""
+    both = np.arange(65_536, dtype=np.uint16).view(np.uint8)
+    pairs = _FLAT.reshape(3, 256)[:, both].copy().view(np.uint32)
+    pairs.setflags(write=False)
+    return pairs
+
+
+_PAIRS: Final = _pairs()
+
+
+def decode_rows(octets: U8, *, laws: U8) -> I16:
+    """Decode rows of G.711 octets, each row by one law.
+
+    Shapes: octets (k, n) with n even, laws (k,) -> (k, n) int16.
+    Errors: ShapeError when n is odd or the numbers of rows differ.
+    """
+    same_length(octets.shape[0], laws.shape[-1], what="rows and laws")
+    if octets.shape[-1] % 2:
+        raise ShapeError(f"rows of {octets.shape[-1]} octets are no whole pairs")
+    pairs = np.ascontiguousarray(octets).view(np.uint16)
+    samples = np.empty(pairs.shape, dtype=np.uint32)
+    for law in np.unique(laws).tolist():
+        rows = laws == law
+        samples[rows] = np.take(_PAIRS[law], pairs[rows])
+    decoded: I16 = samples.view(np.int16)
+    return decoded
 
 
 def _digits(magnitude: I64) -> I64:

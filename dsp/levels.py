@@ -1,18 +1,23 @@
-"""Levels of 16-bit audio, gathered window by window."""
+"""Levels of 16-bit audio, gathered window by window, of one stream or of many at once."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from dsp.shapes import I16
+from dsp.activity import frame_energy
+from dsp.shapes import I16, I64, ShapeError
 
 FULL_SCALE: Final = 32_768
 FLOOR_DBFS: Final = -96  # one step of 16 bits lies at -90.3; digital silence is reported as the floor
+G711_RAIL: Final = 32_124  # mu-law's last value; A-law's is 32256, and its last but one lies below this
+LINEAR_RAIL: Final = 32_767
+_PIECE: Final = 1 << 16  # samples of a block whose energy is found at a time
+RUN_SAMPLES: Final = 3  # fewer at the rail may be a peak that just reaches it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +27,8 @@ class Level:
     peak: int = 0
     energy: int = 0  # sum of squares
     samples: int = 0
+    clipped: int = 0  # samples in runs at the rail
+    speech_frames: int = 0  # as ``activity`` found them; ``gather`` leaves them alone
 
     @property
     def peak_dbfs(self) -> float:
@@ -34,19 +41,80 @@ class Level:
         return _dbfs(math.sqrt(self.energy / self.samples) if self.samples else 0.0)
 
 
-def gather(level: Level, block: I16) -> Level:
-    """Add a block to the levels so far.
+def gather(level: Level, block: I16, *, rail: int = G711_RAIL) -> Level:
+    """Add a block to the levels so far; a run at the rail counts within its block.
 
     Shapes: block (n,) int16.
     """
     if block.shape[-1] == 0:
         return level
-    wide = block.astype(np.float64)  # exact: squares sum below 2**53 for any window under an hour
-    return Level(
-        peak=max(level.peak, int(wide.max()), -int(wide.min())),
-        energy=level.energy + int(np.dot(wide, wide)),
+    found = gather_many(block[np.newaxis], rail=rail)
+    return replace(
+        level,
+        peak=max(level.peak, int(found.peak[0])),
+        energy=level.energy + int(found.energy[0]),
         samples=level.samples + block.shape[-1],
+        clipped=level.clipped + int(found.clipped[0]),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """Levels of one window of many streams.
+
+    Shapes: all (k,).
+    """
+
+    peak: I64
+    energy: I64  # sum of squares
+    clipped: I64
+
+
+def gather_many(blocks: I16, *, rail: int | I64 = G711_RAIL, frames: I64 | None = None) -> Levels:
+    """Find peak, energy and clipped samples of one window of each stream; exact.
+
+    ``frames`` are energies that ``activity.frame_energy`` found already for all of these samples. A run at
+    the rail counts when it has ``RUN_SAMPLES`` within the window.
+
+    Shapes: blocks (k, n) int16, rail scalar or (k,), frames (k, f) -> (k,) each.
+    Errors: ShapeError when blocks has no two axes, or frames another number of streams.
+    """
+    if blocks.ndim != 2 or (frames is not None and frames.shape[0] != blocks.shape[0]):
+        raise ShapeError(
+            f"blocks of shape {blocks.shape}, frames of {None if frames is None else frames.shape}"
+        )
+    if blocks.size == 0:
+        nothing = np.zeros(blocks.shape[0], dtype=np.int64)
+        return Levels(peak=nothing, energy=nothing, clipped=nothing)
+    peak = np.maximum(blocks.max(axis=1).astype(np.int64), -blocks.min(axis=1).astype(np.int64))
+    if frames is None:
+        pieces = [blocks[:, at : at + _PIECE] for at in range(0, blocks.shape[1], _PIECE)]
+        energy = sum(
+            (frame_energy(piece, frame_samples=piece.shape[1])[:, 0] for piece in pieces), np.int64(0)
+        )
+    else:
+        energy = frames.sum(axis=1)
+    clipped = np.zeros(blocks.shape[0], dtype=np.int64)
+    loud = np.flatnonzero(peak >= rail)
+    if loud.size:  # few streams: the rest was never near the rail
+        clipped[loud] = _in_runs(blocks[loud], rails=np.broadcast_to(rail, peak.shape)[loud])
+    return Levels(peak=peak, energy=np.asarray(energy, dtype=np.int64), clipped=clipped)
+
+
+def _in_runs(blocks: I16, *, rails: I64) -> I64:
+    """Count the samples at the rail that stand in runs."""
+    rail = rails.astype(np.int16)[:, np.newaxis]
+    at_rail = (blocks >= rail) | (blocks <= -rail)
+    inner = max(0, at_rail.shape[1] - RUN_SAMPLES + 1)
+    begins = at_rail[:, :inner].copy()
+    for lag in range(1, RUN_SAMPLES):
+        begins &= at_rail[:, lag : lag + inner]
+    if not begins.any():  # single samples at the rail, as loud noise has them
+        return np.zeros(blocks.shape[0], dtype=np.int64)
+    in_run = np.zeros_like(at_rail)
+    for lag in range(RUN_SAMPLES):
+        in_run[:, lag : lag + inner] |= begins
+    return np.asarray(in_run.sum(axis=1), dtype=np.int64)
 
 
 def envelope_dbfs(block: I16, *, points: int) -> list[float]:

@@ -9,6 +9,7 @@ U8 = NDArray[np.uint8]
 I16 = NDArray[np.int16]
 I64 = NDArray[np.int64]
 BOOL = NDArray[np.bool_]
+F64 = NDArray[np.float64]
 
 
 class ShapeError(ValueError):

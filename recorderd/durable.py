@@ -6,7 +6,11 @@ A file system that lies about fsync is out of reach; so is a failing disk that r
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import functools
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +36,27 @@ def sync_file(descriptor: int) -> None:
     Durable: after return everything written through this descriptor before the call survives.
     """
     os.fdatasync(descriptor)
+
+
+def sync_filesystem(descriptor: int) -> None:
+    """Make everything last that was written to the file system of ``descriptor``: contents, sizes and names.
+
+    One call in place of one per file. Whoever relies on it keeps ``descriptor`` (a file or a folder) open
+    from before the first write: a failure of the disk is told once to each descriptor that was open when it
+    happened, and kernels older than Linux 5.8 tell only those that are synced one by one.
+    Without syncfs(2) only ``descriptor`` itself is synced.
+
+    Durable: after return everything written to the file system before the call survives.
+    Errors: OSError, also when something of another file could not be written.
+    """
+    call = _syncfs()
+    if call is None:
+        os.fsync(descriptor)
+    elif call(descriptor) != 0:
+        number = ctypes.get_errno()
+        if number != errno.ENOSYS:
+            raise OSError(number, os.strerror(number))
+        os.fsync(descriptor)
 
 
 def make_dir(folder: Path) -> None:
@@ -77,6 +102,29 @@ def replace(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     finally:
         os.close(descriptor)
     supersede(fresh, path)
+
+
+def replace_all(folder: Path, contents: Mapping[str, bytes], *, mode: int = FILE_MODE) -> None:
+    """Put several files into a folder, each in place of whatever stood under its name.
+
+    Durable: at every instant each name stands with its old or its whole new content; after return all new
+    ones survive.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name, content in contents.items():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            fresh = os.open(f".{name}.new", flags, mode, dir_fd=descriptor)
+            try:
+                _write_all(fresh, content)
+            finally:
+                os.close(fresh)
+        sync_filesystem(descriptor)
+        for name in contents:
+            os.rename(f".{name}.new", name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def append(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
@@ -129,6 +177,8 @@ def write_at(descriptor: int, content: bytes | memoryview, *, offset_bytes: int)
     view = memoryview(content)
     while view:
         written = os.pwrite(descriptor, view, offset_bytes)
+        if not written:
+            raise OSError(errno.EIO, "the disk takes nothing")
         view = view[written:]
         offset_bytes += written
 
@@ -164,6 +214,11 @@ def truncate(path: Path, size_bytes: int) -> None:
         os.close(descriptor)
 
 
+def resize(descriptor: int, size_bytes: int) -> None:
+    """Cut the file behind ``descriptor`` to its first ``size_bytes``; not synced (see ``sync_file``)."""
+    os.ftruncate(descriptor, size_bytes)
+
+
 def discard(path: Path) -> None:
     """Remove a file that is no evidence (a journal, half a manifest) or must not stay, if it is there.
 
@@ -172,3 +227,14 @@ def discard(path: Path) -> None:
     """
     path.unlink(missing_ok=True)
     sync_dir(path.parent)
+
+
+@functools.cache
+def _syncfs() -> Callable[[int], int] | None:
+    """Find syncfs(2) in the C library, which lets go of the interpreter's lock meanwhile."""
+    try:
+        function = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):
+        return None
+    function.argtypes, function.restype = [ctypes.c_int], ctypes.c_int
+    return function

@@ -27,6 +27,7 @@
 #define PJMEDIA_MAX_SDP_FMT         32
 #define PJMEDIA_MAX_SDP_ATTR        128     /* a= lines in a section; default 68 */
 #define PJMEDIA_MAX_SDP_BANDW       8       /* b= lines in a section; default 4 */
+#define PJMEDIA_SDP_NEG_ANSWER_MULTIPLE_CODECS  1   /* our answer as it is; default: cut to its first codec */
 
 /* --- offers that the application judges, not the library --- */
 #define PJSIP_INV_ACCEPT_UNKNOWN_BODY   PJ_TRUE     /* metadata alone: a late offer */

@@ -121,6 +121,7 @@ def _what(explanation: Explanation) -> str:
     if terms.mode is Mode.NEVER:
         return "never recorded"
     parts = [f"mode {terms.mode}", f"retention {terms.retention_class}", f"layout {terms.layout}"]
+    parts += ["keys masked"] if terms.mask_dtmf else []
     parts += [f"prompt {terms.prompt} ({terms.language})"] if terms.prompt else []
     parts += [f"consent {terms.consent}"] if terms.consent is not Consent.NONE else []
     parts += [f"priority {terms.priority}"] if terms.priority else []

@@ -148,6 +148,22 @@ class SipSection:
     tls: TlsSection | None = section("Needed for TLS.", default=None)
 
 
+class RtpSource(StrEnum):
+    """Whose RTP is taken."""
+
+    STRICT = "strict"  # only from the address that was signalled
+    LEARN = "learn"  # from the address that sends first
+    ANY = "any"
+
+
+class Skew(StrEnum):
+    """What becomes of a sender's clock that runs fast or slow."""
+
+    SILENCE = "silence"  # whole samples are put in or left out where nobody speaks
+    RESAMPLE = "resample"
+    OFF = "off"  # stated in the manifest only
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RtpSection:
     """[rtp]"""
@@ -160,6 +176,10 @@ class RtpSection:
     )
     receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
     max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
+    source: RtpSource = option(
+        "Take RTP from the signalled address only (strict), from whichever sends first (learn) or from any.",
+        default=RtpSource.ANY,
+    )
     srtp: SrtpPolicy = option(
         "Encrypted media with keys in the SDP: never, offer (taken when offered) or require.",
         default=SrtpPolicy.OFFER,
@@ -176,6 +196,18 @@ class RecordSection:
         default=800,
         minimum=200,
         maximum=2000,
+    )
+    skew: Skew = option(
+        "Keep streams aligned whose clocks differ: by samples in silence, by resample, or off (only stated).",
+        default=Skew.SILENCE,
+    )
+    skew_threshold_ms: int = option(
+        "How far a stream may drift before it is corrected.", default=5, minimum=1, maximum=1000
+    )
+    tones: bool = option(
+        "Listen for keys in the audio (DTMF) and tell them in the manifest; three times the CPU. Keys that "
+        "come as events are told in any case, and where a rule masks keys, none.",
+        default=False,
     )
     checkpoint_s: int = option("How often a draft is synced to disk.", default=1, minimum=1, maximum=60)
 

@@ -27,9 +27,11 @@ from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer, resolve_secret
 from recorderd.policy.admission import Admission, decide, spool_level
 from recorderd.record.chain import Chain
+from recorderd.record.disk import Disks
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.steering import SkewMode, SkewPolicy
 from recorderd.sip.desk import SessionDesk
 from recorderd.sip.report import Report
 from recorderd.sip.room import SipRoom
@@ -37,6 +39,7 @@ from recorderd.sip.speech import Speech
 from recorderd.spool.layout import Spool
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
+from recorderd.tap.sources import SourcePolicy
 from recorderd.tap.speaker import Speaker, UtteranceEnded
 
 CONTROL_NAME: Final = "recorderd.sock"
@@ -82,9 +85,17 @@ class Appliance:
             port_max=rtp.port_max,
             receive_buffer_bytes=rtp.receive_buffer_bytes,
         )
-        self.tap = Tap(ports=ports, max_streams=rtp.max_streams, clock=clock, log=log)
+        self.tap = Tap(
+            ports=ports,
+            max_streams=rtp.max_streams,
+            clock=clock,
+            log=log,
+            source_policy=SourcePolicy(rtp.source.value),
+        )
+        self.disks = Disks()
         self.recorder = Recorder(
             source=self.tap,
+            disks=self.disks,
             spool=self.spool,
             sealer=sealer,
             pace=Pace(
@@ -92,6 +103,8 @@ class Appliance:
                 delay_ms=record.delay_ms,
                 checkpoint_s=record.checkpoint_s,
                 silence_limit_s=rtp.silence_limit_s,
+                tones=record.tones,
+                skew=SkewPolicy(mode=SkewMode(record.skew.value), threshold_ms=record.skew_threshold_ms),
             ),
             clock=clock,
             log=log,
@@ -127,14 +140,18 @@ class Appliance:
             "program": "recorderd",
             "version": __version__,
             "sip": self.sip.status(),
-            "sessions": list(self.recorder.snapshot),
+            "sessions": list(self.recorder.describe()),
             "spool": {
                 "recordings": usage.recordings,
                 "used_bytes": usage.used_bytes,
                 "quota_bytes": usage.quota_bytes,
             },
             "sealed": self.recorder.sealed,
-            "rtp": {**self.tap.totals(), "lateness_max_ms": self.tap.lateness_max_ns // 1_000_000},
+            "disk": {
+                "waiting_bytes": self.disks.audio.waiting_bytes,
+                "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
+            },
+            "rtp": {**self.tap.totals(), **self.tap.lateness.describe()},
             "events": self.log.counters(),
         }
 
@@ -144,8 +161,10 @@ class Appliance:
         Errors: whatever a thread died of.
         """
         sip_stop, record_stop, tap_stop = threading.Event(), threading.Event(), threading.Event()
-        speaker_stop = threading.Event()
+        speaker_stop, audio_stop, sealing_stop = threading.Event(), threading.Event(), threading.Event()
         failed: list[BaseException] = []
+        sealing = self._thread("seal", lambda: self.disks.sealing.run(sealing_stop), failed)
+        audio = self._thread("disk", lambda: self.disks.audio.run(audio_stop), failed)
         tap = self._thread("tap", lambda: self.tap.run(tap_stop), failed)
         record = self._thread("record", lambda: self.recorder.run(record_stop), failed)
         speaker = self._thread("speaker", lambda: self.speaker.run(speaker_stop), failed)
@@ -165,6 +184,8 @@ class Appliance:
                 (speaker_stop, speaker),
                 (record_stop, record),
                 (tap_stop, tap),
+                (audio_stop, audio),  # writes what the recording has left
+                (sealing_stop, sealing),
             ):
                 stop.set()
                 thread.join(timeout=30)
@@ -177,7 +198,7 @@ class Appliance:
         while not failed and not self.service.stop.wait(1.0):
             now = (self.tap.drains, self.recorder.rounds, self.sip.polls, self.speaker.rounds)
             if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
-                self.service.alive(f"{len(self.recorder.snapshot)} sessions, {self.recorder.sealed} sealed")
+                self.service.alive(f"{self.recorder.sessions_open} sessions, {self.recorder.sealed} sealed")
             seen = now
 
     def _thread(self, name: str, work: Callable[[], None], failed: list[BaseException]) -> threading.Thread:

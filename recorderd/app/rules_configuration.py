@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from recorderd.app.checks import header_name, safe_id
 from recorderd.app.schema import Problem, option
-from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
+from recorderd.core.terms import AudioFormat, Consent, Layout, Mode, RecordingTerms
 from recorderd.policy.codes import FeatureCodes
 from recorderd.policy.numbers import Numbering
 from recorderd.policy.rules import MINUTES_PER_DAY, WEEKDAYS, Direction, Prompts, Rule
@@ -115,6 +115,14 @@ class RuleSection:
     layout: Layout = option(
         "split (a channel per party), sides (the recorded side, the others) or mix.", default=Layout.SPLIT
     )
+    format: AudioFormat = option(
+        "pcm16, or native: the wire's own G.711 octets at half the size, if all streams have one law.",
+        default=AudioFormat.PCM16,
+    )
+    mask_dtmf: bool = option(
+        "Silence the keys that are pressed, and tell of them nowhere; false = list them in the manifest.",
+        default=False,
+    )
     prompt_internal: str = option("Prompt before internal calls; empty = none.", default="", check=_name)
     prompt_inbound: str = option("Prompt before inbound calls.", default="", check=_name)
     prompt_outbound: str = option("Prompt before outbound calls.", default="", check=_name)
@@ -207,6 +215,8 @@ def _rule(row: RuleSection, *, language: str) -> Rule:
             mode=row.mode,
             retention_class=row.retention_class,
             layout=row.layout,
+            audio_format=row.format,
+            mask_dtmf=row.mask_dtmf,
             priority=row.priority,
             mandatory=row.mandatory,
             consent=row.consent,
@@ -285,6 +295,8 @@ def _contradictions(row: RuleSection) -> Iterator[tuple[str, str, str]]:
             yield "consent", "on a rule that never records", "leave it out"
         if row.beep_every_s:
             yield "beep_every_s", "on a rule that never records", "leave it out"
+        if row.mask_dtmf:
+            yield "mask_dtmf", "on a rule that never records", "leave it out"
     if row.mandatory and (never or on_demand):
         yield "mandatory", f"contradicts mode {row.mode}", "set mode to always or always-pausable"
     if row.mandatory and consent:

@@ -40,6 +40,10 @@ class RtcpFormatError(FormatError):
     """Malformed RTCP packet: {field}: {reason}."""
 
 
+class PayloadFormatError(FormatError):
+    """Malformed RTP payload: {field}: {reason}."""
+
+
 class SrtpFailed(RecorderError):
     """SRTP packet or key refused: {reason}."""
 
@@ -64,6 +68,10 @@ class ManifestFormatError(FormatError):
 
 class ReceiptFormatError(FormatError):
     """Malformed receipt: {field}: {reason}."""
+
+
+class WavFormatError(FormatError):
+    """Malformed WAV: {field}: {reason}."""
 
 
 class FrameFormatError(FormatError):

@@ -222,6 +222,15 @@ class StreamDescribed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecoded:
+    """Signalling agreed on other codecs; packets of the earlier ones may still come."""
+
+    session: SessionId
+    stream: StreamId
+    codecs: tuple[Codec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamHeld:
     """Signalling said that a stream stands still from now on, or that it goes on."""
 
@@ -270,6 +279,7 @@ RecordMessage = (
     | StreamMoved
     | StreamDescribed
     | StreamHeld
+    | StreamRecoded
     | StreamEnded
     | OfferReceived
     | SessionEnded

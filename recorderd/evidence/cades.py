@@ -1,5 +1,7 @@
 """The one form of a signature: detached CAdES-B-B in DER, the same parts always giving the same octets.
 
+Two ways lead to it: ``assemble`` by asn1crypto, which the verifier takes, and ``CadesForm``, which
+writes what changes from signature to signature into octets that do not: a tenth of the time.
 Why one form: the verifier puts a signature together again from its parts and compares, so that no
 single octet of it can be changed unnoticed, not even one that no signature covers.
 Source: RFC 5652 section 5, RFC 5035, ETSI EN 319 122-1 section 6.
@@ -65,3 +67,67 @@ def assemble(
         }
     )
     return bytes(cms.ContentInfo({"content_type": "signed_data", "content": signed}).dump())
+
+
+class CadesForm:
+    """What all signatures of one certificate have in common."""
+
+    def __init__(self, *, chain_der: Sequence[bytes], algorithm: str) -> None:
+        leaf = x509.Certificate.load(chain_der[0])
+        known = signed_attributes(sha256_hex="0" * 64, signing_time_utc_s=0, leaf_der=chain_der[0])
+        kinds = {entry["type"].native: entry for entry in known}
+        self._fixed = [kinds[kind].dump() for kind in ("content_type", "signing_certificate_v2")]
+        self._digest_type, self._time_type = (
+            kinds[kind]["type"].dump() for kind in ("message_digest", "signing_time")
+        )
+        issuer = cms.IssuerAndSerialNumber({"issuer": leaf.issuer, "serial_number": leaf.serial_number})
+        sha256 = algos.DigestAlgorithm({"algorithm": "sha256"}).dump()
+        one, content = core.Integer(1).dump(), cms.ContentType("data").dump()
+        self._signer_head = one + issuer.dump() + sha256
+        self._signer_algorithm = algos.SignedDigestAlgorithm({"algorithm": algorithm}).dump()
+        certificates = _tlv(0xA0, *sorted(chain_der))
+        self._signed_head = one + _tlv(0x31, sha256) + _tlv(0x30, content) + certificates
+        self._kind = cms.ContentType("signed_data").dump()
+
+    def attributes(self, *, sha256_hex: str, signing_time_utc_s: int) -> bytes:
+        """Write what is signed, without its outer tag.
+
+        Errors: ValueError when the digest is none.
+        """
+        if len(digest := bytes.fromhex(sha256_hex)) != hashlib.sha256().digest_size:
+            raise ValueError("not a SHA-256 digest")
+        moment = datetime.fromtimestamp(signing_time_utc_s, tz=UTC)
+        tag, text = (0x17, "%y%m%d%H%M%SZ") if moment.year < 2050 else (0x18, "%Y%m%d%H%M%SZ")
+        time = _tlv(tag, moment.strftime(text).encode())
+        return b"".join(
+            sorted(
+                [
+                    *self._fixed,
+                    _tlv(0x30, self._digest_type, _tlv(0x31, _tlv(0x04, digest))),
+                    _tlv(0x30, self._time_type, _tlv(0x31, time)),
+                ]
+            )
+        )
+
+    @staticmethod
+    def signed_octets(attributes: bytes) -> bytes:
+        """Give the octets that the signature is made over. Source: RFC 5652 section 5.4."""
+        return _tlv(0x31, attributes)
+
+    def write(self, *, attributes: bytes, signature: bytes) -> bytes:
+        """Put a signature together."""
+        signer = _tlv(
+            0x30, self._signer_head, _tlv(0xA0, attributes), self._signer_algorithm, _tlv(0x04, signature)
+        )
+        signed = _tlv(0x30, self._signed_head, _tlv(0x31, signer))
+        return _tlv(0x30, self._kind, _tlv(0xA0, signed))
+
+
+def _tlv(tag: int, *parts: bytes) -> bytes:
+    """Write one DER element. Source: X.690 section 8.1.3."""
+    content = b"".join(parts)
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes([tag, 0x80 | len(length)]) + length + content

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.x509.oid import NameOID
 
 from recorderd.core.errors import KeyUnusable
-from recorderd.evidence.cades import assemble, signed_attributes
+from recorderd.evidence.cades import CadesForm
 from recorderd.evidence.strength import CHAIN_MAX, key_flaw, usage_flaw
 
 CREDENTIAL_PREFIX: Final = "credential:"
@@ -112,7 +112,8 @@ class Signer:
         self._key = key
         self.certificate_pem = certificate_pem
         chain = x509.load_pem_x509_certificates(certificate_pem)
-        self._chain_der = list(dict.fromkeys(e.public_bytes(serialization.Encoding.DER) for e in chain))
+        chain_der = list(dict.fromkeys(e.public_bytes(serialization.Encoding.DER) for e in chain))
+        self._form = CadesForm(chain_der=chain_der, algorithm=self._algorithm)
 
     @classmethod
     def from_files(cls, *, key_file: Path, certificate_file: Path, now: datetime | None = None) -> Signer:
@@ -137,15 +138,9 @@ class Signer:
 
     def sign_digest(self, sha256_hex: str, *, signing_time_utc_s: int) -> bytes:
         """Sign content by its digest; DER of a detached CAdES signature."""
-        attributes = signed_attributes(
-            sha256_hex=sha256_hex, signing_time_utc_s=signing_time_utc_s, leaf_der=self._chain_der[0]
-        )
-        return assemble(
-            chain_der=self._chain_der,
-            attributes=attributes,
-            algorithm=self._algorithm,
-            signature=self._sign(hashlib.sha256(attributes.dump()).digest()),
-        )
+        attributes = self._form.attributes(sha256_hex=sha256_hex, signing_time_utc_s=signing_time_utc_s)
+        digest = hashlib.sha256(self._form.signed_octets(attributes)).digest()
+        return self._form.write(attributes=attributes, signature=self._sign(digest))
 
     @property
     def _algorithm(self) -> str:

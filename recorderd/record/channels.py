@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from dsp.mixing import add_saturating
+from dsp.mixing import Limiter, mix
 from dsp.shapes import I16
 from recorderd.core.ids import DialogId, StreamId
 from recorderd.core.terms import Layout
-from recorderd.record.track import Piece, Source, Track
+from recorderd.record.piece import Piece
+from recorderd.record.source import Source
+from recorderd.record.track import Track
 
 CHANNELS_MAX: Final = 8  # WAV tools cope with so many; a further party is mixed into the last channel
 
@@ -25,6 +28,7 @@ class Channels:
 
     layout: Layout = Layout.SPLIT
     _of_party: dict[str, int] = field(default_factory=dict)
+    _limiters: dict[int, Limiter] = field(default_factory=dict)
 
     def assign(self, tracks: Tracks) -> int:
         """Give each track its channel and return how many there are."""
@@ -32,6 +36,26 @@ class Channels:
             track.channel = self._channel(track)
         fixed = {Layout.SPLIT: 1, Layout.SIDES: 2, Layout.MIX: 1}[self.layout]
         return max([fixed, *(track.channel + 1 for track in tracks.values())])
+
+    def mix(
+        self, tracks: Tracks, pieces: Mapping[StreamId, Piece], *, frames: int, channels: int, rate_hz: int
+    ) -> I16:
+        """Put the pieces on their tracks' channels; where several share one, their sum is limited.
+
+        Shapes: -> (frames, channels) int16.
+        """
+        block = np.zeros((frames, channels), dtype=np.int16)
+        sharing: dict[int, list[I16]] = {}
+        for stream, piece in pieces.items():
+            sharing.setdefault(tracks[stream].channel, []).append(piece.samples)
+        shared = Counter(track.channel for track in tracks.values())
+        for channel, parts in sharing.items():
+            if shared[channel] == 1:
+                block[:, channel] = parts[0]
+                continue
+            limiter = self._limiters.get(channel) or Limiter.of(rate_hz)
+            block[:, channel], self._limiters[channel] = mix(np.stack(parts), limiter)
+        return block
 
     def _channel(self, track: Track) -> int:
         """The recorded side first, then by party in order of appearance."""
@@ -41,21 +65,6 @@ class Channels:
             return min(track.opened.side_rank, 1)
         party = track.opened.party or track.opened.label or track.opened.stream
         return self._of_party.setdefault(party, min(len(self._of_party), CHANNELS_MAX - 1))
-
-
-def mix(tracks: Tracks, pieces: Mapping[StreamId, Piece], *, frames: int, channels: int) -> I16:
-    """Put the pieces on their tracks' channels; several on one channel are added, saturating.
-
-    Shapes: -> (frames, channels) int16.
-    """
-    block = np.zeros((frames, channels), dtype=np.int16)
-    taken: set[int] = set()
-    for stream, piece in pieces.items():
-        channel = tracks[stream].channel
-        known = block[:, channel]
-        block[:, channel] = add_saturating(known, piece.samples) if channel in taken else piece.samples
-        taken.add(channel)
-    return block
 
 
 @dataclass(slots=True)

@@ -1,70 +1,82 @@
 """The WAV draft: grows window by window, readable at every checkpoint, and checked against what was rendered.
 
-Contract: ``append`` takes frames in order; ``checkpoint`` makes what was appended last and puts its length
-into the header; ``widen`` adds silent channels for a party that joined; ``wipe`` puts silence over what must
-not stay, ``cut`` drops the end; ``finish`` closes the file and proves that the disk holds exactly what was
-appended and not wiped. A disk that fails raises DraftFailed; the file stays.
-Why by descriptor: soundfile by file object claims success on a full disk.
+Contract: ``append`` takes frames in order; ``show_length`` puts the length into the header, ``sync`` makes
+what was appended last, ``checkpoint`` does both; ``widen`` adds silent channels for a party that joined;
+``wipe`` puts silence over what must not stay, ``cut`` drops the end; ``finish`` writes who is who, closes the
+file and proves that the disk holds exactly what was appended and not wiped. A disk that fails raises
+DraftFailed; the file stays, and what was appended before can still be finished or recovered.
+The running check is a CRC-32, for a disk or a memory that fails; what guards against people is the sha256
+that ``finish`` takes of the octets on disk, and its signature.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import struct
+import zlib
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
-import soundfile
 
-from dsp.shapes import I16
+from dsp.shapes import I16, U8
 from recorderd import durable
 from recorderd.core.errors import DraftFailed
 from recorderd.wire.manifest import audio_name
+from recorderd.wire.wav import HEAD_LIMIT_BYTES, WavEncoding, WavHeader, WavLayout, parse_wav
+from recorderd.wire.wav_notes import WavNotes
 
-if TYPE_CHECKING:
-    from hashlib import _Hash as _Digest
-
-_BLOCK_BYTES: Final = 1 << 20
-_DIGESTS_KEPT: Final = 32  # a wipe that reaches further back reads the whole file
-_RIFF_SIZE_AT: Final = 4
-_SIZE_MAX: Final = 0xFFFF_FFFF
+_BLOCK_BYTES: Final = 1 << 18  # read or written at a time; stays in the processor's cache
+_PREFIXES_KEPT: Final = 32  # a wipe that reaches further back reads the whole file
 
 
-def data_start_bytes(head: bytes) -> int:
-    """Find where the samples begin in the first octets of a RIFF WAVE file.
+def read_layout(descriptor: int) -> WavLayout:
+    """Read the header of the WAV behind a descriptor.
 
-    Errors: ValueError when there is no data chunk.
+    Errors: OSError; WavFormatError.
     """
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        raise ValueError("not a RIFF WAVE file")
-    at = 12
-    while at + 8 <= len(head):
-        kind, size = head[at : at + 4], struct.unpack_from("<I", head, at + 4)[0]
-        if kind == b"data":
-            return at + 8
-        at += 8 + size + size % 2
-    raise ValueError("no data chunk")
+    return parse_wav(os.pread(descriptor, HEAD_LIMIT_BYTES, 0), file_bytes=os.fstat(descriptor).st_size)
 
 
-def patch_sizes(descriptor: int, *, data_start: int, data_bytes: int) -> None:
-    """Write the sizes that belong to ``data_bytes`` of samples into the header."""
-    riff_size = min(_SIZE_MAX, data_start - 8 + data_bytes)
-    durable.write_at(descriptor, struct.pack("<I", riff_size), offset_bytes=_RIFF_SIZE_AT)
-    data_size = struct.pack("<I", min(_SIZE_MAX, data_bytes))
-    durable.write_at(descriptor, data_size, offset_bytes=data_start - 4)
+def wipe_frames(descriptor: int, layout: WavLayout, *, start: int, end: int) -> None:
+    """Overwrite frames ``start`` to ``end`` with silence; not synced.
 
-
-def wipe_frames(descriptor: int, *, data_start: int, frame_bytes: int, start: int, end: int) -> None:
-    """Overwrite frames ``start`` to ``end`` with silence; not synced."""
-    at, stop = data_start + start * frame_bytes, data_start + end * frame_bytes
+    Errors: OSError; WavFormatError when the samples' coding is none of ours.
+    """
+    at, stop = (layout.data_start_bytes + frames * layout.frame_bytes for frames in (start, end))
+    silence = bytes([layout.encoding.silence]) * min(_BLOCK_BYTES, max(0, stop - at))
     while at < stop:
         size_bytes = min(_BLOCK_BYTES, stop - at)
-        durable.write_at(descriptor, bytes(size_bytes), offset_bytes=at)
+        durable.write_at(descriptor, memoryview(silence)[:size_bytes], offset_bytes=at)
         at += size_bytes
+
+
+def close_data(descriptor: int, layout: WavLayout, *, frames: int, notes: WavNotes | None = None) -> None:
+    """Let a WAV that was left end behind its first ``frames``, and its header say so.
+
+    With ``notes``, a header of ours also tells those; another's has no room for them.
+
+    Durable: after return header and length survive.
+    Errors: OSError; WavFormatError when there are notes and the samples' coding is none of ours.
+    """
+    data_bytes = frames * layout.frame_bytes
+    end = layout.data_start_bytes + data_bytes
+    durable.resize(descriptor, end)
+    durable.write_at(descriptor, bytes(data_bytes % 2), offset_bytes=end)
+    patches = layout.size_patches(data_bytes=data_bytes)
+    if notes is not None and layout.is_ours:
+        header = WavHeader(
+            encoding=layout.encoding,
+            sample_rate_hz=layout.sample_rate_hz,
+            channels=layout.channels,
+            notes=notes,
+        )
+        patches = [(0, header.encode(data_bytes=data_bytes))]
+    for at, octets in patches:
+        durable.write_at(descriptor, octets, offset_bytes=at)
+    durable.sync_file(descriptor)
 
 
 def erase_kept(folder: Path) -> None:
@@ -78,34 +90,106 @@ def erase_kept(folder: Path) -> None:
 
 
 class Draft:
-    """One WAV file being written, 16-bit PCM.
+    """One WAV file being written: 16-bit PCM, or the octets of one G.711 law.
 
-    Thread: one.
+    Thread: one at a time.
     """
 
-    _digest: _Digest  # of the samples that the disk must hold
-    _known: deque[tuple[int, _Digest]]  # frames, and the digest of so many
+    frames: int
+    channels: int
+    _crc: int  # of the samples that the disk must hold
+    _known: deque[tuple[int, int]]  # frames, and the check of so many
+    _layout: WavLayout
+    _frame_bytes: int
 
-    def __init__(self, path: Path, *, sample_rate_hz: int, channels: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sample_rate_hz: int,
+        channels: int,
+        encoding: WavEncoding = WavEncoding.PCM16,
+        notes: WavNotes | None = None,
+    ) -> None:
         self.path = path
         self.sample_rate_hz = sample_rate_hz
-        self.channels = channels
-        self.frames = 0
-        self._open(path)
+        self.encoding = encoding
+        self.notes = notes or WavNotes()
+        self._descriptor = -1
+        self._open(path, channels)
 
-    def append(self, block: I16) -> None:
+    @property
+    def descriptor(self) -> int:
+        """The open file, for whoever syncs its file system."""
+        return self._descriptor
+
+    def describe(self, notes: WavNotes) -> None:
+        """Say what the file is to tell of itself; ``finish`` writes it."""
+        self.notes = notes
+
+    def append(self, block: I16 | U8) -> None:
         """Write frames.
 
-        Shapes: block (n, channels) int16.
+        Shapes: block (n, channels), int16 for PCM and uint8 for a law.
+        Errors: DraftFailed; ValueError when the block is of another shape or kind.
+        """
+        wanted = np.int16 if self.encoding is WavEncoding.PCM16 else np.uint8
+        if block.dtype != wanted or block.shape[1:] != (self.channels,):
+            raise ValueError(f"{block.dtype} of shape {block.shape} for {self.channels} channels")
+        if block.size:
+            octets = np.ascontiguousarray(block, dtype="<i2" if block.itemsize == 2 else "u1")
+            self.append_raw(octets.data.cast("B"), frames=block.shape[0])
+
+    def append_raw(self, content: bytes | memoryview, *, frames: int) -> None:
+        """Write frames that stand as octets already, as the file is to hold them.
+
+        Errors: DraftFailed; ValueError when it is another number of octets.
+        """
+        if len(content) != frames * self._frame_bytes:
+            raise ValueError(f"{len(content)} octets for {frames} frames of {self._frame_bytes}")
+        try:
+            durable.write_at(self._descriptor, content, offset_bytes=self._end_bytes)
+        except OSError as problem:
+            raise DraftFailed(path=self.path, reason=problem) from None
+        self._known.append((self.frames, self._crc))
+        self._crc = zlib.crc32(content, self._crc)
+        self.frames += frames
+
+    def show_length(self) -> None:
+        """Let the header tell of everything appended so far; not synced.
+
+        Errors: DraftFailed, also when the file is not as long as what was appended.
+        """
+        try:
+            for at, octets in self._layout.size_patches(data_bytes=self._data_bytes):
+                durable.write_at(self._descriptor, octets, offset_bytes=at)
+        except OSError as problem:
+            raise DraftFailed(path=self.path, reason=problem) from None
+        self.check_size()
+
+    def check_size(self) -> None:
+        """Verify that the file is as long as what was appended.
+
         Errors: DraftFailed.
         """
         try:
-            self._file.write(block)
-        except (soundfile.LibsndfileError, OSError) as problem:
+            size_bytes = os.fstat(self._descriptor).st_size
+        except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        self._known.append((self.frames, self._digest.copy()))
-        self._digest.update(np.ascontiguousarray(block).data)
-        self.frames += block.shape[0]
+        if size_bytes != self._end_bytes:
+            raise DraftFailed(path=self.path, reason=f"{size_bytes} bytes on disk")
+
+    def sync(self) -> None:
+        """Make everything appended so far last.
+
+        Durable: after return a cut leaves samples of at least this length, and the header's last length.
+        Errors: DraftFailed.
+        """
+        try:
+            durable.sync_file(self._descriptor)
+        except OSError as problem:
+            raise DraftFailed(path=self.path, reason=problem) from None
+        self.check_size()
 
     def checkpoint(self) -> None:
         """Make everything appended so far last and readable.
@@ -113,14 +197,8 @@ class Draft:
         Durable: after return a cut leaves a WAV of at least this length.
         Errors: DraftFailed.
         """
-        try:
-            patch_sizes(self._descriptor, data_start=self._data_start, data_bytes=self._data_bytes)
-            durable.sync_file(self._descriptor)
-            size_bytes = os.fstat(self._descriptor).st_size
-        except OSError as problem:
-            raise DraftFailed(path=self.path, reason=problem) from None
-        if size_bytes != self._data_start + self._data_bytes:
-            raise DraftFailed(path=self.path, reason=f"{size_bytes} bytes on disk")
+        self.show_length()
+        self.sync()
 
     def wipe(self, start: int, end: int) -> None:
         """Overwrite frames ``start`` to ``end`` with silence.
@@ -130,148 +208,180 @@ class Draft:
         Errors: DraftFailed, also when the disk gives back other samples than were appended.
         """
         try:
-            frame_bytes = 2 * self.channels
-            before, old = self._known_at(start)
-            content = self._read(before, self.frames)
-            old.update(content)
-            wipe_frames(
-                self._descriptor, data_start=self._data_start, frame_bytes=frame_bytes, start=start, end=end
-            )
+            old, new = self._reread(start, start=start, end=end, frames=self.frames)
+            wipe_frames(self._descriptor, self._layout, start=start, end=end)
             durable.sync_file(self._descriptor)
-            low, high = (start - before) * frame_bytes, (end - before) * frame_bytes
-            content[low:high] = bytes(high - low)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        self._take_over(old, before, content)
+        self._prove(old)
+        self._crc = new
 
     def cut(self, frames: int) -> None:
-        """Drop what lies behind the first ``frames``; nothing may be appended afterwards.
+        """Drop what lies behind the first ``frames``.
 
         Durable: after return the cut survives.
         Errors: DraftFailed, also when the disk gives back other samples than were appended.
         """
-        self.checkpoint()
+        self.check_size()
         try:
-            before, old = self._known_at(frames)
-            content = self._read(before, self.frames)
-            old.update(content)
-            del content[(frames - before) * 2 * self.channels :]
-            durable.truncate(self.path, self._data_start + frames * 2 * self.channels)
+            old, new = self._reread(frames, start=0, end=0, frames=frames)
+            durable.resize(self._descriptor, self._layout.data_start_bytes + frames * self._frame_bytes)
+            durable.sync_file(self._descriptor)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        self.frames = frames
-        self._take_over(old, before, content)
+        self._prove(old)
+        self._crc, self.frames = new, frames
 
     def erase(self) -> None:
         """Give the file up, with what else its folder holds of the call.
 
         Durable: see ``erase_kept``.
         """
-        with contextlib.suppress(DraftFailed):
-            self._close()
+        self._close()
         erase_kept(self.path.parent)
 
     def widen(self, channels: int) -> None:
         """Add silent channels to what is there.
 
-        Durable: at every instant the narrow or the wide file stands under the name.
-        Errors: DraftFailed.
+        Durable: at every instant the narrow or the wide file stands whole; after return the wide one.
+        Errors: DraftFailed, also when the disk gives back other samples than were appended; the narrow file
+        stands and can be gone on with then.
         """
-        self.checkpoint()
+        self.check_size()
         wide_path = self.path.with_suffix(".widening")
-        self._close()
-        narrow, self.frames, had = self.frames, 0, self.channels
-        self.channels = channels
-        self._open(wide_path)
-        with soundfile.SoundFile(self.path) as source:
-            while self.frames < narrow:
-                block = source.read(min(narrow - self.frames, 1 << 18), dtype="int16", always_2d=True)
-                if block.shape[0] == 0:
-                    raise DraftFailed(path=self.path, reason="shorter than what was written")
-                wide = np.zeros((block.shape[0], channels), dtype=np.int16)
-                wide[:, :had] = block
-                self.append(wide)
-        self.checkpoint()
-        durable.supersede(wide_path, self.path)
+        wide = Draft(
+            wide_path,
+            sample_rate_hz=self.sample_rate_hz,
+            channels=channels,
+            encoding=self.encoding,
+            notes=self.notes,
+        )
+        try:
+            crc = 0
+            for block in self._blocks(0, self.frames):
+                crc = zlib.crc32(block, crc)
+                wide.append_raw(self._widened(block, channels), frames=len(block) // self._frame_bytes)
+            self._prove(crc)
+            wide.checkpoint()
+            durable.supersede(wide_path, self.path)
+        except (OSError, DraftFailed) as problem:
+            wide._close()
+            durable.discard(wide_path)
+            raise DraftFailed(path=self.path, reason=problem) from None
+        os.close(self._descriptor)
+        self._take_over(wide)
 
     def finish(self) -> tuple[str, int]:
-        """Close the file and return its sha256 and size.
+        """Write the header as it is to stay, close the file and return its sha256 and size.
 
         Durable: after return the whole file survives.
-        Errors: DraftFailed, also when the disk gives back other samples than were appended.
+        Errors: DraftFailed, also when the disk gives back other octets than were written.
         """
-        self.checkpoint()
-        self._close()
-        whole, samples = hashlib.sha256(), hashlib.sha256()
-        size_bytes = 0
-        with self.path.open("rb") as stream:
-            head = stream.read(self._data_start)
-            whole.update(head)
-            size_bytes += len(head)
-            while block := stream.read(_BLOCK_BYTES):
+        try:
+            self.check_size()
+            head = self._header(self.channels).encode(data_bytes=self._data_bytes)
+            pad = bytes(self._data_bytes % 2)  # a chunk is even
+            durable.write_at(self._descriptor, head, offset_bytes=0)
+            durable.write_at(self._descriptor, pad, offset_bytes=self._end_bytes)
+            durable.sync_file(self._descriptor)
+            size_bytes = self._end_bytes + len(pad)
+            if os.fstat(self._descriptor).st_size != size_bytes:
+                raise DraftFailed(path=self.path, reason=f"not {size_bytes} bytes on disk")
+            whole, crc = hashlib.sha256(head), 0
+            for block in self._blocks(0, self.frames):
                 whole.update(block)
-                samples.update(block)
-                size_bytes += len(block)
-        if samples.digest() != self._digest.digest():
-            raise DraftFailed(path=self.path, reason="the disk gives back other samples than were written")
+                crc = zlib.crc32(block, crc)
+            whole.update(pad)
+            if os.pread(self._descriptor, len(head), 0) != head:
+                raise DraftFailed(
+                    path=self.path, reason="the disk gives back another header than was written"
+                )
+            self._prove(crc)
+        except OSError as problem:
+            raise DraftFailed(path=self.path, reason=problem) from None
+        finally:
+            self._close()
         return whole.hexdigest(), size_bytes
-
-    def _known_at(self, frames: int) -> tuple[int, _Digest]:
-        """Find the digest of the longest known beginning of at most ``frames``; forget longer ones."""
-        while self._known and self._known[-1][0] > frames:
-            self._known.pop()
-        before, digest = self._known[-1] if self._known else (0, hashlib.sha256())
-        return before, digest.copy()
-
-    def _read(self, start: int, end: int) -> bytearray:
-        """Read frames back; the last windows, or all of the file when a wipe reaches far back."""
-        content = bytearray()
-        at, stop = (self._data_start + frames * 2 * self.channels for frames in (start, end))
-        while at < stop:
-            block = os.pread(self._descriptor, min(_BLOCK_BYTES, stop - at), at)
-            if not block:
-                raise OSError("shorter than what was written")
-            content += block
-            at += len(block)
-        return content
-
-    def _take_over(self, old: _Digest, before: int, content: bytearray) -> None:
-        """Let ``content`` be what the disk must hold behind ``before``, if it held what it should."""
-        if old.digest() != self._digest.digest():
-            raise DraftFailed(path=self.path, reason="the disk gives back other samples than were written")
-        _, fresh = self._known_at(before)
-        fresh.update(content)
-        self._digest = fresh
 
     @property
     def _data_bytes(self) -> int:
-        return self.frames * self.channels * 2
+        return self.frames * self._frame_bytes
 
-    def _open(self, path: Path) -> None:
+    @property
+    def _end_bytes(self) -> int:
+        return self._layout.data_start_bytes + self.frames * self._frame_bytes
+
+    def _prove(self, crc: int) -> None:
+        if crc != self._crc:
+            raise DraftFailed(path=self.path, reason="the disk gives back other samples than were written")
+
+    def _known_at(self, frames: int) -> tuple[int, int]:
+        """Find the check of the longest known beginning of at most ``frames``; forget longer ones."""
+        while self._known and self._known[-1][0] > frames:
+            self._known.pop()
+        return self._known[-1] if self._known else (0, 0)
+
+    def _reread(self, changed_from: int, *, start: int, end: int, frames: int) -> tuple[int, int]:
+        """Check what the disk holds, and the first ``frames`` of it with ``start`` to ``end`` silent."""
+        at, old = self._known_at(changed_from)
+        new, silence = old, self.encoding.silence
+        for block in self._blocks(at, self.frames):
+            old = zlib.crc32(block, old)
+            octets = np.frombuffer(block, dtype=np.uint8)
+            low, high, keep = ((frame - at) * self._frame_bytes for frame in (start, end, frames))
+            octets[max(0, low) : max(0, high)] = silence
+            new = zlib.crc32(octets[: max(0, keep)].data, new)
+            at += len(block) // self._frame_bytes
+        return old, new
+
+    def _blocks(self, start: int, end: int) -> Iterator[memoryview]:
+        """Read frames back, whole ones; a block is valid, and the caller's to change, until the next."""
+        buffer = memoryview(bytearray(_BLOCK_BYTES // self._frame_bytes * self._frame_bytes))
+        at, stop = (self._layout.data_start_bytes + frames * self._frame_bytes for frames in (start, end))
+        while at < stop:
+            block = buffer[: min(len(buffer), stop - at)]
+            filled = 0
+            while filled < len(block):
+                read = os.preadv(self._descriptor, [block[filled:]], at + filled)
+                if not read:
+                    raise OSError("shorter than what was written")
+                filled += read
+            yield block
+            at += len(block)
+
+    def _widened(self, block: memoryview, channels: int) -> memoryview:
+        narrow = np.frombuffer(block, dtype=np.uint8).reshape(-1, self._frame_bytes)
+        wide_bytes = channels * self.encoding.sample_bytes
+        wide = np.full((narrow.shape[0], wide_bytes), self.encoding.silence, dtype=np.uint8)
+        wide[:, : self._frame_bytes] = narrow
+        return wide.data.cast("B")
+
+    def _header(self, channels: int) -> WavHeader:
+        return WavHeader(
+            encoding=self.encoding, sample_rate_hz=self.sample_rate_hz, channels=channels, notes=self.notes
+        )
+
+    def _open(self, path: Path, channels: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
+            head = self._header(channels).encode(data_bytes=0)
             self._descriptor = os.open(path, flags, durable.FILE_MODE)
-            self._file = soundfile.SoundFile(
-                self._descriptor,
-                "w",
-                samplerate=self.sample_rate_hz,
-                channels=self.channels,
-                format="WAV",
-                subtype="PCM_16",
-                closefd=False,
-            )
-            self._data_start = data_start_bytes(os.pread(self._descriptor, 4096, 0))
-        except (OSError, ValueError, soundfile.LibsndfileError) as problem:
+            durable.write_at(self._descriptor, head, offset_bytes=0)
+        except (OSError, ValueError) as problem:
+            self._close()
             raise DraftFailed(path=path, reason=problem) from None
-        self._digest = hashlib.sha256()
-        self._known = deque(maxlen=_DIGESTS_KEPT)
+        self._layout = parse_wav(head, file_bytes=len(head))
+        self._frame_bytes = self._layout.frame_bytes
+        self.channels = channels
+        self.frames = 0
+        self._crc = 0
+        self._known = deque(maxlen=_PREFIXES_KEPT)
+
+    def _take_over(self, wide: Draft) -> None:
+        self._descriptor, self._layout, self._frame_bytes = wide._descriptor, wide._layout, wide._frame_bytes
+        self.channels, self._crc, self._known = wide.channels, wide._crc, wide._known
 
     def _close(self) -> None:
-        try:
-            self._file.close()  # writes a header of its own, which does not know of a cut
-            patch_sizes(self._descriptor, data_start=self._data_start, data_bytes=self._data_bytes)
-            durable.sync_file(self._descriptor)
-        except (OSError, soundfile.LibsndfileError) as problem:
-            raise DraftFailed(path=self.path, reason=problem) from None
-        finally:
+        if self._descriptor >= 0:
             os.close(self._descriptor)
+            self._descriptor = -1

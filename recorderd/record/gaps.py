@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from recorderd.core.gap_causes import AFTER_LAST, KERNEL_DROP, LATE, NETWORK_LOSS, NOT_RECEIVED, RING_OVERRUN
 from recorderd.wire.manifest import Gap
 
-BEFORE_FIRST: Final = "before_first"
-NOT_RECEIVED: Final = "not_received"
-AFTER_LAST: Final = "after_last"
-PAUSED: Final = "paused"
-STOPPED: Final = "stopped"
-DOUBLED: Final = "doubled"
+SLIVER_MS: Final = 20  # of a gap that is explained but for so little, the rest has the same cause
+WORSE: Final = (KERNEL_DROP, RING_OVERRUN, LATE)  # say better than a missing number what became of packets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why nothing may be there for a span."""
+
+    start: int
+    end: int
+    cause: str
 
 
 def append_gap(gaps: list[Gap], start: int, end: int, cause: str) -> None:
@@ -27,11 +34,26 @@ def append_gap(gaps: list[Gap], start: int, end: int, cause: str) -> None:
     gaps.append(Gap(start_samples=start, length_samples=end - start, cause=cause))
 
 
-def overlay(gaps: Iterable[Gap], start: int, end: int, cause: str) -> list[Gap]:
-    """Let one cause stand for a whole span, whatever stood there."""
+def overlay(
+    gaps: Iterable[Gap], start: int, end: int, cause: str, *, over: Collection[str] | None = None
+) -> list[Gap]:
+    """Let one cause stand for a whole span, whatever stood there; or only where a cause of ``over`` stood."""
+    known = list(gaps)
+    if over is not None:
+        told: list[Gap] = []
+        for gap in known:
+            gap_end = gap.start_samples + gap.length_samples
+            low, high = max(gap.start_samples, start), min(gap_end, end)
+            if gap.cause not in over or low >= high:
+                append_gap(told, gap.start_samples, gap_end, gap.cause)
+                continue
+            append_gap(told, gap.start_samples, low, gap.cause)
+            append_gap(told, low, high, cause)
+            append_gap(told, high, gap_end, gap.cause)
+        return told
     before: list[Gap] = []
     after: list[Gap] = []
-    for gap in gaps:
+    for gap in known:
         gap_end = gap.start_samples + gap.length_samples
         append_gap(before, gap.start_samples, min(gap_end, start), gap.cause)
         append_gap(after, max(gap.start_samples, end), gap_end, gap.cause)
@@ -39,6 +61,30 @@ def overlay(gaps: Iterable[Gap], start: int, end: int, cause: str) -> list[Gap]:
     for gap in after:
         append_gap(before, gap.start_samples, gap.start_samples + gap.length_samples, gap.cause)
     return before
+
+
+def explained(start: int, end: int, causes: Sequence[Cause], *, sliver: int) -> list[Cause]:
+    """Divide a span without packets by what is known of it; the later of two causes stands.
+
+    What is left unexplained has no known cause, unless it is shorter than ``sliver`` beside a part with one.
+    """
+    rows: list[Gap] = []
+    append_gap(rows, start, end, NOT_RECEIVED)
+    for known in causes:
+        low, high = max(start, known.start), min(end, known.end)
+        if low < high:
+            over = (NOT_RECEIVED,) if known.cause not in WORSE else (NOT_RECEIVED, NETWORK_LOSS)
+            rows = overlay(rows, low, high, known.cause, over=over)
+    told: list[Gap] = []
+    for number, row in enumerate(rows):
+        cause = row.cause
+        if cause == NOT_RECEIVED and row.length_samples < sliver and len(rows) > 1:
+            cause = rows[number - 1 if number else 1].cause
+        append_gap(told, row.start_samples, row.start_samples + row.length_samples, cause)
+    return [
+        Cause(start=row.start_samples, end=row.start_samples + row.length_samples, cause=row.cause)
+        for row in told
+    ]
 
 
 def after_last(gaps: Iterable[Gap], end: int) -> list[Gap]:

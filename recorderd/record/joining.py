@@ -8,39 +8,42 @@ from __future__ import annotations
 
 from recorderd.core.messages import StreamMoved
 from recorderd.record.session import Recording
-from recorderd.record.track import Source, Track
+from recorderd.record.source import Source
+from recorderd.record.steering import Steering
+from recorderd.record.track import Track
 
 
 def move_stream(message: StreamMoved, *, into: Recording, come_from: Recording, source: Source) -> None:
-    """Hand a stream from one recording to another, and let each know of the other.
-
-    Errors: DraftFailed; OSError from the journals.
-    """
+    """Hand a stream from one recording to another, and let each know of the other."""
     left = come_from.tracks[message.opened.stream]
     at_mono_ns = max(
         message.at_mono_ns, come_from.mono_ns_at(come_from.rendered), into.mono_ns_at(into.rendered)
     )
     leaves_at, comes_at = come_from.samples_at(at_mono_ns), into.samples_at(at_mono_ns)
     left.let_go(source, head=come_from.rendered, at=leaves_at, start_mono_ns=come_from.started.at_mono_ns)
-    track = Track(opened=message.opened, taken_on_at=comes_at, taken_on_from=come_from.started.session)
-    if left.placement is not None:  # the same place in the ring
+    track = Track(
+        opened=message.opened,
+        rate_hz=into.rate_hz,
+        codecs=left.codecs,
+        taken_on_at=comes_at,
+        taken_on_from=come_from.started.session,
+        steering=Steering(policy=into.skew),
+    )
+    if left.placement is not None and left.rate_hz == into.rate_hz:  # the same place in the ring
         track.placement = left.placement + comes_at - leaves_at
         track.first_sample = max(comes_at, left.first_sample + comes_at - leaves_at)
     into.add(track)
     at_ns = at_mono_ns - into.started.at_mono_ns
     session = come_from.started.session
     into.notes.took_on(at_ns=at_ns, call_id=message.call_id, session=session)
-    into.journal.took_on(at_ns=at_ns, call_id=message.call_id, session=session)
+    into.files.took_on(at_ns=at_ns, call_id=message.call_id, session=session)
     call_id = into.started.description.call_id
     come_from.notes.went_on_in(session=into.started.session, call_id=call_id)
-    come_from.journal.went_on_in(session=into.started.session, call_id=call_id)
+    come_from.files.went_on_in(session=into.started.session, call_id=call_id)
 
 
 def render_absorbed(into: Recording, absorbed: Recording, source: Source) -> None:
-    """Give a recording that left streams here its part of them, before the rest is taken.
-
-    Errors: DraftFailed; OSError from the journal.
-    """
+    """Give a recording that left streams here its part of them, before the rest is taken."""
     left = [absorbed.tracks[stream].let_go_at for stream in into.tracks if stream in absorbed.tracks]
     until = max((at for at in left if at is not None), default=0)
     absorbed.render(source, until=until)

@@ -29,8 +29,10 @@ from recorderd.record.notes import Notes
 from recorderd.record.timeline import Timeline
 from recorderd.wire.canonical import canonical_json
 from recorderd.wire.manifest import Gap, StreamEntry
+from recorderd.wire.manifest_rows import ClockEntry, Correction, KeyEntry, QualityEntry
 
 JOURNAL_NAME: Final = "journal.jsonl"
+ENDLESS: Final = 1 << 62  # samples; whoever knows where the audio ends cuts the gap there
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,9 +52,15 @@ class Journal:
         """Rebuild the streams' entries."""
         entries = []
         for name, row in self.streams.items():
-            known = {**row, "ssrcs": tuple(row["ssrcs"]), "participant_ids": tuple(row["participant_ids"])}
-            gaps = tuple(self.settled[name] + self.growing[name])
-            entries.append(StreamEntry(**{**known, "gaps": gaps}))
+            clock, known = row.get("clock", {}), dict(row)
+            for key in ("ssrcs", "participant_ids", "sources"):
+                known[key] = tuple(row.get(key, ()))
+            known["gaps"] = tuple(self.settled[name] + self.growing[name])
+            corrections = tuple(Correction(**entry) for entry in clock.get("corrections", ()))
+            known["clock"] = ClockEntry(**{**clock, "corrections": corrections})
+            known["quality"] = QualityEntry(**row.get("quality", {}))
+            known["keys"] = tuple(KeyEntry(**entry) for entry in row.get("keys", ()))
+            entries.append(StreamEntry(**known))
         return entries
 
 
@@ -96,8 +104,10 @@ class JournalWriter:
         """Note that a stream of this session goes on in another."""
         self._line({"went_on_in": {"session": session, "call_id": call_id}})
 
-    def progress(self, streams: list[StreamEntry], *, afresh: bool = False) -> None:
+    def progress(self, streams: list[StreamEntry], *, afresh: bool = False, until: int = -1) -> None:
         """Note the streams as they stand; of their gaps those that are new, and the one that may grow.
+
+        A gap that reaches ``until`` goes on for as long as nothing else is noted.
 
         ``afresh`` when gaps that were noted may have changed: all of them are noted anew.
         """
@@ -106,6 +116,7 @@ class JournalWriter:
             known = 0 if afresh else self._gaps_written.get(entry.stream, 0)
             row = asdict(replace(entry, gaps=entry.gaps[known:]))
             row["afresh"] = afresh
+            row["until"] = until
             row["settled"] = max(0, len(row["gaps"]) - 1)
             self._gaps_written[entry.stream] = known + row["settled"]
             rows.append(row)
@@ -177,11 +188,15 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
 
 def _fold_stream(journal: Journal, stream: dict[str, Any]) -> None:
     name, settled = stream["stream"], int(stream.pop("settled"))
+    until = int(stream.pop("until", -1))  # absent in a draft of an older release
     if stream.pop("afresh", False):
         journal.settled[name] = []
     gaps = [Gap(**gap) for gap in stream.pop("gaps")]
     journal.settled.setdefault(name, []).extend(gaps[:settled])
-    journal.growing[name] = gaps[settled:]
+    growing = gaps[settled:]
+    if growing and growing[-1].start_samples + growing[-1].length_samples == until:
+        growing[-1] = replace(growing[-1], length_samples=ENDLESS)
+    journal.growing[name] = growing
     journal.streams[name] = stream
 
 

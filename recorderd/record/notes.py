@@ -14,7 +14,7 @@ from recorderd.core.clock import utc_text
 from recorderd.core.messages import ControlAction, ControlRefused, RecordingChanged, RecordingState
 from recorderd.record.timeline import Change, Timeline, sample_at
 from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
-from recorderd.wire.manifest_rows import OUTSIDE, ControlEntry, JoinEntry
+from recorderd.wire.manifest_rows import OUTSIDE, ControlEntry, JoinEntry, QualityEntry
 
 OBJECTED: Final = "objected"
 CONSENT_MISSING: Final = "consent_missing"
@@ -142,6 +142,8 @@ def without_audio(entries: Sequence[StreamEntry]) -> list[StreamEntry]:
             rms_dbfs=_FLOOR_DBFS,
             doubled=False,
             gaps=(),
+            quality=QualityEntry(),
+            keys=(),
         )
         for entry in entries
     ]

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from recorderd.core.ids import StreamId
-from recorderd.record.track import Piece
+from recorderd.record.piece import Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,13 @@ class Window:
             return self
         pieces = {stream: piece.since(start) for stream, piece in self.pieces.items()}
         return Window(start=start, end=self.end, pieces=pieces)
+
+    def before(self, end: int) -> Window:
+        """Leave out what lies from ``end`` on, which lies within."""
+        if end >= self.end:
+            return self
+        pieces = {stream: piece.before(end) for stream, piece in self.pieces.items()}
+        return Window(start=self.start, end=end, pieces=pieces)
 
 
 @dataclass(slots=True)

@@ -1,25 +1,28 @@
-"""The recording loop: takes the sessions' messages, renders what is due, seals what has ended.
+"""The recording loop: takes the sessions' messages, renders what is due, hands on what has ended.
 
 Contract: messages come in through ``messages`` (bounded; whoever puts says what happens when it is full).
 Twice a second every session is rendered up to ``delay_ms`` before the tap's last drain, after all messages
 that wait were taken: a pause always comes before the samples it is about, and what waits in the kernel while
 the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
-that fails to be written is reported, its draft stays for recovery, and the others go on.
-Thread: ``run`` is the recording thread; ``snapshot`` and ``usage`` may be read from any thread.
+that fails to be written is reported, its draft stays for recovery, and the others go on. Nothing here waits
+for a disk (see ``disk``).
+Thread: ``run`` is the recording thread; ``describe``, ``usage``, ``sessions_open``, ``sealed`` are for any.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
 from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import SessionId
+from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import (
     CallDescribed,
     ControlRefused,
@@ -33,21 +36,32 @@ from recorderd.core.messages import (
     StreamDescribed,
     StreamEnd,
     StreamEnded,
+    StreamHeld,
     StreamMoved,
     StreamOpened,
+    StreamRecoded,
 )
+from recorderd.record.closing import Closing
+from recorderd.record.disk import Disks
+from recorderd.record.files import RecordingFiles
 from recorderd.record.joining import move_stream, render_absorbed
-from recorderd.record.journal import JournalWriter
+from recorderd.record.meter import Meter
 from recorderd.record.seal import Sealer
 from recorderd.record.session import Recording
-from recorderd.record.track import Source
+from recorderd.record.source import Source
+from recorderd.record.status import describe
+from recorderd.record.steady import SteadyRound
+from recorderd.record.steering import SkewPolicy
+from recorderd.record.watch import Watch
 from recorderd.spool.layout import Spool, SpoolUsage
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
 LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
 TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
-USAGE_EVERY_NS: Final = 2 * NS_PER_S
-STATE_WORDS: Final = {RecordingState.ON: "recording"}  # the other states are their own words
+USAGE_EVERY_NS: Final = 5 * NS_PER_S
+PROGRESS_NS: Final = 10 * NS_PER_S  # how old the counters are that a recovery finds
+LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
+DESCRIBE_WAIT_S: Final = 2.0
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
 
 
@@ -59,6 +73,8 @@ class Pace:
     delay_ms: int
     checkpoint_s: int
     silence_limit_s: int
+    skew: SkewPolicy = field(default_factory=SkewPolicy)
+    tones: bool = False  # whether keys are listened for in the audio
 
 
 class Recorder:
@@ -71,24 +87,51 @@ class Recorder:
         spool: Spool,
         sealer: Sealer,
         pace: Pace,
+        disks: Disks,
         clock: Clock,
         log: EventLog,
         on_silent: Callable[[SessionSilent], None],
     ) -> None:
-        self.messages: queue.Queue[RecordMessage] = queue.Queue(maxsize=QUEUE_MAX)
-        self.snapshot: tuple[dict[str, Any], ...] = ()
+        self.messages: queue.Queue[RecordMessage | _Question] = queue.Queue(maxsize=QUEUE_MAX)
         self.usage: SpoolUsage = spool.usage()
-        self.sealed = 0
         self.rounds = 0  # progress that the watchdog looks at
         self._source = source
         self._spool = spool
-        self._sealer = sealer
+        self._disks, self._disk = disks, disks.audio
+        self._closing = Closing(source=source, sealer=sealer, log=log)
+        self._meter = Meter()
+        self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
+        self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
+        self._owners: dict[StreamId, SessionId] = {}
+        self._recorder_id = sealer.recorder_id
         self._pace = pace
         self._clock = clock
         self._log = log
-        self._on_silent = on_silent
         self._sessions: dict[SessionId, Recording] = {}
-        self._usage_mono_ns = 0
+        self._usage_mono_ns = self._synced_mono_ns = self._looked_mono_ns = 0
+        self._has_joins = False
+
+    @property
+    def sessions_open(self) -> int:
+        """Sessions that are being recorded."""
+        return len(self._sessions)
+
+    @property
+    def sealed(self) -> int:
+        """Recordings that were sealed since the start."""
+        return self._closing.sealed
+
+    def describe(self) -> tuple[dict[str, Any], ...]:
+        """Describe the sessions; nothing when the recording thread does not answer in time.  # thread: any"""
+        question = _Question()
+        with contextlib.suppress(queue.Empty, queue.Full):
+            self.messages.put_nowait(question)
+            return question.reply.get(timeout=DESCRIBE_WAIT_S)
+        return ()
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """Describe the sessions.  # thread: the recording's"""
+        return tuple(describe(recording, self._source) for recording in self._sessions.values())
 
     def run(self, stop: threading.Event) -> None:
         """Record until ``stop``, then seal everything that is open."""
@@ -109,25 +152,44 @@ class Recorder:
                     return
 
     def round(self, now_ns: int) -> None:
-        """Take the messages that wait; render, checkpoint and seal what is due."""
+        """Take the messages that wait; render, note and hand on what is due."""
         self._take_waiting()
+        self._take_causes()
+        self._take_keys()
         ordered = self._in_order()
         heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS))
+        due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
         for recording in ordered:
-            self._guarded(recording, self._advance, heard_ns)
-        self._seal_due(ordered, heard_ns)
+            if not self._steady.take(recording, until=recording.samples_at(due_ns)):
+                self._guarded(recording, partial(self._advance, recording, due_ns))
+        self._steady.render()
+        self._meter.settle()
+        for recording in ordered:
+            if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
+                self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
+        if now_ns - self._synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S:
+            self._disk.put(self._sync)
+            self._synced_mono_ns = now_ns
+        self._close_over(ordered, heard_ns)
+        if now_ns - self._looked_mono_ns >= LOOK_NS:
+            self._looked_mono_ns = now_ns
+            self._watch.look(ordered, now_ns=heard_ns)
         if now_ns - self._usage_mono_ns > USAGE_EVERY_NS:
-            self.usage = self._spool.usage()
+            self._disk.put(self._measure)
             self._usage_mono_ns = now_ns
-        self.snapshot = tuple(self._describe(recording) for recording in self._sessions.values())
         self.rounds += 1
 
-    def handle(self, message: RecordMessage) -> None:
+    def handle(self, message: RecordMessage | _Question) -> None:
         """Take one message."""
+        if isinstance(message, _Question):
+            message.reply.put(self.rows())
+            return
         if isinstance(message, SessionStarted):
             self._start(message)
             return
         recording = self._sessions.get(message.session)
+        if recording is not None:
+            recording.steady_tracks = ()
         if isinstance(message, StreamMoved):
             self._move(message)
             return
@@ -135,7 +197,7 @@ class Recorder:
             if isinstance(message, StreamOpened):
                 self._source.release_stream(message.stream)
             return
-        self._guarded(recording, self._apply, message)
+        self._guarded(recording, partial(self._apply, recording, message))
 
     def _wait(self, due_ns: int) -> None:
         while (wait_ns := due_ns - self._clock.mono_ns()) > 0:
@@ -153,6 +215,8 @@ class Recorder:
 
     def _in_order(self) -> list[Recording]:
         """List the sessions, each behind those that have left it a stream."""
+        if not self._has_joins:
+            return list(self._sessions.values())
         ordered: dict[SessionId, Recording] = {}
         for recording in self._sessions.values():
             self._visit(recording, ordered, set())
@@ -178,20 +242,29 @@ class Recorder:
             reason = f"{message.opened.stream} cannot move from {message.from_session}"
             self._log.warning(Ev.STREAM_REFUSED, subject=message.session, reason=reason)
             return
-        self._guarded(into, self._take_on, (message, come_from))
-
-    def _take_on(self, into: Recording, moved: tuple[StreamMoved, Recording]) -> None:
-        move_stream(moved[0], into=into, come_from=moved[1], source=self._source)
+        self._has_joins = True
+        self._owners[message.opened.stream] = message.session
+        into.steady_tracks = come_from.steady_tracks = ()
+        move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
+        self._guarded(into, move)
 
     def _start(self, message: SessionStarted) -> None:
-        try:
-            folder = self._spool.begin_draft(message.session)
-            recording = Recording(started=message, folder=folder, journal=JournalWriter(folder))
-            recording.journal.session(message)
-        except OSError as problem:
-            self._log.error(Ev.DRAFT_FAILED, subject=message.session, reason=problem)
-            return
-        self._sessions[message.session] = recording
+        session = message.session
+        files = RecordingFiles(
+            session=session, spool=self._spool, disks=self._disks, on_problem=self._draft_failed
+        )
+        files.begin(message)
+        self._sessions[session] = Recording(
+            started=message,
+            files=files,
+            skew=self._pace.skew,
+            recorder_id=self._recorder_id,
+            tones=self._pace.tones,
+            meter=self._meter.take,
+        )
+
+    def _draft_failed(self, session: SessionId, problem: Exception) -> None:
+        self._log.error(Ev.DRAFT_FAILED, subject=session, reason=problem)
 
     def _apply(self, recording: Recording, message: RecordMessage) -> None:
         match message:
@@ -201,6 +274,11 @@ class Recorder:
                 recording.keep_offer(message)
             case StreamOpened():
                 recording.open_stream(message)
+                self._owners[message.stream] = message.session
+            case StreamHeld():
+                recording.hold_stream(message)
+            case StreamRecoded():
+                recording.recode_stream(message)
             case StreamDescribed():
                 recording.describe_stream(message)
             case RecordingChanged():
@@ -230,90 +308,74 @@ class Recorder:
                 Ev.RECORDING_ERASED, subject=session, outcome=recording.notes.outcome, by=message.by
             )
 
-    def _advance(self, recording: Recording, heard_ns: int) -> None:
-        ended = recording.ended
-        due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
-        if ended is not None:
-            due_ns = min(due_ns, ended.at_mono_ns)
+    def _advance(self, recording: Recording, due_ns: int) -> None:
+        if recording.ended is not None:
+            due_ns = min(due_ns, recording.ended.at_mono_ns)
         if not recording.failed and recording.tracks:
             recording.render(self._source, until=recording.samples_at(due_ns))
-            is_due = heard_ns - recording.synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S
-            if is_due and not _is_over(recording, heard_ns):  # a seal syncs by itself
-                recording.checkpoint(self._source, now_ns=heard_ns)
-        self._watch_silence(recording, heard_ns)
 
-    def _seal_due(self, ordered: Sequence[Recording], heard_ns: int) -> None:
-        """Seal what is over, for one window at most: the others are not rendered meanwhile, and the ring of
-        a stream that goes on holds four seconds.
+    def _close_over(self, ordered: Sequence[Recording], heard_ns: int) -> None:
+        """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring
+        of a stream that goes on holds four seconds.
         """
         until_ns = self._clock.mono_ns() + self._pace.window_ms * NS_PER_MS
         for recording in ordered:
             if recording.ended is not None and _is_over(recording, heard_ns):
-                self._guarded(recording, self._seal, recording.ended)
+                self._render_absorbed(recording)
+                del self._sessions[recording.started.session]
+                for stream in recording.tracks:
+                    if self._owners.get(stream) == recording.started.session:
+                        del self._owners[stream]
+                self._guarded(recording, partial(self._closing.close, recording, recording.ended))
+                self._meter.forget(recording)
                 if self._clock.mono_ns() >= until_ns:
                     return
-
-    def _seal(self, recording: Recording, ended: SessionEnded) -> None:
-        session = recording.started.session
-        self._render_absorbed(recording)
-        del self._sessions[session]
-        cause = StreamEnd.JOINED if recording.notes.joined_into else ended.cause
-        try:
-            if recording.failed:
-                return
-            finished = recording.finish(self._source, cause=cause, at_mono_ns=ended.at_mono_ns)
-            if finished is None:
-                self._spool.drop_draft(session)
-                self._log.info(Ev.SESSION_NOT_RECORDED, subject=session, cause=cause.value)
-                return
-            manifest = self._sealer.seal(finished)
-            self.sealed += 1
-            self._log.info(
-                Ev.RECORDING_SEALED,
-                subject=manifest.recording_id,
-                sequence=manifest.sequence,
-                call_id=manifest.call.call_id,
-                duration_s=f"{manifest.duration_samples / manifest.sample_rate_hz:.3f}",
-                channels=manifest.channels,
-                packets_lost=sum(stream.packets_lost for stream in manifest.streams),
-                cause=cause.value,
-                outcome=manifest.outcome,
-            )
-        finally:
-            for stream, track in recording.tracks.items():
-                if track.let_go_at is None:
-                    self._source.release_stream(stream)
 
     def _render_absorbed(self, recording: Recording) -> None:
         """Give recordings that left a stream here their part of it, before the rest is taken."""
         for join in recording.notes.joins:
             absorbed = self._sessions.get(SessionId(join.session))
             if absorbed is not None and not absorbed.failed:
-                self._guarded(absorbed, self._render_left, recording)
+                self._guarded(absorbed, partial(render_absorbed, recording, absorbed, self._source))
 
-    def _render_left(self, absorbed: Recording, into: Recording) -> None:
-        render_absorbed(into, absorbed, self._source)
-
-    def _guarded(self, recording: Recording, step: Callable[[Recording, Any], None], argument: Any) -> None:
+    def _guarded(self, recording: Recording, step: Callable[[], None]) -> None:
         try:
-            step(recording, argument)
+            step()
         except (RecorderError, OSError) as problem:
-            self._log.error(Ev.DRAFT_FAILED, subject=recording.started.session, reason=problem)
-            recording.failed = True
+            recording.files.give_up(problem)
 
-    def _watch_silence(self, recording: Recording, now_ns: int) -> None:
-        limit_ns = self._pace.silence_limit_s * NS_PER_S
-        if not limit_ns or recording.silence_reported or recording.ended is not None:
-            return
-        heard_ns = recording.started.at_mono_ns
-        for track in recording.tracks.values():
-            arrived_ns = track.last_arrival_ns(self._source)
-            heard_ns = max(heard_ns, track.opened.at_mono_ns, arrived_ns)
-        if now_ns - heard_ns > limit_ns:
-            recording.silence_reported = True
-            silent = SessionSilent(session=recording.started.session, silent_ns=now_ns - heard_ns)
-            self._log.warning(Ev.STREAM_SILENT, subject=silent.session, silent_s=silent.silent_ns // NS_PER_S)
-            self._on_silent(silent)
+    def _sync(self) -> None:
+        """Make everything last; what the disk has lost is found out when its recording is read back."""
+        try:
+            self._spool.sync()
+        except OSError as problem:
+            self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
+
+    def _measure(self) -> None:
+        try:
+            self.usage = self._spool.usage()
+        except OSError as problem:
+            self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
+
+    def _take_causes(self) -> None:
+        for known in self._source.gap_causes():
+            recording = self._owner_of(known.stream)
+            if recording is not None:
+                recording.tracks[known.stream].explain(
+                    start_ticks=known.start_ticks, end_ticks=known.end_ticks, cause=known.cause
+                )
+
+    def _take_keys(self) -> None:
+        for pressed in self._source.key_events():
+            recording = self._owner_of(pressed.stream)
+            if recording is not None and not recording.started.terms.mask_dtmf:
+                recording.tracks[pressed.stream].press(
+                    pressed.key, start_ticks=pressed.position_ticks, length_ticks=pressed.duration_ticks
+                )
+
+    def _owner_of(self, stream: StreamId) -> Recording | None:
+        session = self._owners.get(stream)
+        return self._sessions.get(session) if session is not None else None
 
     def _end_all(self, now_ns: int) -> None:
         for session, recording in self._sessions.items():
@@ -325,44 +387,12 @@ class Recorder:
                     at_utc_ns=self._clock.utc_ns(),
                 )
 
-    def _describe(self, recording: Recording) -> dict[str, Any]:
-        started = recording.started
-        return {
-            "session": started.session,
-            "call_id": started.description.call_id,
-            "caller": started.description.caller,
-            "callee": started.description.callee,
-            "started_utc_ns": started.at_utc_ns,
-            "recorded_s": round((recording.written - recording.origin) / recording.rate_hz, 3),
-            "paused_s": round(recording.paused_samples() / recording.rate_hz, 3),
-            "state": _state_word(recording),
-            "rule": started.terms.rule,
-            "mode": started.terms.mode.value,
-            "streams": [
-                {
-                    "stream": entry.stream,
-                    "label": entry.label,
-                    "channel": entry.channel,
-                    "encoding": entry.encoding,
-                    "packets_received": entry.packets_received,
-                    "packets_lost": entry.packets_lost,
-                    "packets_late": entry.packets_late,
-                    "packets_malformed": entry.packets_malformed,
-                    "packets_foreign": entry.packets_foreign,
-                    "rms_dbfs": entry.rms_dbfs,
-                    "peak_dbfs": entry.peak_dbfs,
-                }
-                for entry in recording.entries(self._source)
-            ],
-        }
 
+@dataclass(slots=True)
+class _Question:
+    """Somebody asks how the sessions stand."""
 
-def _state_word(recording: Recording) -> str:
-    if recording.failed:
-        return "failed"
-    if recording.ended is not None:
-        return "ending"
-    return STATE_WORDS.get(recording.state, recording.state.value)
+    reply: queue.Queue[tuple[dict[str, Any], ...]] = field(default_factory=lambda: queue.Queue(maxsize=1))
 
 
 def _was_let_go(recording: Recording, message: StreamEnded) -> bool:

@@ -13,7 +13,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from recorderd import durable
 from recorderd.core.errors import RecorderError
@@ -21,17 +20,18 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.record.chain import Chain
-from recorderd.record.draft import data_start_bytes, erase_kept, patch_sizes, wipe_frames
+from recorderd.record.draft import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
+from recorderd.record.keys import told
+from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
-from recorderd.record.session import DEFAULT_RATE_HZ
+from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
 from recorderd.wire.manifest_rows import SilentSpan
-
-_HEAD_BYTES: Final = 4096
+from recorderd.wire.wav import WavEncoding
 
 
 def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> None:
@@ -83,7 +83,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
     if begun is None:
         durable.discard(audio)
         return None
-    channels, frames = _repair_audio(audio, journal)
+    encoding, channels, frames = _repair_audio(audio, journal)
     digest, size_bytes = sha256_file(audio)
     spans = _spans(journal, frames)
     return Finished(
@@ -96,6 +96,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
         channels=channels,
         duration_samples=frames,
         streams=[_clip(entry, frames, spans) for entry in journal.entries()],
+        audio_format=audio_format(encoding),
         audio_sha256=digest,
         audio_bytes=size_bytes,
     )
@@ -125,33 +126,29 @@ def _spans(journal: Journal, frames: int) -> list[SilentSpan]:
     return journal.notes.timeline.spans(origin, origin + frames, rate_hz=journal.sample_rate_hz)
 
 
-def _repair_audio(audio: Path, journal: Journal) -> tuple[int, int]:
+def _repair_audio(audio: Path, journal: Journal) -> tuple[WavEncoding, int, int]:
     """Make the header say what the file holds; a torn last frame and what lies behind a stop are cut off.
 
     Durable: after return header, length and the silence of every pause survive.
     """
     descriptor = os.open(audio, os.O_RDWR | os.O_CLOEXEC)
     try:
-        head = os.pread(descriptor, _HEAD_BYTES, 0)
-        start = data_start_bytes(head)
-        channels = int.from_bytes(head[22:24], "little")
-        if channels < 1 or journal.sample_rate_hz < 1:
-            raise ValueError("the header or the journal names no format")
-        frame_bytes, origin = 2 * channels, journal.origin_samples
-        frames = (os.fstat(descriptor).st_size - start) // frame_bytes
-        kept = journal.notes.timeline.end_of_kept(origin + frames, rate_hz=journal.sample_rate_hz) - origin
-        frames = max(0, min(frames, kept))
+        layout = read_layout(descriptor)
+        if journal.sample_rate_hz < 1:
+            raise ValueError("the journal names no format")
+        origin = journal.origin_samples
+        kept = (
+            journal.notes.timeline.end_of_kept(origin + layout.held_frames, rate_hz=journal.sample_rate_hz)
+            - origin
+        )
+        frames = max(0, min(layout.held_frames, kept))
         for span in _spans(journal, frames):
             end = span.start_samples + span.length_samples
-            wipe_frames(
-                descriptor, data_start=start, frame_bytes=frame_bytes, start=span.start_samples, end=end
-            )
-        patch_sizes(descriptor, data_start=start, data_bytes=frames * frame_bytes)
-        durable.sync_file(descriptor)
+            wipe_frames(descriptor, layout, start=span.start_samples, end=end)
+        close_data(descriptor, layout, frames=frames)
     finally:
         os.close(descriptor)
-    durable.truncate(audio, start + frames * frame_bytes)
-    return channels, frames
+    return layout.encoding, layout.channels, frames
 
 
 def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> StreamEntry:
@@ -160,7 +157,11 @@ def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> Strea
         gaps = overlay(gaps, span.start_samples, span.start_samples + span.length_samples, span.cause)
     first = entry.first_sample if entry.first_sample < frames else -1
     return replace(
-        entry, gaps=tuple(gaps), first_sample=first, end_cause=entry.end_cause or StreamEnd.CRASH.value
+        entry,
+        gaps=tuple(gaps),
+        keys=told(entry.keys, end=frames, gaps=gaps),
+        first_sample=first,
+        end_cause=entry.end_cause or StreamEnd.CRASH.value,
     )
 
 

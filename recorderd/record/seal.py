@@ -53,6 +53,8 @@ class Finished:
     channels: int
     duration_samples: int
     streams: Sequence[StreamEntry]
+    audio_format: str = "pcm16"
+    talk_over_ms: int = 0
     audio_sha256: str = ""
     audio_bytes: int = 0
 
@@ -64,7 +66,7 @@ class Sealer:
     """
 
     def __init__(self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer, clock: Clock) -> None:
-        self._recorder_id = recorder_id
+        self.recorder_id = recorder_id
         self._spool = spool
         self._chain = chain
         self._signer = signer
@@ -92,8 +94,7 @@ class Sealer:
             beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
-        for name, written in beside.items():
-            durable.replace(folder / name, written)
+        durable.replace_all(folder, beside)
         self._chain.append(
             Link(
                 sequence=manifest.sequence,
@@ -123,7 +124,7 @@ class Sealer:
         end = finished.origin_samples + finished.duration_samples
         return Manifest(
             recording_id=started.session,
-            recorder_id=self._recorder_id,
+            recorder_id=self.recorder_id,
             software=f"recorderd {__version__}",
             sequence=sequence,
             previous_manifest_sha256=previous,
@@ -150,6 +151,8 @@ class Sealer:
             call_ids=_call_ids(description, notes),
             joins=notes.join_entries(**place),
             joined_into=notes.joined_into,
+            audio_format=finished.audio_format,
+            talk_over_ms=finished.talk_over_ms,
         )
 
 

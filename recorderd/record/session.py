@@ -9,14 +9,15 @@ begins at ``origin``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from recorderd import durable
+from dsp.shapes import I16
 from recorderd.core.clock import NS_PER_S
+from recorderd.core.gap_causes import BEFORE_FIRST, NOT_RECEIVED
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
     CallDescribed,
@@ -29,23 +30,35 @@ from recorderd.core.messages import (
     StreamDescribed,
     StreamEnd,
     StreamEnded,
+    StreamHeld,
     StreamOpened,
+    StreamRecoded,
 )
-from recorderd.record.channels import Channels, Doubles, mix
-from recorderd.record.draft import Draft, erase_kept
-from recorderd.record.gaps import BEFORE_FIRST, NOT_RECEIVED, append_gap
-from recorderd.record.journal import JournalWriter
+from recorderd.record.channels import Channels, Doubles
+from recorderd.record.files import RecordingFiles
+from recorderd.record.gaps import append_gap
+from recorderd.record.masking import Masker
+from recorderd.record.naming import wav_notes
+from recorderd.record.native import audio_format, native, wav_encoding
 from recorderd.record.notes import Notes, without_audio
+from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
+from recorderd.record.reading import FOREVER
 from recorderd.record.seal import Finished
+from recorderd.record.source import Source
+from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
-from recorderd.record.track import Source, Track, blank_piece
-from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry, audio_name, offer_name
+from recorderd.record.track import DEFAULT_RATE_HZ, FRAME_MS, Track
+from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
+from recorderd.wire.wav import WavEncoding
+from recorderd.wire.wav_notes import WavNotes
 
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
-DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
 PREROLL_LIMIT_MS: Final = 60_000
-_SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
+MASKED_RATE_HZ: Final = 48_000  # of a recording in which keys are masked and that would have an odd rate
+
+
+Metering = Callable[["Recording", Sequence[Track], I16], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,21 +69,26 @@ class Recording:
     """
 
     started: SessionStarted
-    folder: Path
-    journal: JournalWriter
+    files: RecordingFiles
+    recorder_id: str = ""
     tracks: dict[StreamId, Track] = field(default_factory=dict)
-    draft: Draft | None = None
     origin: int = 0
     rendered: int = 0
-    offers: int = 0
     ended: SessionEnded | None = None
     ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
-    synced_mono_ns: int = 0
-    gaps_noted: int = 0
-    failed: bool = False
+    noted_mono_ns: int = 0
+    gaps_noted: tuple[tuple[int, bool], ...] = ()  # by track: how many, and whether the last one grew on
+    steady_tracks: tuple[Track, ...] = ()  # see ``steady``; none = to be found out
     silence_reported: bool = False
+    one_way_reported: bool = False
+    talk_over_frames: int = 0
     preroll: Preroll = field(default_factory=Preroll)
     doubles: Doubles = field(default_factory=Doubles)
+    skew: SkewPolicy = field(default_factory=SkewPolicy)
+    meter: Metering | None = None
+    masker: Masker | None = None  # where keys must not be heard
+    tones: bool = False  # whether keys are listened for, to be told
+    _rate_hz: int = 0  # 0 = nothing was rendered yet
     notes: Notes = field(init=False)
     channels: Channels = field(init=False)
 
@@ -81,10 +99,15 @@ class Recording:
 
     @property
     def rate_hz(self) -> int:
-        """Samples per second of the WAV."""
-        for track in self.tracks.values():
-            return track.opened.codecs[0].clock_rate_hz
-        return DEFAULT_RATE_HZ
+        """Samples per second of the WAV: the highest among the streams that were there at the beginning."""
+        if self._rate_hz:
+            return self._rate_hz
+        rates = [track.opened.codecs[0].sample_rate_hz for track in self.tracks.values()]
+        rate_hz = max(rates, default=DEFAULT_RATE_HZ)
+        odd = (
+            self.started.terms.mask_dtmf and rate_hz % DEFAULT_RATE_HZ
+        )  # the detector takes multiples of 8 kHz
+        return MASKED_RATE_HZ if odd else rate_hz
 
     @property
     def state(self) -> RecordingState:
@@ -94,7 +117,12 @@ class Recording:
     @property
     def written(self) -> int:
         """The sample up to which the draft is written."""
-        return self.origin + (self.draft.frames if self.draft is not None else 0)
+        return self.origin + self.files.frames
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether the disk has refused something; the draft is left to recovery then."""
+        return self.files.problem is not None
 
     def paused_samples(self) -> int:
         """Count the samples that were paused so far."""
@@ -114,26 +142,34 @@ class Recording:
     def describe(self, message: CallDescribed) -> None:
         """Take over what later signalling told of the call."""
         self.started = replace(self.started, description=message.description)
-        self.journal.session(self.started)
+        self.files.session(self.started)
 
     def keep_offer(self, message: OfferReceived) -> None:
-        """Store the raw text of an offer as an attachment, unless the call is not to be kept.
-
-        Durable: after return the attachment survives.
-        """
+        """Store the raw text of an offer as an attachment, unless the call is not to be kept."""
         if self.state is not RecordingState.ERASED:
-            self.offers += 1
-            durable.create(self.folder / offer_name(self.started.session, self.offers), message.raw)
+            self.files.keep_offer(message.raw)
 
     def open_stream(self, message: StreamOpened) -> None:
         """Add a stream."""
-        self.add(Track(opened=message))
+        self.add(Track(opened=message, rate_hz=self.rate_hz, steering=Steering(policy=self.skew)))
 
     def describe_stream(self, message: StreamDescribed) -> None:
         """Take over whose voices a stream carries."""
         track = self.tracks.get(message.stream)
         if track is not None:
             track.opened = replace(track.opened, participant_ids=message.participant_ids)
+
+    def hold_stream(self, message: StreamHeld) -> None:
+        """Note that a stream stands still by the word of signalling, or goes on."""
+        track = self.tracks.get(message.stream)
+        if track is not None:
+            track.hold(held=message.held, at=self.samples_at(message.at_mono_ns))
+
+    def recode_stream(self, message: StreamRecoded) -> None:
+        """Go on with other codecs."""
+        track = self.tracks.get(message.stream)
+        if track is not None:
+            track.set_codecs(message.codecs)
 
     def end_stream(self, message: StreamEnded) -> None:
         """Note why a stream ended."""
@@ -144,76 +180,62 @@ class Recording:
     def change(self, message: RecordingChanged, source: Source) -> int:
         """Enter a state; return how many samples were rendered already that should not have been.
 
-        Durable: after return those are silence on disk, and an erased recording has no name there.
-        Errors: DraftFailed; OSError.
+        The disk puts silence over those, and erases what is to be erased, as the next things it does.
         """
         at_ns = max(0, message.at_mono_ns - self.started.at_mono_ns)
         before = self.notes.timeline
         effective_ns = self._effective_ns(message.state, at_ns)
         self.notes.changed(message, at_ns=at_ns, effective_ns=effective_ns)
-        late = 0
-        try:
-            self.journal.changed(message, at_ns=at_ns, effective_ns=effective_ns)
-        finally:  # also when the journal cannot be written: silence comes first
-            if self.state is RecordingState.ERASED:
-                self._erase()
-            elif self.notes.timeline is not before and self.state is not RecordingState.ON:
-                late = self._silence_late(source, before)
-        return late
+        self.files.changed(message, at_ns=at_ns, effective_ns=effective_ns)
+        if self.state is RecordingState.ERASED:
+            self._erase()
+        elif self.notes.timeline is not before and self.state is not RecordingState.ON:
+            return self._silence_late(source, before)
+        return 0
 
     def refuse(self, message: ControlRefused) -> None:
         """Note what was asked for in vain."""
         at_ns = max(0, message.at_mono_ns - self.started.at_mono_ns)
         self.notes.refused(message, at_ns=at_ns)
-        self.journal.refused(message, at_ns=at_ns)
+        self.files.refused(message, at_ns=at_ns)
 
     def add(self, track: Track) -> None:
         """Add a stream; what was written before it came, was before its first packet."""
         self.tracks[track.opened.stream] = track
-        draft = self.draft
-        if draft is None:
+        if not self._rate_hz:
+            for known in self.tracks.values():
+                known.set_rate(self.rate_hz)
+        if not self.files.is_open:
             return
-        append_gap(track.gaps, self.origin, self.written, BEFORE_FIRST)
+        append_gap(track.account.gaps, self.origin, self.written, BEFORE_FIRST)
         self._explain(track, self.origin, self.written)
         wanted = self.channels.assign(self.tracks)
-        if wanted > draft.channels:
-            draft.widen(wanted)
-            self.journal.format(
-                sample_rate_hz=draft.sample_rate_hz, channels=wanted, origin_samples=self.origin
-            )
+        if wanted > self.files.channels:
+            self.files.widen(wanted, origin_samples=self.origin)
 
     # --- rendering ------------------------------------------------------------------------------
 
     def render(self, source: Source, *, until: int) -> None:
-        """Deal with everything before sample ``until``, by state.
-
-        Errors: DraftFailed; OSError from the journal.
-        """
+        """Deal with everything before sample ``until``, by state."""
+        if until > self.rendered:
+            self._rate_hz = self.rate_hz
         for segment in self.notes.timeline.segments(self.rendered, until, rate_hz=self.rate_hz):
             self._render(source, segment)
             self.rendered = segment.end
 
-    def checkpoint(self, source: Source, *, now_ns: int, afresh: bool = False) -> None:
-        """Make audio and journal last.
+    def note_progress(self, source: Source, *, now_ns: int) -> None:
+        """Note the streams as they stand, for a recovery."""
+        if self.files.is_open:
+            self._note_streams(source, end=self.written)
+            self.noted_mono_ns = now_ns
 
-        Durable: after return a cut costs nothing that was rendered.
-        """
-        if self.draft is not None:
-            self.journal.progress(self.entries(source), afresh=afresh)
-        self.journal.sync()
-        if self.draft is not None:
-            self.draft.checkpoint()
-        self.synced_mono_ns = now_ns
-
-    def entries(self, source: Source) -> list[StreamEntry]:
+    def entries(self, source: Source, *, end: int | None = None) -> list[StreamEntry]:
         """Describe the streams as they stand."""
-        return [track.entry(source, origin=self.origin, end=self.written) for track in self.tracks.values()]
+        end = self.written if end is None else end
+        return [track.entry(source, origin=self.origin, end=end) for track in self.tracks.values()]
 
     def finish(self, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
-        """Render to the end and close the draft; None when there was nothing to record.
-
-        Errors: DraftFailed; OSError from the journal.
-        """
+        """Render to the end; None when there was nothing to record. The files remain to be closed."""
         end = self.samples_at(at_mono_ns)
         self.render(source, until=end)  # places what is not placed yet
         if self.state is RecordingState.ON:
@@ -225,34 +247,41 @@ class Recording:
         first = timeline.first_on(rate_hz=self.rate_hz)
         if self.notes.outcome != OUTCOME_RECORDED or first is None or first > head:
             return self._finish_without_audio(source, cause)
-        draft = self.draft or self._begin(source)
+        files = self.files
+        if not files.is_open:
+            self._begin(source)
+        self._release_held(source)
         kept = timeline.end_of_kept(head, rate_hz=self.rate_hz)
         self._fill(kept)  # a pause of which we heard after a stop that it follows
-        duration = min(draft.frames, max(0, kept - self.origin))
-        if duration < draft.frames:
-            draft.cut(duration)
+        duration = min(files.frames, max(0, kept - self.origin))
+        if duration < files.frames:
+            files.cut(duration)
         for track in self.tracks.values():
             track.finish(source, duration_samples=self.written)
-        self.checkpoint(source, now_ns=at_mono_ns, afresh=True)
-        digest, size_bytes = draft.finish()
-        self.journal.close()
+        streams = [
+            track.entry(
+                source, origin=self.origin, end=self.written, clock=track.clock(source, origin=self.origin)
+            )
+            for track in self.tracks.values()
+        ]
+        files.progress(streams, afresh=True)
+        files.describe(self._wav_notes(files.channels))
         return Finished(
             started=self.started,
             notes=self.notes,
             origin_samples=self.origin,
             end_cause=cause.value,
             recovered=False,
-            sample_rate_hz=draft.sample_rate_hz,
-            channels=draft.channels,
+            sample_rate_hz=files.sample_rate_hz,
+            channels=files.channels,
             duration_samples=duration,
-            streams=self.entries(source),
-            audio_sha256=digest,
-            audio_bytes=size_bytes,
+            streams=streams,
+            audio_format=audio_format(files.encoding),
+            talk_over_ms=self.talk_over_frames * FRAME_MS,
         )
 
     def _finish_without_audio(self, source: Source, cause: StreamEnd) -> Finished | None:
         self._erase()
-        self.journal.close()
         if self.notes.outcome == OUTCOME_RECORDED:
             return None
         return Finished(
@@ -271,81 +300,140 @@ class Recording:
         start, end = segment.start, segment.end
         erased = self.state is RecordingState.ERASED  # also what came before it, and is not rendered yet
         if segment.state is RecordingState.ON and not erased:
-            if self.draft is None:
+            if not self.files.is_open:
                 self._begin(source)
-            self._fill(start)
-            self._write(source, self._read(source, start, end))
+            if self.masker is None or self.masker.held_until != start:
+                self._release_held(source)
+                self._fill(start)
+            self.write(source, self._read(source, start, end))
             return
-        if segment.state is RecordingState.OFF and self.draft is None and self._preroll_samples():
+        if segment.state is RecordingState.OFF and not self.files.is_open and self._preroll_samples():
             self.preroll.hold(self._read(source, start, end), keep=self._preroll_samples())
             return
         for track in self.tracks.values():
             track.skip(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
-        if self.draft is None:
+        if not self.files.is_open:
             self.preroll.wipe()  # what is held is the time just before a start
         elif segment.state is RecordingState.PAUSED:
+            self._release_held(source)
             self._fill(end)
-            self._note_gaps(source)
+            self.note_gaps(source, end=self.written)
 
     def _read(self, source: Source, start: int, end: int) -> Window:
+        start_mono_ns, kept_until = self.started.at_mono_ns, self._kept_until(end)
         pieces = {
-            stream: track.read(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
+            stream: track.read(
+                source, start=start, end=end, start_mono_ns=start_mono_ns, kept_until=kept_until
+            )
             for stream, track in self.tracks.items()
         }
         self.doubles.silence(self.tracks, pieces, source, start=start, end=end)
         return Window(start=start, end=end, pieces=pieces)
 
-    def _write(self, source: Source, window: Window) -> None:
-        draft = self.draft
-        if draft is None:
-            return
+    def write(self, source: Source, window: Window) -> None:
+        """Append a window behind what was rendered."""
+        if self.masker is not None:
+            sure = self.masker.take(window)
+            if sure is not None:
+                self._append(source, sure)
+        else:
+            self._append(source, window)
+
+    def _release_held(self, source: Source) -> None:
+        held = self.masker.flush() if self.masker is not None else None
+        if held is not None:
+            self._append(source, held)
+
+    def _append(self, source: Source, window: Window) -> None:
         for stream, track in self.tracks.items():
+            if self.tones and stream in window.pieces:
+                track.keys.listen(window.pieces[stream], rate_hz=self.rate_hz)
             piece = window.pieces.get(stream)
             track.keep(piece if piece is not None else blank_piece(window.start, window.end))
-        self._note_gaps(source)  # before the audio: a cut must not leave silence that nobody explains
+        self.note_gaps(
+            source, end=window.end
+        )  # before the audio: a cut must not leave silence that nobody explains
+        if self.meter is not None and window.pieces:
+            tracks = [self.tracks[stream] for stream in window.pieces]
+            rows = np.stack([piece.samples for piece in window.pieces.values()])
+            self.meter(self, tracks, rows)
         frames = window.end - window.start
-        draft.append(mix(self.tracks, window.pieces, frames=frames, channels=draft.channels))
+        block = self.channels.mix(
+            self.tracks, window.pieces, frames=frames, channels=self.files.channels, rate_hz=self.rate_hz
+        )
+        if self.files.encoding is WavEncoding.PCM16:
+            self.files.append(block)
+        else:
+            self.files.append(native(block, self.tracks, window.pieces, encoding=self.files.encoding))
 
     def _fill(self, until: int) -> None:
         """Write the silence that somebody wanted, up to where the recording goes on."""
-        draft = self.draft
-        if draft is None or self.written >= until:
+        if not self.files.is_open or self.written >= until:
             return
         for row in self.notes.timeline.segments(self.written, until, rate_hz=self.rate_hz):
             for track in self.tracks.values():
-                track.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
-            for at in range(row.start, row.end, _SILENCE_FRAMES):
-                frames = min(_SILENCE_FRAMES, row.end - at)
-                draft.append(np.zeros((frames, draft.channels), dtype=np.int16))
+                track.account.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
+            self.files.append_silence(row.end - row.start)
 
-    def _note_gaps(self, source: Source) -> None:
-        gaps = sum(len(track.gaps) for track in self.tracks.values())
+    @property
+    def gaps_grow(self) -> bool:
+        """Tell whether a gap went on to where the gaps were noted last."""
+        return any(grows for _, grows in self.gaps_noted)
+
+    def note_gaps(self, source: Source, *, end: int) -> None:
+        """Note the gaps up to ``end`` if there is a new one, or one that grew has ended."""
+        gaps = tuple(track.account.outline(end) for track in self.tracks.values())
         if gaps != self.gaps_noted:
             self.gaps_noted = gaps
-            self.journal.progress(self.entries(source))
+            self._note_streams(source, end=end)
 
-    def _begin(self, source: Source) -> Draft:
+    def _wav_notes(self, channels: int) -> WavNotes:
+        return wav_notes(
+            self.started,
+            list(self.tracks.values()),
+            recorder_id=self.recorder_id,
+            channels=channels,
+            origin_samples=self.origin,
+            rate_hz=self.rate_hz,
+        )
+
+    def _note_streams(self, source: Source, *, end: int) -> None:
+        accounts = [track.account for track in self.tracks.values()]
+        afresh = any(account.is_dirty for account in accounts)
+        self.files.progress(self.entries(source, end=end), afresh=afresh, until=end - self.origin)
+        for account in accounts:
+            account.is_dirty = False
+
+    def _begin(self, source: Source) -> None:
         """Open the draft, with the past that is to be kept."""
         first = self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0
         held = self.preroll.start
         past = self._preroll_samples() if self.started.terms.keep_preroll else 0
         self.origin = first if held is None else max(first - past, held)
         count = self.channels.assign(self.tracks)
-        path = self.folder / audio_name(self.started.session)
-        draft = Draft(path, sample_rate_hz=self.rate_hz, channels=count)
-        self.draft = draft
-        self.journal.format(sample_rate_hz=draft.sample_rate_hz, channels=count, origin_samples=self.origin)
-        durable.sync_dir(self.folder)
+        self.files.open_audio(
+            sample_rate_hz=self.rate_hz,
+            channels=count,
+            origin_samples=self.origin,
+            encoding=wav_encoding(self.started.terms, list(self.tracks.values())),
+            notes=self._wav_notes(count),
+        )
+        if self.started.terms.mask_dtmf:
+            self.masker, self.tones = Masker(rate_hz=self.rate_hz), False
         for window in self.preroll.since(self.origin):
-            self._write(source, window)
+            self.write(source, window)
         self.preroll.wipe()
-        return draft
+
+    def _kept_until(self, end: int) -> int:
+        """Say up to where may be listened ahead: no further than the next silence that is known."""
+        ahead = self.notes.timeline.segments(end, end + self.rate_hz, rate_hz=self.rate_hz)
+        return next((row.start for row in ahead if row.state is not RecordingState.ON), FOREVER)
 
     def _explain(self, track: Track, start: int, end: int) -> None:
         start = max(start, self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0)
         for row in self.notes.timeline.segments(start, end, rate_hz=self.rate_hz):
             if row.state in CAUSE_OF:
-                track.silence(row.start, row.end, CAUSE_OF[row.state])
+                track.account.silence(row.start, row.end, CAUSE_OF[row.state])
 
     def _preroll_samples(self) -> int:
         return min(self.started.terms.preroll_ms, PREROLL_LIMIT_MS) * self.rate_hz // 1000
@@ -354,7 +442,7 @@ class Recording:
         """Say from when a state can hold: what was thrown away does not come back."""
         if state is not RecordingState.ON:
             return at_ns
-        held = self.preroll.start if self.draft is None else None
+        held = self.preroll.start if not self.files.is_open else None
         if held is not None and held <= sample_at(at_ns, rate_hz=self.rate_hz):
             return at_ns
         return max(at_ns, instant_of(self.rendered, rate_hz=self.rate_hz))
@@ -364,25 +452,25 @@ class Recording:
         at = sample_at(self.notes.timeline.changes[-1].at_ns, rate_hz=self.rate_hz)
         if at < self.rendered:
             self.preroll.wipe()
+        if self.masker is not None:
+            self.masker.forget_from(at)
         start, end = max(self.origin, at), self.written
-        if self.draft is None or start >= end:
+        if not self.files.is_open or start >= end:
             return 0
         rows = before.segments(start, end, rate_hz=self.rate_hz)
         audible = sum(row.end - row.start for row in rows if row.state is RecordingState.ON)
         if audible:
-            self.draft.wipe(start - self.origin, end - self.origin)
+            self.files.wipe(start - self.origin, end - self.origin)
         for track in self.tracks.values():
-            track.take_back(start)
+            track.account.take_back(start)
             self._explain(track, start, end)
-        self.checkpoint(source, now_ns=self.synced_mono_ns, afresh=True)
+        self.files.progress(self.entries(source), afresh=True, until=self.written - self.origin)
+        self.files.sync()
         return audible
 
     def _erase(self) -> None:
         self.preroll.wipe()
-        if self.draft is not None:
-            self.draft.erase()
-            self.draft = None
-        erase_kept(self.folder)
+        self.masker = None
+        self.files.erase()
         for track in self.tracks.values():
             track.forget()
-        self.failed = False  # nothing is left that could not be written

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from recorderd.core.clock import NS_PER_S
+from recorderd.core.gap_causes import PAUSED, STOPPED
 from recorderd.core.messages import RecordingState
-from recorderd.record.gaps import PAUSED, STOPPED
 from recorderd.wire.manifest_rows import SilentSpan
 
 CAUSE_OF: Final = {

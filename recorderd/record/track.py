@@ -1,134 +1,49 @@
-"""One stream on its way into the recording: where it lies, what is missing, how loud it is.
+"""One stream on its way into the recording: where it lies, what it brings, how its clock runs.
 
 Contract: ``read`` or ``skip`` is called with adjoining spans of the session. ``read`` gives exactly that many
 samples: the decoded ones where packets came, digital silence elsewhere; ``keep`` takes them into the stream's
 account. ``skip`` throws the octets away undecoded. The stream's place is fixed once, when its first packets
-are due, whatever becomes of them; from then on the RTP timestamp alone decides. Samples are counted from the
-session's start.
+are due, whatever becomes of them; from then on the RTP timestamp alone decides, but for what its clock is
+found to be fast or slow (see ``steering``). Samples are counted from the session's start.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
-from dsp import g711, l16, levels
-from dsp.runs import absent_runs
-from dsp.shapes import I16, U8
+from dsp import levels, quality, skew
+from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.clock import NS_PER_S
-from recorderd.core.ids import StreamId
-from recorderd.core.messages import Encoding, StreamEnd, StreamOpened
-from recorderd.record.gaps import (
-    BEFORE_FIRST,
-    DOUBLED,
-    NOT_RECEIVED,
-    after_last,
-    append_gap,
-    overlay,
-    within,
+from recorderd.core.gap_causes import HOLD, KERNEL_DROP, LATE, NETWORK_LOSS, RING_OVERRUN
+from recorderd.core.messages import Codec, Encoding, StreamEnd, StreamOpened
+from recorderd.record.account import CAUSES_KEPT, Account
+from recorderd.record.gaps import Cause, within
+from recorderd.record.keys import BY_EVENT, Keys
+from recorderd.record.piece import Piece, absent_spans, blank_piece
+from recorderd.record.reading import (
+    FOREVER,
+    Aligned,
+    decode_octets,
+    is_by_octet,
+    make_reading,
+    negative_zeros,
+    position_rate_hz,
 )
+from recorderd.record.source import Clocked, Counted, Source
+from recorderd.record.steering import Steering
 from recorderd.wire.manifest import Gap, StreamEntry
+from recorderd.wire.manifest_rows import ClockEntry, Correction, QualityEntry
 
-LEVELS_KEPT: Final = 32  # windows whose levels can still be taken back: 16 s
-
-
-class Clocked(Protocol):
-    """Where a stream lies in time (see ``tap.drain.StreamClock``)."""
-
-    @property
-    def started(self) -> bool: ...
-    @property
-    def origin_ns(self) -> int: ...
-    @property
-    def first_ticks(self) -> int: ...
-    @property
-    def end_ticks(self) -> int: ...
-
-
-class Counted(Protocol):
-    """What was counted for a stream (see ``tap.table.StreamStats``)."""
-
-    @property
-    def counters(self) -> dict[str, int]: ...
-    @property
-    def packets_lost(self) -> int: ...
-    @property
-    def ssrcs(self) -> tuple[int, ...]: ...
-    @property
-    def last_arrival_ns(self) -> int: ...
-
-
-class Source(Protocol):
-    """The side of the tap that the recording sees."""
-
-    @property
-    def heard_until_ns(self) -> int:
-        """Everything that had come by this moment is in the ring; monotonic."""
-        ...
-
-    def clock_of(self, stream: StreamId) -> Clocked:
-        """Say where a stream lies in time."""
-        ...
-
-    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        """Read a span of the ring once."""
-        ...
-
-    def stats(self, stream: StreamId) -> Counted:
-        """Return what was counted for a stream."""
-        ...
-
-    def end_stream(self, stream: StreamId) -> None:
-        """Stop listening after the next drain."""
-        ...
-
-    def release_stream(self, stream: StreamId) -> None:
-        """Forget a stream."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """What one stream brought for a span.
-
-    Shapes: samples (n,) int16.
-    """
-
-    start: int
-    samples: I16
-    absent: tuple[tuple[int, int], ...]  # from, to
-    doubled: tuple[tuple[int, int], ...] = ()  # silenced: another leg of the party brought the same
-
-    @property
-    def end(self) -> int:
-        """The first sample that is not of this piece."""
-        return self.start + int(self.samples.shape[0])
-
-    def silenced(self, start: int, end: int) -> Piece:
-        """Silence a part that another leg brought."""
-        samples = self.samples.copy()
-        samples[start - self.start : end - self.start] = 0
-        return replace(self, samples=samples, doubled=(*self.doubled, (start, end)))
-
-    def since(self, start: int) -> Piece:
-        """Leave out what lies before ``start``."""
-        if start <= self.start:
-            return self
-        return Piece(
-            start=start,
-            samples=self.samples[start - self.start :],
-            absent=_since(self.absent, start),
-            doubled=_since(self.doubled, start),
-        )
-
-
-def blank_piece(start: int, end: int) -> Piece:
-    """Make the piece of a stream that brought nothing."""
-    return Piece(start=start, samples=np.zeros(end - start, dtype=np.int16), absent=((start, end),))
+DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
+FRAME_MS: Final = 20  # of speech activity
+PACKET_MS: Final = 20  # that are taken to be missing together where packets were lost
+LOSSES: Final = (NETWORK_LOSS, LATE, KERNEL_DROP, RING_OVERRUN)
+RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,19 +51,58 @@ class Track:
     """One stream of a recording."""
 
     opened: StreamOpened
+    rate_hz: int = 0  # of the recording; 0 = the stream's own
+    codecs: tuple[Codec, ...] = ()  # as they are now
     channel: int = 0
+    slot: int = -1  # its number in the tap's columns, once somebody has asked for it
     end_cause: StreamEnd | None = None
     placement: int | None = None  # sample of the session where position 0 of the ring lies
+    placed_ns: int = 0  # when position 0 was sent, as it was taken to be then
     first_sample: int = -1
-    gaps: list[Gap] = field(default_factory=list)
-    level: levels.Level = field(default_factory=levels.Level)
+    account: Account = field(default_factory=Account)
+    keys: Keys = field(default_factory=Keys)
+    steering: Steering = field(default_factory=Steering)
     taken_on_at: int = 0  # samples before this one are another session's
     taken_on_from: str = ""
     let_go_at: int | None = None  # samples from this one on are another session's
-    doubled: bool = False
+    meter_row: int = -1
+    held_since: int | None = None  # signalling says that nothing comes
+    resumed_at: int = 0  # when it said last that something comes again
+    _early: deque[tuple[int, int, str]] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
+    _pressed_early: deque[tuple[str, int, int]] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
-    _levels: deque[tuple[int, levels.Level]] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
+    _reading: Aligned = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the codecs that the stream was opened with."""
+        self.codecs = self.codecs or self.opened.codecs
+        self.set_rate(self.rate_hz or self.opened.codecs[0].sample_rate_hz)
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether one octet or pair of octets is one sample of the recording."""
+        return (
+            is_by_octet((*self.opened.codecs, *self.codecs))
+            and self.opened.codecs[0].sample_rate_hz == self.rate_hz
+        )
+
+    @property
+    def rail(self) -> int:
+        """The largest value that the stream's coding has."""
+        return RAILS.get(self.opened.codecs[0].encoding, levels.LINEAR_RAIL)
+
+    def set_rate(self, rate_hz: int) -> None:
+        """Learn the recording's rate, before anything is rendered."""
+        self.rate_hz = rate_hz
+        self._make_reading()
+
+    def set_codecs(self, codecs: tuple[Codec, ...]) -> None:
+        """Go on with other codecs."""
+        plain = self.is_plain
+        self.codecs = codecs
+        if not (plain and self.is_plain):
+            self._make_reading()
 
     def window(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> I16:
         """Render samples ``start`` to ``end`` of the session.
@@ -159,72 +113,72 @@ class Track:
         self.keep(piece)
         return piece.samples
 
-    def read(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> Piece:
-        """Take a span out of the ring and decode it; the stream's account does not change yet."""
+    def read(
+        self, source: Source, *, start: int, end: int, start_mono_ns: int, kept_until: int = FOREVER
+    ) -> Piece:
+        """Take a span and decode it; the stream's account does not change yet.
+
+        Of what lies from ``kept_until`` on nothing is heard.
+        """
         low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
         if self.placement is None or low >= high:
             return blank_piece(start, end)
-        octets, marks = source.take(
-            self.opened.stream, start_ticks=low - self.placement, end_ticks=high - self.placement
-        )
+        if self.steering.is_due(high - low, rate_hz=self.rate_hz) and (low, high) == (start, end):
+            return self._steered(source, start=start, end=end, kept_until=kept_until)
+        samples, came = self._take(source, low, high, kept_until)
+        zeros = self._reading.negative_zeros
+        return _piece(samples, came, zeros=zeros, low=low, high=high, start=start, end=end)
+
+    def piece_of(self, octets: U8, marks: U8, *, start: int, end: int) -> Piece:
+        """Decode what the ring gave for a span of a plain stream.
+
+        Shapes: octets, marks ((end - start) * octets_per_tick,); both are used up.
+        """
         codec = self.opened.codecs[0]
-        absent = [(low + at, low + at + length) for at, length in _absent(marks, codec.octets_per_tick)]
-        if codec.encoding is Encoding.L16:
-            octets[marks == 0] = 0
-            decoded = l16.decode(octets, channels=codec.channels)
-        else:
-            decoded = g711.decode(octets, laws=marks)
-        if (low, high) == (start, end):
-            return Piece(start=start, samples=decoded, absent=tuple(absent))
-        samples = np.zeros(end - start, dtype=np.int16)
-        samples[low - start : high - start] = decoded
-        outside = [(start, low), *absent, (high, end)]
-        return Piece(start=start, samples=samples, absent=tuple(row for row in outside if row[0] < row[1]))
+        zeros = negative_zeros(octets, marks, codec=codec)
+        samples, came = decode_octets(octets, marks, codec=codec)
+        return _piece(samples, came, zeros=zeros, low=start, high=end, start=start, end=end)
 
     def skip(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> None:
         """Take a span out of the ring and throw it away; nothing of it is decoded."""
         low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
-        if self.placement is None or low >= high:
-            return
-        octets, marks = source.take(
-            self.opened.stream, start_ticks=low - self.placement, end_ticks=high - self.placement
-        )
-        octets[:] = 0
-        marks[:] = 0
+        if self.placement is not None and low < high:
+            self._reading.skip(source, start=low - self.placement, end=high - self.placement)
 
     def keep(self, piece: Piece) -> None:
         """Take a piece into the account: what is missing, how loud it is."""
-        gaps: list[Gap] = []
-        for start, end in piece.absent:
-            edge = self.first_sample if self.placement is not None else end
-            append_gap(gaps, start, min(end, edge), BEFORE_FIRST)
-            append_gap(gaps, max(start, edge), end, NOT_RECEIVED)
-        for start, end in piece.doubled:
-            self.doubled = True
-            gaps = overlay(gaps, start, end, DOUBLED)
-        for gap in gaps:
-            append_gap(self.gaps, gap.start_samples, gap.start_samples + gap.length_samples, gap.cause)
-        if self.placement is not None:
-            self._levels.append((piece.end, self.level))
-            self.level = levels.gather(self.level, piece.samples)
+        first = self.first_sample if self.placement is not None else None
+        self.account.keep(piece, first_sample=first, rate_hz=self.rate_hz, rail=self.rail)
 
-    def silence(self, start: int, end: int, cause: str) -> None:
-        """Note that a span is silent, whatever came."""
-        self.gaps = overlay(self.gaps, start, end, cause)
+    def explain(self, *, start_ticks: int, end_ticks: int, cause: str) -> None:
+        """Take note why nothing came for a span of positions."""
+        if self.placement is None:
+            self._early.append((start_ticks, end_ticks, cause))
+            return
+        start, end = self._sample_of(start_ticks), self._sample_of(end_ticks)
+        self.account.explain(Cause(start=start, end=end, cause=cause))
 
-    def take_back(self, start: int) -> None:
-        """Let the levels know nothing from ``start`` on: whole windows go, or all when that is far back."""
-        taken = 0
-        while self._levels and self._levels[-1][0] > start:
-            self.level = self._levels.pop()[1]
-            taken += 1
-        if taken == LEVELS_KEPT:
-            self.level = levels.Level()
+    def press(self, key: str, *, start_ticks: int, length_ticks: int) -> None:
+        """Take note of a key that an event told of."""
+        if self.placement is None:
+            self._pressed_early.append((key, start_ticks, length_ticks))
+            return
+        length = length_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
+        self.keys.note(key, via=BY_EVENT, start=self._sample_of(start_ticks), length=length)
 
     def forget(self) -> None:
         """Forget what was learnt from the audio."""
-        self.gaps, self.level, self.doubled = [], levels.Level(), False
-        self._levels.clear()
+        self.account.forget()
+        self.keys.forget()
+        self._pressed_early.clear()
+
+    def hold(self, *, held: bool, at: int) -> None:
+        """Take note that signalling lets the stream stand still, or go on."""
+        if held and self.held_since is None:
+            self.held_since = at
+        elif not held and self.held_since is not None:
+            self.account.explain(Cause(start=self.held_since, end=at, cause=HOLD))
+            self.held_since, self.resumed_at = None, at
 
     def let_go(self, source: Source, *, head: int, at: int, start_mono_ns: int) -> None:
         """Leave the samples from ``at`` on to another session; the stream stays open for it.
@@ -238,13 +192,23 @@ class Track:
         self.let_go_at = at
         self.end_cause = StreamEnd.JOINED
 
+    def is_steady(self, rendered: int) -> bool:
+        """Tell whether the stream's next window is its own, and there is nothing to decide about it."""
+        return (
+            self.is_plain
+            and self.placement is not None
+            and self.let_go_at is None
+            and self.taken_on_at <= rendered
+            and not self.steering.owed
+        )
+
     def audio_end(self, source: Source) -> int:
         """Say at which sample the audio that came so far ends; 0 when none is placed."""
         if self.placement is None:
             return 0
         if self.let_go_at is not None:
-            return min(self.placement + self._end_ticks, self.let_go_at)
-        return self.placement + source.clock_of(self.opened.stream).end_ticks
+            return min(self._sample_of(self._end_ticks), self.let_go_at)
+        return self._sample_of(source.clock_of(self.opened.stream).end_ticks)
 
     def last_arrival_ns(self, source: Source) -> int:
         """Say when the last packet came; monotonic."""
@@ -252,23 +216,29 @@ class Track:
 
     def finish(self, source: Source, *, duration_samples: int) -> None:
         """Tell the silence after the last packet from silence within."""
+        self.hold(held=False, at=duration_samples)
+        self.keys.finish()
         end = max(self.audio_end(source), 0)
         if self.placement is not None and end < duration_samples:
-            self.gaps = after_last(self.gaps, end)
+            self.account.finish(end)
 
-    def entry(self, source: Source, *, origin: int = 0, end: int | None = None) -> StreamEntry:
+    def entry(
+        self, source: Source, *, origin: int = 0, end: int | None = None, clock: ClockEntry | None = None
+    ) -> StreamEntry:
         """Describe the stream for the manifest of a recording that begins at ``origin``."""
-        stats = self._stats(source)
+        stats, account, codec = self._stats(source), self.account, self.opened.codecs[0]
         counters = stats.counters
-        end = end if end is not None else max((_gap_end(gap) for gap in self.gaps), default=origin)
+        lost, received = stats.packets_lost, counters["received"]
+        gap_ends = (gap.start_samples + gap.length_samples for gap in account.gaps)
+        end = end if end is not None else max(gap_ends, default=origin)
         heard = self.first_sample if self.placement is not None and self.first_sample < end else -1
         return StreamEntry(
             stream=self.opened.stream,
             label=self.opened.label,
             channel=self.channel,
             participant_ids=self.opened.participant_ids,
-            encoding=self.opened.codecs[0].encoding.value,
-            clock_rate_hz=self.opened.codecs[0].clock_rate_hz,
+            encoding=codec.encoding.value,
+            clock_rate_hz=codec.clock_rate_hz,
             ssrcs=stats.ssrcs,
             first_sample=max(0, heard - origin) if heard >= 0 else -1,
             packets_received=counters["received"],
@@ -278,14 +248,73 @@ class Track:
             packets_foreign=counters["foreign"],
             packets_malformed=counters["malformed"],
             packets_kernel_dropped=counters["kernel_dropped"],
-            peak_dbfs=round(self.level.peak_dbfs),
-            rms_dbfs=round(self.level.rms_dbfs),
+            peak_dbfs=round(account.level.peak_dbfs),
+            rms_dbfs=round(account.level.rms_dbfs),
             end_cause=self.end_cause.value if self.end_cause else "",
-            gaps=tuple(within(self.gaps, start=origin, end=end)),
+            gaps=tuple(within(account.gaps, start=origin, end=end)),
             party=self.opened.party,
             moved_from=self.taken_on_from,
-            doubled=self.doubled,
+            doubled=account.doubled,
+            keys=self.keys.entries(origin=origin, end=end, gaps=account.gaps),
+            sources=stats.sources,
+            clock=clock or ClockEntry(),
+            quality=QualityEntry(
+                jitter_us=stats.jitter_ns // 1000,
+                mos_x100=_mos_x100(codec, received=received, lost=lost, gaps=account.gaps),
+                clipped_samples=account.level.clipped,
+                speech_ms=account.speech_frames * FRAME_MS,
+            ),
         )
+
+    def clock(self, source: Source, *, origin: int) -> ClockEntry:
+        """Compare the sender's clock with ours, over all that came."""
+        if self.let_go_at is not None or self.placement is None:
+            return ClockEntry()
+        trend = source.arrival_trend(source.slot_of(self.opened.stream))
+        found = skew.fit(trend.position_ticks, trend.delay_ns, rate_hz=position_rate_hz(self.opened.codecs))
+        return ClockEntry(
+            skew_ppb=round(found.ppm * 1000),
+            offset_us=round((self.placed_ns - found.offset_ns) / 1000) if found.span_s else 0,
+            residual_us=round(found.residual_ns / 1000),
+            span_s=round(found.span_s),
+            corrected_samples=self.steering.corrected,
+            corrections=tuple(
+                Correction(at_samples=max(0, at - origin), samples=count)
+                for at, count in self.steering.corrections
+            ),
+        )
+
+    # --- where it lies --------------------------------------------------------------------------
+
+    def _take(self, source: Source, low: int, high: int, kept_until: int) -> tuple[I16, BOOL]:
+        at = self.placement or 0
+        return self._reading.read(source, start=low - at, end=high - at, kept_until=kept_until - at)
+
+    def _steered(self, source: Source, *, start: int, end: int, kept_until: int) -> Piece:
+        """Read a span in which the sender's clock is made up for, as far as that can be done unheard."""
+
+        at = start
+
+        def more(count: int) -> tuple[I16, BOOL]:
+            nonlocal at
+            taken = self._take(source, at, at + count, kept_until)
+            at += count
+            return taken
+
+        turn = self.steering.turn(more, count=end - start, at=start, rate_hz=self.rate_hz)
+        self.placement = (self.placement or 0) + turn.shift
+        absent = absent_spans(turn.came, start=start)
+        return Piece(start=start, samples=turn.samples, absent=absent, skewed=turn.put_in)
+
+    def _make_reading(self) -> None:
+        reading = make_reading(
+            self.opened.stream, self.codecs, opened_with=self.opened.codecs, rate_hz=self.rate_hz
+        )
+        self._reading = Aligned(reading, rate_hz=self.rate_hz)
+
+    def _sample_of(self, ticks: int) -> int:
+        per_s = position_rate_hz(self.opened.codecs)
+        return (self.placement or 0) + ticks * self.rate_hz // per_s
 
     def _stats(self, source: Source) -> Counted:
         return self._counted if self._counted is not None else source.stats(self.opened.stream)
@@ -302,24 +331,46 @@ class Track:
     def _settle(self, clock: Clocked, *, start: int, end: int, start_mono_ns: int) -> None:
         if self.placement is not None or not clock.started:
             return
-        rate = self.opened.codecs[0].clock_rate_hz
-        by_arrival = round((clock.origin_ns - start_mono_ns) * rate / NS_PER_S)
+        by_arrival = round((clock.origin_ns - start_mono_ns) * self.rate_hz / NS_PER_S)
+        first = clock.first_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
         # Nothing that came is lost before the beginning; it shifts by the reordering at the very start.
-        placement = max(by_arrival, start - clock.first_ticks)
-        if placement + clock.first_ticks < end:
+        placement = max(by_arrival, start - first)
+        if placement + first < end:
             self.placement = placement
-            self.first_sample = placement + clock.first_ticks
+            self.placed_ns = clock.origin_ns
+            self.first_sample = placement + first
+            for start_ticks, end_ticks, cause in self._early:
+                self.explain(start_ticks=start_ticks, end_ticks=end_ticks, cause=cause)
+            self._early.clear()
+            for key, start_ticks, length_ticks in self._pressed_early:
+                self.press(key, start_ticks=start_ticks, length_ticks=length_ticks)
+            self._pressed_early.clear()
 
 
-def _absent(marks: U8, octets_per_tick: int) -> list[list[int]]:
-    present = marks[::octets_per_tick] != 0
-    runs: list[list[int]] = absent_runs(present).tolist()
-    return runs
+def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap]) -> int:
+    """Estimate how the stream sounds to somebody who does not talk back; 0 when nothing came."""
+    if not received:
+        return 0
+    loss = lost / (received + lost)
+    per_packet = codec.sample_rate_hz * PACKET_MS // 1000
+    runs = [max(1, gap.length_samples // per_packet) for gap in gaps if gap.cause in LOSSES]
+    burst = quality.burst_ratio(np.array(runs, dtype=np.int64), loss_fraction=loss)
+    mos = quality.e_model_mos(
+        loss_fraction=loss, burst_ratio=burst, delay_ms=0.0, codec=codec.encoding.value, concealed=False
+    )
+    return round(100 * mos)
 
 
-def _since(rows: Sequence[tuple[int, int]], start: int) -> tuple[tuple[int, int], ...]:
-    return tuple((max(row[0], start), row[1]) for row in rows if row[1] > start)
-
-
-def _gap_end(gap: Gap) -> int:
-    return gap.start_samples + gap.length_samples
+def _piece(samples: I16, came: BOOL, *, zeros: I64, low: int, high: int, start: int, end: int) -> Piece:
+    absent = absent_spans(came, start=low)
+    if (low, high) == (start, end):
+        return Piece(start=start, samples=samples, absent=absent, negative_zeros=zeros)
+    whole = np.zeros(end - start, dtype=np.int16)
+    whole[low - start : high - start] = samples
+    outside = [(start, low), *absent, (high, end)]
+    return Piece(
+        start=start,
+        samples=whole,
+        absent=tuple(row for row in outside if row[0] < row[1]),
+        negative_zeros=zeros + (low - start),
+    )

@@ -130,7 +130,6 @@ class Changes:
         change = entry.streams.answer(
             sdp,
             session_id=entry.session_number,
-            rate_hz=next((line.send_codec.clock_rate_hz for line in entry.streams.lines.values()), None),
             want_audio_back=bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED,
             record_state=record_word(session) if entry.record_aware else "",
         )
@@ -146,6 +145,9 @@ class Changes:
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
             self._conductor.line_opened(entry.session, line)
+        for line in entry.streams.lines.values():
+            self._report.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
+            self._report.stream_recoded(entry.session, line)
 
     # --- what a request says besides its lines ----------------------------------------------------------
 

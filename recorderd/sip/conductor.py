@@ -67,6 +67,12 @@ class _Watch:
     pause_warned: bool = False
     beep_due_ns: int = 0
 
+    @property
+    def waits(self) -> bool:
+        """Tell whether time may bring anything about by itself."""
+        due = (self.prompt_due_ns, self.consent_due_ns, self.paused_mono_ns)
+        return bool(self.about_to_hear) or due != (None, None, None)
+
 
 PROMPT_WAIT_NS: Final = NS_PER_S  # for a leg that carries audio back: legs of one call come one by one
 LISTEN_AFTER_NS: Final = NS_PER_S // 5  # Asterisk takes up a leg's audio 0.1 s after the answer
@@ -193,6 +199,8 @@ class Conductor:
         """Do what is due."""
         now_ns = self._clock.mono_ns()
         for session, watch in list(self._watches.values()):
+            if not (watch.waits or session.terms.beep_every_s):
+                continue  # nearly all of them, fifty times a second
             self._prompt_due(session, watch, now_ns)
             if watch.consent_due_ns is not None and now_ns >= watch.consent_due_ns:
                 watch.consent_due_ns = None

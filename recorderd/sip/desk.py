@@ -286,7 +286,7 @@ class SessionDesk:
         record = record_word(session) if entry.record_aware else ""
         if entry.offer.sdp is not None:
             change = entry.streams.answer(
-                entry.offer.sdp, session_id=entry.session_number, rate_hz=self._rate_of(session),
+                entry.offer.sdp, session_id=entry.session_number,
                 want_audio_back=audio_back, record_state=record,
             )  # fmt: skip
         else:
@@ -306,12 +306,6 @@ class SessionDesk:
         self._book.leave(entry.dialog, at_mono_ns=self._clock.mono_ns())
         for line in entry.streams.lines.values():
             self._tap.release_stream(line.stream)
-
-    def _rate_of(self, session: Session) -> int | None:
-        for entry in self._dialogs.of_session(session):
-            for line in entry.streams.lines.values():
-                return line.send_codec.clock_rate_hz
-        return None
 
     def _lines_of(self, session: Session) -> Sequence[Line]:
         return [line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import queue
 from dataclasses import replace
+from typing import Protocol
 
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
     CallDescribed,
+    Codec,
     OfferReceived,
     RecordMessage,
     SessionEnded,
@@ -21,8 +23,10 @@ from recorderd.core.messages import (
     StreamDescribed,
     StreamEnd,
     StreamEnded,
+    StreamHeld,
     StreamMoved,
     StreamOpened,
+    StreamRecoded,
 )
 from recorderd.sip.dialogs import Dialog
 from recorderd.sip.sessions import Session
@@ -34,17 +38,28 @@ from recorderd.wire.sdes import without_keys
 QUEUE_WAIT_S = 1.0
 
 
+class Outbox(Protocol):
+    """Where messages for the recording are put."""
+
+    def put(self, item: RecordMessage, block: bool = ..., timeout: float | None = ...) -> None:
+        """Hand a message over.
+
+        Errors: queue.Full.
+        """
+        ...
+
+
 class Report:
     """Tells the recording what happens to its sessions."""
 
-    def __init__(
-        self, *, messages: queue.Queue[RecordMessage], tap: Tap, clock: Clock, log: EventLog
-    ) -> None:
+    def __init__(self, *, messages: Outbox, tap: Tap, clock: Clock, log: EventLog) -> None:
         self._messages = messages
         self._tap = tap
         self._clock = clock
         self._log = log
         self._opened: dict[StreamId, StreamOpened] = {}
+        self._codecs: dict[StreamId, tuple[Codec, ...]] = {}  # where they are not the first any more
+        self._still: set[StreamId] = set()  # told to be held
 
     def tell(self, message: RecordMessage) -> None:
         """Hand a message over."""
@@ -105,9 +120,27 @@ class Report:
             at_mono_ns=at_mono_ns,
             participant_ids=whose.participant_ids,
             party=whose.party,
+            remote_address=line.peer[0] if line.peer is not None else "",
         )
         self._opened[line.stream] = opened
         self.tell(opened)
+        self.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
+
+    def stream_held(self, session: Session, line: Line, *, at_mono_ns: int) -> None:
+        """Signalling says whether a stream stands still; told when that has changed."""
+        if line.is_still == (line.stream in self._still):
+            return
+        self._still ^= {line.stream}
+        self.tell(
+            StreamHeld(session=session.session, stream=line.stream, held=line.is_still, at_mono_ns=at_mono_ns)
+        )
+
+    def stream_recoded(self, session: Session, line: Line) -> None:
+        """Signalling agreed on other codecs; told when that has changed."""
+        opened = self._opened.get(line.stream)
+        if opened is not None and self._codecs.get(line.stream, opened.codecs) != line.codecs:
+            self._codecs[line.stream] = line.codecs
+            self.tell(StreamRecoded(session=session.session, stream=line.stream, codecs=line.codecs))
 
     def streams_described(self, entry: Dialog) -> None:
         """Later signalling told more of whose voices the lines of a dialog carry."""
@@ -142,6 +175,8 @@ class Report:
     def stream_ended(self, session: Session, stream: StreamId, cause: StreamEnd, *, at_mono_ns: int) -> None:
         """No more packets are wanted for a stream."""
         self._opened.pop(stream, None)
+        self._codecs.pop(stream, None)
+        self._still.discard(stream)
         self._tap.end_stream(stream)
         self._log.info(Ev.STREAM_ENDED, subject=stream, cause=cause.value)
         self.tell(StreamEnded(session=session.session, stream=stream, cause=cause, at_mono_ns=at_mono_ns))

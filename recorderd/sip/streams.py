@@ -22,6 +22,7 @@ from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
 from recorderd.sip.choosing import (
     ENCRYPTED,
+    Pace,
     choose_codecs,
     choose_crypto,
     event_payload_types,
@@ -42,6 +43,7 @@ from recorderd.wire.sdp import (
     answered_direction,
     is_held,
     offer_for,
+    sends_nothing,
 )
 
 OFFERED_SUITE: Final = Suite.AES_CM_128_HMAC_SHA1_80  # the one that everybody who knows SRTP must know
@@ -54,10 +56,12 @@ class Line:
     stream: StreamId
     port: int
     codecs: tuple[Codec, ...]
+    pace: Pace  # as it was opened
     event_payload_types: tuple[int, ...] = ()
     peer: tuple[str, int] | None = None  # where RTP goes that we send; None while it names no address
     direction: str = "recvonly"  # ours
     held: bool = False
+    is_still: bool = False  # held, or the peer has said that it sends nothing
     srtp_receive: SrtpKeys | None = None  # the peer's keys; None = plain RTP
     srtp_send: SrtpKeys | None = None  # ours
 
@@ -68,13 +72,13 @@ class Line:
 
     @property
     def send_codec(self) -> Codec:
-        """What we send with, if we send."""
-        return self.codecs[0]
+        """What we send with, if we send: the first that we encode."""
+        return next((codec for codec in self.codecs if not codec.is_framed), self.codecs[0])
 
     @property
     def send_payload_type(self) -> int:
         """Its payload type."""
-        return self.codecs[0].payload_type
+        return self.send_codec.payload_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,7 @@ class _Terms:
     direction: str
     held: bool
     crypto: CryptoLine | None
+    is_still: bool = False
 
 
 class DialogStreams:
@@ -136,14 +141,12 @@ class DialogStreams:
         offer: SessionDescription,
         *,
         session_id: int,
-        rate_hz: int | None = None,
         want_audio_back: bool = False,
         record_state: str = "",
     ) -> Change:
         """Open, keep and close lines as the offer asks, and write the answer.
 
-        ``rate_hz`` is the sampling rate that the session has already, if it has one: all its streams
-        must share it. ``want_audio_back`` asks for lines that carry a prompt to the peer; ``record_state``
+        ``want_audio_back`` asks for lines that carry a prompt to the peer; ``record_state``
         (on, off, paused) tells the peer what we do.
         """
         opened: list[tuple[int, Line]] = []
@@ -151,12 +154,11 @@ class DialogStreams:
         choices: list[MediaChoice | None] = []
         wanted = "sendrecv" if want_audio_back else "recvonly"
         for number, media in enumerate(offer.media):
-            terms = self._terms(number, media, rate_hz=rate_hz, wanted=wanted)
+            terms = self._terms(number, media, wanted=wanted)
             line = self._take(number, terms, opened=opened, closed=closed)
             if line is None or terms is None:
                 choices.append(None)
                 continue
-            rate_hz = rate_hz or line.send_codec.clock_rate_hz
             choices.append(
                 MediaChoice(
                     port=line.port,
@@ -231,19 +233,20 @@ class DialogStreams:
 
     # --- one line -------------------------------------------------------------------------------
 
-    def _terms(self, number: int, media: MediaLine, *, rate_hz: int | None, wanted: str) -> _Terms | None:
+    def _terms(self, number: int, media: MediaLine, *, wanted: str) -> _Terms | None:
         """Say how a line can be taken; None, with an event, when it cannot or is gone."""
         if not media.port:
             return None
         line = self._lines.get(number)
         problem = refusal(media, policy=self._srtp) or _family_problem(media, self._address)
-        pace = pace_of(line.send_codec) if line is not None else None
-        codecs = () if problem else choose_codecs(media, rate_hz=rate_hz, pace=pace)
+        codecs = () if problem else choose_codecs(media, pace=line.pace if line is not None else None)
         if not codecs:
             self._refused(
                 str(number), problem or f"no codec of ours in {media.kind} {' '.join(media.formats)}"
             )
             return None
+        if all(codec.is_framed for codec in codecs):
+            wanted = "recvonly"  # we encode none of these
         known = line.srtp_receive if line is not None else None
         return _Terms(
             codecs=codecs,
@@ -252,13 +255,16 @@ class DialogStreams:
             direction=answered_direction(media, wanted=wanted),
             held=is_held(media),
             crypto=choose_crypto(media, policy=self._srtp, known=known),
+            is_still=sends_nothing(media),
         )
 
     def _answered(self, number: int, line: Line, media: MediaLine) -> _Terms | None:
         """Say how a line of our offer can go on; None, with an event, when it cannot."""
-        rate_hz = line.send_codec.clock_rate_hz
-        terms = self._terms(number, media, rate_hz=rate_hz, wanted=line.direction)
+        terms = self._terms(number, media, wanted=line.direction)
         if terms is None:
+            return None
+        if not line.pace.takes(terms.codecs):
+            self._refused(str(number), f"no codec that we offered in {' '.join(media.formats)}")
             return None
         encrypted = media.protocol.upper() in ENCRYPTED
         if line.srtp_send is None and not encrypted:
@@ -308,13 +314,14 @@ class DialogStreams:
                 codecs=terms.codecs,
                 event_payload_types=terms.event_payload_types,
                 srtp=receive,
+                remote_address=terms.peer[0] if terms.peer is not None else "",
             )
         except RecorderError as problem:
             sockets.close()
             self._ports.give_back(sockets.rtp_port)
             self._log.error(Ev.STREAM_REFUSED, subject=stream, reason=problem)
             return None
-        line = Line(stream=stream, port=sockets.rtp_port, codecs=terms.codecs)
+        line = Line(stream=stream, port=sockets.rtp_port, codecs=terms.codecs, pace=pace_of(terms.codecs))
         return _updated(line, terms)
 
     def _keep(self, line: Line, terms: _Terms) -> Line | None:
@@ -329,6 +336,8 @@ class DialogStreams:
             self._tap.set_codecs(
                 line.stream, codecs=terms.codecs, event_payload_types=terms.event_payload_types
             )
+        if line.peer != terms.peer and terms.peer is not None:
+            self._tap.set_remote_address(line.stream, terms.peer[0])
         return _updated(line, terms)
 
     def _refused(self, subject: str, reason: str) -> None:
@@ -347,8 +356,7 @@ def _goes_on(line: Line, terms: _Terms) -> bool:
 
     From plain to encrypted and back it cannot: what is still on its way would be taken for the other.
     """
-    same_pace = pace_of(line.send_codec) == pace_of(terms.codecs[0])
-    return same_pace and (line.srtp_receive is None) == (terms.crypto is None)
+    return line.pace.takes(terms.codecs) and (line.srtp_receive is None) == (terms.crypto is None)
 
 
 def _updated(line: Line, terms: _Terms) -> Line:
@@ -365,6 +373,7 @@ def _updated(line: Line, terms: _Terms) -> Line:
         peer=terms.peer,
         direction=terms.direction,
         held=terms.held,
+        is_still=terms.is_still,
         srtp_receive=receive,
         srtp_send=send,
     )

@@ -54,6 +54,7 @@ class Spool:
     def __init__(self, root: Path, *, quota_bytes: int) -> None:
         self.root = root
         self.quota_bytes = quota_bytes
+        self._descriptor = -1
         self._sealed_bytes: dict[str, int] = {}  # by id; a sealed recording does not change any more
 
     def prepare(self) -> None:
@@ -140,6 +141,16 @@ class Spool:
         if self.receipt(recording_id) is None:
             raise SpoolBroken(path=self.path(Place.CLAIMED, recording_id), reason="no receipt is stored")
         durable.remove_tree(self._move(recording_id, Place.CLAIMED, Place.REMOVED))
+
+    def sync(self) -> None:
+        """Make everything last that was written into the spool; one call for all drafts.
+
+        Durable: after return everything written before the call survives.
+        Errors: OSError, also when something of another file could not be written.
+        """
+        if self._descriptor < 0:  # kept: a failure is told to whoever had it open
+            self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        durable.sync_filesystem(self._descriptor)
 
     def usage(self) -> SpoolUsage:
         """Add up what the spool holds; files that vanish while we look do not count.

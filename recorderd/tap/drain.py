@@ -1,4 +1,4 @@
-"""The tap: drains every RTP and RTCP socket about ten times a second into the ring.
+"""The tap: drains every RTP and RTCP socket about five times a second into the ring.
 
 Contract: ``open_stream`` takes a socket pair and the negotiated codecs and gives a handle's slot;
 ``end_stream`` stops listening after one last drain and frees the sockets; ``take`` reads the ring;
@@ -14,7 +14,6 @@ import contextlib
 import select
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -25,18 +24,24 @@ from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
-from recorderd.tap.batch import ROW_BYTES, Batch
+from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, SHORT_BYTES, Batch, stamp_ns
+from recorderd.tap.entries import OpenStream, Spans
 from recorderd.tap.intake import Intake
+from recorderd.tap.lateness import Lateness
+from recorderd.tap.placing import Restart
 from recorderd.tap.ports import PortPool, SocketPair
+from recorderd.tap.reading import Reading, StreamClock, StreamClocks
+from recorderd.tap.sources import SourcePolicy
 from recorderd.tap.srtp import StreamCrypto
-from recorderd.tap.table import UNSET, StreamStats
 from recorderd.wire.rtcp import parse_rtcp
 from recorderd.wire.rtp import parse_columns
 from recorderd.wire.sdes import SrtpKeys
 
-DRAIN_MS: Final = 100
+__all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
+
+DRAIN_MS: Final = 200  # ten packets of a call; the sockets' buffers hold hundreds
 RING_MS: Final = 4_000
-BATCH_PACKETS: Final = 4_096
+BATCH_PACKETS: Final = 8_192
 _GRAINS_PER_STREAM: Final = 2  # wideband L16 takes more than a row; reserved memory is free until touched
 
 _NOTED: Final = {  # counters whose growth is an event of the stream
@@ -45,49 +50,36 @@ _NOTED: Final = {  # counters whose growth is an event of the stream
     "foreign": Ev.STREAM_STRANGER,
     "late": Ev.STREAM_LATE,
     "kernel_dropped": Ev.STREAM_KERNEL_DROP,
+    "source_refused": Ev.STREAM_SOURCE_REFUSED,
 }
 
 
-@dataclass(slots=True, kw_only=True)
-class _Open:
-    stream: StreamId
-    slot: int
-    sockets: SocketPair
-    crypto: StreamCrypto | None = None
-    listening: bool = True
-    released: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamClock:
-    """Where a stream lies in time; all in ticks of its clock, positions as in the ring."""
-
-    clock_rate_hz: int
-    octets_per_tick: int
-    started: bool
-    origin_ns: int  # when position 0 was sent, as the fastest packet so far tells; monotonic
-    first_ticks: int
-    end_ticks: int
-
-
-class Tap:
+class Tap(Reading):
     """All RTP input of the recorder."""
 
-    def __init__(self, *, ports: PortPool, max_streams: int, clock: Clock, log: EventLog) -> None:
+    def __init__(
+        self,
+        *,
+        ports: PortPool,
+        max_streams: int,
+        clock: Clock,
+        log: EventLog,
+        source_policy: SourcePolicy = SourcePolicy.ANY,
+    ) -> None:
+        grains = max_streams * _GRAINS_PER_STREAM
+        super().__init__(intake=Intake(slots=max_streams, grains=grains, source_policy=source_policy))
         self._ports = ports
         self._clock = clock
         self._log = log
-        self._lock = threading.Lock()
-        self._intake = Intake(slots=max_streams, grains=max_streams * _GRAINS_PER_STREAM)
-        self._table, self._ring = self._intake.table, self._intake.ring
         self._free = list(range(max_streams - 1, -1, -1))
-        self._open: dict[StreamId, _Open] = {}
-        self._by_descriptor: dict[int, tuple[_Open, bool]] = {}  # bool: RTCP
-        self._ending: list[_Open] = []
+        self._open: dict[StreamId, OpenStream] = {}
+        self._by_descriptor: dict[int, tuple[OpenStream, int, bool]] = {}  # with slot; bool: RTCP
+        self._encrypted: BOOL = np.zeros(max_streams, dtype=np.bool_)  # by slot
+        self._ending: list[OpenStream] = []
         self._batch = Batch(capacity=BATCH_PACKETS)
         self._epoll = select.epoll()
         self.drains = 0  # progress that the watchdog looks at
-        self.lateness_max_ns = 0
+        self.lateness = Lateness()
         self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
 
     # --- for the signalling and the recording ---------------------------------------------------
@@ -100,8 +92,11 @@ class Tap:
         codecs: Sequence[Codec],
         event_payload_types: Sequence[int],
         srtp: SrtpKeys | None = None,
+        remote_address: str = "",
     ) -> None:
         """Begin to listen on a stream's sockets; with ``srtp`` for nothing but what these keys verify.
+
+        ``remote_address`` is the host that signalling named for the peer; by policy nobody else is heard.
 
         Errors: RingFull, SrtpFailed (keys that cannot be used); the sockets remain the caller's then.
         """
@@ -111,22 +106,36 @@ class Tap:
                 raise RingFull(streams=len(self._open))
             slot = self._free[-1]
             rate = codecs[0].clock_rate_hz * codecs[0].octets_per_tick
-            self._ring.open(slot, octets_per_s=rate, ring_ms=RING_MS)
+            framed = any(codec.is_framed for codec in codecs)
+            self._ring.open(slot, octets_per_s=0 if framed else rate, ring_ms=RING_MS)
             self._free.pop()
             self._table.open(slot, codecs=codecs, event_payload_types=event_payload_types)
-            entry = _Open(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
+            self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
+            self._intake.open(slot)
+            self._encrypted[slot] = crypto is not None
+            entry = OpenStream(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
             self._open[stream] = entry
             for sock, is_rtcp in ((sockets.rtp, False), (sockets.rtcp, True)):
-                self._by_descriptor[sock.fileno()] = (entry, is_rtcp)
+                self._by_descriptor[sock.fileno()] = (entry, slot, is_rtcp)
                 self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def set_codecs(
         self, stream: StreamId, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]
     ) -> None:
-        """Change what a stream's payload types mean; clock rate and octets per tick stay."""
+        """Change what a stream's payload types mean; positions keep their unit.
+
+        Where that leaves several clocks or a framed codec, what comes from now on comes as frames.
+        """
         with self._lock:
             slot = self._open[stream].slot
             self._table.set_codecs(slot, codecs=codecs, event_payload_types=event_payload_types)
+
+    def set_remote_address(self, stream: StreamId, remote_address: str) -> None:
+        """Say that signalling names another host for the peer now; empty = it names none."""
+        with self._lock:
+            slot = self._open[stream].slot
+            self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
+            self._table.source[slot] = 0  # whoever speaks next is looked at
 
     def set_srtp(self, stream: StreamId, keys: SrtpKeys) -> None:
         """Give a stream that has SRTP keys other ones; the same keys again change nothing.
@@ -168,43 +177,12 @@ class Tap:
                 entry.listening, entry.released = False, True
                 self._ending.append(entry)
 
-    def clock_of(self, stream: StreamId) -> StreamClock:
-        """Say where a stream lies in time."""
-        with self._lock:
-            slot, table = self._open[stream].slot, self._table
-            return StreamClock(
-                clock_rate_hz=int(table.clock_rate_hz[slot]),
-                octets_per_tick=int(table.octets_per_tick[slot]),
-                started=bool(table.ssrc[slot] != UNSET),
-                origin_ns=int(table.origin_ns[slot]),
-                first_ticks=int(table.first_ticks[slot]),
-                end_ticks=int(table.end_ticks[slot]),
-            )
+    def slot_of(self, stream: StreamId) -> int:
+        """Give the slot of a stream: by it the columns are asked for, until the stream is released."""
+        return self._open[stream].slot
 
-    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        """Read octets and marks of a span once; packets that come for it afterwards are late.
-
-        Shapes: -> two arrays ((end_ticks - start_ticks) * octets_per_tick,).
-        """
-        with self._lock:
-            slot = self._open[stream].slot
-            scale = int(self._table.octets_per_tick[slot])
-            return self._ring.take(slot, start_ticks * scale, end_ticks * scale)
-
-    def digits(self) -> list[tuple[StreamId, str]]:
-        """Take the keys that were pressed on streams (RFC 4733) since the last call."""
-        if not self._intake.digits:
-            return []
-        with self._lock:
-            names = {entry.slot: entry.stream for entry in self._open.values()}
-            pressed = [(names[slot], key) for slot, key in self._intake.digits if slot in names]
-            self._intake.digits.clear()
-        return pressed
-
-    def stats(self, stream: StreamId) -> StreamStats:
-        """Return what was counted for a stream."""
-        with self._lock:
-            return self._table.stats(self._open[stream].slot)
+    def _names(self) -> dict[int, StreamId]:
+        return {entry.slot: entry.stream for entry in self._open.values()}
 
     @property
     def open_streams(self) -> int:
@@ -234,7 +212,7 @@ class Tap:
                 stop.wait(wait_ns / 1e9)
             else:
                 due_ns -= wait_ns
-            self.lateness_max_ns = max(self.lateness_max_ns, self._clock.mono_ns() - due_ns)
+            self.lateness.note(self._clock.mono_ns() - due_ns)
             self.drain()
 
     def drain(self) -> None:
@@ -243,13 +221,27 @@ class Tap:
         with self._lock:
             ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
-        spans: list[tuple[_Open, int]] = []  # whose packets follow in the batch, and how many
+        spans = Spans()
+        by_descriptor, batch = self._by_descriptor, self._batch
+        add_entry, add_slot, add_count = spans.entries.append, spans.slots.append, spans.counts.append
         for descriptor, _ in ready:
-            entry, is_rtcp = self._by_descriptor[descriptor]  # only this thread closes descriptors
+            entry, slot, is_rtcp = by_descriptor[descriptor]  # only this thread closes descriptors
             if is_rtcp:
                 self._drain_rtcp(entry)
-            else:
-                spans = self._receive(descriptor, entry, spans)
+                continue
+            try:
+                while True:
+                    room = batch.capacity - batch.used
+                    count = batch.receive(descriptor)
+                    if count:
+                        add_entry(entry)
+                        add_slot(slot)
+                        add_count(count)
+                    if count < room:
+                        break
+                    self._process(spans)
+            except OSError as problem:
+                self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
         self._process(spans)
         with self._lock:
             for entry in ending:
@@ -264,99 +256,131 @@ class Tap:
                 self._close(entry)
         self._epoll.close()
 
-    def _receive(
-        self, descriptor: int, entry: _Open, spans: list[tuple[_Open, int]]
-    ) -> list[tuple[_Open, int]]:
-        while True:
-            room = self._batch.free
-            try:
-                count = self._batch.receive(descriptor)
-            except OSError as problem:
-                self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
-                return spans
-            if count:
-                spans.append((entry, count))
-            if count < room:
-                return spans
-            self._process(spans)
-            spans = []
-
-    def _process(self, spans: list[tuple[_Open, int]]) -> None:
-        if not spans:
+    def _process(self, spans: Spans) -> None:
+        """Take the packets of the batch in, and empty it."""
+        if not spans.entries:
             return
         batch = self._batch
-        owners = np.array([entry.slot for entry, _ in spans], dtype=np.int64)
-        slots = np.repeat(owners, np.array([count for _, count in spans]))
+        counts = np.array(spans.counts, dtype=np.int64)
+        owners = np.array(spans.slots, dtype=np.int64)
+        slots = np.repeat(owners, counts)
         now_mono_ns = self._clock.mono_ns()
         arrival_ns = batch.arrivals_ns(
             realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
         )
-        lengths = batch.lengths
-        failed = self._decrypt(spans, lengths) if any(entry.crypto for entry, _ in spans) else None
-        columns = parse_columns(batch.rows[: batch.used], lengths)
+        lengths, drops, names = batch.lengths, batch.kernel_drops(), batch.names()
+        starts = np.cumsum(counts) - counts
+        restarts: list[Restart] = []
+        before = {name: self._table.counters[name][owners] for name in _NOTED}
         with self._lock:
-            before = {name: self._table.counters[name][owners] for name in _NOTED}
-            np.maximum.at(self._table.counters["kernel_dropped"], slots, batch.kernel_drops())
-            restarts = self._intake.accept(
-                slots, columns, rows=batch.rows[: batch.used], arrival_ns=arrival_ns, failed=failed
-            )
-            after = {name: self._table.counters[name][owners] for name in _NOTED}
+            dropped = self._table.counters["kernel_dropped"]
+            dropped[owners] = np.maximum(dropped[owners], np.maximum.reduceat(drops, starts))
+            sources = self._intake.book.keys(names)
+        encrypted = bool(self._encrypted[owners].any())
+        long = np.logical_or.reduceat(lengths > SHORT_BYTES, starts)
+        for wide in (False, True):  # streams of long packets apart, for theirs lie in two places
+            chosen = long == wide
+            if not chosen.any():
+                continue
+            numbers = np.flatnonzero(np.repeat(chosen, counts))
+            whole = numbers.size == slots.size
+            if wide:
+                rows = batch.whole_rows(numbers)
+            else:
+                rows = batch.short[: batch.used] if whole else batch.short[numbers]
+            part = lengths if whole else lengths[numbers]
+            failed = self._decrypt(spans, chosen, rows, part) if encrypted else None
+            columns = parse_columns(rows, part)
+            with self._lock:
+                restarts += self._intake.accept(
+                    slots if whole else slots[numbers],
+                    columns,
+                    rows=rows,
+                    arrival_ns=arrival_ns if whole else arrival_ns[numbers],
+                    failed=failed,
+                    sources=sources if whole else sources[numbers],
+                )
         batch.clear()
-        names = {entry.slot: entry.stream for entry, _ in spans}
+        self._note(spans, owners, before, restarts)
+        spans.clear()
+
+    def _note(self, spans: Spans, owners: I64, before: dict[str, I64], restarts: list[Restart]) -> None:
+        """Log what a batch brought that is not as it should be."""
         for name, event in _NOTED.items():
-            for number in np.flatnonzero(after[name] > before[name]):
-                total = int(after[name][number])
-                self._log.warning(event, subject=names[int(owners[number])], packets=total)
+            after = self._table.counters[name][owners]
+            for number in np.flatnonzero(after > before[name]).tolist():
+                self._log.warning(event, subject=spans.entries[number].stream, packets=int(after[number]))
+        names = {entry.slot: entry.stream for entry in spans.entries} if restarts else {}
         for restart in restarts:
             event = Ev.STREAM_SSRC_CHANGED if restart.ssrc_changed else Ev.STREAM_TIMESTAMP_JUMPED
             self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
 
-    def _decrypt(self, spans: list[tuple[_Open, int]], lengths: I64) -> BOOL:
-        """Put plain RTP into the rows of the streams that have keys; say which rows failed."""
+    def _decrypt(self, spans: Spans, chosen: BOOL, rows: U8, lengths: I64) -> BOOL:
+        """Put plain RTP into the rows of the streams that have keys; say which rows failed.
+
+        Shapes: chosen (spans,), whose packets stand in rows and lengths (n, ...) -> (n,).
+        """
         failed = np.zeros(lengths.size, dtype=np.bool_)
         start = 0
-        for entry, count in spans:
-            rows = slice(start, start + count)
+        for entry, count, here in zip(spans.entries, spans.counts, chosen.tolist(), strict=True):
+            if not here:
+                continue
+            part = slice(start, start + count)
             start += count
             if entry.crypto is None:
                 continue
             with self._lock:  # keys may change meanwhile
-                failed[rows], reason = entry.crypto.rows(self._batch.rows[rows], lengths[rows])
+                failed[part], reason = entry.crypto.rows(rows[part], lengths[part])
             if reason:
-                self._note_srtp(entry, int(failed[rows].sum()), reason)
+                self._note_srtp(entry, int(failed[part].sum()), reason)
         return failed
 
-    def _note_srtp(self, entry: _Open, packets: int, reason: str) -> None:
+    def _note_srtp(self, entry: OpenStream, packets: int, reason: str) -> None:
         total = int(self._table.counters["srtp_failed"][entry.slot]) + packets
         self._log.warning(Ev.STREAM_SRTP_FAILED, subject=entry.stream, packets=total, reason=reason)
 
-    def _drain_rtcp(self, entry: _Open) -> None:
+    def _drain_rtcp(self, entry: OpenStream) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read
             while True:
-                datagram = entry.sockets.rtcp.recv(ROW_BYTES)
-                try:
-                    if entry.crypto is not None:
-                        with self._lock:
-                            datagram = entry.crypto.rtcp(datagram)
-                    parse_rtcp(datagram)
-                    name = "rtcp_received"
-                except SrtpFailed as problem:
-                    name = "srtp_failed"
-                    self._note_srtp(entry, 1, str(problem.fields["reason"]))
-                except RtcpFormatError as problem:
-                    name = "rtcp_malformed"
-                    self._log.warning(Ev.STREAM_MALFORMED_RTP, subject=entry.stream, reason=problem)
+                datagram, ancillary, _, address = entry.sockets.rtcp.recvmsg(ROW_BYTES, CONTROL_BYTES)
+                now_utc_ns = self._clock.utc_ns()
+                waited_ns = max(0, now_utc_ns - stamp_ns(ancillary, otherwise=now_utc_ns))
+                name = self._take_rtcp(entry, datagram, address, self._clock.mono_ns() - waited_ns)
                 self._table.counters[name][entry.slot] += 1
 
-    def _close(self, entry: _Open) -> None:
+    def _take_rtcp(self, entry: OpenStream, datagram: bytes, peer: tuple[str, int], arrival_ns: int) -> str:
+        """Take what one RTCP datagram tells; name its counter."""
+        book = self._intake.book
+        try:
+            with self._lock:  # keys may change meanwhile
+                if not self._intake.is_welcome(entry.slot, book.key_of(peer[:2])):
+                    return "source_refused"
+                if entry.crypto is not None:
+                    datagram = entry.crypto.rtcp(datagram)
+            packets = parse_rtcp(datagram)
+        except SrtpFailed as problem:
+            self._note_srtp(entry, 1, str(problem.fields["reason"]))
+            return "srtp_failed"
+        except RtcpFormatError as problem:
+            self._log.warning(Ev.STREAM_MALFORMED_RTP, subject=entry.stream, reason=problem)
+            return "rtcp_malformed"
+        with self._lock:
+            for packet in packets:
+                if packet.report is not None:
+                    self.note_report(entry.slot, packet.report, arrival_ns=arrival_ns)
+        return "rtcp_received"
+
+    def _close(self, entry: OpenStream) -> None:
         if entry.sockets.rtp.fileno() >= 0:
             for sock in (entry.sockets.rtp, entry.sockets.rtcp):
                 self._by_descriptor.pop(sock.fileno(), None)
                 self._epoll.unregister(sock.fileno())
             entry.sockets.close()
-            self._ports.give_back(entry.sockets.rtp_port)
+            heard = any(column[entry.slot] for column in self._table.counters.values())
+            self._ports.give_back(entry.sockets.rtp_port, heard=heard)
         if entry.released:
             entry.released = False
             self._ring.close(entry.slot)
             self._intake.forget(entry.slot)
+            self._reports.pop(entry.slot, None)
             self._free.append(entry.slot)

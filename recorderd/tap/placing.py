@@ -1,10 +1,12 @@
 """Where a packet's payload belongs: from RTP timestamps to positions in the ring, for a whole drain.
 
 Rule: a stream is locked to the SSRC of its first packet. A packet of another SSRC, or with a timestamp
-more than ``JUMP_NS`` away from where its arrival says it should be, is foreign. The sender started anew
+more than ``JUMP_NS`` away from where its arrival says it should be, is foreign; unless its number says that
+it was overtaken, by ``OVERTAKEN_PACKETS`` and ``OVERTAKEN_NS`` at most. The sender started anew
 when such packets end the drain, nothing of the old sequence follows them, and they are ``RESTART_PACKETS``
 or the old sequence has been quiet for ``QUIET_NS``: then the stream goes on from there, placed by arrival
-time, never before what it has. A single stray packet moves nothing.
+time, never before what it has. ``RESTART_PACKETS`` must be of one sequence. A single stray packet moves
+nothing. Where addresses are learnt, one that is new must bring the SSRC that belongs, or so many packets.
 All work is on columns; only streams with foreign packets or their first packet are looked at singly.
 Source: RFC 3550 sections 5.1, 8.2 and appendix A.1.
 """
@@ -22,7 +24,10 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.tap.table import UNSET, StreamTable
 
 JUMP_NS: Final = 2 * NS_PER_S  # jitter of half a second passes with room; a restart's random offset does not
+OVERTAKEN_PACKETS: Final = 512
+OVERTAKEN_NS: Final = 4 * NS_PER_S  # what the ring holds
 RESTART_PACKETS: Final = 3
+SPREAD_PACKETS: Final = 100  # that numbers of one sequence may lie apart; two seconds at a ptime of 20 ms
 QUIET_NS: Final = NS_PER_S // 5
 GUARD_NS: Final = NS_PER_S  # room before the first packet for those it has overtaken
 
@@ -40,6 +45,7 @@ class Arrived:
     ssrc: I64
     arrival_ns: I64
     ticks: I64  # how long the payload lasts
+    source: I64  # key of the sender's address (see ``tap.sources``)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +58,7 @@ class Restart:
     position_ticks: int  # where the new sequence begins
 
 
-def place(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL, list[Restart]]:
+def place(table: StreamTable, packets: Arrived, *, learning: bool = False) -> tuple[I64, BOOL, list[Restart]]:
     """Give each packet its position in ticks, say which belong to the stream, and note restarts.
 
     Shapes: -> positions (n,) int64, ours (n,) bool.
@@ -62,7 +68,7 @@ def place(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL, list[Restart
     positions, ours = _positions(table, packets)
     restarts = []
     for slot in np.unique(packets.slots[~ours]):
-        restart = _restart(table, packets, int(slot), ours)
+        restart = _restart(table, packets, int(slot), ours, learning=learning)
         if restart is not None:
             restarts.append(restart)
     if restarts:
@@ -104,15 +110,22 @@ def _positions(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL]:
     positions = extended + table.shift_ticks[slots]
     moved_ticks = positions - table.head_ticks[slots]
     waited_ns = packets.arrival_ns - table.head_arrival_ns[slots]
-    jump_ns = moved_ticks * NS_PER_S // table.clock_rate_hz[slots] - waited_ns
-    return positions, (packets.ssrc == table.ssrc[slots]) & (np.abs(jump_ns) <= JUMP_NS)
+    moved_ns = moved_ticks * NS_PER_S // table.position_rate_hz[slots]
+    belongs = packets.ssrc == table.ssrc[slots]
+    ours = belongs & (np.abs(moved_ns - waited_ns) <= JUMP_NS)
+    if (belongs & ~ours).any():
+        behind = -((packets.sequence - table.sequence_head[slots] + 0x8000 & 0xFFFF) - 0x8000)
+        overtaken = (behind > 0) & (behind <= OVERTAKEN_PACKETS)
+        ours |= belongs & overtaken & (moved_ns < 0) & (moved_ns >= -OVERTAKEN_NS)
+    return positions, ours
 
 
 def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
     first = int(np.flatnonzero(packets.slots == slot)[0])
-    guard = int(GUARD_NS * table.clock_rate_hz[slot] // NS_PER_S)
+    guard = int(GUARD_NS * table.position_rate_hz[slot] // NS_PER_S)
     table.ssrc[slot] = packets.ssrc[first]
     table.ssrcs[slot].append(int(packets.ssrc[first]))
+    table.hear_from(slot, int(packets.source[first]))
     table.head_timestamp[slot] = packets.timestamp[first]
     table.shift_ticks[slot] = guard - packets.timestamp[first]
     table.head_ticks[slot] = table.first_ticks[slot] = guard
@@ -121,22 +134,29 @@ def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
     table.sequence_base[slot] = table.sequence_head[slot] = packets.sequence[first]
 
 
-def _restart(table: StreamTable, packets: Arrived, slot: int, ours: BOOL) -> Restart | None:
+def _restart(
+    table: StreamTable, packets: Arrived, slot: int, ours: BOOL, *, learning: bool
+) -> Restart | None:
     mine = np.flatnonzero(packets.slots == slot)
     known = mine[ours[mine]]
     run = _trailing(packets, mine, known)
+    if learning and run.size:
+        run = run[packets.source[run] == packets.source[run[-1]]]
     if run.size == 0:
         return None
     first = int(run[0])
     ssrc = int(packets.ssrc[first])
     _settle(table, packets, slot, known)
     quiet_ns = int(packets.arrival_ns[first] - table.head_arrival_ns[slot])
-    if run.size < RESTART_PACKETS and quiet_ns < QUIET_NS:
+    elsewhere = learning and packets.source[first] != table.source[slot]
+    if run.size < RESTART_PACKETS and (quiet_ns < QUIET_NS or elsewhere):
+        return None
+    if run.size >= RESTART_PACKETS and not _is_one_sequence(packets, run):
         return None
     ssrc_changed = ssrc != int(table.ssrc[slot])
     table.expected_before[slot] += table.sequence_head[slot] - table.sequence_base[slot] + 1
     table.sequence_base[slot] = table.sequence_head[slot] = packets.sequence[first]
-    by_arrival = int(table.head_ticks[slot] + quiet_ns * table.clock_rate_hz[slot] // NS_PER_S)
+    by_arrival = int(table.head_ticks[slot] + quiet_ns * table.position_rate_hz[slot] // NS_PER_S)
     position = max(by_arrival, int(table.end_ticks[slot]))
     table.head_timestamp[slot] = packets.timestamp[first]
     table.shift_ticks[slot] = position - packets.timestamp[first]
@@ -147,6 +167,12 @@ def _restart(table: StreamTable, packets: Arrived, slot: int, ours: BOOL) -> Res
         table.ssrcs[slot].append(ssrc)
     table.counters["ssrc_changes" if ssrc_changed else "timestamp_jumps"][slot] += 1
     return Restart(slot=slot, ssrc=ssrc, ssrc_changed=ssrc_changed, position_ticks=position)
+
+
+def _is_one_sequence(packets: Arrived, run: I64) -> bool:
+    """Tell a sender's packets from stray ones: their numbers lie close together, whatever their order."""
+    sequence = extend16(packets.sequence[run], near=packets.sequence[run[:1]])
+    return int(sequence.max() - sequence.min()) < run.size + SPREAD_PACKETS
 
 
 def _settle(table: StreamTable, packets: Arrived, slot: int, known: I64) -> None:
@@ -176,8 +202,7 @@ def _advance(
     furthest = (placed == table.head_ticks[slots]) & (placed > before)
     table.head_arrival_ns[slots[furthest]] = arrival_ns[furthest]
     table.head_timestamp[slots[furthest]] = placed[furthest] - table.shift_ticks[slots[furthest]]
-    sent_ns = arrival_ns - placed * NS_PER_S // table.clock_rate_hz[slots]
-    np.minimum.at(table.origin_ns, slots, sent_ns)
+    np.minimum.at(table.origin_ns, slots, arrival_ns - placed * NS_PER_S // table.position_rate_hz[slots])
     # A restarted stream's older packets belong to a sequence that is closed already.
     current = packets.ssrc[ours] == table.ssrc[slots]
     for restart in restarts:

@@ -1,7 +1,9 @@
 """RTP and RTCP sockets in pairs from a configured range; a port rests before it is used again.
 
 Contract: ``acquire`` returns two bound sockets (even port RTP, next port RTCP) or raises NoPortFree;
-``give_back`` puts the pair at the end of the queue, so that stale RTP of an old call finds nobody.
+``give_back`` puts the pair at the end of the queue, so that stale RTP of an old call finds nobody. The pair
+that has rested longest is handed out; when none has rested ``rest_s``, one that has rested less, but never
+less than ``REST_MIN_S``. A pair to which nobody has ever sent need not rest.
 Source: RFC 3550 section 11.
 """
 
@@ -14,10 +16,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from recorderd.core.clock import NS_PER_S, Clock, SystemClock
 from recorderd.core.errors import NoPortFree
 from recorderd.tap.batch import prepare_socket
 
 _SO_RCVBUFFORCE: Final = 33
+REST_S: Final = 30.0  # a sender that was not told of the end goes on until its own timer
+REST_MIN_S: Final = 2.0  # what is still under way when a call has ended
 _TRIES_MAX: Final = 64  # ports that other programs hold, before we call the range full
 
 
@@ -41,17 +46,38 @@ class PortPool:
     Thread: any.
     """
 
-    def __init__(self, *, address: str, port_min: int, port_max: int, receive_buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        port_min: int,
+        port_max: int,
+        receive_buffer_bytes: int,
+        rest_s: float = REST_S,
+        clock: Clock | None = None,
+    ) -> None:
         self._address = address
         self._range = (port_min, port_max)
         self._receive_buffer_bytes = receive_buffer_bytes
-        self._free = deque(range(port_min, port_max, 2))
+        self._rest_ns = round(rest_s * NS_PER_S)
+        self._rest_min_ns = min(self._rest_ns, round(REST_MIN_S * NS_PER_S))
+        self._clock = clock or SystemClock()
+        self._unheard = deque(range(port_min, port_max, 2))
+        self._resting: deque[tuple[int, int]] = deque()  # since when, which; the longest first
         self._lock = threading.Lock()
+        self.short_rests = 0  # pairs that had to be handed out before they had rested
 
     @property
     def free_pairs(self) -> int:
-        """Pairs that could be handed out."""
-        return len(self._free)
+        """Pairs that could be handed out now."""
+        latest_ns = self._clock.mono_ns() - self._rest_min_ns
+        with self._lock:
+            rested = len(self._resting)
+            for since_ns, _ in reversed(self._resting):
+                if since_ns <= latest_ns:
+                    break
+                rested -= 1
+            return len(self._unheard) + rested
 
     def acquire(self) -> SocketPair:
         """Bind the pair that has rested longest.
@@ -59,19 +85,33 @@ class PortPool:
         Errors: NoPortFree.
         """
         for _ in range(_TRIES_MAX):
-            with self._lock:
-                if not self._free:
-                    break
-                port = self._free.popleft()
+            port = self._next()
+            if port is None:
+                break
             with contextlib.suppress(OSError):
                 return self._bind(port)
-            self.give_back(port)
+            self.give_back(port)  # another program's: that may end
         raise NoPortFree(port_min=self._range[0], port_max=self._range[1])
 
-    def give_back(self, rtp_port: int) -> None:
-        """Return a pair whose sockets are closed."""
+    def give_back(self, rtp_port: int, *, heard: bool = True) -> None:
+        """Return a pair whose sockets are closed; it rests from now on if somebody has sent to it."""
         with self._lock:
-            self._free.append(rtp_port)
+            if heard:
+                self._resting.append((self._clock.mono_ns(), rtp_port))
+            else:
+                self._unheard.append(rtp_port)
+
+    def _next(self) -> int | None:
+        with self._lock:
+            rested_ns = self._clock.mono_ns() - self._resting[0][0] if self._resting else 0
+            if self._resting and rested_ns >= self._rest_ns:
+                return self._resting.popleft()[1]
+            if self._unheard:
+                return self._unheard.popleft()
+            if self._resting and rested_ns >= self._rest_min_ns:
+                self.short_rests += 1
+                return self._resting.popleft()[1]
+        return None
 
     def _bind(self, port: int) -> SocketPair:
         family = socket.AF_INET6 if ":" in self._address else socket.AF_INET

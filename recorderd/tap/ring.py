@@ -3,7 +3,8 @@
 Contract: a stream owns a row, a power of two of octets. Position 0 is a little before its first packet;
 positions grow by ``octets_per_tick`` per tick of the RTP clock and never wrap; the ring keeps those
 from ``cursor`` to ``cursor + row``. ``write`` puts a batch of packets of many streams in place; ``take``
-copies a span out, clears it and moves the cursor. A mark of 0 means that the octet never came.
+copies a span out, clears it and moves the cursor, ``take_spans`` does so for many streams at once. A mark
+of 0 means that the octet never came.
 Memory is reserved at start; a row costs none before its first packet and after its end: what a thousand
 streams at once have touched must not stay taken when they are gone.
 Thread: callers hold one lock (see ``tap.drain``).
@@ -19,6 +20,7 @@ import numpy as np
 
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.errors import RingFull
+from recorderd.tap.runs import as_octets, blank_run, runs_at_any_octet, runs_in_rows, runs_of_marks
 
 GRAIN_OCTETS: Final = 32_768  # 4.1 s of G.711; rows are powers of two of it
 
@@ -83,15 +85,69 @@ class Ring:
         Shapes: slots, positions, rows, offsets, lengths, marks (n,); packets (m, row_octets), where the
         n-th payload lies in row ``rows[n]`` at ``offsets[n]`` and is ``lengths[n]`` long.
         """
+        at = positions & (self.row[slots] - 1)
+        wrapped = at + lengths > self.row[slots]
+        if wrapped.any():
+            for number in np.flatnonzero(wrapped).tolist():  # once in four seconds of a stream
+                row = packets[rows[number], offsets[number] : offsets[number] + lengths[number]]
+                for start, piece in self._pieces(
+                    int(slots[number]), int(positions[number]), int(positions[number] + lengths[number])
+                ):
+                    begin = start - int(positions[number])
+                    self._octets[piece] = row[begin : begin + piece.stop - piece.start]
+                    self._marks[piece] = marks[number]
+            straight = np.flatnonzero(~wrapped)
+            slots, at, rows, marks = slots[straight], at[straight], rows[straight], marks[straight]
+            offsets, lengths = offsets[straight], lengths[straight]
+        target = self._base[slots] + at
         shapes = offsets * 65_536 + lengths
+        if target.size and (shapes == shapes[0]).all():
+            part = slice(int(offsets[0]), int(offsets[0] + lengths[0]))
+            self._put(target, packets, rows, part, marks)
+            return
         for shape in np.unique(shapes):  # one round per payload shape; nearly always a single one
-            chosen = np.flatnonzero(shapes == shape)
-            offset, length = int(offsets[chosen[0]]), int(lengths[chosen[0]])
-            some = slots[chosen]
-            span = positions[chosen, None] + np.arange(length, dtype=np.int64)
-            target = self._base[some, None] + (span & (self.row[some, None] - 1))
-            self._octets[target] = packets[rows[chosen], offset : offset + length]
-            self._marks[target] = marks[chosen, None]
+            some = np.flatnonzero(shapes == shape)
+            part = slice(int(offsets[some[0]]), int(offsets[some[0]] + lengths[some[0]]))
+            self._put(target[some], packets, rows[some], part, marks[some])
+
+    def _put(self, target: I64, packets: U8, rows: I64, part: slice, marks: U8) -> None:
+        """Put the same part of many packets where each belongs."""
+        length = part.stop - part.start
+        payloads = runs_in_rows(packets, offset=part.start, length=length)
+        all_of_them = rows.size == packets.shape[0] and bool((rows[1:] > rows[:-1]).all())
+        runs_at_any_octet(self._octets, length)[target] = payloads if all_of_them else payloads[rows]
+        runs_at_any_octet(self._marks, length)[target] = runs_of_marks(length)[marks]
+
+    def take_spans(self, slots: I64, starts: I64, *, length: int) -> tuple[U8, U8]:
+        """Do what ``take`` does, for one span of each of many streams; no stream may be named twice.
+
+        Shapes: slots, starts (k,) -> two arrays (k, length).
+        """
+        at = starts & (self.row[slots] - 1)
+        straight = (starts == self.cursor[slots]) & (at + length <= self.row[slots])
+        if length > 0 and straight.all():
+            return self._lift(slots, at, length)
+        octets = np.zeros((slots.size, length), dtype=np.uint8)
+        marks = np.zeros((slots.size, length), dtype=np.uint8)
+        some = np.flatnonzero(straight)
+        if length > 0 and some.size:
+            octets[some], marks[some] = self._lift(slots[some], at[some], length)
+        for number in np.flatnonzero(~straight).tolist():  # those at the end of their row, or out of step
+            start = int(starts[number])
+            octets[number], marks[number] = self.take(int(slots[number]), start, start + length)
+        return octets, marks
+
+    def _lift(self, slots: I64, at: I64, length: int) -> tuple[U8, U8]:
+        """Copy spans that begin at their cursor and lie in one piece, clear them, move the cursors."""
+        where = self._base[slots] + at
+        nothing = blank_run(length)
+        lifted = []
+        for memory in (self._octets, self._marks):
+            runs = runs_at_any_octet(memory, length)
+            lifted.append(as_octets(runs[where]))
+            runs[where] = nothing  # of a paused span nothing may stay in memory
+        self.cursor[slots] += length
+        return lifted[0], lifted[1]
 
     def take(self, slot: int, start: int, end: int) -> tuple[U8, U8]:
         """Copy octets and marks of [start, end) out, clear them, and move the cursor to ``end``.

@@ -3,7 +3,8 @@
 File names in a recording's folder derive from its id: `<id>.wav`, `<id>.wav.p7s`, `<id>.manifest.json`,
 `<id>.manifest.json.p7s`, `<id>.offer-<n>.sip`, `<id>.signer.pem`. A tombstone, which stands for what was not
 kept, has neither WAV nor offers.
-Version 1 had no outcome, rule, controls, spans and joins; it is still read, and written back as it was.
+Version 1 had no outcome, rule, controls, spans and joins; version 2 no clocks, quality and keys, and knew
+fewer causes of gaps. Both are still read, and written back as they were.
 """
 
 from __future__ import annotations
@@ -12,28 +13,36 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from recorderd.core import gap_causes
 from recorderd.core.errors import ManifestFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
 from recorderd.wire.manifest_rows import (
+    ClockEntry,
     ControlEntry,
     JoinEntry,
+    KeyEntry,
+    QualityEntry,
     RuleEntry,
     SilentSpan,
+    read_clock,
     read_control,
     read_join,
+    read_key,
+    read_quality,
     read_rule,
     read_span,
 )
 
-MANIFEST_VERSION: Final = 2
+MANIFEST_VERSION: Final = 3
 OUTCOME_RECORDED: Final = "recorded"
 TOMBSTONES: Final = ("objected", "consent_missing")  # outcomes without audio
-GAP_CAUSES: Final = ("not_received", "before_first", "after_last", "paused", "stopped", "doubled")
 MANIFEST_LIMIT_BYTES: Final = 64 * 1024 * 1024  # a ten-hour call with a gap every 100 ms stays below
 GENESIS_SHA256: Final = "0" * 64  # the previous hash of a recorder's first manifest
 _SINCE_2: Final = ("outcome", "rule", "controls", "spans", "call_ids", "joins", "joined_into")
 _STREAM_SINCE_2: Final = ("party", "moved_from", "doubled")
+_SINCE_3: Final = ("audio_format", "talk_over_ms")
+_STREAM_SINCE_3: Final = ("sources", "clock", "quality", "keys")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -43,7 +52,7 @@ class Gap:
 
     start_samples: int
     length_samples: int
-    cause: str  # one of GAP_CAUSES
+    cause: str  # one of core.gap_causes.ALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +81,10 @@ class StreamEntry:
     party: str = ""  # whose voice, as the recorder told parties apart
     moved_from: str = ""  # the session it came from when two calls became one
     doubled: bool = False  # the party's other leg brought the same audio for a while; kept once
+    sources: tuple[str, ...] = ()  # address and port that its packets came from
+    clock: ClockEntry = field(default_factory=ClockEntry)
+    quality: QualityEntry = field(default_factory=QualityEntry)
+    keys: tuple[KeyEntry, ...] = ()  # that were pressed (DTMF); none where they are masked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +149,8 @@ class Manifest:
     call_ids: tuple[str, ...] = ()  # of all calls that became this conversation, its own first
     joins: tuple[JoinEntry, ...] = ()
     joined_into: str = ""  # the session in which this conversation went on
+    audio_format: str = "pcm16"  # | native: the wire's own G.711 octets
+    talk_over_ms: int = 0  # how long more than one channel spoke
     manifest_version: int = MANIFEST_VERSION
 
     @property
@@ -172,12 +187,14 @@ def signature_name(name: str) -> str:
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as canonical JSON, in the shape of its version."""
     table = asdict(manifest)
-    if manifest.manifest_version == 1:
-        for key in _SINCE_2:
-            del table[key]
-        for stream in table["streams"]:
-            for key in _STREAM_SINCE_2:
-                del stream[key]
+    version = manifest.manifest_version
+    for since, names, stream_names in ((2, _SINCE_2, _STREAM_SINCE_2), (3, _SINCE_3, _STREAM_SINCE_3)):
+        if version < since:
+            for key in names:
+                del table[key]
+            for stream in table["streams"]:
+                for key in stream_names:
+                    del stream[key]
     return canonical_json(table)
 
 
@@ -209,6 +226,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         files=tuple(_file(row) for row in reader.children("files", limit=10_000)),
         manifest_version=version,
         **(_since_2(reader) if version > 1 else {}),
+        **(_since_3(reader) if version > 2 else {}),
     )
     reader.done()
     _check_whole(reader, manifest)
@@ -289,6 +307,14 @@ def _since_2(reader: JsonReader) -> dict[str, Any]:
     }
 
 
+def _since_3(reader: JsonReader) -> dict[str, Any]:
+    """Read the fields that version 2 did not have."""
+    return {
+        "audio_format": reader.text("audio_format"),
+        "talk_over_ms": reader.integer("talk_over_ms"),
+    }
+
+
 def _safe_id(reader: JsonReader, key: str) -> str:
     value = reader.text(key)
     if not is_safe_id(value):
@@ -329,13 +355,18 @@ def _file(reader: JsonReader) -> FileEntry:
 
 
 def _stream(reader: JsonReader, version: int) -> StreamEntry:
-    since_2: dict[str, Any] = {}
+    later: dict[str, Any] = {}
     if version > 1:
-        since_2 = {
+        later = {
             "party": reader.text("party"),
             "moved_from": reader.text("moved_from"),
             "doubled": reader.boolean("doubled"),
         }
+    if version > 2:
+        later["sources"] = reader.texts("sources", limit=1000)
+        later["clock"] = read_clock(reader.child("clock"))
+        later["quality"] = read_quality(reader.child("quality"))
+        later["keys"] = tuple(read_key(row) for row in reader.children("keys", limit=1_000_000))
     counters: dict[str, Any] = {
         key: reader.integer(key)
         for key in (
@@ -360,7 +391,7 @@ def _stream(reader: JsonReader, version: int) -> StreamEntry:
         end_cause=reader.text("end_cause"),
         gaps=tuple(_gap(row) for row in reader.children("gaps", limit=10_000_000)),
         **counters,
-        **since_2,
+        **later,
     )
     reader.done()
     return entry
@@ -372,7 +403,7 @@ def _gap(reader: JsonReader) -> Gap:
         length_samples=reader.integer("length_samples", minimum=1),
         cause=reader.text("cause"),
     )
-    if gap.cause not in GAP_CAUSES:
+    if gap.cause not in gap_causes.ALL:
         raise reader.bad("cause", f"{gap.cause!r} is unknown")
     reader.done()
     return gap

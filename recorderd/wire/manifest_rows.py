@@ -1,4 +1,4 @@
-"""The manifest's rows about rules, controls, silence and joined calls, and how they are read."""
+"""The manifest's rows about rules, controls, silence, joins, clocks, quality and keys; how they are read."""
 
 from __future__ import annotations
 
@@ -119,3 +119,89 @@ def read_join(reader: JsonReader) -> JoinEntry:
     )
     reader.done()
     return join
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """Samples that were put in (positive) or left out for a sender's clock."""
+
+    at_samples: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockEntry:
+    """A sender's clock against the recorder's; a positive skew is one that runs fast."""
+
+    skew_ppb: int = 0
+    offset_us: int = 0  # of the first packet against the line that the rest lies on
+    residual_us: int = 0  # by which the packets that came fastest stray from it
+    span_s: int = 0  # over which it was observed; 0 = too short to tell
+    corrected_samples: int = 0  # in all, see ``corrections``
+    corrections: tuple[Correction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityEntry:
+    """How a stream came, and how it sounds."""
+
+    jitter_us: int = 0  # RFC 3550 section 6.4.1
+    mos_x100: int = 0  # estimate by ITU-T G.107 from loss and codec; 0 = nothing came
+    clipped_samples: int = 0
+    speech_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEntry:
+    """A key that was pressed."""
+
+    key: str
+    via: str  # event (RFC 4733) | tone
+    start_samples: int
+    length_samples: int
+
+
+def read_clock(reader: JsonReader) -> ClockEntry:
+    """Read a clock's row."""
+    entry = ClockEntry(
+        skew_ppb=reader.integer("skew_ppb", minimum=-(10**9), maximum=10**9),
+        offset_us=reader.integer("offset_us", minimum=-(2**62)),
+        residual_us=reader.integer("residual_us"),
+        span_s=reader.integer("span_s"),
+        corrected_samples=reader.integer("corrected_samples", minimum=-(2**62)),
+        corrections=tuple(_correction(row) for row in reader.children("corrections", limit=1_000_000)),
+    )
+    reader.done()
+    return entry
+
+
+def _correction(reader: JsonReader) -> Correction:
+    entry = Correction(
+        at_samples=reader.integer("at_samples"), samples=reader.integer("samples", minimum=-(2**62))
+    )
+    reader.done()
+    return entry
+
+
+def read_quality(reader: JsonReader) -> QualityEntry:
+    """Read a quality row."""
+    entry = QualityEntry(
+        jitter_us=reader.integer("jitter_us"),
+        mos_x100=reader.integer("mos_x100", maximum=500),
+        clipped_samples=reader.integer("clipped_samples"),
+        speech_ms=reader.integer("speech_ms"),
+    )
+    reader.done()
+    return entry
+
+
+def read_key(reader: JsonReader) -> KeyEntry:
+    """Read a key's row."""
+    entry = KeyEntry(
+        key=reader.text("key", limit=1),
+        via=reader.text("via", limit=16),
+        start_samples=reader.integer("start_samples"),
+        length_samples=reader.integer("length_samples"),
+    )
+    reader.done()
+    return entry

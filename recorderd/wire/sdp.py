@@ -24,12 +24,6 @@ MEDIA_MAX: Final = 64  # the library stops at PJMEDIA_MAX_SDP_MEDIA, which is le
 _DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
 _RECORD: Final = ("on", "off", "paused")
 _RECORD_PREFERENCES: Final = ("on", "off", "pause", "nopreference")
-_STATIC: Final = {  # RFC 3551 section 6
-    0: ("PCMU", 8000, 1),
-    8: ("PCMA", 8000, 1),
-    10: ("L16", 44_100, 2),
-    11: ("L16", 44_100, 1),
-}
 OFFERED_CODECS: Final = (
     Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=8000),
     Codec(payload_type=0, encoding=Encoding.PCMU, clock_rate_hz=8000),
@@ -37,8 +31,6 @@ OFFERED_CODECS: Final = (
 OFFERED_EVENTS: Final = 101  # telephone-event
 _NUMBER: Final = re.compile("[0-9]{1,7}")  # str.isdigit also takes digits that int refuses
 _FREE_TEXT: Final = (b"s=", b"i=")  # these may be in the character set that a=charset names
-_L16_MIN_HZ: Final = 8_000
-_L16_MAX_HZ: Final = 48_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,29 +129,6 @@ def parse_sdp(raw: bytes) -> SessionDescription:
     )
 
 
-def supported_codecs(media: MediaLine) -> tuple[Codec, ...]:
-    """List what we decode of a line, in the offer's order."""
-    found = []
-    for text in media.formats:
-        if _NUMBER.fullmatch(text) is None or int(text) > 127:
-            continue
-        number = int(text)
-        known = media.rtpmap.get(number)
-        if known is None and number in _STATIC:
-            name, rate, channels = _STATIC[number]
-            known = RtpMap(name=name, clock_rate_hz=rate, channels=channels)
-        if known is not None and _decodes(known):
-            found.append(
-                Codec(
-                    payload_type=number,
-                    encoding=Encoding(known.name.upper()),
-                    clock_rate_hz=known.clock_rate_hz,
-                    channels=known.channels,
-                )
-            )
-    return tuple(found)
-
-
 def answer_for(
     offer: SessionDescription,
     *,
@@ -207,6 +176,14 @@ def is_held(media: MediaLine) -> bool:
     Source: RFC 3264 section 8.4, RFC 2543 appendix B.5 for the address.
     """
     return bool(media.port) and (media.direction == "inactive" or media.address in ("0.0.0.0", "::"))
+
+
+def sends_nothing(media: MediaLine) -> bool:
+    """Say whether a line is there and its sender stands still: it is held, or only receives.
+
+    Source: RFC 3264 section 5.1 (a party that puts another on hold sends sendonly and gets recvonly).
+    """
+    return is_held(media) or (bool(media.port) and media.direction == "recvonly")
 
 
 def answered_direction(media: MediaLine, *, wanted: str) -> str:
@@ -335,13 +312,6 @@ def _rtpmap(value: str) -> tuple[int, RtpMap]:
     if len(words) < 2 or not words[0] or not _is_count(words[1]) or not _is_count(channels):
         raise _bad("a=rtpmap", f"{value[:60]!r} is not name/rate")
     return number, RtpMap(name=words[0], clock_rate_hz=int(words[1]), channels=int(channels))
-
-
-def _decodes(entry: RtpMap) -> bool:
-    name = entry.name.upper()
-    if name in ("PCMU", "PCMA"):
-        return entry.clock_rate_hz == 8000 and entry.channels == 1
-    return name == "L16" and _L16_MIN_HZ <= entry.clock_rate_hz <= _L16_MAX_HZ and entry.channels in (1, 2)
 
 
 def _is_count(text: str) -> bool:

@@ -136,10 +136,10 @@ def _lines(chance: random.Random, octets: bytes) -> bytes:
 CHANGES: Final[tuple[Change, ...]] = (_flip, _drop, _double, _insert, _noise, _cut, _number, _lines)
 
 
-
 def _branch(seed: int, number: int) -> str:
     """Name a transaction so that no mutation of a number can make it another message's."""
     return f"z9hG4bK-{hashlib.sha256(f'{seed}-{number}'.encode()).hexdigest()[:24]}"
+
 
 def mutated(seed: int, number: int, *, uri: str, via: str) -> Mutated:
     """Make the ``number``-th request of a seed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_channels_are_aligned_within_20_ms(tmp_path: Path, exchange: Exchange) -
                 time.sleep(0.4)
                 caller.tone(True)
                 callee.tone(True)
-                time.sleep(0.4)
+                time.sleep(0.4 + random.uniform(0, 0.02))  # else all onsets have one phase of the ticks
             caller.hangup()
             tones = [list(phone.seen("tone")) for phone in (callee, caller)]
         (row,) = house.wait_archived(1)
@@ -129,8 +130,11 @@ def test_channels_are_aligned_within_20_ms(tmp_path: Path, exchange: Exchange) -
         heard = np.array(starts_s[0]) - np.array(starts_s[1])
         said = np.array(said_s[0]) - np.array(said_s[1])
         assert heard.size == said.size == pauses
-        # The median: a busy exchange at times resumes a leg some 100 ms late, for an onset or three.
-        assert abs(np.median(heard - said)) < 0.020
+        apart_s = heard - said
+        # A busy exchange at times resumes a leg some 100 ms late, for an onset or three.
+        usual_s = apart_s[np.abs(apart_s - np.median(apart_s)) < 0.025]
+        assert usual_s.size > pauses // 2
+        assert abs(np.mean(usual_s)) < 0.020
 
 
 def test_a_registration_is_refreshed_before_it_expires(tmp_path: Path, exchange: Exchange) -> None:

@@ -203,9 +203,9 @@ def test_an_offer_without_a_codec_of_ours_is_refused_and_leaves_no_port(house: t
     with SipClient(server=house[0].server) as client:
         call = _siprec(client)
         sdp = sdp_offer(client.address, [("1", "PCMA")]).replace(
-            b"audio 50000 RTP/AVP 8", b"audio 50000 RTP/AVP 18"
+            b"audio 50000 RTP/AVP 8", b"audio 50000 RTP/AVP 4"
         )
-        sdp = sdp.replace(b"a=rtpmap:8 PCMA/8000", b"a=rtpmap:18 G729/8000")
+        sdp = sdp.replace(b"a=rtpmap:8 PCMA/8000", b"a=rtpmap:4 G723/8000")
         xml = metadata_xml(session_id=secrets.token_hex(16), parties=[], labels=["1"])
         assert call.invite(*siprec_body(sdp, xml)).code in (415, 488)
     assert house[0].status()["recorder"]["sip"]["sessions"] == 0

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from dsp.mixing import Limiter, mix
 from recorderd.app.prompts import default_prompts_dir
 from tests.support import g711_reference
 from tests.support.house import House, Recorded, run_program
@@ -489,24 +490,24 @@ def test_a_mixed_layout_has_one_channel(house: tuple[House, Program], client: Si
     samples, _ = recorded.samples()
     assert samples.shape[1] == 1
     one, two = recorded.streams()
-    wide = np.zeros(samples.shape[0], dtype=np.int32)
-    for entry in (one, two):
+    sides = np.zeros((2, samples.shape[0]), dtype=np.int16)
+    for side, entry in zip(sides, (one, two), strict=True):
         decoded = talk.decoded(("caller", "callee").index(entry["label"]))
-        end = min(wide.size, entry["first_sample"] + decoded.size)
-        wide[entry["first_sample"] : end] += decoded[: end - entry["first_sample"]]
-    assert np.array_equal(samples[:, 0], np.clip(wide, -32768, 32767).astype(np.int16))
+        end = min(side.size, entry["first_sample"] + decoded.size)
+        side[entry["first_sample"] : end] = decoded[: end - entry["first_sample"]]
+    assert np.array_equal(samples[:, 0], mix(sides, Limiter.of(RATE_HZ))[0])
 
 
-def _press(port: int, digit: str) -> None:
+def _press(stream: RtpStream, digit: str) -> None:
     """Press a key as RFC 4733 has it: one event in several packets, the last three its end."""
     code = "0123456789*#".index(digit)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sequence, timestamp = random.getrandbits(16), random.getrandbits(32)
         for number in range(8):
             end = 0x80 if number >= 5 else 0
-            header = struct.pack("!BBHII", 0x80, 101, (sequence + number) & 0xFFFF, timestamp, 77)
+            header = struct.pack("!BBHII", 0x80, 101, (sequence + number) & 0xFFFF, timestamp, stream.ssrc)
             sender.sendto(
-                header + struct.pack("!BBH", code, end | 10, 160 * (number + 1)), ("127.0.0.1", port)
+                header + struct.pack("!BBH", code, end | 10, 160 * (number + 1)), ("127.0.0.1", stream.port)
             )
             time.sleep(0.01)
 
@@ -514,8 +515,8 @@ def _press(port: int, digit: str) -> None:
 def test_a_key_pressed_on_the_leg_gives_consent(house: tuple[House, Program], client: SipClient) -> None:
     talk = Talk(client, "2005", 4.0)
     time.sleep(1.0)
-    _press(talk.legs[0].lines[0].port, "1")
     session = house[1].wait_for("session_started", talk.call_id).split("subject=")[1].split()[0]
+    _press(talk.streams[0], "1")
     house[1].wait_for("consent_given", session, "via=dtmf")
     talk.end()
     recorded = _recorded(house, talk.call_id)

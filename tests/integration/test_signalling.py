@@ -32,9 +32,7 @@ def _stream(port: int, packets: int) -> RtpStream:
     return RtpStream(port=port, payload_type=8, payload=os.urandom(PACKET * packets))
 
 
-def _leg(
-    client: SipClient, *, call_id: str, leg: str, user: str = "recorder", callee: str = "1002"
-) -> Call:
+def _leg(client: SipClient, *, call_id: str, leg: str, user: str = "recorder", callee: str = "1002") -> Call:
     names = {"X-Call-ID": call_id, "X-Call-Leg": leg, "X-Call-Caller": "1001", "X-Call-Callee": callee}
     headers = {name: value for name, value in names.items() if value}
     target = f"sip:{user}@{client.server[0]}:{client.server[1]}"

@@ -75,7 +75,7 @@ def _check_exact(recorded: Recorded, streams: list[RtpStream], codecs: tuple[str
             at = start + number * stream.ticks_per_packet
             expected[at : at + stream.ticks_per_packet] = 0
         assert np.array_equal(samples[:, channel], expected), f"channel {channel} differs"
-        lost = [gap for gap in entry["gaps"] if gap["cause"] == "not_received"]
+        lost = [gap for gap in entry["gaps"] if gap["cause"] == "network_loss"]
         assert sum(gap["length_samples"] for gap in lost) == len(stream.script.lost) * stream.ticks_per_packet
         assert entry["packets_lost"] == len(stream.script.lost)
         assert entry["packets_received"] == PACKETS - len(stream.script.lost)

@@ -168,9 +168,9 @@ def test_every_sample_is_the_one_sent_or_silent_where_its_packet_was_lost(
         at = track.first_sample + number * stream.ticks_per_packet
         expected[at : at + stream.ticks_per_packet] = 0
     assert np.array_equal(heard, expected)
-    silent = sum(gap.length_samples for gap in track.gaps if gap.cause == "not_received")
+    silent = sum(gap.length_samples for gap in track.account.gaps if gap.cause == "not_received")
     assert silent == len(stream.script.lost) * stream.ticks_per_packet
-    covered = sum(gap.length_samples for gap in track.gaps) + sent.size - silent
+    covered = sum(gap.length_samples for gap in track.account.gaps) + sent.size - silent
     assert covered == heard.size  # audio and gaps add up to the whole
 
 

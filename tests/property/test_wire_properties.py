@@ -24,7 +24,8 @@ from recorderd.wire.metadata_merge import merge
 from recorderd.wire.offer import LegHeaderNames, describe_offer, fallback_key, later_offer
 from recorderd.wire.rtcp import parse_rtcp
 from recorderd.wire.rtp import parse_columns, parse_rtp
-from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp, supported_codecs
+from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp
+from recorderd.wire.sdp_codecs import supported_codecs
 from recorderd.wire.sip_message import address_of, parse_sip
 from recorderd.wire.siprec import RecordingMetadata, parse_metadata, senders_by_label
 from recorderd.wire.snapshot import read_snapshot_request, snapshot_request

@@ -26,7 +26,10 @@ SCRIPT: Final = Path(__file__).parent / "exchange" / "exchange.sh"
 LOOPBACK: Final = "127.0.0.1"
 TRUNK_ADDR: Final = "127.0.0.2"  # the exchange knows its trunk by the address it calls from
 ACCOUNTS: Final = ("1001", "1002", "1003", "recorder")
-DEFAULTS: Final = {"REC_MODE": "legs", "REC_CTL": "call", "REC_WHISPER": "no", "REC_ENDPOINT": "recorder"}
+DEFAULTS: Final = {
+    **{"REC_MODE": "legs", "REC_CTL": "call", "REC_WHISPER": "no", "REC_ENDPOINT": "recorder"},
+    "REC_CODECS": "alaw",
+}
 PORTS: Final = range(10_000, 20_000)  # below the ports the kernel hands out by itself
 RTP_PORTS: Final = range(20_000, 32_000)
 POLL_S: Final = 0.1

@@ -14,10 +14,13 @@ from tests.support import g711_reference
 RATE_HZ = 8000
 
 
-def say(text: str, *, voice: str) -> np.ndarray:
-    """Speak a sentence; 16-bit samples at 8 kHz."""
+def say(text: str, *, voice: str, options: Sequence[str] = ()) -> np.ndarray:
+    """Speak a text; 16-bit samples at 8 kHz. Options are espeak-ng's own."""
     spoken = subprocess.run(
-        ["espeak-ng", "-v", voice, "--stdout", text], capture_output=True, check=True
+        ["espeak-ng", "-v", voice, *options, "--stdin", "--stdout"],
+        input=text.encode(),
+        capture_output=True,
+        check=True,
     ).stdout
     with wave.open(io.BytesIO(spoken)) as stream:
         rate_hz = stream.getframerate()
@@ -28,8 +31,9 @@ def say(text: str, *, voice: str) -> np.ndarray:
 def resample(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     """Bring samples to 8 kHz by cutting the spectrum."""
     wanted = samples.size * RATE_HZ // rate_hz
-    spectrum = np.fft.rfft(samples.astype(np.float64))[: wanted // 2 + 1]
-    resampled = np.fft.irfft(spectrum, wanted) * wanted / samples.size
+    seconds = -(-samples.size // rate_hz)  # whole seconds have small factors: a long text takes no long time
+    spectrum = np.fft.rfft(samples.astype(np.float64), seconds * rate_hz)[: seconds * RATE_HZ // 2 + 1]
+    resampled = np.fft.irfft(spectrum, seconds * RATE_HZ)[:wanted] * RATE_HZ / rate_hz
     return np.clip(np.round(0.8 * resampled), -32_768, 32_767).astype(np.int16)
 
 

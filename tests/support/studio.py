@@ -1,7 +1,7 @@
 """A recorder with everything real but the sockets and the time: packets and messages come from a script.
 
-A voice is PCMA noise, 20 ms a packet, each packet arriving when it is sent. Times are milliseconds from the
-studio's beginning; whoever runs it says when the recorder looks.
+A voice is noise in G.711 (PCMA unless asked for), 20 ms a packet, each packet arriving when it is sent. Times
+are milliseconds from the studio's beginning; whoever runs it says when the recorder looks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
-from dsp.shapes import U8
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_MS
 from recorderd.core.events import EventLog
@@ -42,13 +41,13 @@ from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
+from recorderd.record.disk import Disks
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
 from recorderd.spool.layout import Place, Spool
-from recorderd.tap.drain import StreamClock
 from recorderd.tap.intake import Intake
-from recorderd.tap.table import UNSET, StreamStats
+from recorderd.tap.reading import Reading
 from recorderd.wire.manifest import Manifest, audio_name, manifest_name, parse_manifest
 from recorderd.wire.rtp import parse_columns
 from tests.support import g711_reference
@@ -58,25 +57,39 @@ RATE_HZ: Final = 8000
 DELAY_MS: Final = 800
 STEP_MS: Final = 100
 BEGIN_MONO_NS: Final = 1_000_000_000_000
-BEGIN_UTC_NS: Final = time.time_ns() + 60_000_000_000  # a certificate made meanwhile is valid
+BEGIN_UTC_NS: Final = time.time_ns() + 3_600_000_000_000  # a certificate made meanwhile is valid
+EVENT_PAYLOAD_TYPE: Final = 101
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 
 
-class PlayedTap:
+class PlayedTap(Reading):
     """The tap without sockets."""
 
     def __init__(self, slots: int) -> None:
-        self.intake = Intake(slots=slots, grains=slots * 2)
-        self.slot_of: dict[StreamId, int] = {}
+        super().__init__(intake=Intake(slots=slots, grains=slots * 16))
+        self.slots: dict[StreamId, int] = {}
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
         self.heard_until_ns = BEGIN_MONO_NS
 
-    def open(self, stream: StreamId) -> None:
-        slot = len(self.slot_of)
-        self.slot_of[stream] = slot
-        self.intake.ring.open(slot, octets_per_s=RATE_HZ, ring_ms=4000)
-        self.intake.table.open(slot, codecs=[PCMA], event_payload_types=[])
+    @property
+    def intake(self) -> Intake:
+        return self._intake
+
+    def slot_of(self, stream: StreamId) -> int:
+        assert stream not in self.released, "a released stream was asked for"
+        return self.slots[stream]
+
+    def _names(self) -> dict[int, StreamId]:
+        return {slot: stream for stream, slot in self.slots.items() if stream not in self.released}
+
+    def open(self, stream: StreamId, codecs: Sequence[Codec] = (PCMA,)) -> None:
+        slot = len(self.slots)
+        self.slots[stream] = slot
+        octets_per_s = codecs[0].clock_rate_hz * codecs[0].octets_per_tick
+        self.intake.ring.open(slot, octets_per_s=octets_per_s, ring_ms=4000)
+        self.intake.table.open(slot, codecs=codecs, event_payload_types=[EVENT_PAYLOAD_TYPE])
+        self.intake.open(slot)
 
     def feed(self, packets: list[tuple[StreamId, int, bytes]]) -> None:
         packets = [row for row in packets if row[0] not in self.released]
@@ -87,29 +100,9 @@ class PlayedTap:
             row[: len(packet)] = np.frombuffer(packet, dtype=np.uint8)
         lengths = np.array([len(packet) for _, _, packet in packets], dtype=np.int64)
         arrival_ns = np.array([at_ns for _, at_ns, _ in packets], dtype=np.int64)
-        slots = np.array([self.slot_of[stream] for stream, _, _ in packets], dtype=np.int64)
+        slots = np.array([self.slots[stream] for stream, _, _ in packets], dtype=np.int64)
+        assert int(lengths.max()) <= rows.shape[1]
         self.intake.accept(slots, parse_columns(rows, lengths), rows=rows, arrival_ns=arrival_ns)
-
-    def _slot(self, stream: StreamId) -> int:
-        assert stream not in self.released, "a released stream was asked for"
-        return self.slot_of[stream]
-
-    def clock_of(self, stream: StreamId) -> StreamClock:
-        slot, table = self._slot(stream), self.intake.table
-        return StreamClock(
-            clock_rate_hz=int(table.clock_rate_hz[slot]),
-            octets_per_tick=int(table.octets_per_tick[slot]),
-            started=bool(table.ssrc[slot] != UNSET),
-            origin_ns=int(table.origin_ns[slot]),
-            first_ticks=int(table.first_ticks[slot]),
-            end_ticks=int(table.end_ticks[slot]),
-        )
-
-    def take(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
-        return self.intake.ring.take(self._slot(stream), start_ticks, end_ticks)
-
-    def stats(self, stream: StreamId) -> StreamStats:
-        return self.intake.table.stats(self._slot(stream))
 
     def end_stream(self, stream: StreamId) -> None:
         self.ended.append(stream)
@@ -137,7 +130,8 @@ class Voice:
 class Studio:
     """One recorder and its script."""
 
-    def __init__(self, root: Path, signer: Signer, *, slots: int = 8) -> None:
+    def __init__(self, root: Path, signer: Signer, *, slots: int = 8, pace: Pace | None = None) -> None:
+        self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
         self.now_ms = 0
         self.tap = PlayedTap(slots)
@@ -147,6 +141,7 @@ class Studio:
         self.silent: list[SessionSilent] = []
         self.tap_hangs_ms = range(0)  # when it does not drain
         self._packets: list[tuple[int, StreamId, bytes]] = []
+        self._senders: dict[StreamId, tuple[RtpStream, int]] = {}  # and when each has spoken
         self._script: list[tuple[int, int, RecordMessage]] = []
         self._restart()
 
@@ -164,9 +159,10 @@ class Studio:
         recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
+            disks=Disks.inline(),
             spool=self.spool,
             sealer=self.sealer,
-            pace=Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0),
+            pace=self.pace,
             clock=self,
             log=self.log,
             on_silent=self.silent.append,
@@ -200,11 +196,11 @@ class Studio:
 
     def opened(self, session: SessionId, stream: str, *, ms: int, **fields: Any) -> StreamOpened:
         """Describe a stream."""
-        known: dict[str, Any] = {"dialog": DialogId("d"), "label": stream, "side_rank": 0, **fields}
+        known: dict[str, Any] = {"dialog": DialogId("d"), "label": stream, "side_rank": 0, "codecs": (PCMA,)}
+        known.update(fields)
         return StreamOpened(
             session=session,
             stream=StreamId(stream),
-            codecs=(PCMA,),
             local_port=2,
             at_mono_ns=BEGIN_MONO_NS + ms * NS_PER_MS,
             **known,
@@ -218,18 +214,47 @@ class Studio:
         first_ms: int,
         packets: int,
         payload: bytes = b"",
+        codec: Codec = PCMA,
+        lost: Collection[int] = (),
         **fields: Any,
     ) -> Voice:
-        """Open a stream and let it speak."""
-        opened = self.opened(session, stream, ms=first_ms, **fields)
-        self.tap.open(opened.stream)
+        """Open a stream and let it speak; some of its packets are lost."""
+        codecs = fields.pop("codecs", (codec,))
+        codec = codecs[0]
+        opened = self.opened(session, stream, ms=first_ms, codecs=codecs, **fields)
+        self.tap.open(opened.stream, opened.codecs)
         self.put(opened, ms=first_ms)
         seed = sum(stream.encode())
-        payload = payload or np.random.default_rng(seed).bytes(160 * packets)
-        sender = RtpStream(port=0, payload_type=8, payload=payload)
+        ticks = codec.clock_rate_hz // 50
+        octets = ticks * codec.octets_per_tick
+        payload = payload or np.random.default_rng(seed).bytes(octets * packets)
+        sender = RtpStream(
+            port=0,
+            payload_type=codec.payload_type,
+            payload=payload,
+            octets_per_packet=octets,
+            ticks_per_packet=ticks,
+        )
         for number in range(packets):
-            self._packets.append((first_ms + 20 * number, opened.stream, sender.packet(number)))
-        return Voice(first_ms, g711_reference.decode(payload, law="PCMA"))
+            if number not in lost:
+                self.arrive(stream, sender.packet(number), ms=first_ms + 20 * number)
+        self._senders[opened.stream] = (sender, first_ms + 20 * packets)
+        if codec.encoding is Encoding.L16:
+            return Voice(first_ms, np.frombuffer(payload, dtype=">i2").astype(np.int16))
+        return Voice(first_ms, g711_reference.decode(payload, law=codec.encoding.value))
+
+    def arrive(self, stream: str, packet: bytes, *, ms: int) -> None:
+        """Let a packet arrive."""
+        self._packets.append((ms, StreamId(stream), packet))
+
+    def go_on(self, stream: str, codec: Codec, *, payload: bytes) -> None:
+        """Let a stream speak on by another codec."""
+        sender, at_ms = self._senders[StreamId(stream)]
+        number = sender.packets
+        sender.payload += payload
+        sender.payload_type = codec.payload_type
+        for late in range(number, sender.packets):
+            self._packets.append((at_ms + 20 * (late - number), StreamId(stream), sender.packet(late)))
 
     def hang_up(self, session: SessionId, stream: str, *, ms: int) -> None:
         """End one stream."""
@@ -312,12 +337,12 @@ class Studio:
         assert [str(finding) for finding in verdict.findings] == []
         return parse_manifest((folder / manifest_name(session)).read_bytes())
 
-    def samples(self, session: str) -> np.ndarray:
-        """Read a sealed recording's audio."""
-        samples, rate_hz = soundfile.read(
+    def samples(self, session: str, *, rate_hz: int = RATE_HZ) -> np.ndarray:
+        """Read a sealed recording's audio, which has the rate."""
+        samples, found_hz = soundfile.read(
             self.folder(session) / audio_name(session), dtype="int16", always_2d=True
         )
-        assert rate_hz == RATE_HZ
+        assert found_hz == rate_hz
         return samples
 
     def places(self) -> dict[str, list[str]]:
@@ -326,7 +351,7 @@ class Studio:
 
     def row(self, session: str) -> dict[str, Any]:
         """Return a session's row of the snapshot."""
-        return next(row for row in self.recorder.snapshot if row["session"] == session)
+        return next(row for row in self.recorder.rows() if row["session"] == session)
 
     def plain(self, session: str) -> dict[str, Any]:
         """Read a sealed recording's manifest as others see it."""

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
-from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.app.recorder_configuration import (
+    RecorderConfiguration,
+    RtpSource,
+    Skew,
+    load_recorder_configuration,
+)
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.prompts import Prompt
 from recorderd.policy.rules import Direction
@@ -45,6 +50,15 @@ def test_defaults_fill_what_is_not_said_and_paths_start_at_the_file(tmp_path: Pa
     assert configuration.spool.dir == Path("/spool")
     assert configuration.sip.leg_headers.call_id == "X-Call-ID"
     assert configuration.sip.registration is None
+    assert (configuration.rtp.source, configuration.record.skew) == (RtpSource.ANY, Skew.SILENCE)
+    assert configuration.record.skew_threshold_ms == 5
+
+
+def test_whose_rtp_is_taken_and_what_becomes_of_skew_can_be_chosen(tmp_path: Path) -> None:
+    chosen = '[rtp]\nsource = "strict"\n[record]\nskew = "resample"\nskew_threshold_ms = 20\n[spool]'
+    configuration = _load(tmp_path, GOOD.replace("[spool]", chosen))
+    assert configuration.rtp.source is RtpSource.STRICT
+    assert (configuration.record.skew, configuration.record.skew_threshold_ms) == (Skew.RESAMPLE, 20)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +72,9 @@ def test_defaults_fill_what_is_not_said_and_paths_start_at_the_file(tmp_path: Pa
         (("[spool]", "[spool]\nquota_bytes = 5"), "spool.quota_bytes", "at least"),
         (("[spool]", "[rtp]\nport_min = 4001\n[spool]"), "rtp.port_min", "even"),
         (("[spool]", '[sip]\nallow_from = ["everyone"]\n[spool]'), "sip.allow_from", "networks"),
+        (("[spool]", '[rtp]\nsource = "some"\n[spool]'), "rtp.source", "learn"),
+        (("[spool]", '[record]\nskew = "on"\n[spool]'), "record.skew", "resample"),
+        (("[spool]", "[record]\nskew_threshold_ms = 0\n[spool]"), "record.skew_threshold_ms", "from 1"),
         (("[spool]", "[sip]\nudp_port = 0\ntcp_port = 0\n[spool]"), "sip", "at least one"),
         (("[spool]", "[sip]\ntls_port = 5061\n[spool]"), "sip.tls", "certificate_file"),
         (("[spool]", '[sip]\naddress = "::1"\n[spool]'), "sip.address", "IPv4"),

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from dsp import g711, l16, levels
-from dsp.mixing import add_saturating
 from dsp.modular import as_i64, extend16, extend32
 from dsp.runs import absent_runs
 from dsp.shapes import ShapeError
@@ -81,8 +80,13 @@ def test_envelope_shows_where_it_is_loud() -> None:
     assert levels.envelope_dbfs(block[:0], points=2) == [levels.FLOOR_DBFS] * 2
 
 
-def test_mixing_stays_at_the_rail() -> None:
-    first = np.array([30_000, -30_000, 5], dtype=np.int16)
-    assert add_saturating(first, first).tolist() == [32_767, -32_768, 10]
+def test_rows_of_octets_decode_as_their_octets_do() -> None:
+    octets = np.random.default_rng(5).integers(0, 256, (4, 320)).astype(np.uint8)
+    laws = np.array([g711.MU_LAW, g711.A_LAW, g711.NOTHING, g711.A_LAW], dtype=np.uint8)
+    rows = g711.decode_rows(octets, laws=laws)
+    for row, octet, law in zip(rows, octets, laws, strict=True):
+        assert np.array_equal(row, g711.decode(octet, laws=np.full(320, law, dtype=np.uint8)))
     with pytest.raises(ShapeError):
-        add_saturating(first, first[:2])
+        g711.decode_rows(octets[:, :319], laws=laws)
+    with pytest.raises(ShapeError):
+        g711.decode_rows(octets, laws=laws[:3])

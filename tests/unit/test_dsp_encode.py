@@ -55,9 +55,7 @@ def test_every_sample_is_encoded_as_the_reference_does(law: int, name: str) -> N
     assert g711.encode(EVERY_SAMPLE, law=law).tobytes() == g711_reference.encode(EVERY_SAMPLE, law=name)
 
 
-@pytest.mark.parametrize(
-    ("law", "bias", "last_value"), [(g711.A_LAW, 0, 32_256), (g711.MU_LAW, 132, 32_124)]
-)
+@pytest.mark.parametrize(("law", "bias", "last_value"), [(g711.A_LAW, 0, 32_256), (g711.MU_LAW, 132, 32_124)])
 def test_a_louder_sample_never_comes_out_quieter_and_the_error_is_bounded(
     law: int, bias: int, last_value: int
 ) -> None:

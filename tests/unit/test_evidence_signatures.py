@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from asn1crypto import algos, cms, core
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from recorderd.core.errors import EvidenceError, KeyUnusable, SignatureInvalid, SignerUnknown
-from recorderd.evidence.cades import assemble, signed_attributes
+from recorderd.evidence.cades import CadesForm, assemble, signed_attributes
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer, create_self_signed
 from recorderd.evidence.verify import SignerIdentity, TrustStore, verify_detached
@@ -66,7 +66,7 @@ def test_a_self_signed_certificate_of_ours_is_its_own_authority_for_openssl(tmp_
     (tmp_path / "key.pem").write_bytes(key_pem)
     (tmp_path / "cert.pem").write_bytes(certificate_pem)
     signer = Signer.from_files(key_file=tmp_path / "key.pem", certificate_file=tmp_path / "cert.pem")
-    signature = signer.sign_digest(sha256_bytes(CONTENT), signing_time_utc_s=NOW_UTC_S)
+    signature = signer.sign_digest(sha256_bytes(CONTENT), signing_time_utc_s=int(time.time()))
     assert signer.certificate_pem == certificate_pem
     assert openssl_accepts(tmp_path, signature, CONTENT, certificate_pem)
     assert _verify(signature, certificate_pem).common_name == "recorder"
@@ -184,6 +184,22 @@ def test_the_same_certificate_twice_in_the_file_is_embedded_once(tmp_path: Path)
     assert _verify(signature, pem_of(certificate)).common_name == "r"
 
 
+@pytest.mark.parametrize("algorithm", ["sha256_ecdsa", "sha256_rsa"])
+@pytest.mark.parametrize("signing_time_utc_s", [0, NOW_UTC_S, 2_600_000_000])  # the last after 2049
+def test_what_is_written_quickly_is_what_the_structures_give(algorithm: str, signing_time_utc_s: int) -> None:
+    chain_der = [make_certificate(name, p256()).public_bytes(serialization.Encoding.DER) for name in "rc"]
+    digest, signature = sha256_bytes(CONTENT), bytes(range(200)) * 2
+    known = signed_attributes(sha256_hex=digest, signing_time_utc_s=signing_time_utc_s, leaf_der=chain_der[0])
+    form = CadesForm(chain_der=chain_der, algorithm=algorithm)
+    attributes = form.attributes(sha256_hex=digest, signing_time_utc_s=signing_time_utc_s)
+    assert form.signed_octets(attributes) == known.dump()
+    assert form.write(attributes=attributes, signature=signature) == assemble(
+        chain_der=chain_der, attributes=known, algorithm=algorithm, signature=signature
+    )
+    with pytest.raises(ValueError, match="SHA-256"):
+        form.attributes(sha256_hex="00", signing_time_utc_s=0)
+
+
 class Forge:
     """A holder of a trusted key who writes signatures that differ from ours in one point."""
 
@@ -191,7 +207,7 @@ class Forge:
         self.key = p256()
         self.certificate = make_certificate("r", self.key)
         self.pem = pem_of(self.certificate)
-        self.der = Signer(key=self.key, certificate_pem=self.pem)._chain_der[0]
+        self.der = self.certificate.public_bytes(serialization.Encoding.DER)
 
     def attributes(self) -> cms.CMSAttributes:
         """The attributes as they should be."""

@@ -12,7 +12,7 @@ from recorderd.app.recorder_configuration import RecorderConfiguration, load_rec
 from recorderd.app.rules_configuration import codes_of, numbering_of, rules_of
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.messages import ControlAction
-from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
+from recorderd.core.terms import AudioFormat, Consent, Layout, Mode, RecordingTerms
 from recorderd.policy.numbers import Numbering
 from recorderd.policy.rules import CallFacts, Direction, Prompts, Rule, decide
 from tests.support.house import run_program
@@ -55,6 +55,8 @@ def test_every_key_of_a_rule_reaches_the_decision(tmp_path: Path) -> None:
     to_time = "06:05"
     retention_class = "mifid"
     layout = "sides"
+    format = "native"
+    mask_dtmf = true
     prompt_internal = "a"
     prompt_inbound = "b"
     prompt_outbound = "c"
@@ -78,6 +80,7 @@ def test_every_key_of_a_rule_reaches_the_decision(tmp_path: Path) -> None:
             name="all",
             terms=RecordingTerms(
                 mode=Mode.ON_DEMAND, retention_class="mifid", layout=Layout.SIDES, priority=-3,
+                audio_format=AudioFormat.NATIVE, mask_dtmf=True,
                 consent=Consent.OBJECTION, consent_wait_s=7, language="de", beep_every_s=8, preroll_ms=60_000,
                 keep_preroll=False, pause_limit_s=9,
             ),
@@ -146,6 +149,8 @@ def _rule_text(text: str) -> str:
         (_rule_text('mode = "never"\nprompt_inbound = "p"'), "rules[0].prompt_inbound", "never records"),
         (_rule_text('mode = "never"\nconsent = "required"'), "rules[0].consent", "never records"),
         (_rule_text('mode = "never"\nbeep_every_s = 5'), "rules[0].beep_every_s", "never records"),
+        (_rule_text('mode = "never"\nmask_dtmf = true'), "rules[0].mask_dtmf", "never records"),
+        (_rule_text('mode = "always"\nformat = "mp3"'), "rules[0].format", "native"),
         (_rule_text('mode = "never"\nmandatory = true'), "rules[0].mandatory", "always-pausable"),
         (_rule_text('mode = "on-demand"\nmandatory = true'), "rules[0].mandatory", "always-pausable"),
         (

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dsp.mixing import Limiter, mix
 from recorderd.core.ids import DialogId, SessionId, StreamId
 from recorderd.core.messages import RecordingState, StreamEnd, StreamEnded, StreamMoved
 from tests.support.bundles import make_signer
@@ -163,10 +164,10 @@ def test_a_doubled_leg_is_kept_once_and_takes_over_without_a_hole(studio: Studio
     assert told["s/1"].gaps[-1].cause == "after_last"
 
 
-def test_streams_of_one_dialog_are_mixed_as_ever(studio: Studio) -> None:
+def test_streams_of_one_dialog_are_mixed_and_limited(studio: Studio) -> None:
     session = studio.session("s")
     voices = [studio.voice(session, f"s/{number}", first_ms=0, packets=50, party="anna") for number in (1, 2)]
     studio.end(session, ms=1000)
     studio.run(4000)
-    total = np.clip(voices[0].samples.astype(np.int32) + voices[1].samples, -32_768, 32_767)
-    assert np.array_equal(studio.samples(session)[:, 0], total.astype(np.int16))
+    total, _ = mix(np.stack([voice.samples for voice in voices]), Limiter.of(8000))
+    assert np.array_equal(studio.samples(session)[:, 0], total)

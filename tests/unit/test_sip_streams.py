@@ -213,19 +213,19 @@ def test_a_codec_of_another_pace_gets_a_new_stream_on_the_same_line(rig: Rig) ->
     answered(streams, media(), media())
     old = streams.lines[0]
     wide = media("rtpmap:97 L16/8000", formats="97")
-    change, sections = answered(streams, wide, media(), rate_hz=8000)
+    change, sections = answered(streams, wide, media())
     assert change.closed == (old.stream,)
     assert [(number, line.codecs[0].payload_type) for number, line in change.opened] == [(0, 97)]
     assert port_of(sections[0]) not in (0, old.port)
     assert sections[0].split("\r\n")[0].split()[3] == "97"
     # where the codec before is still on offer it stays, and so does the stream
     both = media("rtpmap:97 L16/8000", formats="8 97")
-    change, _ = answered(streams, both, media(), rate_hz=8000)
+    change, _ = answered(streams, both, media())
     assert (change.opened, change.closed) == ((), ())
-    # a rate that the session does not have cannot join it
-    change, sections = answered(streams, media("rtpmap:97 L16/16000", formats="97"), media(), rate_hz=8000)
-    assert port_of(sections[0]) == 0
-    assert len(change.closed) == 1
+    # the streams of a session have rates of their own
+    change, sections = answered(streams, media("rtpmap:97 L16/16000", formats="97"), media())
+    assert all(port_of(section) for section in sections)
+    assert [line.codecs[0].clock_rate_hz for _, line in sorted(streams.lines.items())] == [16_000, 8000]
 
 
 def test_another_codec_of_the_same_pace_keeps_the_stream(rig: Rig) -> None:
@@ -263,6 +263,62 @@ def test_port_zero_is_removed_not_held(rig: Rig) -> None:
     assert change.closed == (stream,)
     assert [bool(port_of(section)) for section in sections] == [True, False]
     assert not is_held(parse_sdp(b"v=0\r\nm=audio 0 RTP/AVP 8\r\na=inactive\r\n").media[0])
+
+
+# --- codecs whose packets are kept whole -----------------------------------------------------------
+
+
+AMR = ("rtpmap:98 AMR/8000", "fmtp:98 octet-align=1; mode-set=7")
+OPUS = ("rtpmap:111 opus/48000/2", "fmtp:111 useinbandfec=1")
+
+
+def test_a_line_that_prefers_whole_packets_is_answered_with_all_that_we_decode(rig: Rig) -> None:
+    streams = rig.dialog()
+    _, (section,) = answered(streams, media(*OPUS, *AMR, "sendonly", formats="111 98 9 77 0 101"))
+    assert section.split("\r\n")[0].split()[3:] == ["111", "98", "9", "0", "101"]
+    for attribute in (*OPUS, *AMR):
+        assert f"a={attribute}\r\n" in section
+    assert [codec.payload_type for codec in streams.lines[0].codecs] == [111, 98, 9, 0]
+    assert streams.lines[0].codecs[1].fmtp == "octet-align=1; mode-set=7"
+
+
+def test_we_speak_only_where_we_encode_a_codec_of_the_line(rig: Rig) -> None:
+    streams = rig.dialog()
+    lines = [media("sendrecv", formats="9 8"), media("sendrecv", formats="9 3")]
+    _, sections = answered(streams, *lines, want_audio_back=True)
+    assert [line.direction for line in streams.lines.values()] == ["sendrecv", "recvonly"]
+    assert streams.lines[0].send_payload_type == 8
+    assert "a=recvonly" in sections[1] and not streams.lines[1].carries_audio_back
+
+
+def test_a_stream_of_whole_packets_goes_on_when_the_codecs_change(rig: Rig) -> None:
+    streams = rig.dialog()
+    answered(streams, media(formats="9 0"))
+    stream = streams.lines[0].stream
+    for formats in ("0 9", "0 8", "3", "18 0"):
+        change, _ = answered(streams, media(formats=formats))
+        assert (change.opened, change.closed, streams.lines[0].stream) == ((), (), stream)
+    change, _ = answered(streams, media(*OPUS, formats="111 9"))  # counts at another clock
+    assert change.closed == (stream,)
+
+
+def test_a_stream_by_octets_gives_way_when_whole_packets_are_preferred(rig: Rig) -> None:
+    streams = rig.dialog()
+    answered(streams, media(formats="8 9"))
+    stream = streams.lines[0].stream
+    change, (section,) = answered(streams, media(formats="9 8 101"))
+    assert change.closed == (stream,)
+    assert section.split("\r\n")[0].split()[3:] == ["9", "8", "101"]
+
+
+def test_an_answer_with_a_codec_that_we_did_not_offer_closes_the_line(rig: Rig) -> None:
+    streams = rig.dialog()
+    streams.offer(["1", "2"], session_id=7)
+    after = streams.accept_answer(
+        parse_sdp(f"v=0\r\n{media(formats='9')}\r\n{media(formats='8')}\r\n".encode())
+    )
+    assert len(after.closed) == 1
+    assert list(streams.lines) == [1]
 
 
 # --- offers of our own -------------------------------------------------------------------------------

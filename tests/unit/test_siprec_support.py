@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from recorderd.wire.offer import LegHeaderNames, Offer, describe_offer
 from recorderd.wire.rtp import parse_rtp
-from recorderd.wire.sdp import MediaChoice, answer_for, supported_codecs
+from recorderd.wire.sdp import MediaChoice, answer_for
+from recorderd.wire.sdp_codecs import supported_codecs
 from recorderd.wire.sip_message import SipMessage, parse_sip
 from tests.support import g711_reference
 from tests.support.rtp_sender import RtpStream, network_script, send_streams

@@ -38,6 +38,7 @@ def _arrive(
             ssrc=np.array([row[2] or ssrc for row in packets], dtype=np.int64),
             arrival_ns=np.array([row[1] * NS_PER_MS for row in packets], dtype=np.int64),
             ticks=np.full(numbers.size, 160, dtype=np.int64),
+            source=np.zeros(numbers.size, dtype=np.int64),
         ),
     )
     return positions.tolist(), ours.tolist(), restarts
@@ -130,7 +131,48 @@ def test_streams_of_one_drain_do_not_disturb_each_other() -> None:
             ssrc=np.array([1, 2, 1, 2], dtype=np.int64),
             arrival_ns=np.array([0, 0, 20, 20], dtype=np.int64) * NS_PER_MS,
             ticks=np.full(4, 160, dtype=np.int64),
+            source=np.zeros(4, dtype=np.int64),
         ),
     )
     assert ours.all()
     assert positions.tolist() == [8000, 8000, 8160, 8160]
+
+
+def test_a_packet_overtaken_by_fifty_long_ones_still_belongs() -> None:
+    table = _table()
+    step = 3  # 60 ms each
+
+    def arrive(numbers: list[int], at_ms: int) -> list[bool]:
+        count = len(numbers)
+        _, ours, _ = place(
+            table,
+            Arrived(
+                slots=np.zeros(count, dtype=np.int64),
+                sequence=np.array(numbers, dtype=np.int64),
+                timestamp=np.array(numbers, dtype=np.int64) * 160 * step,
+                ssrc=np.full(count, 7, dtype=np.int64),
+                arrival_ns=np.full(count, at_ms * NS_PER_MS, dtype=np.int64),
+                ticks=np.full(count, 160 * step, dtype=np.int64),
+                source=np.zeros(count, dtype=np.int64),
+            ),
+        )
+        return ours.tolist()
+
+    for number in [*range(10), *range(11, 60)]:
+        assert arrive([number], 60 * number) == [True]
+    assert arrive([10], 60 * 60) == [True]
+    assert arrive([60], 60 * 60) == [True]
+
+
+def test_a_timestamp_set_back_without_an_older_number_is_no_overtaken_packet() -> None:
+    table = _table()
+    _arrive(table, [(n, 20 * n, 0) for n in range(200)])
+    positions, ours, restarts = _arrive(
+        table,
+        [(n, 4_000 + 20 * n, 0) for n in range(4)],
+        start_timestamp=2**32 - 480 + 160 * 50,
+        start_sequence=65_730,
+    )
+    assert all(ours)
+    assert [restart.ssrc_changed for restart in restarts] == [False]
+    assert positions[0] >= GUARD_TICKS + 200 * 160

@@ -12,7 +12,8 @@ from recorderd.core.errors import FormatError, MetadataFormatError, SdpFormatErr
 from recorderd.core.messages import Origin
 from recorderd.wire.metadata_merge import merge
 from recorderd.wire.offer import LegHeaderNames, Offer, describe_offer
-from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp, supported_codecs
+from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp
+from recorderd.wire.sdp_codecs import supported_codecs
 from recorderd.wire.sip_message import address_of, body_parts, parse_sip
 from recorderd.wire.siprec import (
     DEPTH_MAX,

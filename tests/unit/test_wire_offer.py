@@ -7,7 +7,8 @@ import pytest
 from recorderd.core.errors import SdpFormatError, SipFormatError
 from recorderd.core.messages import Encoding, Origin
 from recorderd.wire.offer import LegHeaderNames, Offer, describe_offer
-from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp, supported_codecs
+from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp
+from recorderd.wire.sdp_codecs import supported_codecs
 from recorderd.wire.sip_message import address_of, body_parts, parse_sip
 from recorderd.wire.siprec import parse_metadata, senders_by_label
 

@@ -1,0 +1,277 @@
+"""What one recording has on disk. Every method returns at once; the disk's thread does the work in order.
+
+Contract: what must be silent or gone is dealt with also after an earlier step has failed; everything else of
+a recording stops at its first problem, which is reported once: its draft stays for recovery.
+Thread: the recording's; the jobs run on the disk's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from dsp.shapes import I16, U8
+from recorderd import durable
+from recorderd.core.errors import RecorderError
+from recorderd.core.ids import SessionId
+from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
+from recorderd.record.disk import Disks, Job
+from recorderd.record.draft import Draft, erase_kept
+from recorderd.record.journal import JournalWriter
+from recorderd.spool.layout import Place, Spool
+from recorderd.wire.manifest import StreamEntry, audio_name, offer_name
+from recorderd.wire.wav import WavEncoding
+from recorderd.wire.wav_notes import WavNotes
+
+Problem = RecorderError | OSError
+_SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
+
+
+class RecordingFiles:
+    """The draft's folder: journal, offers, audio."""
+
+    def __init__(
+        self,
+        *,
+        session: SessionId,
+        spool: Spool,
+        disks: Disks,
+        on_problem: Callable[[SessionId, Problem], None],
+    ) -> None:
+        self._session = session
+        self._spool = spool
+        self._disk, self._sealing = disks.audio, disks.sealing
+        self._on_problem = on_problem
+        self._draft: Draft | None = None
+        self._journal: JournalWriter | None = None
+        self.problem: Problem | None = None
+        self.offers = 0
+        # Of the audio, as it is when everything that was asked for is done.
+        self.is_open = False
+        self.frames = 0
+        self.channels = 0
+        self.sample_rate_hz = 0
+        self.encoding = WavEncoding.PCM16
+
+    @property
+    def folder(self) -> Path:
+        """The draft's folder."""
+        return self._spool.path(Place.DRAFTS, self._session)
+
+    # --- journal and offers ---------------------------------------------------------------------
+
+    def begin(self, started: SessionStarted) -> None:
+        """Create the folder and note the session."""
+
+        def job() -> None:
+            self._journal = JournalWriter(self._spool.begin_draft(self._session))
+            self._journal.session(started)
+
+        self._do(job)
+
+    def session(self, started: SessionStarted) -> None:
+        """Note the session anew."""
+        self._do(lambda: self._written.session(started))
+
+    def changed(self, message: RecordingChanged, *, at_ns: int, effective_ns: int) -> None:
+        """Note a change of state; done, it survives."""
+        self._do(lambda: self._written.changed(message, at_ns=at_ns, effective_ns=effective_ns))
+
+    def refused(self, message: ControlRefused, *, at_ns: int) -> None:
+        """Note what was asked for in vain."""
+        self._do(lambda: self._written.refused(message, at_ns=at_ns))
+
+    def took_on(self, *, at_ns: int, call_id: str, session: str) -> None:
+        """Note that a stream of another session goes on here."""
+        self._do(lambda: self._written.took_on(at_ns=at_ns, call_id=call_id, session=session))
+
+    def went_on_in(self, *, session: str, call_id: str) -> None:
+        """Note that a stream of this session goes on in another."""
+        self._do(lambda: self._written.went_on_in(session=session, call_id=call_id))
+
+    def progress(self, entries: list[StreamEntry], *, afresh: bool = False, until: int = -1) -> None:
+        """Note the streams as they stand at a frame."""
+        self._do(lambda: self._written.progress(entries, afresh=afresh, until=until))
+
+    def keep_offer(self, raw: bytes) -> None:
+        """Store the raw text of an offer; done, it survives."""
+        self.offers += 1
+        path = self.folder / offer_name(self._session, self.offers)
+        self._do(lambda: durable.create(path, raw), size_bytes=len(raw))
+
+    # --- audio ----------------------------------------------------------------------------------
+
+    def open_audio(
+        self,
+        *,
+        sample_rate_hz: int,
+        channels: int,
+        origin_samples: int,
+        encoding: WavEncoding,
+        notes: WavNotes,
+    ) -> None:
+        """Begin the audio, which starts at sample ``origin_samples`` of the session."""
+        self.is_open, self.frames, self.encoding = True, 0, encoding
+        self.channels, self.sample_rate_hz = channels, sample_rate_hz
+        folder = self.folder
+
+        def job() -> None:
+            path = folder / audio_name(self._session)
+            self._draft = Draft(
+                path, sample_rate_hz=sample_rate_hz, channels=channels, encoding=encoding, notes=notes
+            )
+            self._format(channels, origin_samples)
+            durable.sync_dir(folder)
+
+        self._do(job)
+
+    def append(self, block: I16 | U8) -> None:
+        """Add frames.
+
+        Shapes: block (n, channels); nobody changes it afterwards.
+        """
+        self.frames += block.shape[0]
+        self._do(lambda: self._audio.append(block), size_bytes=block.nbytes)
+
+    def append_silence(self, frames: int) -> None:
+        """Add silence; nothing of it waits in memory."""
+        self.frames += frames
+        frame_bytes, octet = self.channels * self.encoding.sample_bytes, bytes([self.encoding.silence])
+
+        def job() -> None:
+            for at in range(0, frames, _SILENCE_FRAMES):
+                count = min(_SILENCE_FRAMES, frames - at)
+                self._audio.append_raw(octet * (count * frame_bytes), frames=count)
+
+        self._do(job)
+
+    def write_now(self, block: I16 | U8) -> None:
+        """Write frames that ``note_appended`` has counted; for jobs that write for many recordings."""
+        self._guarded(lambda: self._audio.append(block))
+
+    def note_appended(self, frames: int) -> None:
+        """Count frames that a job given beside will write."""
+        self.frames += frames
+
+    def widen(self, channels: int, *, origin_samples: int) -> None:
+        """Add silent channels."""
+        self.channels = channels
+
+        def job() -> None:
+            self._audio.widen(channels)
+            self._format(channels, origin_samples)
+
+        self._do(job)
+
+    def wipe(self, start: int, end: int) -> None:
+        """Put silence over frames; done, the disk gives back nothing else."""
+
+        def job() -> None:
+            if self._draft is not None:
+                self._draft.wipe(start, end)
+
+        self._do(job, always=True)
+
+    def cut(self, frames: int) -> None:
+        """Drop what lies behind the first ``frames``."""
+        self.frames = frames
+        self._do(lambda: self._audio.cut(frames))
+
+    def erase(self) -> None:
+        """Erase audio and offers; afterwards nothing is left that could not be written."""
+        self.is_open, self.frames = False, 0
+        folder = self.folder
+
+        def job() -> None:
+            draft, self._draft = self._draft, None
+            if draft is not None:
+                draft.erase()
+            erase_kept(folder)
+            self.problem = None
+
+        self._do(job, always=True)
+
+    def sync(self) -> None:
+        """Make everything so far last."""
+
+        def job() -> None:
+            self._written.sync()
+            if self._draft is not None:
+                self._draft.checkpoint()
+
+        self._do(job)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def describe(self, notes: WavNotes) -> None:
+        """Say what the audio is to tell of itself when it is closed."""
+
+        def job() -> None:
+            if self._draft is not None:
+                self._draft.describe(notes)
+
+        self._do(job)
+
+    def close(self, then: Callable[[str, int], None]) -> None:
+        """Close everything and go on with the audio's sha256 and size; without audio with '' and 0.
+
+        ``then`` runs on the sealing thread, and not at all when anything went wrong.
+        """
+
+        def job() -> None:
+            digest, size_bytes = self._draft.finish() if self._draft is not None else ("", 0)
+            self._written.sync()
+            self._written.close()
+            then(digest, size_bytes)
+
+        self._do(lambda: self._sealing.put(lambda: self._guarded(job)))
+
+    def drop(self) -> None:
+        """Remove the draft: nothing is to be kept of it."""
+
+        def job() -> None:
+            self._written.close()
+            self._spool.drop_draft(self._session)
+
+        self._do(job)
+
+    @property
+    def _audio(self) -> Draft:
+        if self._draft is None:
+            raise RuntimeError(f"{self._session} has no audio")
+        return self._draft
+
+    @property
+    def _written(self) -> JournalWriter:
+        if self._journal is None:
+            raise RuntimeError(f"{self._session} has no journal")
+        return self._journal
+
+    def _format(self, channels: int, origin_samples: int) -> None:
+        self._written.format(
+            sample_rate_hz=self.sample_rate_hz, channels=channels, origin_samples=origin_samples
+        )
+
+    def _do(self, job: Job, *, size_bytes: int = 0, always: bool = False) -> None:
+        self._disk.put(lambda: self._guarded(job, always=always), size_bytes=size_bytes)
+
+    def give_up(self, problem: Problem) -> None:
+        """Write no more; the draft is left to recovery."""
+        first, self.problem = self.problem is None, problem
+        if first:
+            self._on_problem(self._session, problem)
+
+    def _guarded(self, job: Job, *, always: bool = False) -> None:
+        if self.problem is not None and not always:
+            return
+        try:
+            job()
+        except (RecorderError, OSError) as problem:
+            self.give_up(problem)
+
+
+def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]]) -> None:
+    """Write the next frames of many recordings; a job of the disk's thread."""
+    for files, block in rows:
+        files.write_now(block)

@@ -1,0 +1,107 @@
+"""Who speaks when, for all streams of a round together.
+
+Contract: ``take`` gathers the windows of a round, ``settle`` finds who spoke and adds it to the accounts: how
+long each stream, how long more than one of a recording at once. What is left after the last whole frame of a
+window is not looked at.
+Thread: the recording's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from dsp.activity import Activity, detect, frame_energy, talk_over
+from dsp.shapes import I16, I64
+from recorderd.record.session import Recording
+from recorderd.record.track import FRAME_MS, Track
+
+_ROWS: Final = 64  # state is reserved for so many streams at a time
+
+
+@dataclass(slots=True)
+class _Windows:
+    """Windows of one rate and length, a recording's behind each other."""
+
+    recordings: list[tuple[Recording, int]] = field(default_factory=list)  # and how many tracks it has here
+    tracks: list[Track] = field(default_factory=list)
+    energies: list[I64] = field(default_factory=list)
+
+
+class Meter:
+    """The state of every stream's detector, and the windows of this round."""
+
+    def __init__(self) -> None:
+        self._state = Activity.of(_ROWS)
+        self._free = list(range(_ROWS - 1, -1, -1))
+        self._groups: dict[tuple[int, int], _Windows] = {}
+
+    def take(self, recording: Recording, tracks: Sequence[Track], samples: I16) -> None:
+        """Take the next windows of some of a recording's tracks.
+
+        Shapes: samples (len(tracks), n), one row each.
+        """
+        frame_samples = recording.rate_hz * FRAME_MS // 1000
+        energies = frame_energy(samples, frame_samples=frame_samples)
+        self.take_energies([(recording, len(tracks))], tracks, energies, rate_hz=recording.rate_hz)
+
+    def take_energies(
+        self,
+        recordings: Sequence[tuple[Recording, int]],
+        tracks: Sequence[Track],
+        energies: I64,
+        *,
+        rate_hz: int,
+    ) -> None:
+        """Take the next windows of many recordings as the energies of their frames.
+
+        Shapes: energies (len(tracks), f), the rows of a recording behind each other.
+        """
+        if energies.shape[1] == 0:
+            return
+        group = self._groups.setdefault((rate_hz, energies.shape[1]), _Windows())
+        group.recordings.extend(recordings)
+        group.tracks.extend(tracks)
+        group.energies.append(energies)
+
+    def settle(self) -> None:
+        """Find who spoke in the windows that were taken."""
+        for (rate_hz, _), group in self._groups.items():
+            rows = np.array([self._row(track) for track in group.tracks], dtype=np.int64)
+            active, after = detect(
+                self._state.rows(rows),
+                np.concatenate(group.energies),
+                frame_samples=rate_hz * FRAME_MS // 1000,
+                rate_hz=rate_hz,
+            )
+            self._state = self._state.replaced(rows, after)
+            for track, frames in zip(group.tracks, active.sum(axis=1).tolist(), strict=True):
+                track.account.speech_frames += frames
+            first = 0
+            for recording, count in group.recordings:
+                if count > 1:
+                    recording.talk_over_frames += int(talk_over(*active[first : first + count]))
+                first += count
+        self._groups.clear()
+
+    def forget(self, recording: Recording) -> None:
+        """Let the tracks of a recording that is over go."""
+        for track in recording.tracks.values():
+            if track.meter_row >= 0:
+                self._free.append(track.meter_row)
+                track.meter_row = -1
+
+    def _row(self, track: Track) -> int:
+        if track.meter_row < 0:
+            if not self._free:
+                known = self._state.floor_dbfs.shape[0]
+                grown = Activity.of(2 * known)
+                self._state = grown.replaced(np.arange(known), self._state)
+                self._free = list(range(2 * known - 1, known - 1, -1))
+            track.meter_row = self._free.pop()
+            row = np.array([track.meter_row])
+            self._state = self._state.replaced(row, Activity.of(1))
+        return track.meter_row

@@ -1,0 +1,122 @@
+"""What is looked at while calls run: who is silent, who hears nobody, whose clock runs away.
+
+Thread: the recording's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from recorderd.core.clock import NS_PER_S
+from recorderd.core.events import Ev, EventLog
+from recorderd.core.messages import SessionSilent
+from recorderd.record.session import Recording
+from recorderd.record.source import Source
+from recorderd.record.track import Track
+
+ONE_WAY_NS: Final = 10 * NS_PER_S  # so long one side may say nothing while another does
+SKEW_EVERY_NS: Final = 10 * NS_PER_S
+SETTLED_NS: Final = 30 * NS_PER_S  # before so long a stream's lowest delay tells nothing
+
+
+class Watch:
+    """Looks at all sessions about once a second."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        silence_limit_s: int,
+        log: EventLog,
+        on_silent: Callable[[SessionSilent], None],
+    ) -> None:
+        self._source = source
+        self._silence_limit_ns = silence_limit_s * NS_PER_S
+        self._log = log
+        self._on_silent = on_silent
+        self._skew_mono_ns = 0
+
+    def look(self, recordings: Sequence[Recording], *, now_ns: int) -> None:
+        """Look at the sessions that have not ended."""
+        rows = [
+            (recording, track)
+            for recording in recordings
+            if recording.ended is None
+            for track in recording.tracks.values()
+            if track.let_go_at is None
+        ]
+        if not rows:
+            return
+        slots = np.array([self._slot(track) for _, track in rows], dtype=np.int64)
+        arrivals = self._source.clocks(slots).last_arrival_ns.tolist()
+        heard: dict[int, list[tuple[Track, int]]] = {}
+        for (recording, track), arrived_ns in zip(rows, arrivals, strict=True):
+            heard.setdefault(id(recording), []).append((track, arrived_ns))
+        for recording in recordings:
+            if recording.ended is None and id(recording) in heard:
+                self._look_at(recording, heard[id(recording)], now_ns)
+        if now_ns - self._skew_mono_ns >= SKEW_EVERY_NS:
+            self._skew_mono_ns = now_ns
+            self._look_at_clocks(rows, slots, arrivals)
+
+    def _look_at(self, recording: Recording, heard: Sequence[tuple[Track, int]], now_ns: int) -> None:
+        session = recording.started.session
+        last_ns = max(max(arrived_ns, track.opened.at_mono_ns) for track, arrived_ns in heard)
+        last_ns = max(last_ns, recording.started.at_mono_ns)
+        limit_ns = self._silence_limit_ns
+        if limit_ns and not recording.silence_reported and now_ns - last_ns > limit_ns:
+            recording.silence_reported = True
+            silent = SessionSilent(session=session, silent_ns=now_ns - last_ns)
+            self._log.warning(Ev.STREAM_SILENT, subject=session, silent_s=silent.silent_ns // NS_PER_S)
+            self._on_silent(silent)
+        if not recording.one_way_reported and now_ns - last_ns < NS_PER_S:
+            for track in self._mute(recording, heard, now_ns):
+                recording.one_way_reported = True
+                self._log.warning(Ev.STREAM_ONE_WAY, subject=track.opened.stream, label=track.opened.label)
+
+    def _mute(self, recording: Recording, heard: Sequence[tuple[Track, int]], now_ns: int) -> Sequence[Track]:
+        """List the streams of which nothing comes although it should."""
+        going_on = [(track, arrived_ns) for track, arrived_ns in heard if track.end_cause is None]
+        if len(going_on) < 2:
+            return ()
+        return [
+            track
+            for track, arrived_ns in going_on
+            if track.held_since is None
+            and now_ns - max(arrived_ns, track.opened.at_mono_ns, recording.mono_ns_at(track.resumed_at))
+            > ONE_WAY_NS
+        ]
+
+    def _look_at_clocks(
+        self, rows: Sequence[tuple[Recording, Track]], slots: np.ndarray, arrivals: Sequence[int]
+    ) -> None:
+        delays, known = self._source.recent_delay_ns(slots)
+        for (recording, track), delay_ns, is_known, arrived_ns in zip(
+            rows, delays.tolist(), known.tolist(), arrivals, strict=True
+        ):
+            if not is_known or track.placement is None:
+                continue
+            placed_ns = recording.mono_ns_at(track.first_sample)
+            if arrived_ns - placed_ns > SETTLED_NS:
+                track.steering.look(
+                    delay_ns,
+                    at_ns=arrived_ns,
+                    placed_ns=placed_ns,
+                    rate_hz=track.rate_hz,
+                    restarts=partial(self._restarts, track),
+                )
+                if track.steering.owed:
+                    recording.steady_tracks = ()
+
+    def _restarts(self, track: Track) -> int:
+        counters = self._source.stats(track.opened.stream).counters
+        return counters["ssrc_changes"] + counters["timestamp_jumps"]
+
+    def _slot(self, track: Track) -> int:
+        if track.slot < 0:
+            track.slot = self._source.slot_of(track.opened.stream)
+        return track.slot

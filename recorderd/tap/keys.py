@@ -1,0 +1,131 @@
+"""Keys that parties press, as telephone events tell them.
+
+Contract: ``digits`` names each key once, with the first packet of its event. ``events`` tells of each packet
+that makes an event longer or ends it, so that whoever wants its whole span takes the last one of a position;
+copies of the end, which senders send three times, tell nothing new. Both are bounded: what nobody asks for
+is forgotten, the oldest first. Thread: callers hold one lock (see ``tap.drain``).
+Source: RFC 4733 sections 2.3, 2.5 and 3.2.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from dsp.modular import as_i64, extend32
+from dsp.shapes import I64
+from recorderd.core.clock import NS_PER_S
+from recorderd.core.ids import StreamId
+from recorderd.tap.packets import Packets
+from recorderd.tap.table import COMFORT_NOISE, UNSET, StreamTable
+
+KEPT_MAX: Final = 4_096
+KEYS: Final = "0123456789*#ABCD"  # by event code
+EVENT_BYTES: Final = 4
+OVERTAKEN_S: Final = 3  # by which packets of a key may come after those of the next
+_END: Final = 0x80
+_VOLUME: Final = 0x3F
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEvent:
+    """How far the event of a key has come; the stream's positions, as everywhere in the tap."""
+
+    stream: StreamId
+    key: str
+    position_ticks: int  # where it began; by arrival if it has another SSRC or clock
+    duration_ticks: int  # so far
+    ended: bool
+    volume_dbm0: int  # 0 to -63
+    arrival_ns: int  # of the packet that told; monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class _Pressed:
+    """The last event of a stream."""
+
+    timestamp: int
+    position_ticks: int
+    duration_ticks: int
+    ended: bool
+
+
+class Keys:
+    """The keys of all slots."""
+
+    def __init__(self) -> None:
+        self.digits: deque[tuple[int, str]] = deque(maxlen=KEPT_MAX)  # slot and key, as they were pressed
+        self._events: deque[tuple[int, str, _Pressed, int, int]] = deque(maxlen=KEPT_MAX)
+        self._last: dict[int, _Pressed] = {}  # by slot
+
+    def forget(self, slot: int) -> None:
+        """Forget what was noted of a stream that has ended."""
+        self._last.pop(slot, None)
+        self.digits = deque((row for row in self.digits if row[0] != slot), maxlen=KEPT_MAX)
+        self._events = deque((row for row in self._events if row[0] != slot), maxlen=KEPT_MAX)
+
+    def take_events(self, names: dict[int, StreamId]) -> list[KeyEvent]:
+        """Give what was noted of the named slots since the last call."""
+        noted = [
+            KeyEvent(
+                stream=names[slot],
+                key=key,
+                position_ticks=pressed.position_ticks,
+                duration_ticks=pressed.duration_ticks,
+                ended=pressed.ended,
+                volume_dbm0=-volume,
+                arrival_ns=arrival_ns,
+            )
+            for slot, key, pressed, volume, arrival_ns in self._events
+            if slot in names
+        ]
+        self._events.clear()
+        return noted
+
+    def note(self, table: StreamTable, numbers: I64, arrived: Packets) -> None:
+        """Note what event packets tell.
+
+        Shapes: numbers (k,), of packets in ``arrived``.
+        """
+        columns = arrived.columns
+        for number in numbers.tolist():  # per event packet: a key gives a dozen of them
+            if int(columns.payload_bytes[number]) != EVENT_BYTES:
+                continue
+            if columns.payload_type[number] in COMFORT_NOISE:
+                continue
+            code, flags, high, low = arrived.payload(number)
+            if code < len(KEYS):
+                slot, arrival_ns = int(arrived.slots[number]), int(arrived.arrival_ns[number])
+                timestamp = int(columns.timestamp[number])
+                last = self._last.get(slot)
+                if last is None or last.timestamp != timestamp:
+                    if last is not None and _is_older(table, slot, timestamp, last.timestamp):
+                        continue  # overtaken by the next key
+                    self.digits.append((slot, KEYS[code]))
+                    last = None
+                by_clock = int(columns.ssrc[number]) == table.ssrc[slot] and slot not in table.clock_maps
+                if last is not None:
+                    at = last.position_ticks
+                else:
+                    at = _place(table, slot, timestamp if by_clock else None, arrival_ns)
+                now = _Pressed(timestamp, at, high << 8 | low, bool(flags & _END))
+                if last is None or now.duration_ticks > last.duration_ticks or now.ended > last.ended:
+                    self._events.append((slot, KEYS[code], now, flags & _VOLUME, arrival_ns))
+                    self._last[slot] = now
+
+
+def _is_older(table: StreamTable, slot: int, timestamp: int, last: int) -> bool:
+    window = OVERTAKEN_S * int(table.position_rate_hz[slot])
+    return 0 < (last - timestamp) & 0xFFFF_FFFF < window
+
+
+def _place(table: StreamTable, slot: int, timestamp: int | None, arrival_ns: int) -> int:
+    """Say where an event begins; without a timestamp of the stream's clock by its arrival."""
+    if table.ssrc[slot] == UNSET:
+        return 0
+    if timestamp is None:
+        waited_ns = arrival_ns - int(table.head_arrival_ns[slot])
+        return int(table.head_ticks[slot]) + waited_ns * int(table.position_rate_hz[slot]) // NS_PER_S
+    extended = extend32(as_i64(timestamp), near=as_i64(int(table.head_timestamp[slot])))
+    return int(extended) + int(table.shift_ticks[slot])

@@ -1,0 +1,252 @@
+"""The tap with real sockets: many streams in few calls, long packets beside short ones, RTCP."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, SystemClock
+from recorderd.core.events import Ev, EventLog
+from recorderd.core.ids import StreamId
+from recorderd.core.messages import Codec, Encoding
+from recorderd.tap.drain import Tap
+from recorderd.tap.ports import PortPool
+from recorderd.tap.sources import SourcePolicy
+from tests.support.free_ports import free_ports
+from tests.support.networks import EVENTS, Sender, pcm
+
+OPUS = Codec(payload_type=111, encoding=Encoding.OPUS, clock_rate_hz=48_000, channels=2)
+WIDE = pcm("L16", rate_hz=48_000)
+
+
+class Stage:
+    """A tap, its ports, and a socket to send from."""
+
+    def __init__(self, policy: SourcePolicy = SourcePolicy.LEARN) -> None:
+        clock = SystemClock()
+        self.log = EventLog(logger=logging.getLogger("tap"), clock=clock)
+        low = free_ports(40)
+        self.pool = PortPool(
+            address="127.0.0.1", port_min=low, port_max=low + 39, receive_buffer_bytes=1 << 18
+        )
+        self.tap = Tap(ports=self.pool, max_streams=16, clock=clock, log=self.log, source_policy=policy)
+        self.ports: dict[StreamId, int] = {}
+        self.mouth = self._socket()
+        self.other = self._socket()
+
+    @staticmethod
+    def _socket() -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        return sock
+
+    def open(self, *codecs: Codec, remote_address: str = "") -> StreamId:
+        stream = StreamId(f"s/{len(self.ports) + 1}")
+        pair = self.pool.acquire()
+        self.tap.open_stream(
+            stream,
+            sockets=pair,
+            codecs=codecs,
+            event_payload_types=[EVENTS],
+            remote_address=remote_address,
+        )
+        self.ports[stream] = pair.rtp_port
+        return stream
+
+    def say(self, stream: StreamId, datagram: bytes, *, mouth: socket.socket | None = None) -> None:
+        (mouth or self.mouth).sendto(datagram, ("127.0.0.1", self.ports[stream]))
+
+    def report(self, stream: StreamId, *, ssrc: int, ntp: int, timestamp: int) -> None:
+        datagram = struct.pack("!BBHIQIII", 0x80, 200, 6, ssrc, ntp, timestamp, 7, 1_120)
+        self.mouth.sendto(datagram, ("127.0.0.1", self.ports[stream] + 1))
+
+    def close(self) -> None:
+        self.tap.close()
+        self.mouth.close()
+        self.other.close()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.close()
+
+
+def test_streams_of_all_kinds_are_read_beside_each_other(stage: Stage) -> None:
+    kinds = [pcm("PCMA"), WIDE, pcm("PCMU"), OPUS, pcm("L16", rate_hz=16_000, channels=2)]
+    streams = [stage.open(codec) for codec in kinds]
+    senders = [Sender(codec=codec, ssrc=number) for number, codec in enumerate(kinds)]
+    sent: list[list[bytes]] = [[] for _ in kinds]
+    for drain in range(3):
+        for number in range(5):
+            for stream, sender, payloads in zip(streams, senders, sent, strict=True):
+                payload = bytes([8, drain, number]) * 30 if sender.codec is OPUS else b""
+                packet = sender.send(payload=payload)
+                payloads.append(packet.payload)
+                stage.say(stream, packet.datagram)
+        stage.tap.drain()
+    for stream, codec, payloads in zip(streams, kinds, sent, strict=True):
+        clock = stage.tap.clock_of(stream)
+        span = {"start_ticks": clock.first_ticks, "end_ticks": clock.end_ticks}
+        if codec is OPUS:
+            assert [frame.payload for frame in stage.tap.take_frames(stream, **span)] == payloads
+        else:
+            octets, marks = stage.tap.take(stream, **span)
+            assert octets.tobytes() == b"".join(payloads)
+            assert marks.all()
+        assert stage.tap.stats(stream).sources == (f"127.0.0.1:{stage.mouth.getsockname()[1]}",)
+    assert stage.tap.totals()["received"] == 75
+
+
+def test_columns_of_many_streams_tell_what_each_would(stage: Stage) -> None:
+    streams = [stage.open(pcm()) for _ in range(4)]
+    for number, stream in enumerate(streams[:3]):
+        sender = Sender(codec=pcm(), ssrc=number)
+        for _ in range(4 + number):
+            stage.say(stream, sender.send().datagram)
+    stage.tap.drain()
+    slots = np.array([stage.tap.slot_of(stream) for stream in streams], dtype=np.int64)
+    clocks = stage.tap.clocks(slots)
+    assert clocks.started.tolist() == [True, True, True, False]
+    for row, stream in enumerate(streams[:3]):
+        single = stage.tap.clock_of(stream)
+        assert single.first_ticks == clocks.first_ticks[row]
+        assert single.end_ticks == clocks.end_ticks[row] == 8_000 + 160 * (4 + row)
+        assert single.origin_ns == clocks.origin_ns[row]
+        assert clocks.last_arrival_ns[row] == stage.tap.stats(stream).last_arrival_ns
+    octets, marks = stage.tap.take_spans(slots[:3], clocks.first_ticks[:3], length_ticks=800)
+    assert marks.astype(bool).sum(axis=1).tolist() == [640, 800, 800]
+    assert octets.shape == (3, 800)
+
+
+def test_a_sender_report_tells_where_its_timestamp_lies(stage: Stage) -> None:
+    stream, sender = stage.open(pcm()), Sender(codec=pcm(), ssrc=7, timestamp=2**32 - 160)
+    assert stage.tap.sender_report(stream) is None
+    for _ in range(5):
+        stage.say(stream, sender.send().datagram)
+    stage.tap.drain()
+    stage.report(stream, ssrc=8, ntp=5, timestamp=640)  # somebody else's
+    stage.tap.drain()
+    assert stage.tap.sender_report(stream) is None
+    before_ns = SystemClock().mono_ns()
+    stage.report(stream, ssrc=7, ntp=99 << 32, timestamp=640)
+    after_ns = SystemClock().mono_ns()
+    stage.tap.drain()
+    report = stage.tap.sender_report(stream)
+    assert report is not None
+    assert (report.ntp, report.rtp_timestamp) == (99 << 32, 640)
+    assert report.position_ticks == 8_000 + 160 + 640
+    assert before_ns - NS_PER_MS <= report.arrival_ns <= after_ns + NS_PER_MS
+    assert stage.tap.stats(stream).counters["rtcp_received"] == 2
+
+
+def test_a_host_that_was_not_signalled_is_refused_with_an_event() -> None:
+    stage = Stage(SourcePolicy.STRICT)
+    try:
+        expected = stage.open(pcm(), remote_address="127.0.0.1")
+        refused = stage.open(pcm(), remote_address="192.0.2.9")
+        for stream in (expected, refused):
+            sender = Sender(codec=pcm(), ssrc=3)
+            for _ in range(3):
+                stage.say(stream, sender.send().datagram)
+            stage.report(stream, ssrc=3, ntp=1, timestamp=0)
+        stage.tap.drain()
+        assert stage.tap.stats(expected).counters["received"] == 3
+        counters = stage.tap.stats(refused).counters
+        assert (counters["received"], counters["source_refused"], counters["rtcp_received"]) == (0, 4, 0)
+        assert stage.tap.clock_of(refused).started is False
+        assert stage.log.counters()[Ev.STREAM_SOURCE_REFUSED.value] == 1
+        moved = Sender(codec=pcm(), ssrc=3, sequence=3, timestamp=480)
+        stage.tap.set_remote_address(expected, "192.0.2.9")
+        stage.tap.set_remote_address(refused, "127.0.0.1")
+        for stream in (expected, refused):
+            stage.say(stream, moved.send().datagram)
+        stage.tap.drain()
+        assert stage.tap.stats(expected).counters["received"] == 3
+        assert stage.tap.stats(refused).counters["received"] == 1
+    finally:
+        stage.close()
+
+
+def test_a_second_voice_from_elsewhere_does_not_take_a_stream_over(stage: Stage) -> None:
+    stream = stage.open(pcm())
+    ours, theirs = Sender(codec=pcm(), ssrc=1), Sender(codec=pcm(), ssrc=2, timestamp=77)
+    said = b""
+    for _ in range(10):
+        packet = ours.send()
+        said += packet.payload
+        stage.say(stream, theirs.send().datagram, mouth=stage.other) if said else None
+        stage.say(stream, packet.datagram)
+        if ours.sequence == 1:
+            stage.tap.drain()
+    stage.tap.drain()
+    stats = stage.tap.stats(stream)
+    assert sum(stats.counters[name] for name in ("received", "foreign", "source_refused")) == 20
+    assert len(stats.ssrcs) == 1
+
+
+def test_what_the_kernel_dropped_is_told_as_the_cause(stage: Stage) -> None:
+    low = free_ports(2)
+    pool = PortPool(address="127.0.0.1", port_min=low, port_max=low + 1, receive_buffer_bytes=1)
+    pair = pool.acquire()
+    stream = StreamId("small")
+    stage.tap.open_stream(stream, sockets=pair, codecs=[pcm()], event_payload_types=[])
+    stage.ports[stream] = pair.rtp_port
+    sender = Sender(codec=pcm(), ssrc=1)
+    for _ in range(20):  # more than the least buffer that the kernel gives
+        stage.say(stream, sender.send().datagram)
+    stage.tap.drain()
+    for _ in range(2):
+        stage.say(stream, sender.send().datagram)
+    stage.tap.drain()
+    counters = stage.tap.stats(stream).counters
+    assert counters["kernel_dropped"] == 22 - counters["received"] > 0
+    causes = stage.tap.gap_causes()
+    assert [row.cause for row in causes] == ["kernel_drop"]
+    assert causes[0].end_ticks - causes[0].start_ticks == 160 * counters["kernel_dropped"]
+
+
+def test_a_port_on_which_somebody_spoke_rests_when_its_stream_has_gone(stage: Stage) -> None:
+    silent, spoken = stage.open(pcm()), stage.open(pcm())
+    stage.say(spoken, Sender(codec=pcm()).send().datagram)
+    stage.tap.drain()
+    free = stage.pool.free_pairs
+    for stream in (silent, spoken):
+        stage.tap.release_stream(stream)
+    stage.tap.drain()
+    assert stage.pool.free_pairs == free + 1
+
+
+def test_a_slot_that_is_used_again_knows_nothing_of_the_stream_before(stage: Stage) -> None:
+    first = stage.open(OPUS, pcm())
+    slot = stage.tap.slot_of(first)
+    sender = Sender(codec=OPUS, ssrc=5)
+    for number in range(6):
+        packet = sender.send(payload=bytes([8, number]))
+        if number not in (2, 3):
+            stage.say(first, packet.datagram)
+    stage.tap.drain()
+    stage.report(first, ssrc=5, ntp=1, timestamp=0)
+    stage.say(first, Sender(codec=OPUS, ssrc=6).send(payload=bytes([8])).datagram)  # held: another sender?
+    stage.tap.drain()
+    stage.tap.release_stream(first)
+    stage.tap.drain()
+    second = stage.open(pcm())
+    assert stage.tap.slot_of(second) == slot
+    assert stage.tap.clock_of(second).framed is False
+    assert stage.tap.take_frames(second, start_ticks=0, end_ticks=NS_PER_S) == []
+    assert stage.tap.gap_causes() == []
+    assert stage.tap.sender_report(second) is None
+    stats = stage.tap.stats(second)
+    assert (stats.sources, stats.ssrcs, stats.jitter_ns, any(stats.counters.values())) == ((), (), 0, False)
+    stage.say(second, Sender(codec=pcm(), ssrc=9).send().datagram)
+    stage.tap.drain()
+    stats = stage.tap.stats(second)
+    assert {name: count for name, count in stats.counters.items() if count} == {"received": 1, "octets": 160}
+    assert stats.ssrcs == (9,)
