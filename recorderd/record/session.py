@@ -2,9 +2,9 @@
 
 Contract: messages of the session change it, ``render`` deals with the windows that are due (``ending`` with
 the last). The draft is opened when the first window that is to be kept is due, so that streams which came
-together get their channels together; one that comes later gets a channel of its own. Samples that are not to be kept
-are taken from the ring and thrown away. Samples are counted from the session's start; the recording begins at
-``origin``.
+together get their channels together; one that comes later gets a channel of its own. Samples that are not to
+be kept are taken from the ring and thrown away. Samples are counted from the session's start; the recording
+begins at ``origin``.
 """
 
 from __future__ import annotations
