@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
+from recorderd.record.ending import finish
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
@@ -33,7 +34,7 @@ class Closing:
         try:
             if recording.failed:
                 return
-            finished = recording.finish(self._source, cause=cause, at_mono_ns=ended.at_mono_ns)
+            finished = finish(recording, self._source, cause=cause, at_mono_ns=ended.at_mono_ns)
             if finished is None:
                 recording.files.drop()
                 self._log.info(Ev.SESSION_NOT_RECORDED, subject=session, cause=cause.value)

@@ -1,7 +1,7 @@
 """One session's recording: its tracks, its draft, its states, and how far it has been rendered.
 
-Contract: messages of the session change it, ``render`` deals with the windows that are due, ``finish`` closes
-the draft. The draft is opened when the first window that is to be kept is due, so that streams which came
+Contract: messages of the session change it, ``render`` deals with the windows that are due (``ending`` with
+the last). The draft is opened when the first window that is to be kept is due, so that streams which came
 together get their channels together; one that comes later gets a channel of its own. Samples that are not to
 be kept are taken from the ring and thrown away. Samples are counted from the session's start; the recording
 begins at ``origin``.
@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 
 from dsp.shapes import I16
-from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import BEFORE_FIRST, NOT_RECEIVED
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
@@ -28,7 +27,6 @@ from recorderd.core.messages import (
     SessionEnded,
     SessionStarted,
     StreamDescribed,
-    StreamEnd,
     StreamEnded,
     StreamHeld,
     StreamOpened,
@@ -39,21 +37,19 @@ from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import append_gap
 from recorderd.record.masking import Masker
 from recorderd.record.naming import wav_notes
-from recorderd.record.native import audio_format, native, wav_encoding
-from recorderd.record.notes import Notes, without_audio
+from recorderd.record.native import native, wav_encoding
+from recorderd.record.notes import Notes
 from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
 from recorderd.record.reading import FOREVER
-from recorderd.record.seal import Finished
 from recorderd.record.source import Source
 from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
-from recorderd.record.track import DEFAULT_RATE_HZ, FRAME_MS, Track
-from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
+from recorderd.record.track import DEFAULT_RATE_HZ, Track
+from recorderd.wire.manifest import StreamEntry
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
-OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 PREROLL_LIMIT_MS: Final = 60_000
 MASKED_RATE_HZ: Final = 48_000  # of a recording in which keys are masked and that would have an odd rate
 
@@ -188,7 +184,7 @@ class Recording:
         self.notes.changed(message, at_ns=at_ns, effective_ns=effective_ns)
         self.files.changed(message, at_ns=at_ns, effective_ns=effective_ns)
         if self.state is RecordingState.ERASED:
-            self._erase()
+            self.erase()
         elif self.notes.timeline is not before and self.state is not RecordingState.ON:
             return self._silence_late(source, before)
         return 0
@@ -234,77 +230,15 @@ class Recording:
         end = self.written if end is None else end
         return [track.entry(source, origin=self.origin, end=end) for track in self.tracks.values()]
 
-    def finish(self, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
-        """Render to the end; None when there was nothing to record. The files remain to be closed."""
-        end = self.samples_at(at_mono_ns)
-        self.render(source, until=end)  # places what is not placed yet
-        if self.state is RecordingState.ON:
-            audio_end = max((track.audio_end(source) for track in self.tracks.values()), default=0)
-            self.render(source, until=min(audio_end, end + sample_at(OVERHANG_NS, rate_hz=self.rate_hz)))
-        for track in self.tracks.values():
-            track.end_cause = track.end_cause or cause
-        timeline, head = self.notes.timeline, max(self.rendered, end)
-        first = timeline.first_on(rate_hz=self.rate_hz)
-        if self.notes.outcome != OUTCOME_RECORDED or first is None or first > head:
-            return self._finish_without_audio(source, cause)
-        files = self.files
-        if not files.is_open:
-            self._begin(source)
-        self._release_held(source)
-        kept = timeline.end_of_kept(head, rate_hz=self.rate_hz)
-        self._fill(kept)  # a pause of which we heard after a stop that it follows
-        duration = min(files.frames, max(0, kept - self.origin))
-        if duration < files.frames:
-            files.cut(duration)
-        for track in self.tracks.values():
-            track.finish(source, duration_samples=self.written)
-        streams = [
-            track.entry(
-                source, origin=self.origin, end=self.written, clock=track.clock(source, origin=self.origin)
-            )
-            for track in self.tracks.values()
-        ]
-        files.progress(streams, afresh=True)
-        files.describe(self._wav_notes(files.channels))
-        return Finished(
-            started=self.started,
-            notes=self.notes,
-            origin_samples=self.origin,
-            end_cause=cause.value,
-            recovered=False,
-            sample_rate_hz=files.sample_rate_hz,
-            channels=files.channels,
-            duration_samples=duration,
-            streams=streams,
-            audio_format=audio_format(files.encoding),
-            talk_over_ms=self.talk_over_frames * FRAME_MS,
-        )
-
-    def _finish_without_audio(self, source: Source, cause: StreamEnd) -> Finished | None:
-        self._erase()
-        if self.notes.outcome == OUTCOME_RECORDED:
-            return None
-        return Finished(
-            started=self.started,
-            notes=self.notes,
-            origin_samples=0,
-            end_cause=cause.value,
-            recovered=False,
-            sample_rate_hz=self.rate_hz,
-            channels=0,
-            duration_samples=0,
-            streams=without_audio(self.entries(source)),
-        )
-
     def _render(self, source: Source, segment: Segment) -> None:
         start, end = segment.start, segment.end
         erased = self.state is RecordingState.ERASED  # also what came before it, and is not rendered yet
         if segment.state is RecordingState.ON and not erased:
             if not self.files.is_open:
-                self._begin(source)
+                self.begin(source)
             if self.masker is None or self.masker.held_until != start:
-                self._release_held(source)
-                self._fill(start)
+                self.release_held(source)
+                self.fill(start)
             self.write(source, self._read(source, start, end))
             return
         if segment.state is RecordingState.OFF and not self.files.is_open and self._preroll_samples():
@@ -315,8 +249,8 @@ class Recording:
         if not self.files.is_open:
             self.preroll.wipe()  # what is held is the time just before a start
         elif segment.state is RecordingState.PAUSED:
-            self._release_held(source)
-            self._fill(end)
+            self.release_held(source)
+            self.fill(end)
             self.note_gaps(source, end=self.written)
 
     def _read(self, source: Source, start: int, end: int) -> Window:
@@ -339,7 +273,8 @@ class Recording:
         else:
             self._append(source, window)
 
-    def _release_held(self, source: Source) -> None:
+    def release_held(self, source: Source) -> None:
+        """Append what a masker holds back."""
         held = self.masker.flush() if self.masker is not None else None
         if held is not None:
             self._append(source, held)
@@ -366,7 +301,7 @@ class Recording:
         else:
             self.files.append(native(block, self.tracks, window.pieces, encoding=self.files.encoding))
 
-    def _fill(self, until: int) -> None:
+    def fill(self, until: int) -> None:
         """Write the silence that somebody wanted, up to where the recording goes on."""
         if not self.files.is_open or self.written >= until:
             return
@@ -387,7 +322,8 @@ class Recording:
             self.gaps_noted = gaps
             self._note_streams(source, end=end)
 
-    def _wav_notes(self, channels: int) -> WavNotes:
+    def audio_notes(self, channels: int) -> WavNotes:
+        """Describe the audio for whoever opens the WAV."""
         return wav_notes(
             self.started,
             list(self.tracks.values()),
@@ -404,7 +340,7 @@ class Recording:
         for account in accounts:
             account.is_dirty = False
 
-    def _begin(self, source: Source) -> None:
+    def begin(self, source: Source) -> None:
         """Open the draft, with the past that is to be kept."""
         first = self.notes.timeline.first_on(rate_hz=self.rate_hz) or 0
         held = self.preroll.start
@@ -416,7 +352,7 @@ class Recording:
             channels=count,
             origin_samples=self.origin,
             encoding=wav_encoding(self.started.terms, list(self.tracks.values())),
-            notes=self._wav_notes(count),
+            notes=self.audio_notes(count),
         )
         if self.started.terms.mask_dtmf:
             self.masker, self.tones = Masker(rate_hz=self.rate_hz), False
@@ -468,7 +404,8 @@ class Recording:
         self.files.sync()
         return audible
 
-    def _erase(self) -> None:
+    def erase(self) -> None:
+        """Keep nothing of the call."""
         self.preroll.wipe()
         self.masker = None
         self.files.erase()

@@ -215,7 +215,7 @@ def test_a_crash_after_an_objection_still_leaves_the_tombstone(
     studio.run(3000)
     studio.change(session, ERASED, ms=3000, action=ControlAction.OBJECT)
     with monkeypatch.context() as patch:
-        patch.setattr("recorderd.record.session.Recording._erase", lambda recording: None)
+        patch.setattr("recorderd.record.session.Recording.erase", lambda recording: None)
         studio.run(3500)
     assert _draft_holds_audio(studio)
     studio.crash()
