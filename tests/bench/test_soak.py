@@ -120,4 +120,4 @@ def test_clocks_that_drift_apart_are_heard_together(tmp_path: Path) -> None:
     print(f"\nthe manifest says {[entry.get('clock') for entry in entries]}")
     assert np.abs(apart_ms).max() <= APART_MS
     for entry, ppm in zip(entries, SKEW_PPM, strict=True):
-        assert abs(entry["clock"]["skew_ppm"] - ppm) <= REPORTED_PPM
+        assert abs(entry["clock"]["skew_ppb"] / 1000 - ppm) <= REPORTED_PPM
