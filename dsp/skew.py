@@ -22,6 +22,9 @@ import numpy as np
 from dsp.shapes import F64, I64, same_length
 
 MIN_POINTS: Final = 3
+_LEVEL_NS_PER_S: Final = 10_000.0  # 10 ppm
+_STEPPED: Final = 3.0  # so many times narrower a line must be to be preferred
+_SOME_POINTS: Final = 128  # of many, for the median of all pairs
 MANY_POINTS: Final = 12  # fewer have one answer that is good enough, at a twentieth of the time
 _CANDIDATES: Final = 25  # slopes that are tried
 _MOST_PAIRS: Final = 2000  # by which they are judged
@@ -69,7 +72,13 @@ def fit(position_ticks: I64, delay_ns: I64, *, rate_hz: int) -> Skew:
     span_s = float(at_s[-1])
     if delay_ns.size < MIN_POINTS or span_s <= 0:
         return Skew(offset_ns=float(first_ns + above_ns.min()))
-    slope = _slope(at_s, above_ns) if at_s.size >= MANY_POINTS else _median_slope(at_s, above_ns)
+    slope = _median_slope(at_s, above_ns)
+    if at_s.size >= MANY_POINTS:
+        careful = _slope(at_s, above_ns)
+        # Where delays come in steps most near pairs are level, and so is the line that they agree on.
+        level = abs(careful) < _LEVEL_NS_PER_S
+        if not level or _width(above_ns - careful * at_s) <= _STEPPED * _width(above_ns - slope * at_s):
+            slope = careful
     flat = above_ns - slope * at_s
     low, lower, upper = np.quantile(flat, [_OUTER_QUANTILE, 0.16, 0.84])
     falls = -slope * 1e-9  # position / rate is time * (1 + skew): delay falls by skew / (1 + skew) of it
@@ -91,8 +100,16 @@ def _pairs(at_s: F64, delay: F64, *, farthest: int, nearest: int = 1) -> tuple[F
     return run[apart], rise[apart]
 
 
+def _width(flat: F64) -> float:
+    """How far the middle of the points spreads."""
+    lower, upper = np.quantile(flat, [0.16, 0.84])
+    return float(upper - lower)
+
+
 def _median_slope(at_s: F64, delay: F64) -> float:
     """Median of the slopes of all pairs (Theil and Sen); three tenths of the points may be mad."""
+    some = np.linspace(0, at_s.size - 1, min(at_s.size, _SOME_POINTS)).astype(np.int64)
+    at_s, delay = at_s[some], delay[some]
     first, second = np.triu_indices(at_s.size, k=1)
     apart = at_s[second] - at_s[first]
     return float(np.median((delay[second] - delay[first])[apart > 0] / apart[apart > 0]))

@@ -128,3 +128,14 @@ def test_too_few_points_say_nothing() -> None:
 def test_positions_without_their_delay_are_refused() -> None:
     with pytest.raises(ShapeError):
         fit(np.zeros(3, dtype=np.int64), np.zeros(2, dtype=np.int64), rate_hz=RATE_HZ)
+
+
+@pytest.mark.parametrize("ppm", [100.0, -100.0, 20.0])
+@pytest.mark.parametrize("points", [5, 13, 60, 400])
+def test_delays_that_come_in_steps_are_a_skew_all_the_same(points: int, ppm: float) -> None:
+    """A sender that looks at its clock every 2 ms: most neighbours are level."""
+    ticks = np.arange(points, dtype=np.int64) * 80_000
+    delay_ms = 100 - ppm * 1e-6 * (ticks / 8000) * 1000
+    stepped = (np.floor(delay_ms / 2) * 2e6).astype(np.int64)
+    found = fit(ticks, stepped, rate_hz=8000)
+    assert found.ppm == pytest.approx(ppm, abs=4 + 2000 / points)
