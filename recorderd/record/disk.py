@@ -28,7 +28,6 @@ class Disk:
         self._limit_bytes = limit_bytes
         self.waiting_bytes = 0
         self.waiting_bytes_max = 0
-        self.rounds = 0  # progress that the watchdog looks at
 
     def put(self, job: Job, *, size_bytes: int = 0) -> None:
         """Give a job that holds so much memory until it is done."""
@@ -40,11 +39,6 @@ class Disk:
             self.waiting_bytes_max = max(self.waiting_bytes_max, self.waiting_bytes)
             self._changed.notify_all()
 
-    @property
-    def is_idle(self) -> bool:
-        """Tell whether everything that was given is done."""
-        return not self._jobs
-
     def run(self, stop: threading.Event) -> None:
         """Do what is given until ``stop``, and then what is left."""
         while True:
@@ -54,14 +48,12 @@ class Disk:
                         return
                     self._changed.wait(timeout=0.2)
             self._do_all()
-            self.rounds += 1
 
     def _do_all(self) -> None:
         while self._jobs:
-            job, size_bytes = self._jobs[0]  # stays until it is done, see ``is_idle``
+            job, size_bytes = self._jobs.popleft()
             job()
             with self._changed:
-                self._jobs.popleft()
                 self.waiting_bytes -= size_bytes
                 self._changed.notify_all()
 

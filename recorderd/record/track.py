@@ -210,10 +210,6 @@ class Track:
             return min(self._sample_of(self._end_ticks), self.let_go_at)
         return self._sample_of(source.clock_of(self.opened.stream).end_ticks)
 
-    def last_arrival_ns(self, source: Source) -> int:
-        """Say when the last packet came; monotonic."""
-        return self._stats(source).last_arrival_ns
-
     def finish(self, source: Source, *, duration_samples: int) -> None:
         """Tell the silence after the last packet from silence within."""
         self.hold(held=False, at=duration_samples)
