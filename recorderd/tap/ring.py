@@ -209,32 +209,46 @@ class Ring:
 
         Shapes: slots, starts (k,) -> Lifted of k spans.
         """
-        at = starts & (self.row[slots] - 1)
-        straight = (length > 0) & (starts == self.cursor[slots]) & (at + length <= self.row[slots])
-        of_run = straight & (self._run_start[slots] <= starts) & (starts + length <= self._run_end[slots])
+        of_run = (starts == self.cursor[slots]) & (self._run_start[slots] <= starts)
+        of_run &= (starts + length <= self._run_end[slots]) & (length > 0)
         laws = np.where(of_run, self._run_mark[slots], 0).astype(np.uint8)
+        at = starts & (self.row[slots] - 1)
+        straight = of_run & (at + length <= self.row[slots])
+        octets = self._lift(slots, at, length, straight)
         marks: dict[int, U8] = {}
-        if of_run.all():
-            return Lifted(octets=self._lift(slots, at, length), laws=laws, _marks=marks)
-        octets = np.zeros((slots.size, length), dtype=np.uint8)
-        some = np.flatnonzero(of_run)
-        if some.size:
-            octets[some] = self._lift(slots[some], at[some], length)
-        for number in np.flatnonzero(~of_run).tolist():  # at the end of their row, out of step, or with gaps
-            start = int(starts[number])
-            octets[number], marks[number] = self.take(int(slots[number]), start, start + length)
+        for number in np.flatnonzero(~straight).tolist():
+            slot, start = int(slots[number]), int(starts[number])
+            if of_run[number]:  # across the end of its row
+                self._lift_pieces(slot, start, octets[number])
+                continue
+            octets[number], marks[number] = self.take(slot, start, start + length)
             if length and marks[number].min() == marks[number].max():
                 laws[number] = marks[number][0]
         return Lifted(octets=octets, laws=laws, _marks=marks)
 
-    def _lift(self, slots: I64, at: I64, length: int) -> U8:
-        """Copy spans of runs that begin at their cursor and lie in one piece; clear them, move on."""
-        where = self._base[slots] + at
+    def _lift(self, slots: I64, at: I64, length: int, straight: BOOL) -> U8:
+        """Copy spans of runs that begin at their cursor and lie in one piece; clear them, move on.
+
+        Shapes: all (k,) -> (k, length); rows that are not straight hold anything.
+        """
+        if not straight.any():
+            return np.zeros((slots.size, length), dtype=np.uint8)
         runs = runs_at_any_octet(self._octets, length)
+        where = np.where(straight, self._base[slots] + at, 0)
         lifted = as_octets(runs[where])
+        if not straight.all():
+            slots, where = slots[straight], where[straight]
         runs[where] = blank_run(length)  # of a paused span nothing may stay in memory
         self.cursor[slots] += length
         return lifted
+
+    def _lift_pieces(self, slot: int, start: int, octets: U8) -> None:
+        """Fill ``octets`` with a span of a run that begins at the cursor, clear it, move on."""
+        end = start + octets.size
+        for at, piece in self._pieces(slot, start, end):
+            octets[at - start : at - start + piece.stop - piece.start] = self._octets[piece]
+            self._octets[piece] = 0
+        self.cursor[slot] = end
 
     def take(self, slot: int, start: int, end: int) -> tuple[U8, U8]:
         """Copy octets and marks of [start, end) out, clear them, and move the cursor to ``end``.
@@ -246,12 +260,15 @@ class Ring:
         marks = np.zeros(end - start, dtype=np.uint8)
         cursor, row = int(self.cursor[slot]), int(self.row[slot])
         low, high = max(start, cursor), min(end, cursor + row)
-        if int(self._run_end[slot]) > cursor:
-            self._lay_down(slot)
         if low < high:
             for at, piece in self._pieces(slot, low, high):
                 octets[at - start : at - start + piece.stop - piece.start] = self._octets[piece]
                 marks[at - start : at - start + piece.stop - piece.start] = self._marks[piece]
+            run = slice(
+                max(0, int(self._run_start[slot]) - start),
+                max(0, min(high, int(self._run_end[slot])) - start),
+            )
+            marks[run] = self._run_mark[slot]
         self._skip_to(slot, end)
         return octets, marks
 
