@@ -264,11 +264,9 @@ class Ring:
             for at, piece in self._pieces(slot, low, high):
                 octets[at - start : at - start + piece.stop - piece.start] = self._octets[piece]
                 marks[at - start : at - start + piece.stop - piece.start] = self._marks[piece]
-            run = slice(
-                max(0, int(self._run_start[slot]) - start),
-                max(0, min(high, int(self._run_end[slot])) - start),
-            )
-            marks[run] = self._run_mark[slot]
+            begin, stop = max(low, int(self._run_start[slot])), min(high, int(self._run_end[slot]))
+            if begin < stop:
+                marks[begin - start : stop - start] = self._run_mark[slot]
         self._skip_to(slot, end)
         return octets, marks
 
