@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from recorderd.record.many_files import ManyFiles
+
 Job = Callable[[], None]
 
 LIMIT_BYTES: Final = 256 << 20  # a thousand calls in 16-bit stereo for eight seconds
@@ -26,6 +28,7 @@ class Disk:
         self._jobs: deque[tuple[Job, int]] = deque()
         self._changed = threading.Condition()
         self._limit_bytes = limit_bytes
+        self.many_files = ManyFiles()  # for jobs that write for many recordings
         self.waiting_bytes = 0
         self.waiting_bytes_max = 0
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from isal.isal_zlib import crc32
+from numpy.typing import NDArray
 
 from dsp.shapes import I16, U8
 from recorderd import durable
@@ -29,6 +30,10 @@ from recorderd.wire.wav import HEAD_LIMIT_BYTES, WavEncoding, WavHeader, WavLayo
 from recorderd.wire.wav_notes import WavNotes
 
 _BLOCK_BYTES: Final = 1 << 18  # read or written at a time; stays in the processor's cache
+_KINDS: Final = (  # of samples, and of the file
+    (np.dtype(np.uint8), np.dtype("u1")),
+    (np.dtype(np.int16), np.dtype("<i2")),
+)
 _PREFIXES_KEPT: Final = 32  # a wipe that reaches further back reads the whole file
 
 
@@ -133,12 +138,19 @@ class Draft:
         Shapes: block (n, channels), int16 for PCM and uint8 for a law.
         Errors: DraftFailed; ValueError when the block is of another shape or kind.
         """
-        wanted = np.int16 if self.encoding is WavEncoding.PCM16 else np.uint8
+        if block.size:
+            self.append_raw(self.octets(block).data.cast("B"), frames=block.shape[0])
+
+    def octets(self, block: I16 | U8) -> NDArray[Any]:
+        """Return frames as the file is to hold them.
+
+        Shapes: block (n, channels), int16 for PCM and uint8 for a law; the same comes back, in C order.
+        Errors: ValueError when the block is of another shape or kind.
+        """
+        wanted, kind = _KINDS[self.encoding is WavEncoding.PCM16]
         if block.dtype != wanted or block.shape[1:] != (self.channels,):
             raise ValueError(f"{block.dtype} of shape {block.shape} for {self.channels} channels")
-        if block.size:
-            octets = np.ascontiguousarray(block, dtype="<i2" if block.itemsize == 2 else "u1")
-            self.append_raw(octets.data.cast("B"), frames=block.shape[0])
+        return np.ascontiguousarray(block, dtype=kind)
 
     def append_raw(self, content: bytes | memoryview, *, frames: int) -> None:
         """Write frames that stand as octets already, as the file is to hold them.
@@ -148,12 +160,16 @@ class Draft:
         if len(content) != frames * self._frame_bytes:
             raise ValueError(f"{len(content)} octets for {frames} frames of {self._frame_bytes}")
         try:
-            durable.write_at(self._descriptor, content, offset_bytes=self._end_bytes)
+            durable.write_at(self._descriptor, content, offset_bytes=self.end_bytes)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
+        self.took(content)
+
+    def took(self, content: bytes | memoryview) -> None:
+        """Count frames that somebody has written behind the last, at ``end_bytes``."""
         self._known.append((self.frames, self._crc))
-        self._crc = zlib.crc32(content, self._crc)
-        self.frames += frames
+        self._crc = crc32(content, self._crc)
+        self.frames += memoryview(content).nbytes // self._frame_bytes
 
     def show_length(self) -> None:
         """Let the header tell of everything appended so far; not synced.
@@ -176,7 +192,7 @@ class Draft:
             size_bytes = os.fstat(self._descriptor).st_size
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        if size_bytes != self._end_bytes:
+        if size_bytes != self.end_bytes:
             raise DraftFailed(path=self.path, reason=f"{size_bytes} bytes on disk")
 
     def sync(self) -> None:
@@ -259,7 +275,7 @@ class Draft:
         try:
             crc = 0
             for block in self._blocks(0, self.frames):
-                crc = zlib.crc32(block, crc)
+                crc = crc32(block, crc)
                 wide.append_raw(self._widened(block, channels), frames=len(block) // self._frame_bytes)
             self._prove(crc)
             wide.checkpoint()
@@ -282,15 +298,15 @@ class Draft:
             head = self._header(self.channels).encode(data_bytes=self._data_bytes)
             pad = bytes(self._data_bytes % 2)  # a chunk is even
             durable.write_at(self._descriptor, head, offset_bytes=0)
-            durable.write_at(self._descriptor, pad, offset_bytes=self._end_bytes)
+            durable.write_at(self._descriptor, pad, offset_bytes=self.end_bytes)
             durable.sync_file(self._descriptor)
-            size_bytes = self._end_bytes + len(pad)
+            size_bytes = self.end_bytes + len(pad)
             if os.fstat(self._descriptor).st_size != size_bytes:
                 raise DraftFailed(path=self.path, reason=f"not {size_bytes} bytes on disk")
             whole, crc = hashlib.sha256(head), 0
             for block in self._blocks(0, self.frames):
                 whole.update(block)
-                crc = zlib.crc32(block, crc)
+                crc = crc32(block, crc)
             whole.update(pad)
             if os.pread(self._descriptor, len(head), 0) != head:
                 raise DraftFailed(
@@ -308,7 +324,8 @@ class Draft:
         return self.frames * self._frame_bytes
 
     @property
-    def _end_bytes(self) -> int:
+    def end_bytes(self) -> int:
+        """Where in the file the next frames go."""
         return self._layout.data_start_bytes + self.frames * self._frame_bytes
 
     def _prove(self, crc: int) -> None:
@@ -326,11 +343,11 @@ class Draft:
         at, old = self._known_at(changed_from)
         new, silence = old, self.encoding.silence
         for block in self._blocks(at, self.frames):
-            old = zlib.crc32(block, old)
+            old = crc32(block, old)
             octets = np.frombuffer(block, dtype=np.uint8)
             low, high, keep = ((frame - at) * self._frame_bytes for frame in (start, end, frames))
             octets[max(0, low) : max(0, high)] = silence
-            new = zlib.crc32(octets[: max(0, keep)].data, new)
+            new = crc32(octets[: max(0, keep)].data, new)
             at += len(block) // self._frame_bytes
         return old, new
 

@@ -13,12 +13,13 @@ from typing import Final
 
 from dsp.shapes import I16, U8
 from recorderd import durable
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft, erase_kept
 from recorderd.record.journal import JournalWriter
+from recorderd.record.many_files import ManyFiles
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import StreamEntry, audio_name, offer_name
 from recorderd.wire.wav import WavEncoding
@@ -132,7 +133,7 @@ class RecordingFiles:
         Shapes: block (n, channels); nobody changes it afterwards.
         """
         self.frames += block.shape[0]
-        self._do(lambda: self._audio.append(block), size_bytes=block.nbytes)
+        self._do(lambda: self.draft.append(block), size_bytes=block.nbytes)
 
     def append_silence(self, frames: int) -> None:
         """Add silence; nothing of it waits in memory."""
@@ -142,13 +143,9 @@ class RecordingFiles:
         def job() -> None:
             for at in range(0, frames, _SILENCE_FRAMES):
                 count = min(_SILENCE_FRAMES, frames - at)
-                self._audio.append_raw(octet * (count * frame_bytes), frames=count)
+                self.draft.append_raw(octet * (count * frame_bytes), frames=count)
 
         self._do(job)
-
-    def write_now(self, block: I16 | U8) -> None:
-        """Write frames that ``note_appended`` has counted; for jobs that write for many recordings."""
-        self._guarded(lambda: self._audio.append(block))
 
     def note_appended(self, frames: int) -> None:
         """Count frames that a job given beside will write."""
@@ -159,7 +156,7 @@ class RecordingFiles:
         self.channels = channels
 
         def job() -> None:
-            self._audio.widen(channels)
+            self.draft.widen(channels)
             self._format(channels, origin_samples)
 
         self._do(job)
@@ -176,7 +173,7 @@ class RecordingFiles:
     def cut(self, frames: int) -> None:
         """Drop what lies behind the first ``frames``."""
         self.frames = frames
-        self._do(lambda: self._audio.cut(frames))
+        self._do(lambda: self.draft.cut(frames))
 
     def erase(self) -> None:
         """Erase audio and offers; afterwards nothing is left that could not be written."""
@@ -237,7 +234,8 @@ class RecordingFiles:
         self._do(job)
 
     @property
-    def _audio(self) -> Draft:
+    def draft(self) -> Draft:
+        """The audio's file.  # thread: the disk's"""
         if self._draft is None:
             raise RuntimeError(f"{self._session} has no audio")
         return self._draft
@@ -271,7 +269,19 @@ class RecordingFiles:
             self.give_up(problem)
 
 
-def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]]) -> None:
-    """Write the next frames of many recordings; a job of the disk's thread."""
-    for files, block in rows:
-        files.write_now(block)
+def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]], many_files: ManyFiles) -> None:
+    """Write the next frames, which ``note_appended`` has counted, of many recordings; a job of the disk's
+    thread. A recording that fails fails alone.
+    """
+    going = [(files, files.draft, block) for files, block in rows if files.problem is None]
+    contents = [draft.octets(block) for _, draft, block in going]
+    problems = many_files.write(
+        [draft.descriptor for _, draft, _ in going],
+        contents,
+        offsets_bytes=[draft.end_bytes for _, draft, _ in going],
+    )
+    for (files, draft, _), content, problem in zip(going, contents, problems, strict=True):
+        if problem is None:
+            draft.took(content.data)
+        else:
+            files.give_up(DraftFailed(path=draft.path, reason=problem))

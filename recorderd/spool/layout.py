@@ -182,6 +182,7 @@ class Spool:
 
 def _folder_bytes(folder: Path) -> int:
     try:
-        return sum(entry.stat().st_size for entry in folder.iterdir())
+        with os.scandir(folder) as entries:
+            return sum(entry.stat().st_size for entry in entries)
     except FileNotFoundError:
         return 0
