@@ -33,16 +33,17 @@ def canonical_json(value: object) -> bytes:
 
 
 def field_values(value: object) -> dict[str, Any]:
-    """Return a dataclass's fields as they are, unlike ``dataclasses.asdict``, which copies all that they hold.
+    """Return a dataclass's fields as they are; ``dataclasses.asdict`` copies all that they hold.
 
     Errors: TypeError when it is none.
     """
-    return {name: getattr(value, name) for name in _field_names(value.__class__)}
+    return {name: getattr(value, name) for name in _field_names(type(value))}
 
 
 @functools.cache
-def _field_names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _field_names(kind: type) -> tuple[str, ...]:
+    dataclass: Any = kind
+    return tuple(field.name for field in fields(dataclass))
 
 
 class JsonReader:
