@@ -2,11 +2,11 @@
 
 Contract: ``append`` takes frames in order; ``show_length`` puts the length into the header, ``sync`` makes
 what was appended last, ``checkpoint`` does both; ``widen`` adds silent channels for a party that joined;
-``wipe`` puts silence over what must not stay, ``cut`` drops the end; ``finish`` writes who is who, closes the
-file and proves that the disk holds exactly what was appended and not wiped. A disk that fails raises
-DraftFailed; the file stays, and what was appended before can still be finished or recovered.
+``wipe`` puts silence over what must not stay, ``cut`` drops the end; ``prove`` writes who is who and proves
+that the file holds exactly what was appended and not wiped, ``finish`` also syncs and closes it. A disk that
+fails raises DraftFailed; the file stays, and what was appended before can still be finished or recovered.
 The running check is a CRC-32, for a disk or a memory that fails; what guards against people is the sha256
-that ``finish`` takes of the octets on disk, and its signature.
+that ``prove`` takes of the octets on disk, and its signature.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class Draft:
 
         Durable: see ``erase_kept``.
         """
-        self._close()
+        self.close()
         erase_kept(self.path.parent)
 
     def widen(self, channels: int) -> None:
@@ -281,7 +281,7 @@ class Draft:
             wide.checkpoint()
             durable.supersede(wide_path, self.path)
         except (OSError, DraftFailed) as problem:
-            wide._close()
+            wide.close()
             durable.discard(wide_path)
             raise DraftFailed(path=self.path, reason=problem) from None
         os.close(self._descriptor)
@@ -294,12 +294,26 @@ class Draft:
         Errors: DraftFailed, also when the disk gives back other octets than were written.
         """
         try:
+            digest, size_bytes = self.prove()
+            durable.sync_file(self._descriptor)
+        except OSError as problem:
+            raise DraftFailed(path=self.path, reason=problem) from None
+        finally:
+            self.close()
+        return digest, size_bytes
+
+    def prove(self) -> tuple[str, int]:
+        """Write the header as it is to stay and return sha256 and size of the file; not synced.
+
+        Whoever syncs ``descriptor`` hears of what the disk could not keep; ``close`` is the last step.
+        Errors: DraftFailed, also when the disk gives back other octets than were written.
+        """
+        try:
             self.check_size()
             head = self._header(self.channels).encode(data_bytes=self._data_bytes)
             pad = bytes(self._data_bytes % 2)  # a chunk is even
             durable.write_at(self._descriptor, head, offset_bytes=0)
             durable.write_at(self._descriptor, pad, offset_bytes=self.end_bytes)
-            durable.sync_file(self._descriptor)
             size_bytes = self.end_bytes + len(pad)
             if os.fstat(self._descriptor).st_size != size_bytes:
                 raise DraftFailed(path=self.path, reason=f"not {size_bytes} bytes on disk")
@@ -315,8 +329,6 @@ class Draft:
             self._prove(crc)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        finally:
-            self._close()
         return whole.hexdigest(), size_bytes
 
     @property
@@ -385,7 +397,7 @@ class Draft:
             self._descriptor = os.open(path, flags, durable.FILE_MODE)
             durable.write_at(self._descriptor, head, offset_bytes=0)
         except (OSError, ValueError) as problem:
-            self._close()
+            self.close()
             raise DraftFailed(path=path, reason=problem) from None
         self._layout = parse_wav(head, file_bytes=len(head))
         self._frame_bytes = self._layout.frame_bytes
@@ -398,7 +410,8 @@ class Draft:
         self._descriptor, self._layout, self._frame_bytes = wide._descriptor, wide._layout, wide._frame_bytes
         self.channels, self._crc, self._known = wide.channels, wide._crc, wide._known
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from dsp.shapes import I16, U8
 from recorderd import durable
@@ -26,6 +26,7 @@ from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
 Problem = RecorderError | OSError
+Row = TypeVar("Row")
 _SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
 
 
@@ -63,10 +64,10 @@ class RecordingFiles:
     # --- journal and offers ---------------------------------------------------------------------
 
     def begin(self, started: SessionStarted) -> None:
-        """Create the folder and note the session."""
+        """Create the folder and note the session; both survive from the next checkpoint on, as audio does."""
 
         def job() -> None:
-            self._journal = JournalWriter(self._spool.begin_draft(self._session))
+            self._journal = JournalWriter(self._spool.begin_draft(self._session, synced=False))
             self._journal.session(started)
 
         self._do(job)
@@ -96,10 +97,10 @@ class RecordingFiles:
         self._do(lambda: self._written.progress(entries, afresh=afresh, until=until))
 
     def keep_offer(self, raw: bytes) -> None:
-        """Store the raw text of an offer; done, it survives."""
+        """Store the raw text of an offer; it survives from the next checkpoint on, as audio does."""
         self.offers += 1
         path = self.folder / offer_name(self._session, self.offers)
-        self._do(lambda: durable.create(path, raw), size_bytes=len(raw))
+        self._do(lambda: durable.create(path, raw, synced=False), size_bytes=len(raw))
 
     # --- audio ----------------------------------------------------------------------------------
 
@@ -123,7 +124,6 @@ class RecordingFiles:
                 path, sample_rate_hz=sample_rate_hz, channels=channels, encoding=encoding, notes=notes
             )
             self._format(channels, origin_samples)
-            durable.sync_dir(folder)
 
         self._do(job)
 
@@ -210,19 +210,30 @@ class RecordingFiles:
 
         self._do(job)
 
-    def close(self, then: Callable[[str, int], None]) -> None:
-        """Close everything and go on with the audio's sha256 and size; without audio with '' and 0.
+    def close(self, together: Callable[[list[tuple[RecordingFiles, Row]]], None], row: Row) -> None:
+        """Let the sealing thread go on, with others that are over; not at all when anything went wrong."""
+        self._do(lambda: self._sealing.put_together(together, (self, row)))
 
-        ``then`` runs on the sealing thread, and not at all when anything went wrong.
+    def prove(self) -> tuple[str, int, int] | None:
+        """Return the audio's sha256, size and open file, which is not synced; without audio '', 0 and -1.
+
+        None when anything went wrong.  # thread: the sealing
         """
+        found: list[tuple[str, int, int]] = []
 
         def job() -> None:
-            digest, size_bytes = self._draft.finish() if self._draft is not None else ("", 0)
-            self._written.sync()
-            self._written.close()
-            then(digest, size_bytes)
+            draft = self._draft
+            found.append(("", 0, -1) if draft is None else (*draft.prove(), draft.descriptor))
 
-        self._do(lambda: self._sealing.put(lambda: self._guarded(job)))
+        self._guarded(job)
+        return found[0] if found else None
+
+    def leave(self) -> None:
+        """Close what is open of it.  # thread: the sealing"""
+        if self._draft is not None:
+            self._draft.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def drop(self) -> None:
         """Remove the draft: nothing is to be kept of it."""

@@ -74,6 +74,8 @@ class JournalWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(folder / JOURNAL_NAME, flags, durable.FILE_MODE)
         self._gaps_written: dict[str, int] = {}
+        self._folder = folder
+        self._has_name = False  # that survives
 
     def session(self, started: SessionStarted) -> None:
         """Note the session, again when its description changed."""
@@ -125,9 +127,13 @@ class JournalWriter:
     def sync(self) -> None:
         """Make the lines last.
 
-        Durable: after return every line appended before survives.
+        Durable: after return every line appended before survives, and the draft's folder.
         """
         durable.sync_file(self._descriptor)
+        if not self._has_name:
+            durable.sync_dir(self._folder)
+            durable.sync_dir(self._folder.parent)
+            self._has_name = True
 
     def close(self) -> None:
         """Stop writing."""

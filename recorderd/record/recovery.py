@@ -36,10 +36,12 @@ from recorderd.wire.wav import WavEncoding
 
 def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> None:
     """Deal with every draft that stands; call before the first session."""
-    for recording_id in spool.ids(Place.DRAFTS):
+    left = spool.ids(Place.DRAFTS)
+    named = chain.named(left)
+    for recording_id in left:
         folder = spool.path(Place.DRAFTS, recording_id)
         try:
-            if _is_sealed(folder, recording_id, chain):
+            if _is_sealed(folder, named.get(recording_id)):
                 sealer.publish(recording_id)
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
@@ -58,11 +60,12 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
 
 
-def _is_sealed(folder: Path, recording_id: str, chain: Chain) -> bool:
-    manifest = folder / manifest_name(recording_id)
-    if chain.head.recording_id != recording_id or not manifest.exists():
+def _is_sealed(folder: Path, manifest_sha256: str | None) -> bool:
+    """Tell whether the draft holds the manifest that the chain names."""
+    if manifest_sha256 is None:
         return False
-    return sha256_bytes(manifest.read_bytes()) == chain.head.manifest_sha256
+    manifest = folder / manifest_name(folder.name)
+    return manifest.exists() and sha256_bytes(manifest.read_bytes()) == manifest_sha256
 
 
 def _repair(folder: Path, recording_id: str) -> Finished | None:

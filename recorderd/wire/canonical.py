@@ -37,13 +37,13 @@ def field_values(value: object) -> dict[str, Any]:
 
     Errors: TypeError when it is none.
     """
-    return {name: getattr(value, name) for name in _field_names(type(value))}
+    kind: Any = type(value)
+    return {name: getattr(value, name) for name in _field_names(kind)}
 
 
 @functools.cache
-def _field_names(kind: type) -> tuple[str, ...]:
-    dataclass: Any = kind
-    return tuple(field.name for field in fields(dataclass))
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 class JsonReader:
