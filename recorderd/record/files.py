@@ -17,9 +17,10 @@ from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
 from recorderd.record.disk import Disks, Job
-from recorderd.record.draft import Draft, erase_kept
+from recorderd.record.draft import Draft
 from recorderd.record.journal import JournalWriter
 from recorderd.record.many_files import ManyFiles
+from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import StreamEntry, audio_name, offer_name
 from recorderd.wire.wav import WavEncoding

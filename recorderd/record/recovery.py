@@ -20,7 +20,6 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.record.chain import Chain
-from recorderd.record.draft import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keys import told
@@ -28,6 +27,7 @@ from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.track import DEFAULT_RATE_HZ
+from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
 from recorderd.wire.manifest_rows import SilentSpan
