@@ -168,7 +168,7 @@ class SteadyRound:
                 row += 1
             recording.files.note_appended(frames)
             rows.append((recording.files, block[number]))
-        self.disk.put(partial(write_together, rows), size_bytes=block.nbytes)
+        self.disk.put(partial(write_together, rows, self.disk.many_files), size_bytes=block.nbytes)
 
     def _render_broken(
         self, recording: Recording, tracks: Sequence[Track], octets: U8, marks: Sequence[U8], frames: int
