@@ -100,22 +100,22 @@ class SteadyRound:
         placed = np.array(group.placements[mine], dtype=np.int64)
         rendered = np.array([one.rendered for one in recordings], dtype=np.int64)
         starts = np.repeat(rendered, channels) - placed
-        octets, marks = self.source.take_spans(slots, starts, length_ticks=frames)
-        lowest = marks.min(axis=1)
-        whole = (lowest == marks.max(axis=1)) & (lowest != 0)
+        lifted = self.source.take_spans(slots, starts, length_ticks=frames)
+        octets, laws = lifted.octets, lifted.laws
+        whole = laws != 0
         if kind.encoding in LAWS:
-            whole &= lowest == LAWS[kind.encoding]
+            whole &= laws == LAWS[kind.encoding]
         every = whole.reshape(-1, channels).all(axis=1)
         chosen = np.flatnonzero(every)
         if chosen.size == len(recordings):
-            self._write_whole(recordings, tracks, octets, lowest, kind=kind, frames=frames)
+            self._write_whole(recordings, tracks, octets, laws, kind=kind, frames=frames)
         elif chosen.size:
             rows = np.repeat(every, channels)
             self._write_whole(
                 [recordings[number] for number in chosen.tolist()],
                 [tracks[row] for row in np.flatnonzero(rows).tolist()],
                 octets[rows],
-                lowest[rows],
+                laws[rows],
                 kind=kind,
                 frames=frames,
             )
@@ -126,7 +126,7 @@ class SteadyRound:
                 recordings[number],
                 tracks[mine],
                 octets[mine],
-                marks[mine],
+                [lifted.marks(row) for row in range(mine.start, mine.stop)],
                 frames,
             )
             self.guarded(recordings[number], step)
@@ -171,7 +171,7 @@ class SteadyRound:
         self.disk.put(partial(write_together, rows, self.disk.many_files), size_bytes=block.nbytes)
 
     def _render_broken(
-        self, recording: Recording, tracks: Sequence[Track], octets: U8, marks: U8, frames: int
+        self, recording: Recording, tracks: Sequence[Track], octets: U8, marks: Sequence[U8], frames: int
     ) -> None:
         start, end = recording.rendered, recording.rendered + frames
         pieces = {
