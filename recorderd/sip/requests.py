@@ -314,6 +314,8 @@ class Requests:
 
     def tick(self) -> None:
         """Hang up calls that last too long."""
+        if not self._feature_calls:
+            return
         now_ns = self._clock.mono_ns()
         for entry in self._feature_calls:
             if now_ns >= entry.hang_up_ns:
