@@ -64,8 +64,8 @@ class Changes:
         except FormatError as problem:
             self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
             return Reply()  # the library refuses it, or ignores an ACK
-        if message.method == "ACK":
-            if entry.awaits_answer and described.sdp is not None:
+        if message.method == "ACK":  # to an answer that was our offer
+            if described.sdp is not None:
                 self._answered(entry, described.sdp, wire, arrived_mono_ns=arrived_mono_ns)
             return Reply()
         if described.sdp is not None:

@@ -294,6 +294,10 @@ class Requests:
         entry = self._of_call(call)
         return entry.sdp if entry is not None else None
 
+    def awaits(self, call: RecorderCall) -> bool:
+        """Tell whether a call is one that we speak on."""
+        return self._of_call(call) is not None
+
     def established(self, call: RecorderCall) -> None:
         """Speak once the caller hears: its ACK has come."""
         entry = self._of_call(call)

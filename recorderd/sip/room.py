@@ -249,6 +249,10 @@ class SipRoom:
         """Hand a re-INVITE's or UPDATE's SDP to the desk."""
         return self._desk.changes.offered(call, offer)
 
+    def awaits(self, call: RecorderCall) -> bool:
+        """Ask the desk whether it wants to know when a dialog stands."""
+        return self._desk.requests.awaits(call)
+
     def established(self, call: RecorderCall) -> None:
         """Tell the desk that a dialog stands."""
         self._desk.requests.established(call)
