@@ -55,10 +55,8 @@ class Gate:
             return LEFT
         found = _CALL_ID.search(raw)
         entry = self._dialogs.of_sip_call_id(found[1]) if found else None
-        if method in CHANGES and entry is None:
-            return LEFT  # a new call, or a dialog that the library does not know either
-        if method == "ACK" and entry is not None and not entry.awaits_answer:
-            return LEFT  # it says nothing that we wait for, and nobody answers an ACK
+        if method in CHANGES and (entry is None or (method == "ACK" and not entry.awaits_answer)):
+            return LEFT  # a new call, a dialog that the library does not know either, or nothing to be read
         if method in REFUSED:
             return Reply(code=405, headers=(("Allow", ALLOW),))
         if method not in (*CHANGES, *CONTROL, "OPTIONS"):
@@ -75,10 +73,8 @@ class Gate:
         if not is_allowed(peer, self._settings.allowed):
             self._log.warning(Ev.SESSION_REFUSED, subject="403", reason=f"{peer} is not in sip.allow_from")
             return Reply(code=403)
-        if method in CONTROL:
+        if entry is None or method in CONTROL:
             return self._control(entry, message, arrived_mono_ns=arrived_mono_ns)
-        if entry is None:
-            return LEFT
         return self._changes.requested(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
 
     def _control(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
