@@ -161,10 +161,24 @@ def _status(status: str) -> tuple[str, ...]:
 
 def _stderr_handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(_UtcLines())
     return handler
+
+
+class _UtcLines(logging.Formatter):
+    """One line for each event; the handler's lock is held. A second's text is made once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = -1
+        self._text = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write time, level and text."""
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int(record.msecs):03d}Z {record.levelname} {record.getMessage()}"
 
 
 def _journal_handler(program: str) -> logging.Handler:
