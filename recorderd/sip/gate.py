@@ -27,7 +27,7 @@ PASSED: Final = ("BYE", "CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library 
 CHANGES: Final = ("INVITE", "UPDATE", "ACK")
 CONTROL: Final = ("INFO", "NOTIFY", "MESSAGE")
 REFUSED: Final = ("REGISTER", "PUBLISH")
-_CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+_CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
 
 
 class Gate:
