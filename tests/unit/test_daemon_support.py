@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -126,3 +128,21 @@ def test_an_event_is_one_line_with_its_utc_time_whatever_its_fields_hold(
     log = EventLog(logger=set_up_logging(program="test-lines", level="warning"), clock=SystemClock())
     log.info(Ev.STREAM_ENDED, subject="s/2")
     assert (capsys.readouterr().err, log.counters()) == ("", {"stream_ended": 1})
+
+
+def test_cycles_are_still_found_after_the_start_has_settled() -> None:
+    program = """
+import gc, weakref
+from recorderd.app.service import GARBAGE_LOOK_AFTER, settle_memory
+class Knot: pass
+settle_memory()
+assert gc.get_freeze_count() > 1_000
+knots = []
+for _ in range(3 * GARBAGE_LOOK_AFTER):
+    knot = Knot()
+    knot.itself = knot
+    knots.append(weakref.ref(knot))
+print(sum(knot() is not None for knot in knots) <= 2 * GARBAGE_LOOK_AFTER, gc.get_stats()[2]["collections"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "1"]  # one look at everything: that of the start itself
