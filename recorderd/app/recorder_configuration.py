@@ -22,6 +22,7 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.policy.file_names import DEFAULT_TEMPLATE, FACTS, TIME_PARTS, template_flaw
 from recorderd.wire.sdes import SrtpPolicy
 
 
@@ -186,6 +187,13 @@ class RtpSection:
     )
 
 
+class TimeZone(StrEnum):
+    """Whose time."""
+
+    UTC = "utc"
+    LOCAL = "local"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSection:
     """[record]"""
@@ -210,6 +218,15 @@ class RecordSection:
         default=False,
     )
     checkpoint_s: int = option("How often a draft is synced to disk.", default=1, minimum=1, maximum=60)
+    file_name: str = option(
+        f"Name of a sealed recording's WAV: text, {' '.join(f'%{part}' for part in TIME_PARTS)} of its "
+        f"beginning, {' '.join(f'{{{fact}}}' for fact in FACTS)}; ends with -{{id}}.",
+        default=DEFAULT_TEMPLATE,
+        check=template_flaw,
+    )
+    file_name_time: TimeZone = option(
+        "utc, in which names sort also when clocks go back, or local.", default=TimeZone.UTC
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
 from recorderd.app.prompts import PromptLibrary
-from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
 from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
@@ -26,6 +26,7 @@ from recorderd.core.messages import ControlAction, SessionSilent
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer, resolve_secret
 from recorderd.policy.admission import Admission, decide, spool_level
+from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disks
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
@@ -76,7 +77,12 @@ class Appliance:
         self.spool.prepare()
         chain = Chain(configuration.recorder.state_dir)
         sealer = Sealer(
-            recorder_id=configuration.recorder.id, spool=self.spool, chain=chain, signer=signer, clock=clock
+            recorder_id=configuration.recorder.id,
+            spool=self.spool,
+            chain=chain,
+            signer=signer,
+            clock=clock,
+            names=NameTemplate(text=record.file_name, local_time=record.file_name_time is TimeZone.LOCAL),
         )
         recover(spool=self.spool, chain=chain, sealer=sealer, log=log)
         ports = PortPool(

@@ -20,7 +20,7 @@ from recorderd.core.messages import (
 )
 from recorderd.core.terms import Layout, Mode, RecordingTerms
 from recorderd.evidence.verify import TrustStore
-from tests.support.bundles import make_signer
+from tests.support.bundles import audio_of, make_signer
 from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, Studio, Voice
 
 ON, OFF, PAUSED = RecordingState.ON, RecordingState.OFF, RecordingState.PAUSED
@@ -296,8 +296,9 @@ def test_a_recording_whose_audio_was_taken_away_does_not_pass_for_a_tombstone(st
     studio.run(4000)
     studio.manifest(session)
     folder = studio.folder(session)
-    (folder / "s.wav").unlink()
-    (folder / "s.wav.p7s").unlink()
+    audio = audio_of(folder)
+    audio.with_name(f"{audio.name}.p7s").unlink()
+    audio.unlink()
     verdict = verify_bundle(folder, TrustStore.from_files([folder / "s.signer.pem"]))
     assert {finding.code for finding in verdict.findings} == {"files"}
 
