@@ -238,6 +238,24 @@ class EvidenceSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSection:
+    """[clock]"""
+
+    offset_limit_ms: int = option(
+        "Alarm when the machine's clock is known to be off by more; MiFID II allows a second.",
+        default=1000,
+        minimum=1,
+        maximum=60_000,
+    )
+    check_s: int = option(
+        "How often chronyd, systemd-timesyncd or the kernel is asked how good the clock is.",
+        default=60,
+        minimum=1,
+        maximum=3600,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolSection:
     """[spool]"""
 
@@ -283,6 +301,7 @@ class RecorderConfiguration:
     rtp: RtpSection = section("Media.", default_factory=RtpSection)
     record: RecordSection = section("Rendering.", default_factory=RecordSection)
     evidence: EvidenceSection = section("Signing.")
+    clock: ClockSection = section("The machine's clock.", default_factory=ClockSection)
     spool: SpoolSection = section("Buffer on disk.")
     archive: ArchiveLinkSection = section("Link to the archive host.")
     log: LogSection = section("Logging.", default_factory=LogSection)

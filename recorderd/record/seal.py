@@ -11,7 +11,7 @@ audio, a tombstone, in the same steps. Each is safe to be cut after:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
     OUTCOME_RECORDED,
     CallEntry,
+    ClockStatement,
     FileEntry,
     Manifest,
     ParticipantEntry,
@@ -76,6 +77,7 @@ class Sealer:
         signer: Signer,
         clock: Clock,
         names: NameTemplate | None = None,
+        host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement(),
     ) -> None:
         self.recorder_id = recorder_id
         self._spool = spool
@@ -83,6 +85,7 @@ class Sealer:
         self._signer = signer
         self._clock = clock
         self._names = names or NameTemplate()
+        self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
@@ -171,6 +174,7 @@ class Sealer:
             joined_into=notes.joined_into,
             audio_format=finished.audio_format,
             talk_over_ms=finished.talk_over_ms,
+            clock=self._host_clock(started.at_mono_ns),
         )
 
     def _audio(self, finished: Finished, begin_utc_ns: int) -> FileEntry:

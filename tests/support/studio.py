@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +49,7 @@ from recorderd.record.seal import Sealer
 from recorderd.spool.layout import Place, Spool
 from recorderd.tap.intake import Intake
 from recorderd.tap.reading import Reading
-from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
+from recorderd.wire.manifest import ClockStatement, Manifest, manifest_name, parse_manifest
 from recorderd.wire.rtp import parse_columns
 from tests.support import g711_reference
 from tests.support.bundles import audio_of
@@ -146,6 +146,7 @@ class Studio:
         self._senders: dict[StreamId, tuple[RtpStream, int]] = {}  # and when each has spoken
         self._script: list[tuple[int, int, RecordMessage]] = []
         self.names = NameTemplate()  # may be changed before a crash
+        self.host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement()
         self._restart()
 
     def mono_ns(self) -> int:
@@ -153,6 +154,9 @@ class Studio:
 
     def utc_ns(self) -> int:
         return BEGIN_UTC_NS + self.now_ms * NS_PER_MS
+
+    def _statement(self, since_mono_ns: int) -> ClockStatement:
+        return self.host_clock(since_mono_ns)
 
     def _restart(self) -> None:
         chain = Chain(self.root)
@@ -163,6 +167,7 @@ class Studio:
             signer=self.signer,
             clock=self,
             names=self.names,
+            host_clock=self._statement,
         )
         recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
         self.recorder = Recorder(
