@@ -14,6 +14,7 @@ from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
+from recorderd.wire.manifest_xml import render_manifest, rendering_name
 from recorderd.wire.names import manifest_name, required_names, signature_name
 from recorderd.wire.receipt import RECEIPT_NAME
 
@@ -25,7 +26,7 @@ _MANIFEST_ENDING: Final = manifest_name("")
 class Finding:
     """One thing that does not hold; ``code`` is a word for programs."""
 
-    code: str  # files | manifest | signature | signer_unknown | digest
+    code: str  # files | manifest | signature | signer_unknown | digest | rendering
     reason: str
 
 
@@ -55,6 +56,8 @@ class BundleVerdict:
 def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
     """Check one recording's folder: manifest, both signatures, every digest and size, nothing unlisted.
 
+    The one file that no manifest lists is its own XML, which must be what the manifest is rendered to.
+
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
     findings: list[Finding] = []
@@ -75,6 +78,7 @@ def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
     if manifest is not None:
         _check_manifest(manifest, recording_id, required, set(sha256s), findings)
         _check_files(manifest, sha256s, sizes_bytes, findings)
+        _check_rendering(manifest, recording_id, sha256s, findings)
     return BundleVerdict(
         recording_id=recording_id,
         manifest=manifest,
@@ -145,7 +149,7 @@ def _check_manifest(
         datetime.fromisoformat(manifest.started_at)
     except ValueError:
         findings.append(Finding(code="manifest", reason="started_at is no RFC 3339 time"))
-    known = {*required, *(entry.name for entry in manifest.files)}
+    known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code="files", reason=f"{unlisted} is not in the manifest"))
@@ -162,3 +166,15 @@ def _check_files(
             reason = f"{entry.name} is {actual} ({sizes_bytes[entry.name]} bytes), "
             reason += f"the manifest says {entry.sha256} ({entry.size_bytes} bytes)"
             findings.append(Finding(code="digest", reason=reason))
+
+
+def _check_rendering(
+    manifest: Manifest, recording_id: str, sha256s: dict[str, str], findings: list[Finding]
+) -> None:
+    """Make the XML again where there is one; nobody signs it, so it may say nothing of its own."""
+    name = rendering_name(manifest)
+    if name not in sha256s:
+        return
+    manifest_sha256 = sha256s[manifest_name(recording_id)]
+    if sha256_bytes(render_manifest(manifest, manifest_sha256=manifest_sha256)) != sha256s[name]:
+        findings.append(Finding(code="rendering", reason=f"{name} does not say what the manifest says"))

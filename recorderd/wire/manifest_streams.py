@@ -80,7 +80,7 @@ def read_stream(reader: JsonReader, version: int) -> StreamEntry:
         )
     }
     ssrcs = reader.items("ssrcs", limit=10_000)
-    if not all(isinstance(ssrc, int) and 0 <= ssrc < 2**32 for ssrc in ssrcs):
+    if any(type(ssrc) is not int or not 0 <= ssrc < 2**32 for ssrc in ssrcs):
         raise reader.bad("ssrcs", "not a list of 32-bit numbers")
     entry = StreamEntry(
         stream=reader.text("stream"),

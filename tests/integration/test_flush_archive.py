@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from recorderd.flush.curve import make_keypair
 from recorderd.spool.layout import Place
 from recorderd.wire import frames as f
 from recorderd.wire.manifest import manifest_name, signature_name
-from tests.support.bundles import Loopback, audio_of, folder_digests, make_recording, make_tombstone
+from tests.support.bundles import Loopback, audio_of, folder_digests, make_recording, make_tombstone, titled
 from tests.support.link import RawClient, archive_command, archived, assert_kept, entries, events, flip
 from tests.support.programs import Programs, wait_until
 
@@ -58,7 +59,19 @@ def test_recordings_arrive_once_verified_and_leave_the_spool(loopback: Loopback,
     assert (row["caller"], row["callee"], row["call_id"]) == ("1001", "1002", f"call-{ids[-1]}")
     assert ids[-1] in archive_command(loopback, "show", ids[-1])
     archive_command(loopback, "export", ids[-1], "--out", loopback.root / "export")
-    assert folder_digests(loopback.root / "export") == before
+    exported = folder_digests(loopback.root / "export")
+    rendering = titled(ids[-1]).replace(".wav", ".xml")
+    assert exported.pop(rendering)
+    assert exported == before
+    archive_command(loopback, "export", ids[-1], "--out", loopback.root / "export")  # again: nothing changes
+    path = loopback.root / "export" / rendering
+    path.write_text(path.read_text().replace("<caller>1001", "<caller>1002"))
+    ca = loopback.root / "recorder.cert.pem"
+    assert recorderctl(["verify", str(path.parent), "--ca", str(ca)]) == 65
+    with pytest.raises(subprocess.CalledProcessError):
+        archive_command(loopback, "export", ids[-1], "--out", loopback.root / "export")
+    path.unlink()
+    assert recorderctl(["verify", str(path.parent), "--ca", str(ca)]) == 0
     assert flush.stop() == 0
     assert archive.stop() == 0
 

@@ -83,6 +83,7 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
         ({"recording_id": "../x"}, "recording_id"),
         ({"extra": 1}, "extra"),
         ({"software": "\ud800"}, "software"),
+        ({"call_ids": ["\ud800"]}, "call_ids"),
         ({"manifest_version": 5}, "manifest_version"),
         ({"clock": {**CLOCK, "source": "sundial"}}, "source"),
         ({"clock": {**CLOCK, "stratum": 16}}, "stratum"),
@@ -186,6 +187,14 @@ def test_a_tombstone_that_keeps_something_is_refused(change: dict[str, Any]) -> 
         row.update({"role": "offer", "size_bytes": 1, "sha256": "ab" * 32, **PLAIN})
     with pytest.raises(ManifestFormatError, match="nothing was kept"):
         parse_manifest(canonical_json({**_tombstone("objected"), **change}))
+
+
+@pytest.mark.parametrize("ssrc", [True, -1, 2**32, 1.0, "1"])
+def test_an_ssrc_is_a_number_of_32_bits(ssrc: Any) -> None:
+    table = json.loads(encode_manifest(_manifest()))
+    table["streams"][0]["ssrcs"] = [ssrc]
+    with pytest.raises(ManifestFormatError, match="ssrcs"):
+        parse_manifest(canonical_json(table))
 
 
 def test_another_spelling_of_the_same_manifest_is_refused() -> None:
