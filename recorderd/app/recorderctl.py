@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
     verify.add_argument("--json", action="store_true", help="for programs")
     verify.set_defaults(run=_verify)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of manifests, or the XSD of their XML")
+    schema.add_argument("--xsd", action="store_true", help="the XSD")
+    schema.set_defaults(run=_schema)
 
     explain.add_command(commands)
     add_steering(commands)
@@ -129,6 +134,7 @@ def _show_status(report: dict[str, Any]) -> None:
         lost = f"kernel drops {rtp['kernel_dropped']}, late {rtp['late']}, malformed {rtp['malformed']}"
         lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
         lines.add_row("sealed", str(recorder["sealed"]))
+        lines.add_row("clock", _clock_line(recorder["clock"]))
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")
     else:
@@ -138,6 +144,16 @@ def _show_status(report: dict[str, Any]) -> None:
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))
+
+
+def _clock_line(clock: dict[str, Any]) -> str:
+    health = clock["health"] if clock["health"] == "good" else f"[red]{clock['health']}[/red]"
+    parts = [f"{health} by {clock['source']}", f"checked {clock['checked_at']}"]
+    if clock["synchronised"]:
+        parts += [f"off by {clock['offset_ms']} ms", f"stratum {clock['stratum']}"]
+    if clock["steps"]:
+        parts.append(f"set {clock['steps']} times")
+    return ", ".join(parts)
 
 
 def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
@@ -155,6 +171,12 @@ def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
                 ]
             table.add_row(*row)
     return table
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    name = "manifest.xsd" if arguments.xsd else "manifest.schema.json"
+    print((resources.files("recorderd.wire") / name).read_text(), end="")
+    return 0
 
 
 # --- verify -----------------------------------------------------------------------------------------

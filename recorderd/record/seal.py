@@ -7,13 +7,14 @@ in which they are given, which is their order in the chain, and the disk is wait
 fails leaves the others to themselves. Each step is safe to be cut after:
   1. manifest, signatures and certificate are written beside the WAV, and last with it,
   2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
-  3. the journal is removed, 4. the folder is renamed into `ready/`.
+  3. the WAV, `<id>.wav` so far, gets the name that the manifest and its signature give it,
+  4. the journal is removed, 5. the folder is renamed into `ready/`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +26,7 @@ from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.keys import Signer
+from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain, Link
 from recorderd.record.journal import JOURNAL_NAME
 from recorderd.record.notes import Notes
@@ -32,6 +34,7 @@ from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
     OUTCOME_RECORDED,
     CallEntry,
+    ClockStatement,
     FileEntry,
     Manifest,
     ParticipantEntry,
@@ -90,13 +93,25 @@ class Sealer:
     Thread: one.
     """
 
-    def __init__(self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        recorder_id: str,
+        spool: Spool,
+        chain: Chain,
+        signer: Signer,
+        clock: Clock,
+        names: NameTemplate | None = None,
+        host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement(),
+    ) -> None:
         self.recorder_id = recorder_id
         self._spool = spool
         self._file_system = durable.FileSystem(spool.root)
         self._chain = chain
         self._signer = signer
         self._clock = clock
+        self._names = names or NameTemplate()
+        self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
@@ -119,16 +134,17 @@ class Sealer:
             pass
         self._append_to_chain(_well(rows))
         well = _well(rows)
-        for row, problem in zip(well, self._publish([row.recording_id for row in well]), strict=True):
+        manifests = [_known(row.manifest) for row in well]
+        for row, problem in zip(well, self._publish(manifests), strict=True):
             row.problem = problem
         return [row.problem or _known(row.manifest) for row in rows]
 
-    def publish(self, recording_id: str) -> None:
-        """Do the last two steps for a draft that the chain names already.
+    def publish(self, manifest: Manifest) -> None:
+        """Do the last three steps for a draft whose manifest the chain names already.
 
         Errors: OSError.
         """
-        for problem in self._publish([recording_id]):
+        for problem in self._publish([manifest]):
             if problem is not None:
                 raise problem
 
@@ -165,9 +181,12 @@ class Sealer:
             signer_name(recording_id): self._signer.certificate_pem,
         }
         if manifest.audio is not None:
-            beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
+            beside[signature_name(manifest.audio.name)] = self._signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
+        if finished.recovered:  # a seal that was cut may have given another name
+            for stale in {path.name for path in folder.glob("*.p7s*")} - set(beside):
+                durable.discard(folder / stale)
         row.written = durable.put_all(folder, beside)
         row.manifest = manifest
         row.link = Link(
@@ -194,17 +213,33 @@ class Sealer:
             for row in rows:
                 row.problem = problem
 
-    def _publish(self, recording_ids: Sequence[str]) -> list[OSError | None]:
-        """Take steps 3 and 4."""
-        if not recording_ids:
-            return []
-        journals = [self._spool.path(Place.DRAFTS, name) / JOURNAL_NAME for name in recording_ids]
-        problems = durable.discard_all(self._file_system, journals)
+    def _publish(self, manifests: Sequence[Manifest]) -> list[OSError | None]:
+        """Take steps 3 to 5."""
+        problems = [self._give_name(manifest) for manifest in manifests]
         going = [number for number, problem in enumerate(problems) if problem is None]
-        published = self._spool.publish_all([recording_ids[number] for number in going])
+        if not going:
+            return problems
+        ids = [manifests[number].recording_id for number in going]
+        journals = [self._spool.path(Place.DRAFTS, name) / JOURNAL_NAME for name in ids]
+        for number, problem in zip(going, durable.discard_all(self._file_system, journals), strict=True):
+            problems[number] = problem
+        going = [number for number in going if problems[number] is None]
+        published = self._spool.publish_all([manifests[number].recording_id for number in going])
         for number, problem in zip(going, published, strict=True):
             problems[number] = problem
         return problems
+
+    def _give_name(self, manifest: Manifest) -> OSError | None:
+        """Take step 3; the removal of the journal makes it last."""
+        folder = self._spool.path(Place.DRAFTS, manifest.recording_id)
+        draft = audio_name(manifest.recording_id)
+        if manifest.audio is None or manifest.audio.name == draft or not (folder / draft).exists():
+            return None
+        try:
+            durable.rename_in(folder, draft, manifest.audio.name)
+        except OSError as problem:
+            return problem
+        return None
 
     def _manifest(self, finished: Finished, folder: Path, sequence: int, previous: str) -> Manifest:
         started, description, notes = finished.started, finished.started.description, finished.notes
@@ -238,7 +273,7 @@ class Sealer:
             end_cause=finished.end_cause,
             recovered=finished.recovered,
             streams=tuple(finished.streams),
-            files=(*_audio(finished), *_attachments(folder)) if kept else (),
+            files=(self._audio(finished, begin_utc_ns), *_attachments(folder)) if kept else (),
             outcome=notes.outcome,
             rule=_rule(started.terms),
             controls=notes.control_entries(**place),
@@ -248,6 +283,20 @@ class Sealer:
             joined_into=notes.joined_into,
             audio_format=finished.audio_format,
             talk_over_ms=finished.talk_over_ms,
+            clock=self._host_clock(started.at_mono_ns),
+        )
+
+    def _audio(self, finished: Finished, begin_utc_ns: int) -> FileEntry:
+        recording_id, call = finished.started.session, finished.started.description
+        facts = {"from": call.caller, "to": call.callee}
+        for fact in ("direction", "extension", "trunk", "queue", "conference", "call_id"):
+            facts[fact] = getattr(call, fact)
+        stem = self._names.stem(facts, recording_id=recording_id, begun_utc_ns=begin_utc_ns)
+        return FileEntry(
+            name=audio_name(stem),
+            role="audio",
+            size_bytes=finished.audio_bytes,
+            sha256=finished.audio_sha256,
         )
 
 
@@ -284,12 +333,6 @@ def _rule(terms: RecordingTerms) -> RuleEntry:
         priority=terms.priority,
         mandatory=terms.mandatory,
     )
-
-
-def _audio(finished: Finished) -> list[FileEntry]:
-    name = audio_name(finished.started.session)
-    entry = FileEntry(name=name, role="audio", size_bytes=finished.audio_bytes, sha256=finished.audio_sha256)
-    return [entry]
 
 
 def _call_ids(description: CallDescription, notes: Notes) -> tuple[str, ...]:
