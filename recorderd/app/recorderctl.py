@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recorderd import __version__
-from recorderd.app import explain
+from recorderd.app import explain, keys_command
 from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
 
     explain.add_command(commands)
+    keys_command.add_command(commands)
     add_steering(commands)
     return parser
 
@@ -129,6 +131,7 @@ def _show_status(report: dict[str, Any]) -> None:
         lost = f"kernel drops {rtp['kernel_dropped']}, late {rtp['late']}, malformed {rtp['malformed']}"
         lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
         lines.add_row("sealed", str(recorder["sealed"]))
+        lines.add_row("signing", _signing(recorder["signing"]))
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")
     else:
@@ -138,6 +141,18 @@ def _show_status(report: dict[str, Any]) -> None:
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))
+
+
+def _signing(signing: dict[str, Any]) -> str:
+    certificate, waiting = signing["certificate"], signing["waiting"]
+    words = ["yes" if signing["usable"] else f"[red]no: {escape(signing['problem'])}[/]"]
+    if waiting:
+        words.append(f"[red]{waiting} recordings wait for the key[/]")
+    if certificate is not None:
+        colour = "[red]" if certificate["expires_soon"] else "[default]"
+        words.append(f"{certificate['sha256'][:16]} until {certificate['valid_to'][:10]}")
+        words.append(f"{colour}{certificate['days_left']} days left[/]")
+    return "   ".join(words)
 
 
 def _sessions_table(sessions: list[dict[str, Any]]) -> Table:

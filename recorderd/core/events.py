@@ -89,6 +89,12 @@ class Ev(Enum):
     CONTROL_MALFORMED = "control_malformed"
     INTERNAL_ERROR = "internal_error"
     CHAIN_BROKEN = "chain_broken"
+    KEY_UNUSABLE = "key_unusable"
+    KEY_USABLE = "key_usable"
+    KEY_CHANGED = "key_changed"
+    SEAL_POSTPONED = "seal_postponed"
+    CERTIFICATE_EXPIRES = "certificate_expires"
+    CERTIFICATE_EXPIRED = "certificate_expired"
 
     @property
     def message_id(self) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
+from recorderd.core.errors import KeyUnavailable
 from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
@@ -65,19 +66,28 @@ class Sealer:
     Thread: one.
     """
 
-    def __init__(self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer, clock: Clock) -> None:
+    def __init__(
+        self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer | None, clock: Clock
+    ) -> None:
         self.recorder_id = recorder_id
         self._spool = spool
         self._chain = chain
         self._signer = signer
         self._clock = clock
 
+    def use(self, signer: Signer) -> None:
+        """Sign with another key from the next recording on."""
+        self._signer = signer
+
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
 
         Durable: see the module's steps.
-        Errors: OSError when the disk refuses; KeyUnusable when the key cannot sign.
+        Errors: OSError when the disk refuses; KeyUnusable when the key cannot sign: nothing was written then.
         """
+        signer = self._signer
+        if signer is None:
+            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
         recording_id = finished.started.session
         folder = self._spool.path(Place.DRAFTS, recording_id)
         manifest = self._manifest(finished, folder)
@@ -85,13 +95,13 @@ class Sealer:
         signing_time_utc_s = self._clock.utc_ns() // NS_PER_S
         beside = {
             manifest_name(recording_id): content,
-            signature_name(manifest_name(recording_id)): self._signer.sign_bytes(
+            signature_name(manifest_name(recording_id)): signer.sign_bytes(
                 content, signing_time_utc_s=signing_time_utc_s
             ),
-            signer_name(recording_id): self._signer.certificate_pem,
+            signer_name(recording_id): signer.certificate_pem,
         }
         if manifest.audio is not None:
-            beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
+            beside[signature_name(audio_name(recording_id))] = signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
         durable.replace_all(folder, beside)
