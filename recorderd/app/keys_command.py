@@ -13,9 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from recorderd import durable
 from recorderd.app.keyring import Generation, Keyring
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -33,8 +30,6 @@ from recorderd.evidence.certificates import (
 from recorderd.evidence.signing_key import FileKey, KeyKind, SigningKey, key_to_pem, kind_name, make_key
 from recorderd.evidence.token_key import take_or_make
 from recorderd.evidence.token_uri import parse_token_uri
-
-_PLAIN_WIDTH = 200  # for pipes and files: a fingerprint that is cut off helps nobody
 
 
 def add_command(commands: Any) -> None:
@@ -170,16 +165,14 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return 0
-    table = Table(
-        "key", "state", "kind", "where", "key sha256", "certificate sha256", "valid", "days left", "by"
-    )
     for row in rows:
-        head = [row["key"], row["state"], row["kind"], row["where"], row["key_sha256"]]
-        for certificate in row["certificates"] or [None]:
-            table.add_row(*head, *_certificate_cells(certificate))
-            head = [""] * len(head)
-    console = Console()
-    Console(width=None if console.is_terminal else _PLAIN_WIDTH).print(table)
+        print(f"{row['key']}  {row['state']}, {row['kind']}, {row['where']}")
+        print(f"      key          {row['key_sha256']}")
+        for entry in row["certificates"]:
+            by = "itself" if entry["self_signed"] else entry["issuer"]
+            span = f"{entry['valid_from'][:10]} to {entry['valid_to'][:10]}"
+            print(f"      certificate  {entry['sha256']}")
+            print(f"                   {entry['subject']}, by {by}, {span}, {entry['days_left']} days left")
     return 0
 
 
@@ -294,11 +287,3 @@ def _certificate_row(facts: CertificateFacts, now: datetime) -> dict[str, Any]:
         "valid_to": f"{facts.valid_to:%Y-%m-%dT%H:%M:%SZ}",
         "days_left": facts.days_left(now),
     }
-
-
-def _certificate_cells(certificate: dict[str, Any] | None) -> list[str]:
-    if certificate is None:
-        return ["none yet", "", "", ""]
-    span = f"{certificate['valid_from'][:10]} to {certificate['valid_to'][:10]}"
-    by = "itself" if certificate["self_signed"] else certificate["issuer"]
-    return [certificate["sha256"], span, str(certificate["days_left"]), by]
