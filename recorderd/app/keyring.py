@@ -24,7 +24,7 @@ from typing import Final
 
 from recorderd import durable
 from recorderd.app.service import FolderLock
-from recorderd.core.errors import KeyringRefused
+from recorderd.core.errors import KeyringRefused, KeyUnusable
 from recorderd.evidence.certificates import Answer, CertificateFacts, describe_certificate, key_fingerprint
 from recorderd.evidence.signing_key import (
     PublicKey,
@@ -132,16 +132,14 @@ class Keyring:
     def current(self) -> Generation | None:
         """Give the key in use, if one has a certificate.
 
-        Errors: KeyringRefused when the one that is named is not there.
+        Errors: KeyUnusable when the one that is named is not there.
         """
         path = self.folder / CURRENT_NAME
         if path.exists():
             name = path.read_text().strip()
             found = next((entry for entry in self.generations() if entry.name == name), None)
             if found is None:
-                raise KeyringRefused(
-                    path=self.folder, reason=f"{path.name} names {name!r}, which is not there"
-                )
+                raise KeyUnusable(path=path, reason=f"names {name!r}, which is not there")
             return found
         first = next(iter(self.generations()), None)
         return first if first is not None and first.has_certificate else None

@@ -17,12 +17,12 @@ from typing import Any, Final
 from recorderd.app.keyring import KEY_NAME, Keyring
 from recorderd.app.recorder_configuration import EvidenceSection
 from recorderd.core.clock import NS_PER_S, Clock
-from recorderd.core.errors import KeyringRefused, KeyUnavailable, RecorderError
+from recorderd.core.errors import KeyUnavailable, KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.certificates import CertificateFacts, describe_certificate
 from recorderd.evidence.keys import Signer, resolve_secret
 
-RETRY_NS: Final = 5 * NS_PER_S
+RETRY_NS: Final = 2 * NS_PER_S
 EXPIRY_LOOK_NS: Final = 12 * 3600 * NS_PER_S
 
 
@@ -49,17 +49,17 @@ class KeySource:
 def key_source(evidence: EvidenceSection) -> KeySource:
     """Find the key that is to sign now.
 
-    Errors: KeyringRefused when there is none.
+    Errors: KeyUnusable when there is none.
     """
     if evidence.keys_dir is not None:
         current = Keyring(evidence.keys_dir).current()
         if current is None:
-            reason = "none is ready to sign; `recorderctl keys init` makes one"
-            raise KeyringRefused(path=evidence.keys_dir, reason=reason)
+            reason = "holds no key that is ready to sign; `recorderctl keys init` makes one"
+            raise KeyUnusable(path=evidence.keys_dir, reason=reason)
         key_file = None if current.uri else current.folder / KEY_NAME
         return KeySource(certificate_file=current.certificate_file, key_file=key_file, uri=current.uri)
     if evidence.certificate_file is None:
-        raise KeyringRefused(path="evidence", reason="no certificate is configured")
+        raise KeyUnusable(path="evidence", reason="no certificate is configured")
     return KeySource(certificate_file=evidence.certificate_file, key_file=evidence.key_file, uri=evidence.key)
 
 
@@ -83,7 +83,7 @@ class KeyWatch:
     def open_first(self) -> Signer | None:
         """Open the key at start; none when it is only away.
 
-        Errors: KeyUnusable, KeyringRefused: the start must fail.
+        Errors: KeyUnusable: the start must fail.
         """
         try:
             self._open()

@@ -18,6 +18,7 @@ from recorderd.app.keyring import Keyring
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import load_recorder_configuration
 from recorderd.app.recorderctl import main
+from recorderd.app.recorderd import main as recorderd_main
 from recorderd.app.signing import key_source
 from tests.support.signing_material import openssl_accepts
 
@@ -341,6 +342,17 @@ def test_a_key_is_configured_once(desk: Desk, lines: str, reason: str) -> None:
     code, told = desk.keys("show")
     assert code == 78
     assert reason in told
+
+
+def test_a_folder_without_a_key_that_is_ready_ends_the_start(desk: Desk) -> None:
+    for prepare, reason in (
+        (lambda: None, "holds no key that is ready to sign; `recorderctl keys init` makes one"),
+        (lambda: desk.done("init"), "holds no key that is ready to sign"),
+        (lambda: (desk.folder / "ring" / "current").write_text("0007\n"), "names '0007', which is not there"),
+    ):
+        prepare()
+        code = recorderd_main(["check-config", "--config", str(desk.toml)])
+        assert (code, reason in desk.capsys.readouterr().err) == (78, True)
 
 
 class PowerCut(BaseException):
