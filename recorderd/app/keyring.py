@@ -3,6 +3,7 @@
     keys_dir/0001/key.pem          the private key, mode 600; or key.uri, where it lies in a token
                   public.pem       its public half
                   certificate.pem  what vouches for it, then the issuers below the root
+                  signer.pem       the certificate alone, for an archive to trust
                   root.pem         the root that the authority's answer led to
                   replaced-*.pem   certificates that were renewed
              0002/...              the next key
@@ -41,6 +42,7 @@ KEY_NAME: Final = "key.pem"
 URI_NAME: Final = "key.uri"
 PUBLIC_NAME: Final = "public.pem"
 CERTIFICATE_NAME: Final = "certificate.pem"
+SIGNER_NAME: Final = "signer.pem"
 ROOT_NAME: Final = "root.pem"
 REPLACED: Final = "replaced-"
 CURRENT_NAME: Final = "current"
@@ -179,7 +181,7 @@ class Keyring:
         name = URI_NAME if in_token else KEY_NAME
         contents = {name: secret, PUBLIC_NAME: public_to_pem(public)}
         if certificate_pem:
-            contents[CERTIFICATE_NAME] = certificate_pem
+            contents |= {SIGNER_NAME: certificate_pem, CERTIFICATE_NAME: certificate_pem}
         for entry, content in contents.items():
             durable.create(half / entry, content, mode=_SECRET_MODE if entry == name else _PUBLIC_MODE)
         rows = self.generations()
@@ -207,6 +209,7 @@ class Keyring:
             kept = found.folder / f"{REPLACED}{describe_certificate(older).sha256[:16]}.pem"
             durable.replace(kept, older, mode=_PUBLIC_MODE)
         durable.replace(found.folder / ROOT_NAME, answer.root_pem, mode=_PUBLIC_MODE)
+        durable.replace(found.folder / SIGNER_NAME, answer.leaf_pem, mode=_PUBLIC_MODE)
         durable.replace(found.certificate_file, answer.chain_pem, mode=_PUBLIC_MODE)
         return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recorderd import durable
-from recorderd.app.keyring import Generation, Keyring
+from recorderd.app.keyring import SIGNER_NAME, Generation, Keyring
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.signing import key_source
 from recorderd.core.errors import CertificateRefused, ExportBlocked, KeyringRefused
@@ -223,7 +223,9 @@ def _next_step(ring: Keyring) -> int:
     if waits is not None and not waits.has_certificate:
         print("Next: `recorderctl keys csr`, the authority, `recorderctl keys install`.")
     elif following is not None:
-        print(f"Next: add {following.certificate_file} to the archive's certificate_files and restart it,")
+        print(
+            f"Next: add {following.folder / SIGNER_NAME} to the archive's certificate_files and restart it,"
+        )
         print("then `recorderctl keys rotate --finish`.")
     return 0
 

@@ -62,6 +62,7 @@ class Answer:
     """An authority's answer, put in order."""
 
     key_sha256: str  # of the key that it is for
+    leaf_pem: bytes
     chain_pem: bytes  # ours first, then the issuers below the root
     root_pem: bytes
     facts: CertificateFacts
@@ -177,7 +178,13 @@ def judge_answer(
             raise CertificateRefused(path=name, reason=f"more than {CHAIN_MAX} issuers stand above it")
     if len(chain) > 1 and chain[-1] == root:
         chain.pop()
-    return Answer(key_sha256=_key_of(leaf), chain_pem=_pem(*chain), root_pem=_pem(root), facts=_facts(leaf))
+    return Answer(
+        key_sha256=_key_of(leaf),
+        leaf_pem=_pem(leaf),
+        chain_pem=_pem(*chain),
+        root_pem=_pem(root),
+        facts=_facts(leaf),
+    )
 
 
 def _judge_leaf(leaf: x509.Certificate, now: datetime, name: object) -> None:

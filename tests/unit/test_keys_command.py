@@ -20,6 +20,8 @@ from recorderd.app.recorder_configuration import load_recorder_configuration
 from recorderd.app.recorderctl import main
 from recorderd.app.recorderd import main as recorderd_main
 from recorderd.app.signing import key_source
+from recorderd.evidence.digest import sha256_bytes
+from recorderd.evidence.verify import TrustStore, verify_detached
 from tests.support.signing_material import openssl_accepts
 
 CONTENT = b"RIFF....WAVE" * 100
@@ -125,6 +127,9 @@ def test_a_key_made_here_and_certified_by_an_authority_signs_what_openssl_verifi
     signature, certificate_pem = authority.signature()
     assert openssl_accepts(authority.folder, signature, CONTENT, (authority.folder / "root.pem").read_bytes())
     assert certificate_pem.count(b"BEGIN CERTIFICATE") == 2
+    alone = TrustStore.from_pem((authority.folder / "ring" / "0001" / "signer.pem").read_bytes())
+    assert len(alone.certificates) == 1
+    verify_detached(signature, sha256_hex=sha256_bytes(CONTENT), trust=alone, subject="x")
     (row,) = authority.shown()
     assert (row["kind"], row["state"], row["where"]) == (kind, "in use", "file")
     assert row["certificates"][0]["days_left"] == 89
