@@ -17,7 +17,7 @@ from typing import Final
 from asn1crypto import algos, core, csr, keys, pem
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
@@ -33,7 +33,7 @@ from recorderd.evidence.signing_key import (
     signature_algorithm,
     spki,
 )
-from recorderd.evidence.strength import CHAIN_MAX, hash_is_sound, key_flaw, may_issue, usage_flaw
+from recorderd.evidence.strength import CHAIN_MAX, UNREADABLE, hash_is_sound, key_flaw, may_issue, usage_flaw
 
 BACKDATED: Final = timedelta(minutes=5)  # a verifier's clock may be behind ours
 SECONDS_PER_DAY: Final = 86_400
@@ -78,7 +78,10 @@ def describe_certificate(certificate_pem: bytes) -> CertificateFacts:
 
     Errors: ValueError when there is none that we can read.
     """
-    return _facts(x509.load_pem_x509_certificates(certificate_pem)[0])
+    try:
+        return _facts(x509.load_pem_x509_certificates(certificate_pem)[0])
+    except UNREADABLE as problem:
+        raise ValueError(str(problem)) from None
 
 
 def subject_of(common_name: str) -> str:
@@ -210,7 +213,7 @@ def _issues(issuer: x509.Certificate, certificate: x509.Certificate, now: dateti
         fits = hash_is_sound(certificate) and (
             issuer == certificate or may_issue(issuer, issuers_below=below)
         )
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return fits and issuer.not_valid_before_utc <= now <= issuer.not_valid_after_utc
 
@@ -221,7 +224,12 @@ def _read(pem_bytes: bytes, name: object) -> list[x509.Certificate]:
         for entry in found:
             entry.public_key()
             usage_flaw(entry)
-    except (ValueError, UnsupportedAlgorithm):
+            hash_is_sound(entry)
+            _facts(entry)
+            # The count of unused bits before its signature: our verifier takes no other than none.
+            if not entry.public_bytes(serialization.Encoding.DER).endswith(b"\0" + entry.signature):
+                raise ValueError("unused bits")
+    except UNREADABLE:
         raise CertificateRefused(path=name, reason="holds no certificates in PEM that we can read") from None
     return found
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from recorderd.core.errors import KeyUnavailable, KeyUnusable
@@ -29,7 +28,7 @@ from recorderd.evidence.signing_key import (
     signature_algorithm,
     spki,
 )
-from recorderd.evidence.strength import CHAIN_MAX, key_flaw, usage_flaw
+from recorderd.evidence.strength import CHAIN_MAX, UNREADABLE, key_flaw, usage_flaw
 from recorderd.evidence.token_key import TokenKey
 from recorderd.evidence.token_uri import parse_token_uri
 
@@ -115,7 +114,7 @@ def _load_chain(path: Path) -> tuple[bytes, list[x509.Certificate]]:
         flaw = usage_flaw(chain[0])
     except OSError as problem:
         raise KeyUnusable(path=path, reason=problem.strerror) from None
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise KeyUnusable(path=path, reason="is no certificate in PEM that we can read") from None
     if flaw:
         raise KeyUnusable(path=path, reason=flaw)

@@ -11,13 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from recorderd.core.errors import KeyUnusable
 from recorderd.evidence.secret_files import read_secret
-from recorderd.evidence.strength import RSA_MIN_BITS, key_flaw
+from recorderd.evidence.strength import RSA_MIN_BITS, UNREADABLE, key_flaw
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -87,7 +86,7 @@ def load_key(path: Path) -> FileKey:
     Errors: KeyUnusable: unreadable, open to others, of a kind we do not use.
     """
     pem, key = read_secret(path), None
-    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+    with suppress(*UNREADABLE):
         key = serialization.load_pem_private_key(pem, password=None)
     if key is None:
         raise KeyUnusable(path=path, reason="is no private key in PEM without passphrase")
@@ -104,7 +103,7 @@ def load_public(pem: bytes, *, name: object) -> PublicKey:
     Errors: KeyUnusable.
     """
     key = None
-    with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+    with suppress(*UNREADABLE):
         key = serialization.load_pem_public_key(pem)
     if not isinstance(key, PublicKey):
         raise KeyUnusable(path=name, reason="is no public key in PEM of a kind that we use")
