@@ -127,7 +127,8 @@ def test_a_token_signs_with_a_pin_that_comes_as_a_systemd_credential(
         house.recorder_toml.write_text(text.replace(pair, 'keys_dir = "ring"\n'))
         init = ("keys", "init", "--config", house.recorder_toml, "--self-signed", "--token")
         run_program("recorderctl", *init, token.uri())
-    (house.folder / "ring" / "0001" / "key.uri").write_text(uri)
+    named = f'key = "{uri}"\ncertificate_file = "ring/0001/certificate.pem"\n'
+    house.recorder_toml.write_text(text.replace(pair, named))
     pin = token.pin_file.rename(house.folder / "elsewhere")
     lines = [f"Environment={name}={value}" for name, value in token.environment.items()]
     recorded = _record_with(manager, house, *lines, f"LoadCredential=token-pin:{pin}")
