@@ -151,6 +151,8 @@ def _install(arguments: argparse.Namespace) -> int:
         taken = ring.install(answer)
         facts = answer.facts
         print(f"Key {taken.describe()}: {facts.subject}, by {facts.issuer}, until {facts.valid_to:%Y-%m-%d}.")
+        if taken == ring.current():
+            print("It is used from recorderd's next start or reload on: systemctl reload recorderd")
         return _next_step(ring)
 
 

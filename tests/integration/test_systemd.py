@@ -73,6 +73,8 @@ def test_three_units_record_and_archive_and_the_journal_has_the_fields(
     assert sealed["RECORDERD_CALL_ID"] == row["call_id"]
     assert len(sealed["MESSAGE_ID"]) == 32
     assert sealed["SYSLOG_IDENTIFIER"] == "recorderd"
+    manager.systemctl("reload", RECORDER)
+    wait_until(lambda: bool(manager.journal("RECORDERD_EVENT=key_changed")), what="the key taken anew")
     manager.systemctl("stop", RECORDER)
     assert manager.show(RECORDER, "Result") == "success"
     assert manager.journal("RECORDERD_EVENT=stopped")

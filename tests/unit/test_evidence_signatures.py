@@ -1,5 +1,6 @@
 """Signatures: what our verifier and openssl say of the same octets."""
 
+import base64
 import hashlib
 import subprocess
 import time
@@ -415,5 +416,9 @@ def test_an_empty_trust_store_trusts_nobody_and_rubbish_is_no_trust_store(
         )
     with pytest.raises(EvidenceError, match="no certificate in PEM"):
         TrustStore.from_pem(b"rubbish")
+    version = forge.der.index(b"\xa0\x03\x02\x01\x02") + 4
+    later = base64.encodebytes(forge.der[:version] + b"\x03" + forge.der[version + 1 :])
+    with pytest.raises(EvidenceError, match="no certificate in PEM"):
+        TrustStore.from_pem(b"-----BEGIN CERTIFICATE-----\n" + later + b"-----END CERTIFICATE-----\n")
     with pytest.raises(KeyUnusable, match="No such file"):
         TrustStore.from_files([tmp_path / "none.pem"])

@@ -206,7 +206,10 @@ def test_a_renewed_certificate_of_the_same_key_takes_the_older_ones_place_which_
     authority.done("install", authority.bundle("answer.pem", "first.pem", "middle.pem", "root.pem"))
     authority.certify("second.pem", days=200)
     for _ in range(2):
-        authority.done("install", authority.bundle("answer.pem", "second.pem", "middle.pem", "root.pem"))
+        told = authority.done(
+            "install", authority.bundle("answer.pem", "second.pem", "middle.pem", "root.pem")
+        )
+        assert "systemctl reload recorderd" in told
     (row,) = authority.shown()
     assert [entry["days_left"] for entry in row["certificates"]] == [199, 9]
     signature, _ = authority.signature()
