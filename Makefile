@@ -40,6 +40,8 @@ define TEST_PACKAGES
 sip-tester: SIPp, an independent SIP client
 sox: judges WAV files independently of our own code
 libimage-exiftool-perl: reads names and times in WAV files independently of our own code
+softhsm2: a token with keys that cannot be exported
+opensc: looks into that token independently of our own code
 systemd: runs our units for real, in a namespace of the test
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units

@@ -22,6 +22,7 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.evidence.token_uri import uri_flaw
 from recorderd.policy.file_names import DEFAULT_TEMPLATE, FACTS, TIME_PARTS, template_flaw
 from recorderd.wire.sdes import SrtpPolicy
 
@@ -32,6 +33,10 @@ def _address(value: Any) -> str | None:
     except ValueError:
         return "give an IP address of this machine"
     return None
+
+
+def _token_uri(value: Any) -> str | None:
+    return uri_flaw(value) if value else None
 
 
 def _ipv4(value: Any) -> str | None:
@@ -233,8 +238,23 @@ class RecordSection:
 class EvidenceSection:
     """[evidence]"""
 
-    key_file: Path = option("Signing key, PEM, mode 600; or credential:NAME is found by systemd.")
-    certificate_file: Path = option("Signing certificate (chain), PEM.")
+    keys_dir: Path | None = option(
+        "Folder of keys and certificates that `recorderctl keys` keeps; in place of the next three.",
+        default=None,
+    )
+    key_file: Path | None = option(
+        "Signing key, PEM, mode 600; or credential:NAME is found by systemd.", default=None
+    )
+    key: str = option(
+        "Signing key in a token, as PKCS #11 URI (RFC 7512) with module-path and pin-source; "
+        "in place of key_file.",
+        default="",
+        check=_token_uri,
+    )
+    certificate_file: Path | None = option("Signing certificate (chain), PEM.", default=None)
+    expiry_warning_days: int = option(
+        "Warn so many days before the certificate expires.", default=30, minimum=1, maximum=3650
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +350,25 @@ class RecorderConfiguration:
             yield Problem(
                 key="sip.tls.ca_file", reason="missing", remedy="name who may vouch for client certificates"
             )
+        yield from _key_problems(self.evidence)
         yield from rule_problems(self)
+
+
+def _key_problems(evidence: EvidenceSection) -> Iterator[Problem]:
+    """See that the signing key is named once: by its folder, or by key and certificate."""
+    beside = [name for name in ("key_file", "key", "certificate_file") if getattr(evidence, name)]
+    if evidence.keys_dir is not None:
+        if beside:
+            reason, remedy = "goes with keys_dir", "leave it out, or keys_dir"
+            yield Problem(key=f"evidence.{beside[0]}", reason=reason, remedy=remedy)
+    elif evidence.certificate_file is None:
+        yield Problem(
+            key="evidence.certificate_file", reason="missing", remedy="Signing certificate (chain), PEM."
+        )
+    elif bool(evidence.key_file) == bool(evidence.key):
+        reason = "both are given" if evidence.key else "missing"
+        remedy = "give one: key_file for a file or credential, key for a token"
+        yield Problem(key="evidence.key_file", reason=reason, remedy=remedy)
 
 
 def load_recorder_configuration(path: Path) -> RecorderConfiguration:

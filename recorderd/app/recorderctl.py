@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recorderd import __version__
-from recorderd.app import explain
+from recorderd.app import explain, keys_command
 from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(run=_schema)
 
     explain.add_command(commands)
+    keys_command.add_command(commands)
     add_steering(commands)
     return parser
 
@@ -135,6 +137,7 @@ def _show_status(report: dict[str, Any]) -> None:
         lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
         lines.add_row("sealed", str(recorder["sealed"]))
         lines.add_row("clock", _clock_line(recorder["clock"]))
+        lines.add_row("signing", _signing(recorder["signing"]))
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")
     else:
@@ -154,6 +157,18 @@ def _clock_line(clock: dict[str, Any]) -> str:
     if clock["steps"]:
         parts.append(f"set {clock['steps']} times")
     return ", ".join(parts)
+
+
+def _signing(signing: dict[str, Any]) -> str:
+    certificate, waiting = signing["certificate"], signing["waiting"]
+    words = ["yes" if signing["usable"] else f"[red]no: {escape(signing['problem'])}[/]"]
+    if waiting:
+        words.append(f"[red]{waiting} recordings wait for the key[/]")
+    if certificate is not None:
+        colour = "[red]" if certificate["expires_soon"] else "[default]"
+        words.append(f"{certificate['sha256'][:16]} until {certificate['valid_to'][:10]}")
+        words.append(f"{colour}{certificate['days_left']} days left[/]")
+    return "   ".join(words)
 
 
 def _sessions_table(sessions: list[dict[str, Any]]) -> Table:

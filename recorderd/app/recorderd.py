@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +22,12 @@ from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone
 from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting, settle_memory
 from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
+from recorderd.app.signing import KeyWatch, key_source
 from recorderd.core.clock import SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import ControlAction, SessionSilent
 from recorderd.core.terms import RecordingTerms
-from recorderd.evidence.keys import Signer, resolve_secret
+from recorderd.evidence.keys import Signer
 from recorderd.policy.admission import Admission, decide, spool_level
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
@@ -70,10 +72,8 @@ class Appliance:
         self.service = service
         self.log = log
         self._stopping = threading.Event()
-        evidence = configuration.evidence
-        signer = Signer.from_files(
-            key_file=resolve_secret(evidence.key_file), certificate_file=evidence.certificate_file
-        )
+        self.key = KeyWatch(configuration.evidence, clock=clock, log=log)
+        signer = self.key.open_first()
         self.spool = Spool(configuration.spool.dir, quota_bytes=configuration.spool.quota_bytes)
         self.spool.prepare()
         self.host_clock = HostClock(
@@ -83,7 +83,7 @@ class Appliance:
             check_s=configuration.clock.check_s,
         )
         chain = Chain(configuration.recorder.state_dir)
-        sealer = Sealer(
+        self.sealer = sealer = Sealer(
             recorder_id=configuration.recorder.id,
             spool=self.spool,
             chain=chain,
@@ -92,7 +92,8 @@ class Appliance:
             names=NameTemplate(text=record.file_name, local_time=record.file_name_time is TimeZone.LOCAL),
             host_clock=self.host_clock.statement,
         )
-        recover(spool=self.spool, chain=chain, sealer=sealer, log=log)
+        self._recover = partial(recover, spool=self.spool, chain=chain, sealer=sealer, log=log)
+        self._unsealed = self._recover()  # drafts that want only the key
         ports = PortPool(
             address=rtp.address,
             port_min=rtp.port_min,
@@ -161,6 +162,7 @@ class Appliance:
                 "quota_bytes": usage.quota_bytes,
             },
             "sealed": self.recorder.sealed,
+            "signing": {**self.key.describe(), "waiting": self._waiting},
             "disk": {
                 "waiting_bytes": self.disks.audio.waiting_bytes,
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
@@ -216,9 +218,27 @@ class Appliance:
         seen = (-1, -1, -1, -1)
         while not failed and not self.service.stop.wait(1.0):
             now = (self.tap.drains, self.recorder.rounds, self.sip.polls, self.speaker.rounds)
+            self._look_at_key()
             if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
                 self.service.alive(f"{self.recorder.sessions_open} sessions, {self.recorder.sealed} sealed")
             seen = now
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._unsealed) + self.recorder.closing.waiting
+
+    def _look_at_key(self) -> None:
+        reload = self.service.reload.is_set()
+        self.service.reload.clear()
+        then = self.disks.sealing.put
+        self.key.look(reload=reload, waiting=self._waiting, then=then, work=self._seal_waiting)
+
+    def _seal_waiting(self, signer: Signer) -> None:
+        """Seal what waited for the key.  # thread: sealing"""
+        self.sealer.use(signer)
+        if self._unsealed:
+            self._unsealed = self._recover(only=self._unsealed)
+        self.recorder.closing.seal_waiting()
 
     def _thread(self, name: str, work: Callable[[], None], failed: list[BaseException]) -> threading.Thread:
         def body() -> None:
@@ -276,8 +296,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_config(path: Path, configuration: RecorderConfiguration) -> int:
     """Load what a start would load, and start nothing."""
-    evidence = configuration.evidence
-    Signer.from_files(key_file=resolve_secret(evidence.key_file), certificate_file=evidence.certificate_file)
+    key_source(configuration.evidence).open()
     sip_settings(configuration)
     load_prompts(path, configuration, Service(program="recorderd", level="warning").log)
     print(f"{path}: good")
@@ -296,6 +315,7 @@ def load_prompts(path: Path, configuration: RecorderConfiguration, log: EventLog
 
 def _serve(path: Path, configuration: RecorderConfiguration) -> int:
     service = Service(program="recorderd", level=configuration.log.level.value)
+    service.take_hangups()
     prompts = load_prompts(path, configuration, service.log)
     durable.make_dir(configuration.recorder.run_dir)
     durable.make_dir(configuration.recorder.state_dir)

@@ -36,11 +36,16 @@ class Service:
     def __init__(self, *, program: str, level: str = "info", clock: Clock | None = None) -> None:
         self.program = program
         self.stop = threading.Event()
+        self.reload = threading.Event()
         self.log = EventLog(logger=set_up_logging(program=program, level=level), clock=clock or SystemClock())
         self.watchdog_s = watchdog_interval_s(os.environ)
         self._beat_at_s = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop.set())
+
+    def take_hangups(self) -> None:
+        """Note SIGHUP in ``reload`` instead of ending at it."""
+        signal.signal(signal.SIGHUP, lambda *_: self.reload.set())
 
     def ready(self, status: str = "") -> None:
         """Say that the service is up."""

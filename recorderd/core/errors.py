@@ -114,6 +114,27 @@ class KeyUnusable(RecorderError):
     hint = "The key file must be readable by its owner only (chmod 600) and match the certificate."
 
 
+class KeyUnavailable(KeyUnusable):
+    """Key {path} cannot be used now: {reason}."""
+
+    exit_code, retryable = 75, True
+    hint = "Plug the token in, set the clock, or renew the certificate; what waits to be signed is kept."
+
+
+class CertificateRefused(RecorderError):
+    """Certificate {path} is not taken: {reason}."""
+
+    exit_code = 65
+    hint = "Nothing was changed. Ask the authority for a certificate of the request that `keys csr` gives."
+
+
+class KeyringRefused(RecorderError):
+    """Keys in {path}: {reason}."""
+
+    exit_code = 65
+    hint = "Nothing was changed; `recorderctl keys show` tells what is there."
+
+
 # --- our side ---------------------------------------------------------------------------------------
 
 

@@ -96,6 +96,12 @@ class Ev(Enum):
     CLOCK_OFFSET = "clock_offset"
     CLOCK_STEPPED = "clock_stepped"
     CLOCK_SOURCE_FAILED = "clock_source_failed"
+    KEY_UNUSABLE = "key_unusable"
+    KEY_USABLE = "key_usable"
+    KEY_CHANGED = "key_changed"
+    SEAL_POSTPONED = "seal_postponed"
+    CERTIFICATE_EXPIRES = "certificate_expires"
+    CERTIFICATE_EXPIRED = "certificate_expired"
 
     @property
     def message_id(self) -> str:

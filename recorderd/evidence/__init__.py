@@ -1,1 +1,1 @@
-"""Keys, digests, signing and verifying; the only importer of cryptography and asn1crypto."""
+"""Keys, digests, signing and verifying; the only importer of cryptography, asn1crypto and pkcs11."""

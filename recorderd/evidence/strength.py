@@ -8,11 +8,20 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 CHAIN_MAX: Final = 4  # issuers above a signer; customers' CAs have one or two
 RSA_MIN_BITS: Final = 3072
+UNREADABLE: Final = (  # what cryptography raises of certificates and keys that it does not understand
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
 

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from recorderd.core.errors import EvidenceError, KeyUnusable, RecorderError, SignatureInvalid, SignerUnknown
 from recorderd.evidence.cades import assemble
-from recorderd.evidence.strength import CHAIN_MAX, hash_is_sound, key_flaw, may_issue, usage_flaw
+from recorderd.evidence.strength import CHAIN_MAX, UNREADABLE, hash_is_sound, key_flaw, may_issue, usage_flaw
 
 SIGNATURE_MAX_BYTES: Final = 64 * 1024  # a signature with a chain of four takes about 6 KiB
 _WANTED: Final = ("content_type", "message_digest", "signing_time", "signing_certificate_v2")
@@ -58,7 +58,7 @@ class TrustStore:
         """
         try:
             return cls(x509.load_pem_x509_certificates(pem))
-        except ValueError:
+        except UNREADABLE:
             raise EvidenceError(subject="trusted certificates", reason="no certificate in PEM") from None
 
     @classmethod

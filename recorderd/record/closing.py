@@ -2,16 +2,18 @@
 
 Contract: first ``render``, then ``close``, which returns at once; the recording's streams are free then.
 What goes wrong afterwards is reported and leaves the draft for recovery. Recordings that wait to be sealed
-are sealed together.
+are sealed together. What only wants the key, which may be away, waits for it here.
 Thread: ``render`` and ``close`` the recording's; the rest is done on the sealing thread, where one slow
 signature keeps nobody's audio from the disk.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
+from recorderd.core.errors import KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
 from recorderd.record.ending import finish, render_to_end
@@ -30,6 +32,12 @@ class Closing:
         self._sealer = sealer
         self._log = log
         self.sealed = 0
+        self._waiting: deque[Finished] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """Recordings that are whole but for the signature."""
+        return len(self._waiting)
 
     def render(self, recording: Recording, ended: SessionEnded) -> None:
         """Render what is left of a recording that is over; what others left in it was rendered."""
@@ -72,8 +80,27 @@ class Closing:
             files.leave()
             if isinstance(result, Manifest):
                 self._tell(finished, result)
+            elif isinstance(result, KeyUnusable):
+                self._waiting.append(replace(finished, audio_descriptor=-1))
+                self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=result)
             else:
                 files.give_up(result)
+
+    def seal_waiting(self) -> None:
+        """Seal what waits for the key, the oldest first.
+
+        Thread: sealing.
+        Errors: KeyUnusable when the key is away again; the rest waits on.
+        """
+        while self._waiting:
+            finished = self._waiting[0]
+            try:
+                self._tell(finished, self._sealer.seal(finished))
+            except KeyUnusable:
+                raise
+            except (RecorderError, OSError) as problem:
+                self._log.error(Ev.DRAFT_FAILED, subject=finished.started.session, reason=problem)
+            self._waiting.popleft()
 
     def _tell(self, finished: Finished, manifest: Manifest) -> None:
         self.sealed += 1

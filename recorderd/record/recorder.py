@@ -6,7 +6,8 @@ that wait were taken: a pause always comes before the samples it is about, and w
 the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
 that fails to be written is reported, its draft stays for recovery, and the others go on. Nothing here waits
 for a disk (see ``disk``).
-Thread: ``run`` is the recording thread; ``describe``, ``usage``, ``sessions_open``, ``sealed`` are for any.
+Thread: ``run`` is the recording thread; ``describe``, ``usage``, ``sessions_open``, ``sealed`` and
+``closing.waiting`` are for any.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ class Recorder:
         self._source = source
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
-        self._closing = Closing(source=source, sealer=sealer, log=log)
+        self.closing = Closing(source=source, sealer=sealer, log=log)
         self._meter = Meter()
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
         self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
@@ -123,7 +124,7 @@ class Recorder:
     @property
     def sealed(self) -> int:
         """Recordings that were sealed since the start."""
-        return self._closing.sealed
+        return self.closing.sealed
 
     def describe(self) -> tuple[dict[str, Any], ...]:
         """Describe the sessions; nothing when the recording thread does not answer in time.  # thread: any"""
@@ -310,7 +311,7 @@ class Recorder:
             if recording.ended is not None and _is_over(recording, heard_ns):
                 self._render_absorbed(recording)
                 del self._sessions[recording.started.session]
-                self._guarded(recording, partial(self._closing.render, recording, recording.ended))
+                self._guarded(recording, partial(self.closing.render, recording, recording.ended))
                 self._over.append((recording, recording.ended))
                 rendered = True
                 if self._clock.mono_ns() - began_ns >= window_ns // 2:
@@ -323,7 +324,7 @@ class Recorder:
             for stream in recording.tracks:
                 if self._owners.get(stream) == recording.started.session:
                     del self._owners[stream]
-            self._guarded(recording, partial(self._closing.close, recording, ended))
+            self._guarded(recording, partial(self.closing.close, recording, ended))
             self._meter.forget(recording)
             if self._clock.mono_ns() - began_ns >= window_ns:
                 return

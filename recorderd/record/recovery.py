@@ -1,10 +1,10 @@
 """What the last process left in `drafts/`: sealed if anything can be made of it, set aside if not.
 
-Contract: after ``recover`` no draft of an earlier process is left. A draft that the chain names is
-published; one with audio and a journal is repaired and sealed with ``recovered``; one that was to be erased
-is, and its tombstone is sealed; one of a session that was never to be recorded is dropped; anything else goes
-to quarantine with the reason. Nothing else is deleted. What the journal says was silent by somebody's will is
-silence afterwards, whatever the disk held.
+Contract: after ``recover`` no draft of an earlier process is left but those that only want the key. A draft
+that the chain names is published; one with audio and a journal is repaired and sealed with ``recovered``; one
+that was to be erased is, and its tombstone is sealed; one of a session that was never to be recorded is
+dropped; anything else goes to quarantine with the reason. Nothing else is deleted. What the journal
+says was silent by somebody's will is silence afterwards, whatever the disk held.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.evidence.digest import sha256_bytes, sha256_file
@@ -34,9 +34,15 @@ from recorderd.wire.manifest_rows import SilentSpan
 from recorderd.wire.wav import WavEncoding
 
 
-def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> None:
-    """Deal with every draft that stands; call before the first session."""
-    left = spool.ids(Place.DRAFTS)
+def recover(
+    *, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog, only: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Deal with every draft that stands; call before the first session. Return those that want only the key.
+
+    They are dealt with when ``recover`` is called again with ``only`` them.
+    """
+    waiting = []
+    left = spool.ids(Place.DRAFTS) if only is None else only
     named = chain.named(left)
     for recording_id in left:
         folder = spool.path(Place.DRAFTS, recording_id)
@@ -56,9 +62,13 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
             log.warning(
                 Ev.RECORDING_RECOVERED, subject=recording_id, how="sealed", duration_s=f"{seconds:.3f}"
             )
+        except KeyUnusable as problem:
+            waiting.append(recording_id)
+            log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
         except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
             spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
+    return tuple(waiting)
 
 
 def _sealed(folder: Path, manifest_sha256: str | None) -> Manifest | None:

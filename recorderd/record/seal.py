@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import KeyUnavailable, RecorderError
 from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
@@ -99,7 +99,7 @@ class Sealer:
         recorder_id: str,
         spool: Spool,
         chain: Chain,
-        signer: Signer,
+        signer: Signer | None,
         clock: Clock,
         names: NameTemplate | None = None,
         host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement(),
@@ -113,11 +113,15 @@ class Sealer:
         self._names = names or NameTemplate()
         self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
+    def use(self, signer: Signer) -> None:
+        """Sign with another key from the next recording on."""
+        self._signer = signer
+
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
 
         Durable: see the module's steps.
-        Errors: OSError when the disk refuses; KeyUnusable when the key cannot sign.
+        Errors: OSError when the disk refuses; KeyUnusable when the key cannot sign: nothing was written then.
         """
         sealed = self.seal_all([finished])[0]
         if isinstance(sealed, Exception):
@@ -168,20 +172,22 @@ class Sealer:
                 row.written = []
 
     def _write_one(self, row: _Row, sequence: int, previous: str) -> None:
-        finished, recording_id = row.finished, row.recording_id
+        finished, recording_id, signer = row.finished, row.recording_id, self._signer
+        if signer is None:
+            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
         folder = self._spool.path(Place.DRAFTS, recording_id)
         manifest = self._manifest(finished, folder, sequence, previous)
         content = encode_manifest(manifest)
         signing_time_utc_s = self._clock.utc_ns() // NS_PER_S
         beside = {
             manifest_name(recording_id): content,
-            signature_name(manifest_name(recording_id)): self._signer.sign_bytes(
+            signature_name(manifest_name(recording_id)): signer.sign_bytes(
                 content, signing_time_utc_s=signing_time_utc_s
             ),
-            signer_name(recording_id): self._signer.certificate_pem,
+            signer_name(recording_id): signer.certificate_pem,
         }
         if manifest.audio is not None:
-            beside[signature_name(manifest.audio.name)] = self._signer.sign_digest(
+            beside[signature_name(manifest.audio.name)] = signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
         if finished.recovered:  # a seal that was cut may have given another name

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.house import House, Recorded
+from tests.support.house import House, Recorded, run_program
 from tests.support.programs import ROOT, wait_until
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import SipClient, siprec_call
+from tests.support.soft_token import SoftToken
 from tests.support.user_manager import UserManager
 
 RECORDER = "recorderd.service"
@@ -72,6 +73,8 @@ def test_three_units_record_and_archive_and_the_journal_has_the_fields(
     assert sealed["RECORDERD_CALL_ID"] == row["call_id"]
     assert len(sealed["MESSAGE_ID"]) == 32
     assert sealed["SYSLOG_IDENTIFIER"] == "recorderd"
+    manager.systemctl("reload", RECORDER)
+    wait_until(lambda: bool(manager.journal("RECORDERD_EVENT=key_changed")), what="the key taken anew")
     manager.systemctl("stop", RECORDER)
     assert manager.show(RECORDER, "Result") == "success"
     assert manager.journal("RECORDERD_EVENT=stopped")
@@ -99,18 +102,50 @@ def test_a_recorder_that_hangs_is_started_anew_and_seals_what_was_open(
     assert int(manager.show(RECORDER, "NRestarts")) == 1
 
 
-def test_the_signing_key_comes_as_a_systemd_credential(installed: tuple[UserManager, House]) -> None:
+def test_the_signing_key_comes_as_an_encrypted_systemd_credential(
+    installed: tuple[UserManager, House],
+) -> None:
     manager, house = installed
-    key = house.folder / "keys" / "signing-key.pem"
-    hidden = house.folder / "elsewhere.pem"
-    key.rename(hidden)
+    credential = manager.encrypt("signing-key", house.folder / "keys" / "signing-key.pem")
+    assert b"PRIVATE KEY" not in credential.read_bytes()
     text = house.recorder_toml.read_text()
     house.recorder_toml.write_text(text.replace("keys/signing-key.pem", "credential:signing-key"))
+    recorded = _record_with(manager, house, f"LoadCredentialEncrypted=signing-key:{credential}")
+    assert recorded.openssl_verifies(recorded.wav)
+
+
+def test_a_token_signs_with_a_pin_that_comes_as_a_systemd_credential(
+    installed: tuple[UserManager, House],
+) -> None:
+    manager, house = installed
+    token = SoftToken(house.folder / "token")
+    uri = token.uri().replace(f"file:{token.pin_file}", "credential:token-pin")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in token.environment.items():
+            patch.setenv(name, value)
+        text = house.recorder_toml.read_text()
+        pair = 'key_file = "keys/signing-key.pem"\ncertificate_file = "keys/signing-cert.pem"\n'
+        assert pair in text
+        house.recorder_toml.write_text(text.replace(pair, 'keys_dir = "ring"\n'))
+        init = ("keys", "init", "--config", house.recorder_toml, "--self-signed", "--token")
+        run_program("recorderctl", *init, token.uri())
+    named = f'key = "{uri}"\ncertificate_file = "ring/0001/certificate.pem"\n'
+    house.recorder_toml.write_text(text.replace(pair, named))
+    pin = token.pin_file.rename(house.folder / "elsewhere")
+    lines = [f"Environment={name}={value}" for name, value in token.environment.items()]
+    recorded = _record_with(manager, house, *lines, f"LoadCredential=token-pin:{pin}")
+    certificate = house.folder / "ring" / "0001" / "certificate.pem"
+    assert recorded.openssl_verifies(recorded.wav, certificate=certificate)
+    assert recorded.openssl_verifies(recorded.manifest_path, certificate=certificate)
+
+
+def _record_with(manager: UserManager, house: House, *lines: str) -> Recorded:
+    """Record one call by a unit with these lines added."""
     manager.install(
         RECORDER,
         config=house.recorder_toml,
         installed_config="/etc/recorderd/recorderd.toml",
-        changes={"[Service]\n": f"[Service]\nLoadCredential=signing-key:{hidden}\n"},
+        changes={"[Service]\n": "\n".join(["[Service]", *lines, ""])},
     )
     manager.systemctl("start", RECORDER)
     with SipClient(server=house.server) as client:
@@ -120,8 +155,7 @@ def test_the_signing_key_comes_as_a_systemd_credential(installed: tuple[UserMana
     places = [house.folder / "spool" / name for name in ("ready", "claimed")]
     wait_until(lambda: any(any(place.iterdir()) for place in places), what="a sealed recording")
     manager.systemctl("stop", "recorderd-flush.service", RECORDER)
-    recorded = Recorded(next(path for place in places for path in place.iterdir()))
-    assert recorded.openssl_verifies(recorded.wav)
+    return Recorded(next(path for place in places for path in place.iterdir()))
 
 
 def test_a_wrong_configuration_is_not_tried_again(installed: tuple[UserManager, House]) -> None:

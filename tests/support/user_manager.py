@@ -44,6 +44,7 @@ class UserManager:
             "XDG_CONFIG_HOME": str(folder / "config"),
             "XDG_STATE_HOME": str(folder / "state"),
             "HOME": str(folder),
+            "SYSTEMD_CREDENTIAL_SECRET": str(folder / "credential.secret"),  # not this machine's own
         }
 
     def __enter__(self) -> Self:
@@ -104,6 +105,13 @@ class UserManager:
         self.run("journalctl", "--sync", check=False)
         found = self.run("journalctl", "--no-pager", "-o", "json", *matches, check=False).stdout
         return [json.loads(line) for line in found.splitlines() if line.startswith("{")]
+
+    def encrypt(self, name: str, plain: Path) -> Path:
+        """Make an encrypted credential of a file, and remove the file."""
+        path = self.folder / f"{name}.cred"
+        self.run("systemd-creds", "encrypt", "--with-key=host", f"--name={name}", str(plain), str(path))
+        plain.unlink()
+        return path
 
     def install(
         self, name: str, *, config: Path, installed_config: str, changes: dict[str, str] | None = None

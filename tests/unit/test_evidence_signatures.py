@@ -1,5 +1,6 @@
 """Signatures: what our verifier and openssl say of the same octets."""
 
+import base64
 import hashlib
 import subprocess
 import time
@@ -13,7 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from recorderd.core.errors import EvidenceError, KeyUnusable, SignatureInvalid, SignerUnknown
+from recorderd.core.errors import (
+    EvidenceError,
+    KeyUnavailable,
+    KeyUnusable,
+    SignatureInvalid,
+    SignerUnknown,
+)
 from recorderd.evidence.cades import CadesForm, assemble, signed_attributes
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer, create_self_signed
@@ -147,13 +154,19 @@ def test_another_authority_of_the_same_name_does_not_vouch(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("shift_days", [-2, 31])
-def test_a_signature_made_outside_the_certificates_validity_is_invalid(
-    tmp_path: Path, shift_days: int
+def test_nothing_is_signed_outside_the_certificates_validity_and_it_would_be_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift_days: int
 ) -> None:
     key = p256()
     certificate = make_certificate("r", key)
     at_utc_s = NOW_UTC_S + shift_days * 86_400
-    signature = make_signer(tmp_path, key, certificate).sign_bytes(CONTENT, signing_time_utc_s=at_utc_s)
+    signer = make_signer(tmp_path, key, certificate)
+    with pytest.raises(
+        KeyUnavailable, match=r"of this certificate cannot be used now: is valid from .* only"
+    ):
+        signer.sign_bytes(CONTENT, signing_time_utc_s=at_utc_s)
+    monkeypatch.setattr(Signer, "check_valid", lambda *_, **__: None)  # somebody else's program
+    signature = signer.sign_bytes(CONTENT, signing_time_utc_s=at_utc_s)
     with pytest.raises(SignatureInvalid, match="not valid when it signed"):
         _verify(signature, pem_of(certificate))
 
@@ -403,5 +416,9 @@ def test_an_empty_trust_store_trusts_nobody_and_rubbish_is_no_trust_store(
         )
     with pytest.raises(EvidenceError, match="no certificate in PEM"):
         TrustStore.from_pem(b"rubbish")
+    version = forge.der.index(b"\xa0\x03\x02\x01\x02") + 4
+    later = base64.encodebytes(forge.der[:version] + b"\x03" + forge.der[version + 1 :])
+    with pytest.raises(EvidenceError, match="no certificate in PEM"):
+        TrustStore.from_pem(b"-----BEGIN CERTIFICATE-----\n" + later + b"-----END CERTIFICATE-----\n")
     with pytest.raises(KeyUnusable, match="No such file"):
         TrustStore.from_files([tmp_path / "none.pem"])
