@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -148,6 +149,13 @@ def test_a_tombstone_that_keeps_something_is_refused(change: dict[str, Any]) -> 
         row.update({"role": "offer", "size_bytes": 1, "sha256": "ab" * 32})
     with pytest.raises(ManifestFormatError, match="nothing was kept"):
         parse_manifest(canonical_json({**_tombstone("objected"), **change}))
+
+
+def test_a_manifest_is_written_as_its_tables_would_be() -> None:
+    manifest = _manifest()
+    assert encode_manifest(manifest) == canonical_json(asdict(manifest))
+    with pytest.raises(TypeError):
+        canonical_json({"what": object()})
 
 
 def test_another_spelling_of_the_same_manifest_is_refused() -> None:
