@@ -67,6 +67,7 @@ class Spool:
             if not folder.exists():
                 durable.make_dir(folder)
                 folder.chmod(SHARED_DIR_MODE)
+        durable.spread_folders(self.root / Place.DRAFTS)
         for leftover in list((self.root / Place.REMOVED).iterdir()):
             durable.remove_tree(leftover)
 
