@@ -255,6 +255,12 @@ class EvidenceSection:
     expiry_warning_days: int = option(
         "Warn so many days before the certificate expires.", default=30, minimum=1, maximum=3650
     )
+    checkpoint_s: int = option(
+        "How often the audio of a call that goes on is signed; 0 = not before its end.",
+        default=10,
+        minimum=0,
+        maximum=3600,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,6 +117,7 @@ class Appliance:
                 window_ms=record.window_ms,
                 delay_ms=record.delay_ms,
                 checkpoint_s=record.checkpoint_s,
+                proof_s=configuration.evidence.checkpoint_s,
                 silence_limit_s=rtp.silence_limit_s,
                 tones=record.tones,
                 skew=SkewPolicy(mode=SkewMode(record.skew.value), threshold_ms=record.skew_threshold_ms),

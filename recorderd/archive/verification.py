@@ -5,18 +5,21 @@ Rule: a verdict is good only when every check passed; a check that could not be 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
+from recorderd.evidence.audio_proof import audio_root
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from recorderd.wire.manifest_xml import render_manifest, rendering_name
 from recorderd.wire.names import manifest_name, required_names, signature_name
 from recorderd.wire.receipt import RECEIPT_NAME
+from recorderd.wire.wav import HEAD_LIMIT_BYTES, parse_wav
 
 SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -26,7 +29,7 @@ _MANIFEST_ENDING: Final = manifest_name("")
 class Finding:
     """One thing that does not hold; ``code`` is a word for programs."""
 
-    code: str  # files | manifest | signature | signer_unknown | digest | rendering
+    code: str  # files | manifest | signature | signer_unknown | digest | rendering | proof
     reason: str
 
 
@@ -79,6 +82,8 @@ def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
         _check_manifest(manifest, recording_id, required, set(sha256s), findings)
         _check_files(manifest, sha256s, sizes_bytes, findings)
         _check_rendering(manifest, recording_id, sha256s, findings)
+        if not any(finding.code in ("files", "digest") for finding in findings):
+            _check_proof(folder, manifest, findings)
     return BundleVerdict(
         recording_id=recording_id,
         manifest=manifest,
@@ -166,6 +171,28 @@ def _check_files(
             reason = f"{entry.name} is {actual} ({sizes_bytes[entry.name]} bytes), "
             reason += f"the manifest says {entry.sha256} ({entry.size_bytes} bytes)"
             findings.append(Finding(code="digest", reason=reason))
+
+
+def _check_proof(folder: Path, manifest: Manifest, findings: list[Finding]) -> None:
+    """Make the tree over the audio again; what is encrypted cannot be asked."""
+    proof, audio = manifest.proof, manifest.audio
+    if audio is None or audio.encryption or not proof.leaves:
+        return
+    with (folder / audio.name).open("rb") as stream:
+        try:
+            layout = parse_wav(stream.read(HEAD_LIMIT_BYTES), file_bytes=audio.size_bytes)
+            found = audio_root(
+                lambda at, size: os.pread(stream.fileno(), size, layout.data_start_bytes + at),
+                size_bytes=manifest.duration_samples * layout.frame_bytes,
+                leaf_bytes=proof.leaf_samples * layout.frame_bytes,
+            )
+        except (FormatError, ValueError) as problem:
+            findings.append(Finding(code="proof", reason=str(problem)))
+            return
+    if found != (proof.root_sha256, proof.leaves):
+        reason = f"the audio's {found[1]} leaves give {found[0]}, the manifest says "
+        reason += f"{proof.root_sha256} for {proof.leaves}"
+        findings.append(Finding(code="proof", reason=reason))
 
 
 def _check_rendering(

@@ -74,6 +74,10 @@ class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
 
+class CheckpointFormatError(FormatError):
+    """Malformed checkpoint: {field}: {reason}."""
+
+
 class TimeFormatError(FormatError):
     """Malformed statement about the clock: {field}: {reason}."""
 
@@ -105,6 +109,13 @@ class SignerUnknown(EvidenceError):
     """Signature over {subject} is by {signer}, whom nothing configured here vouches for."""
 
     hint = "If the recorder's certificate was renewed, add the new one to the trusted certificates."
+
+
+class ProofBroken(RecorderError):
+    """The audio is not what was signed while the call went on: {reason}."""
+
+    exit_code = 65
+    hint = "Somebody or something has changed the draft after it was written; look at it in the quarantine."
 
 
 class KeyUnusable(RecorderError):

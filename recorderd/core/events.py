@@ -100,6 +100,8 @@ class Ev(Enum):
     KEY_USABLE = "key_usable"
     KEY_CHANGED = "key_changed"
     SEAL_POSTPONED = "seal_postponed"
+    CHECKPOINT_UNSIGNED = "checkpoint_unsigned"
+    CHECKPOINT_UNKNOWN = "checkpoint_unknown"
     CERTIFICATE_EXPIRES = "certificate_expires"
     CERTIFICATE_EXPIRED = "certificate_expired"
 

@@ -31,7 +31,11 @@ class MerkleBuilder:
 
     def add(self, leaf: bytes | memoryview) -> None:
         """Append a leaf."""
-        node, whole = _leaf_hash(leaf), self.size_leaves
+        self.add_hashed(_leaf_hash(leaf))
+
+    def add_hashed(self, node: bytes) -> None:
+        """Append a leaf of which somebody has the hash (see ``leaf_hasher``)."""
+        whole = self.size_leaves
         while whole & 1:
             node, whole = _node_hash(self._peaks.pop(), node), whole >> 1
         self._peaks.append(node)
@@ -45,6 +49,18 @@ class MerkleBuilder:
         for peak in reversed(larger):
             root = _node_hash(peak, root)
         return root
+
+    def root_with(self, node: bytes) -> bytes:
+        """Give the root over the leaves so far and one more, by its hash, which is not appended."""
+        root = node
+        for peak in reversed(self._peaks):
+            root = _node_hash(peak, root)
+        return root
+
+
+def leaf_hasher() -> hashlib._Hash:
+    """Begin the hash of a leaf that comes piece by piece."""
+    return hashlib.sha256(_LEAF)
 
 
 def merkle_root(leaves: Iterable[bytes]) -> bytes:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from dsp.shapes import I16, U8
 from recorderd import durable
 from recorderd.core.errors import DraftFailed
+from recorderd.evidence.audio_proof import AudioLeaves
 from recorderd.record.wav_file import erase_kept, wipe_frames
 from recorderd.wire.wav import WavEncoding, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import WavNotes
@@ -45,6 +46,8 @@ class Draft:
 
     frames: int
     channels: int
+    leaves: AudioLeaves  # of what the disk must hold, one per second
+    changed_from: int  # the first leaf that is another than when ``seen`` was called
     _crc: int  # of the samples that the disk must hold
     _known: deque[tuple[int, int]]  # frames, and the check of so many
     _layout: WavLayout
@@ -112,6 +115,7 @@ class Draft:
         """Count frames that somebody has written behind the last, at ``end_bytes``."""
         self._known.append((self.frames, self._crc))
         self._crc = crc32(content, self._crc)
+        self.leaves.add(memoryview(content).cast("B"))
         self.frames += memoryview(content).nbytes // self._frame_bytes
 
     def show_length(self) -> None:
@@ -170,10 +174,11 @@ class Draft:
             old, new = self._reread(start, start=start, end=end, frames=self.frames)
             wipe_frames(self._descriptor, self._layout, start=start, end=end)
             durable.sync_file(self._descriptor)
+            self._prove(old)
+            self._crc = new
+            self._hash_again(start)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        self._prove(old)
-        self._crc = new
 
     def cut(self, frames: int) -> None:
         """Drop what lies behind the first ``frames``.
@@ -186,10 +191,11 @@ class Draft:
             old, new = self._reread(frames, start=0, end=0, frames=frames)
             durable.resize(self._descriptor, self._layout.data_start_bytes + frames * self._frame_bytes)
             durable.sync_file(self._descriptor)
+            self._prove(old)
+            self._crc, self.frames = new, frames
+            self._hash_again(frames)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        self._prove(old)
-        self._crc, self.frames = new, frames
 
     def erase(self) -> None:
         """Give the file up, with what else its folder holds of the call.
@@ -274,9 +280,18 @@ class Draft:
             raise DraftFailed(path=self.path, reason=problem) from None
         return whole.hexdigest(), size_bytes
 
+    def seen(self) -> None:
+        """Count from now on which leaves change."""
+        self.changed_from = self.leaves.whole
+
     @property
     def _data_bytes(self) -> int:
         return self.frames * self._frame_bytes
+
+    @property
+    def frame_bytes(self) -> int:
+        """Octets of one sample of every channel."""
+        return self._frame_bytes
 
     @property
     def end_bytes(self) -> int:
@@ -286,6 +301,14 @@ class Draft:
     def _prove(self, crc: int) -> None:
         if crc != self._crc:
             raise DraftFailed(path=self.path, reason="the disk gives back other samples than were written")
+
+    def _hash_again(self, start: int) -> None:
+        """Hash the leaves anew from the one on in which frame ``start`` lies."""
+        leaf = start // self.sample_rate_hz
+        self.leaves.keep(leaf)
+        self.changed_from = min(self.changed_from, leaf)
+        for block in self._blocks(leaf * self.sample_rate_hz, self.frames):
+            self.leaves.add(block)
 
     def _known_at(self, frames: int) -> tuple[int, int]:
         """Find the check of the longest known beginning of at most ``frames``; forget longer ones."""
@@ -347,11 +370,13 @@ class Draft:
         self.channels = channels
         self.frames = 0
         self._crc = 0
+        self.leaves, self.changed_from = AudioLeaves(self.sample_rate_hz * self._frame_bytes), 0
         self._known = deque(maxlen=_PREFIXES_KEPT)
 
     def _take_over(self, wide: Draft) -> None:
         self._descriptor, self._layout, self._frame_bytes = wide._descriptor, wide._layout, wide._frame_bytes
         self.channels, self._crc, self._known = wide.channels, wide._crc, wide._known
+        self.leaves, self.changed_from = wide.leaves, 0
 
     def close(self) -> None:
         """Close the file."""

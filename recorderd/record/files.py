@@ -8,6 +8,7 @@ Thread: the recording's; the jobs run on the disk's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,19 +17,41 @@ from recorderd import durable
 from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
+from recorderd.evidence.digest import sha256_bytes
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft
 from recorderd.record.journal import JournalWriter
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
-from recorderd.wire.manifest import StreamEntry, audio_name, offer_name
+from recorderd.wire.checkpoint import (
+    CUT,
+    GOES_ON,
+    NONE_BEFORE,
+    PAUSED,
+    WIDENED,
+    Checkpoint,
+    encode_checkpoint,
+)
+from recorderd.wire.manifest import ProofEntry, StreamEntry, audio_name, offer_name
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
 Problem = RecorderError | OSError
 Row = TypeVar("Row")
 _SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRow:
+    """A checkpoint on its way to be signed and back."""
+
+    files: RecordingFiles
+    content: bytes
+    reason: str
+    changed_from: int
+    leaf_hashes: bytes  # from there on
+    signature: bytes = b""  # empty = it could not be signed
 
 
 class RecordingFiles:
@@ -49,6 +72,11 @@ class RecordingFiles:
         self._draft: Draft | None = None
         self._journal: JournalWriter | None = None
         self.problem: Problem | None = None
+        self.proof_due_ns = 0  # when a checkpoint is to be signed next; 0 = nobody has asked yet
+        self._is_over = False  # the sealing thread has it
+        self._is_proving = False
+        self._checkpoint_sha256 = NONE_BEFORE  # of the last one
+        self._changed_by = GOES_ON  # why leaves of the last one are others
         self.offers = 0
         # Of the audio, as it is when everything that was asked for is done.
         self.is_open = False
@@ -158,6 +186,7 @@ class RecordingFiles:
 
         def job() -> None:
             self.draft.widen(channels)
+            self._changed_by = WIDENED
             self._format(channels, origin_samples)
 
         self._do(job)
@@ -168,13 +197,19 @@ class RecordingFiles:
         def job() -> None:
             if self._draft is not None:
                 self._draft.wipe(start, end)
+                self._changed_by = PAUSED
 
         self._do(job, always=True)
 
     def cut(self, frames: int) -> None:
         """Drop what lies behind the first ``frames``."""
         self.frames = frames
-        self._do(lambda: self.draft.cut(frames))
+
+        def job() -> None:
+            self.draft.cut(frames)
+            self._changed_by = CUT
+
+        self._do(job)
 
     def erase(self) -> None:
         """Erase audio and offers; afterwards nothing is left that could not be written."""
@@ -200,6 +235,69 @@ class RecordingFiles:
 
         self._do(job)
 
+    # --- the running proof ----------------------------------------------------------------------
+
+    def take_checkpoint(self, *, recorder_id: str, at: str) -> CheckpointRow | None:
+        """Tell of the whole seconds that stand, which were just synced; None when there is nothing to sign.
+
+        At most one is under way.  # thread: the disk's
+        """
+        draft = self._draft
+        if draft is None or self.problem is not None or self._is_over or self._is_proving:
+            return None
+        leaves, changed_from = draft.leaves, draft.changed_from
+        if leaves.whole == 0 or (leaves.whole == changed_from and self._changed_by == GOES_ON):
+            return None
+        checkpoint = Checkpoint(
+            recording_id=self._session,
+            recorder_id=recorder_id,
+            at=at,
+            reason=self._changed_by,
+            previous_checkpoint_sha256=self._checkpoint_sha256,
+            frame_bytes=draft.frame_bytes,
+            leaf_samples=draft.sample_rate_hz,
+            leaves=leaves.whole,
+            samples=leaves.whole * draft.sample_rate_hz,
+            root_sha256=leaves.root(),
+        )
+        self._is_proving, self._changed_by = True, GOES_ON
+        draft.seen()
+        return CheckpointRow(
+            files=self,
+            content=encode_checkpoint(checkpoint),
+            reason=checkpoint.reason,
+            changed_from=changed_from,
+            leaf_hashes=leaves.hashes(changed_from),
+        )
+
+    def keep_checkpoint(self, row: CheckpointRow) -> None:
+        """Note a signed checkpoint, unless what it tells of was changed meanwhile.  # thread: the disk's"""
+        self._is_proving = False
+        draft = self._draft
+        if draft is None or self._is_over:
+            return
+        if row.signature and self._changed_by == GOES_ON:
+            self._guarded(
+                lambda: self._written.checkpoint(
+                    row.content,
+                    changed_from=row.changed_from,
+                    leaf_hashes=row.leaf_hashes,
+                    signature=row.signature,
+                )
+            )
+            self._checkpoint_sha256 = sha256_bytes(row.content)
+            return
+        draft.changed_from = min(draft.changed_from, row.changed_from)  # the next one tells of it all
+        if self._changed_by == GOES_ON:
+            self._changed_by = row.reason
+
+    def audio_proof(self) -> ProofEntry:
+        """Give the tree over the audio as it was proved.  # thread: the sealing"""
+        if self._draft is None or not self._draft.frames:
+            return ProofEntry()
+        root, leaves = self._draft.leaves.root_of_all()
+        return ProofEntry(leaf_samples=self._draft.sample_rate_hz, leaves=leaves, root_sha256=root)
+
     # --- the end --------------------------------------------------------------------------------
 
     def describe(self, notes: WavNotes) -> None:
@@ -213,7 +311,12 @@ class RecordingFiles:
 
     def close(self, together: Callable[[list[tuple[RecordingFiles, Row]]], None], row: Row) -> None:
         """Let the sealing thread go on, with others that are over; not at all when anything went wrong."""
-        self._do(lambda: self._sealing.put_together(together, (self, row)))
+
+        def job() -> None:
+            self._is_over = True
+            self._sealing.put_together(together, (self, row))
+
+        self._do(job)
 
     def prove(self) -> tuple[str, int, int] | None:
         """Return the audio's sha256, size and open file, which is not synced; without audio '', 0 and -1.
@@ -240,6 +343,7 @@ class RecordingFiles:
         """Remove the draft: nothing is to be kept of it."""
 
         def job() -> None:
+            self._is_over = True
             self._written.close()
             self._spool.drop_draft(self._session)
 

@@ -6,6 +6,7 @@ lines of a journal, of which the last may be torn, back into what the seal needs
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,16 @@ JOURNAL_NAME: Final = "journal.jsonl"
 ENDLESS: Final = 1 << 62  # samples; whoever knows where the audio ends cuts the gap there
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointLine:
+    """A signed checkpoint, with the leaves that are new or others since the one before."""
+
+    content: bytes
+    changed_from: int
+    leaf_sha256s: str  # one behind the other
+    signature: str  # base64 of DER
+
+
 @dataclass(slots=True, kw_only=True)
 class Journal:
     """What a journal tells."""
@@ -47,6 +58,7 @@ class Journal:
     streams: dict[str, dict[str, Any]] = field(default_factory=dict)  # StreamEntry fields but gaps
     settled: dict[str, list[Gap]] = field(default_factory=dict)
     growing: dict[str, list[Gap]] = field(default_factory=dict)
+    checkpoints: list[CheckpointLine] = field(default_factory=list)
 
     def entries(self) -> list[StreamEntry]:
         """Rebuild the streams' entries."""
@@ -124,6 +136,12 @@ class JournalWriter:
             rows.append(row)
         self._line({"streams": rows})
 
+    def checkpoint(self, content: bytes, *, changed_from: int, leaf_hashes: bytes, signature: bytes) -> None:
+        """Note a signed checkpoint of the running proof."""
+        known = {"changed_from": changed_from, "leaf_sha256s": leaf_hashes.hex()}
+        text = base64.b64encode(signature).decode()
+        self._line({"checkpoint": json.loads(content), "signature": text, **known})
+
     def sync(self) -> None:
         """Make the lines last.
 
@@ -144,16 +162,31 @@ class JournalWriter:
 
 
 def read_journal(folder: Path) -> Journal:
-    """Read a journal up to its last whole line.
+    """Read a journal up to its last whole line, or the first that a power cut has torn.
 
+    A cut may lose any page that was not synced, also one before a page that stayed. What was synced has whole
+    lines only: an unreadable one with a change of state behind it, which is always synced, is no cut's work.
     Errors: ValueError, KeyError or TypeError when a whole line is not a journal's.
     """
     journal = Journal()
-    whole = (folder / JOURNAL_NAME).read_bytes().rpartition(b"\n")[0]
-    for line in whole.splitlines():
-        row = json.loads(line)
+    lines = (folder / JOURNAL_NAME).read_bytes().split(b"\n")[:-1]
+    for number, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if any(_tells_of_a_change(later) for later in lines[number + 1 :]):
+                raise
+            break
         _fold(journal, row)
     return journal
+
+
+def _tells_of_a_change(line: bytes) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and "changed" in row
 
 
 def _fold(journal: Journal, row: dict[str, Any]) -> None:
@@ -187,6 +220,15 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
             notes.took_on(**join)
         case {"went_on_in": join}:
             notes.went_on_in(**join)
+        case {"checkpoint": checkpoint}:
+            journal.checkpoints.append(
+                CheckpointLine(
+                    content=canonical_json(checkpoint),
+                    changed_from=int(row["changed_from"]),
+                    leaf_sha256s=str(row["leaf_sha256s"]),
+                    signature=str(row["signature"]),
+                )
+            )
         case _:
             for stream in row["streams"]:
                 _fold_stream(journal, stream)

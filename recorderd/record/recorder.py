@@ -48,6 +48,7 @@ from recorderd.record.disk import Disks
 from recorderd.record.files import RecordingFiles
 from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
+from recorderd.record.proving import RunningProof
 from recorderd.record.seal import Sealer
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
@@ -75,6 +76,7 @@ class Pace:
     delay_ms: int
     checkpoint_s: int
     silence_limit_s: int
+    proof_s: int = 10  # how often the audio so far is signed; 0 = never
     skew: SkewPolicy = field(default_factory=SkewPolicy)
     tones: bool = False  # whether keys are listened for in the audio
 
@@ -101,6 +103,7 @@ class Recorder:
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
         self.closing = Closing(source=source, sealer=sealer, log=log)
+        self._proof = RunningProof(every_s=pace.proof_s, disks=disks, sealer=sealer, clock=clock, log=log)
         self._meter = Meter()
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
         self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
@@ -174,7 +177,8 @@ class Recorder:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
         if now_ns - self._synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S:
-            self._disk.put(self._sync)
+            proving = self._proof.due([recording.files for recording in ordered], now_ns=now_ns)
+            self._disk.put(partial(self._sync, proving))
             self._synced_mono_ns = now_ns
         self._close_over(ordered, heard_ns)
         if now_ns - self._looked_mono_ns >= LOOK_NS:
@@ -342,10 +346,11 @@ class Recorder:
         except (RecorderError, OSError) as problem:
             recording.files.give_up(problem)
 
-    def _sync(self) -> None:
+    def _sync(self, proving: Sequence[RecordingFiles]) -> None:
         """Make everything last; what the disk has lost is found out when its recording is read back."""
         try:
             self._spool.sync()
+            self._proof.take(proving)
         except OSError as problem:
             self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
 

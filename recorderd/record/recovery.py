@@ -3,7 +3,8 @@
 Contract: after ``recover`` no draft of an earlier process is left but those that only want the key. A draft
 that the chain names is published; one with audio and a journal is repaired and sealed with ``recovered``; one
 that was to be erased is, and its tombstone is sealed; one of a session that was never to be recorded is
-dropped; anything else goes to quarantine with the reason. Nothing else is deleted. What the journal
+dropped; anything else goes to quarantine with the reason, also one whose audio is not what was signed while
+the call went on (see ``proof_check``). Nothing else is deleted. What the journal
 says was silent by somebody's will is silence afterwards, whatever the disk held.
 """
 
@@ -15,21 +16,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.core.errors import KeyUnusable, RecorderError
+from recorderd.core.errors import KeyUnusable, RecorderError, SignerUnknown
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
 from recorderd.record.gaps import overlay, within
-from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
+from recorderd.record.journal import ENDLESS, JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keys import told
 from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
+from recorderd.record.proof_check import LeftAudio, check_audio
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
-from recorderd.wire.manifest import Gap, Manifest, StreamEntry, audio_name, manifest_name, parse_manifest
+from recorderd.wire.manifest import (
+    Gap,
+    Manifest,
+    ProofEntry,
+    StreamEntry,
+    audio_name,
+    manifest_name,
+    parse_manifest,
+)
 from recorderd.wire.manifest_rows import SilentSpan
 from recorderd.wire.wav import WavEncoding
 
@@ -52,15 +63,20 @@ def recover(
                 sealer.publish(sealed)
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
-            finished = _repair(folder, recording_id)
+            finished = _repair(folder, recording_id, sealer.trust(), log)
             if finished is None:
                 spool.drop_draft(recording_id)
                 log.warning(Ev.SESSION_NOT_RECORDED, subject=recording_id, cause=StreamEnd.CRASH.value)
                 continue
             sealer.seal(finished)
             seconds = finished.duration_samples / finished.sample_rate_hz
+            checked = finished.proof.checked_samples / finished.sample_rate_hz
             log.warning(
-                Ev.RECORDING_RECOVERED, subject=recording_id, how="sealed", duration_s=f"{seconds:.3f}"
+                Ev.RECORDING_RECOVERED,
+                subject=recording_id,
+                how="sealed",
+                duration_s=f"{seconds:.3f}",
+                checked_s=f"{checked:.3f}",
             )
         except KeyUnusable as problem:
             waiting.append(recording_id)
@@ -80,7 +96,7 @@ def _sealed(folder: Path, manifest_sha256: str | None) -> Manifest | None:
     return parse_manifest(raw) if sha256_bytes(raw) == manifest_sha256 else None
 
 
-def _repair(folder: Path, recording_id: str) -> Finished | None:
+def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: EventLog) -> Finished | None:
     """Make of a draft what can be sealed; None when nothing was to be kept of it."""
     if not (folder / JOURNAL_NAME).exists():
         raise ValueError("no journal")
@@ -98,7 +114,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
     if begun is None:
         durable.discard(audio)
         return None
-    encoding, channels, frames = _repair_audio(audio, journal)
+    encoding, channels, frames, proof = _repair_audio(audio, journal, trust, log)
     digest, size_bytes = sha256_file(audio)
     spans = _spans(journal, frames)
     return Finished(
@@ -114,6 +130,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
         audio_format=audio_format(encoding),
         audio_sha256=digest,
         audio_bytes=size_bytes,
+        proof=proof,
     )
 
 
@@ -141,10 +158,13 @@ def _spans(journal: Journal, frames: int) -> list[SilentSpan]:
     return journal.notes.timeline.spans(origin, origin + frames, rate_hz=journal.sample_rate_hz)
 
 
-def _repair_audio(audio: Path, journal: Journal) -> tuple[WavEncoding, int, int]:
+def _repair_audio(
+    audio: Path, journal: Journal, trust: TrustStore | None, log: EventLog
+) -> tuple[WavEncoding, int, int, ProofEntry]:
     """Make the header say what the file holds; a torn last frame and what lies behind a stop are cut off.
 
     Durable: after return header, length and the silence of every pause survive.
+    Errors: see ``check_audio``; the file is as it was then, but for the pauses.
     """
     descriptor = os.open(audio, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -152,18 +172,37 @@ def _repair_audio(audio: Path, journal: Journal) -> tuple[WavEncoding, int, int]
         if journal.sample_rate_hz < 1:
             raise ValueError("the journal names no format")
         origin = journal.origin_samples
-        kept = (
-            journal.notes.timeline.end_of_kept(origin + layout.held_frames, rate_hz=journal.sample_rate_hz)
-            - origin
-        )
+        kept = journal.notes.timeline.end_of_kept(ENDLESS, rate_hz=journal.sample_rate_hz) - origin
         frames = max(0, min(layout.held_frames, kept))
-        for span in _spans(journal, frames):
+        silent = _spans(journal, frames)
+        for span in silent:
             end = span.start_samples + span.length_samples
             wipe_frames(descriptor, layout, start=span.start_samples, end=end)
+        left = LeftAudio(descriptor=descriptor, layout=layout, kept_frames=kept, silent=silent)
+        proof = _prove(left, journal, audio.stem, trust, log)
         close_data(descriptor, layout, frames=frames)
     finally:
         os.close(descriptor)
-    return layout.encoding, layout.channels, frames
+    return layout.encoding, layout.channels, frames, proof
+
+
+def _prove(
+    left: LeftAudio, journal: Journal, recording_id: str, trust: TrustStore | None, log: EventLog
+) -> ProofEntry:
+    """Make the tree over what is kept, and compare it with what was signed while the call went on."""
+
+    def unknown(problem: SignerUnknown) -> None:
+        log.warning(Ev.CHECKPOINT_UNKNOWN, subject=recording_id, reason=problem)
+
+    leaves = left.leaves()
+    checked = check_audio(
+        left, leaves, journal.checkpoints, recording_id=recording_id, trust=trust, on_unknown=unknown
+    )
+    root, count = leaves.root_of_all()
+    if not count:
+        return ProofEntry()
+    rate_hz = left.layout.sample_rate_hz
+    return ProofEntry(leaf_samples=rate_hz, leaves=count, root_sha256=root, checked_samples=checked)
 
 
 def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> StreamEntry:

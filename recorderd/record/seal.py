@@ -26,6 +26,7 @@ from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.keys import Signer
+from recorderd.evidence.verify import TrustStore
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain, Link
 from recorderd.record.journal import JOURNAL_NAME
@@ -38,6 +39,7 @@ from recorderd.wire.manifest import (
     FileEntry,
     Manifest,
     ParticipantEntry,
+    ProofEntry,
     StreamEntry,
     audio_name,
     encode_manifest,
@@ -65,6 +67,7 @@ class Finished:
     talk_over_ms: int = 0
     audio_sha256: str = ""
     audio_bytes: int = 0
+    proof: ProofEntry = field(default_factory=ProofEntry)
     audio_descriptor: int = -1  # of a WAV that is still to be synced
 
 
@@ -116,6 +119,18 @@ class Sealer:
     def use(self, signer: Signer) -> None:
         """Sign with another key from the next recording on."""
         self._signer = signer
+
+    def sign(self, content: bytes) -> bytes:
+        """Sign something else than a recording.
+
+        Errors: KeyUnusable.
+        """
+        signer = self._present()
+        return signer.sign_bytes(content, signing_time_utc_s=self._clock.utc_ns() // NS_PER_S)
+
+    def trust(self) -> TrustStore | None:
+        """Give the certificates of the key that signs now; None when there is none yet."""
+        return None if self._signer is None else TrustStore.from_pem(self._signer.certificate_pem)
 
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
@@ -172,9 +187,7 @@ class Sealer:
                 row.written = []
 
     def _write_one(self, row: _Row, sequence: int, previous: str) -> None:
-        finished, recording_id, signer = row.finished, row.recording_id, self._signer
-        if signer is None:
-            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
+        finished, recording_id, signer = row.finished, row.recording_id, self._present()
         folder = self._spool.path(Place.DRAFTS, recording_id)
         manifest = self._manifest(finished, folder, sequence, previous)
         content = encode_manifest(manifest)
@@ -198,6 +211,11 @@ class Sealer:
         row.link = Link(
             sequence=manifest.sequence, manifest_sha256=sha256_bytes(content), recording_id=recording_id
         )
+
+    def _present(self) -> Signer:
+        if self._signer is None:
+            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
+        return self._signer
 
     def _sync(self, rows: Sequence[_Row]) -> bool:
         """Make what was written last; a recording of which the disk could not keep all has failed."""
@@ -290,6 +308,7 @@ class Sealer:
             audio_format=finished.audio_format,
             talk_over_ms=finished.talk_over_ms,
             clock=self._host_clock(started.at_mono_ns),
+            proof=finished.proof,
         )
 
     def _audio(self, finished: Finished, begin_utc_ns: int) -> FileEntry:

@@ -399,6 +399,7 @@ class Recording:
             track.account.take_back(start)
             self._explain(track, start, end)
         self.files.progress(self.entries(source), afresh=True, until=self.written - self.origin)
+        self.gaps_noted, self.gaps_grow = (), True  # it may be over already: the next window says so
         self.files.sync()
         return audible
 

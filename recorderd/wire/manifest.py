@@ -253,6 +253,8 @@ def _check_silence(reader: JsonReader, manifest: Manifest) -> None:
     positions = [entry.sample for entry in manifest.controls] + [row.at_samples for row in manifest.joins]
     if any(position > manifest.duration_samples for position in positions):
         raise reader.bad("controls", "one lies beyond the end")
+    if manifest.proof.checked_samples > manifest.duration_samples:
+        raise reader.bad("proof", "checked beyond the end")
 
 
 def _since_2(reader: JsonReader) -> dict[str, Any]:

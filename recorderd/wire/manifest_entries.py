@@ -70,6 +70,7 @@ class ProofEntry:
     leaf_samples: int = 0
     leaves: int = 0
     root_sha256: str = ""
+    checked_samples: int = 0  # of a recovered recording: the beginning that a checkpoint of the call proves
 
 
 def read_call(reader: JsonReader) -> CallEntry:
@@ -142,10 +143,15 @@ def read_host_clock(reader: JsonReader) -> ClockStatement:
 def read_proof(reader: JsonReader) -> ProofEntry:
     """Read the Merkle tree's row."""
     leaves, leaf_samples = reader.integer("leaves"), reader.integer("leaf_samples")
+    checked_samples = reader.integer("checked_samples")
     if bool(leaves) != bool(leaf_samples):
         raise reader.bad("leaf_samples", f"{leaf_samples} of {leaves} leaves")
     if not leaves and reader.text("root_sha256"):
         raise reader.bad("root_sha256", "of a tree without leaves")
+    if checked_samples and not leaves:
+        raise reader.bad("checked_samples", "of a tree without leaves")
     root_sha256 = reader.sha256("root_sha256") if leaves else ""
     reader.done()
-    return ProofEntry(leaf_samples=leaf_samples, leaves=leaves, root_sha256=root_sha256)
+    return ProofEntry(
+        leaf_samples=leaf_samples, leaves=leaves, root_sha256=root_sha256, checked_samples=checked_samples
+    )

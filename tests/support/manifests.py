@@ -48,7 +48,11 @@ CLOCKS = _of(
     stepped_ns=SIGNED,
 )
 PROOFS = st.just(e.ProofEntry()) | _of(
-    e.ProofEntry, leaf_samples=st.integers(1), leaves=st.integers(1), root_sha256=SHA256S
+    e.ProofEntry,
+    leaf_samples=st.integers(1),
+    leaves=st.integers(1),
+    root_sha256=SHA256S,
+    checked_samples=st.just(0),
 ).filter(lambda proof: max(proof.leaf_samples, proof.leaves) < 2**63)
 RULES = _of(
     r.RuleEntry,

@@ -41,6 +41,10 @@ CLOCK = {
 }  # fmt: skip
 
 
+PROOF = {"leaf_samples": 8000, "leaves": 1, "root_sha256": "cd" * 32, "checked_samples": 0}
+NO_PROOF = {"leaf_samples": 0, "leaves": 0, "root_sha256": "", "checked_samples": 0}
+
+
 def _manifest() -> Manifest:
     call = CallEntry(
         call_id="c", origin="siprec", caller="Zoë", callee="2", direction="", extension="", trunk="",
@@ -67,7 +71,7 @@ def _manifest() -> Manifest:
         controls=(ControlEntry(**CONTROL),), spans=(SilentSpan(**SPAN),), call_ids=("c", "d"),
         joins=(JoinEntry(at_samples=3, call_id="d", session="s2"),), joined_into="s3",
         clock=ClockStatement(**CLOCK),
-        proof=ProofEntry(leaf_samples=8000, leaves=1, root_sha256="cd" * 32),
+        proof=ProofEntry(**PROOF),
     )  # fmt: skip
 
 
@@ -88,9 +92,20 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
         ({"clock": {**CLOCK, "source": "sundial"}}, "source"),
         ({"clock": {**CLOCK, "stratum": 16}}, "stratum"),
         ({"clock": {**CLOCK, "checked_at": ""}}, "synchronised"),
-        ({"proof": {"leaf_samples": 8000, "leaves": 0, "root_sha256": ""}}, "leaf_samples"),
-        ({"proof": {"leaf_samples": 8000, "leaves": 1, "root_sha256": ""}}, "root_sha256"),
-        ({"proof": {"leaf_samples": 0, "leaves": 0, "root_sha256": "ab" * 32}}, "root_sha256"),
+        (
+            {"proof": {"leaf_samples": 8000, "leaves": 0, "root_sha256": "", "checked_samples": 0}},
+            "leaf_samples",
+        ),
+        (
+            {"proof": {"leaf_samples": 8000, "leaves": 1, "root_sha256": "", "checked_samples": 0}},
+            "root_sha256",
+        ),
+        (
+            {"proof": {"leaf_samples": 0, "leaves": 0, "root_sha256": "ab" * 32, "checked_samples": 0}},
+            "root_sha256",
+        ),
+        ({"proof": {**NO_PROOF, "checked_samples": 1}}, "checked_samples"),
+        ({"proof": {**PROOF, "checked_samples": 16}}, "proof"),
         ({"outcome": "lost"}, "outcome"),
         ({"outcome": "objected"}, "files"),
         ({"channels": 0}, "channels"),
