@@ -29,6 +29,7 @@ from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.proof_check import LeftAudio, check_audio
 from recorderd.record.seal import Finished, Sealer
+from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
@@ -206,7 +207,9 @@ def _prove(
 
 
 def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> StreamEntry:
-    gaps = within(_merged(list(entry.gaps)), start=0, end=frames)
+    states = set(CAUSE_OF.values())  # where these hold the spans say: a cut may have taken the end of a gap
+    noted = [gap for gap in entry.gaps if gap.cause not in states]
+    gaps = within(_merged(noted), start=0, end=frames)
     for span in spans:
         gaps = overlay(gaps, span.start_samples, span.start_samples + span.length_samples, span.cause)
     first = entry.first_sample if entry.first_sample < frames else -1
