@@ -1,17 +1,17 @@
 """Lost stretches of speech filled for the ear, in the way of ITU-T G.711 Appendix I.
 
 Method: the pitch is the lag at which the last 10 ms are most like what came before them (normalised
-autocorrelation, 3 to 15 ms). The last period goes on into the stretch, joined to itself over a quarter period;
-from 10 ms on the last two periods do, from 20 ms on the last three, so that it does not buzz. After 10 ms it
-fades, and at 60 ms there is silence. The same, from what follows and backwards in time, is faded in over the
-last 20 ms, so that it leads into the samples that came.
+autocorrelation, 3 to 15 ms). The last period goes on into the stretch, joined to itself over a quarter
+period; from 10 ms on the last two periods do, from 20 ms on the last three, so that it does not buzz. After
+10 ms it fades, and at 60 ms there is silence. The same, from what follows and backwards in time, is faded in
+over the last 20 ms, so that it leads into the samples that came.
 Where this differs: the Appendix hears only what came before, delays its output and mends the samples around a
 stretch; here what follows is known, and no sample that came is changed. It looks at 20 ms for lags from 5 ms
-on; on real speech 10 ms and 3 ms came nearer to what was lost, by 2 dB.
+on; on real speech 10 ms and 3 ms came nearer to what was lost, by 1 to 2 dB.
 
 Limits: made for one voice. Music, several voices at once and noise come out as a hum of their last periods; a
-consonant that was lost whole stays lost; nothing is made beyond 60 ms. What comes out was never said: it is for
-listening, and no evidence.
+consonant that was lost whole stays lost; nothing is made beyond 60 ms. What comes out was never said: it is
+for listening, and no evidence.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from recorderd.app.control import ControlServer, ask
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
+from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
 from recorderd.archive.store import Store
 from recorderd.core.clock import SystemClock
@@ -31,6 +32,9 @@ _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "cha
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
 CONTROL_NAME: Final = "archive.sock"
 LOCK_NAME: Final = ".archive.lock"
+_LISTEN_HELP: Final = (
+    "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
+)
 CURVE_KEY_LENGTH: Final = 40
 
 
@@ -68,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "export":
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
+            command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
     return parser
 
 
@@ -204,8 +209,11 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     entry = _entry(arguments, configuration)
-    for copy in Store(configuration.archive.data_dir).export(entry.path, arguments.out):
+    data_dir = configuration.archive.data_dir
+    for copy in Store(data_dir).export(entry.path, arguments.out):
         print(copy)
+    if arguments.listen:
+        print(export_listening_copy(data_dir / entry.path, arguments.out))
     return 0
 
 

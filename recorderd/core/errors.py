@@ -237,3 +237,10 @@ class ExportBlocked(RecorderError):
 
     exit_code = 73
     hint = "Export into another folder; nothing is overwritten."
+
+
+class ListeningImpossible(RecorderError):
+    """No listening copy of {recording_id}: {reason}."""
+
+    exit_code = 65
+    hint = "The evidence itself was exported."

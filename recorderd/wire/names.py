@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from typing import Final
 
 NAME_LIMIT: Final = 128  # octets; what a link message carries
+LISTENING_FOLDER: Final = "listen"  # within an export: copies for the ear, which are no evidence
 _FILE_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LIMIT - 1}}}")
 _AUDIO: Final = "wav"
 _SIGNATURE: Final = ".p7s"
+_LISTENING: Final = f".listen.{_AUDIO}"
 
 
 def manifest_name(recording_id: str) -> str:
@@ -41,6 +43,16 @@ def signer_name(recording_id: str) -> str:
 def signature_name(name: str) -> str:
     """Name the detached signature of a file."""
     return f"{name}{_SIGNATURE}"
+
+
+def listening_name(audio: str) -> str:
+    """Name the copy for the ear of a recording's audio."""
+    return f"{audio.removesuffix(f'.{_AUDIO}')}{_LISTENING}"
+
+
+def is_listening_name(name: str) -> bool:
+    """Tell whether ``name`` is that of a copy for the ear."""
+    return name.endswith(_LISTENING)
 
 
 def is_own_name(name: str, recording_id: str) -> bool:
