@@ -21,10 +21,11 @@ from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import run_reporting
 from recorderd.app.steer import add_commands as add_steering
-from recorderd.archive.verification import BundleVerdict, verify_bundle
+from recorderd.archive.verification import BundleVerdict, is_listening_folder, verify_bundle
 from recorderd.core.errors import ControlUnavailable
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.manifest import manifest_name
+from recorderd.wire.names import LISTENING_FOLDER
 
 EXIT_BAD = 65
 EXIT_CANNOT_TELL = 69
@@ -205,7 +206,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     code, rows = 0, []
     for folder in folders:
         trust = _trust(arguments.ca, folder)
-        verdict = verify_bundle(folder, trust)
+        verdict = verify_bundle(folder, trust, exported=True)
         rows.append(_verdict_row(folder, verdict, by_own_certificate=arguments.ca is None))
         if not verdict.good:
             code = EXIT_CANNOT_TELL if verdict.only_signer_unknown and code == 0 else EXIT_BAD
@@ -216,6 +217,8 @@ def _verify(arguments: argparse.Namespace) -> int:
             print(f"{row['verdict']:<11} {row['recording_id'] or row['path']}")
             for finding in row["findings"]:
                 print(f"            {finding}")
+            for name in row["no_evidence"]:
+                print(f"            not checked: {name} is for listening, no evidence")
         if arguments.ca is None:
             print("(signatures checked against the certificate in each folder; --ca F checks who signed)")
     return code
@@ -234,6 +237,14 @@ def _trust(ca: Path | None, folder: Path) -> TrustStore:
     return TrustStore.from_files(paths)
 
 
+def _no_evidence(folder: Path) -> list[str]:
+    """Name what lies beside an exported recording and was not checked."""
+    beside = folder / LISTENING_FOLDER
+    if not is_listening_folder(beside):
+        return []
+    return [f"{LISTENING_FOLDER}/{path.name}" for path in sorted(beside.iterdir())] or [LISTENING_FOLDER]
+
+
 def _verdict_row(folder: Path, verdict: BundleVerdict, *, by_own_certificate: bool) -> dict[str, Any]:
     word = "verified" if verdict.good else "cannot tell" if verdict.only_signer_unknown else "BAD"
     manifest = verdict.manifest
@@ -245,4 +256,5 @@ def _verdict_row(folder: Path, verdict: BundleVerdict, *, by_own_certificate: bo
         "sequence": manifest.sequence if manifest is not None else None,
         "signers": list(verdict.signers),
         "findings": [f"{finding.code}: {finding.reason}" for finding in verdict.findings],
+        "no_evidence": _no_evidence(folder),
     }

@@ -9,6 +9,7 @@ place. An export that is cut short leaves a file of another name, which the next
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,20 +61,21 @@ def export_listening_copy(folder: Path, out: Path) -> Path:
     audio = folder / entry.name
     if sha256_file(audio) != (entry.sha256, entry.size_bytes):
         raise _impossible(manifest, f"{entry.name} is not what its manifest says")
+    try:
+        layout, header = _headers(audio, manifest)
+    except WavFormatError as problem:
+        raise _impossible(manifest, str(problem)) from None
     durable.make_dir(out / LISTENING_FOLDER)
     copy = out / LISTENING_FOLDER / listening_name(entry.name)
     fresh = copy.with_name(f".{copy.name}.new")
     try:
-        _write(audio, manifest, fresh)
-    except WavFormatError as problem:
-        raise _impossible(manifest, str(problem)) from None
-    if not copy.exists():
-        durable.supersede(fresh, copy)
-        return copy
-    same = sha256_file(copy) == sha256_file(fresh)
-    durable.discard(fresh)
-    if not same:
-        raise ExportBlocked(path=copy)
+        _write(audio, layout, manifest, fresh, header)
+        if not copy.exists():
+            durable.supersede(fresh, copy)
+        elif sha256_file(copy) != sha256_file(fresh):
+            raise ExportBlocked(path=copy)
+    finally:
+        durable.discard(fresh)
     return copy
 
 
@@ -101,20 +103,29 @@ def lost_spans(manifest: Manifest, *, channel: int) -> list[Span]:
     return spans
 
 
-def _write(audio: Path, manifest: Manifest, fresh: Path) -> None:
+def _headers(audio: Path, manifest: Manifest) -> tuple[WavLayout, WavHeader]:
+    """Read the evidence's header, and make that of the copy.
+
+    Errors: WavFormatError when the samples are of a kind that is not ours.
+    """
+    with _opened(audio, os.O_RDONLY) as source:
+        head = os.pread(source, HEAD_LIMIT_BYTES, 0)
+        layout = parse_wav(head, file_bytes=os.fstat(source).st_size)
+    (low_hz, high_hz), kind = concealment.RATES_HZ, layout.encoding.coding
+    if not low_hz <= layout.sample_rate_hz <= high_hz:
+        reason = f"{kind} at {layout.sample_rate_hz} Hz is not from {low_hz} to {high_hz} Hz"
+        raise WavFormatError(field="fmt", reason=reason)
+    header = WavHeader(
+        encoding=WavEncoding.PCM16,
+        sample_rate_hz=layout.sample_rate_hz,
+        channels=layout.channels,
+        notes=_notes(layout, manifest),
+    )
+    return layout, header
+
+
+def _write(audio: Path, layout: WavLayout, manifest: Manifest, fresh: Path, header: WavHeader) -> None:
     with _opened(audio, os.O_RDONLY) as source, _opened(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as target:
-        size_bytes = os.fstat(source).st_size
-        layout = parse_wav(os.pread(source, HEAD_LIMIT_BYTES, 0), file_bytes=size_bytes)
-        low_hz, high_hz = concealment.RATES_HZ
-        if not low_hz <= layout.sample_rate_hz <= high_hz:
-            reason = f"{layout.sample_rate_hz} Hz is not from {low_hz} to {high_hz}"
-            raise WavFormatError(field="fmt", reason=reason)
-        header = WavHeader(
-            encoding=WavEncoding.PCM16,
-            sample_rate_hz=layout.sample_rate_hz,
-            channels=layout.channels,
-            notes=_notes(layout, manifest),
-        )
         _copy(source, layout, target, header)
         copy = _Copy(target, header, frames=layout.held_frames)
         for channel in range(header.channels):
@@ -125,7 +136,7 @@ def _write(audio: Path, manifest: Manifest, fresh: Path) -> None:
 def _copy(source: int, layout: WavLayout, target: int, header: WavHeader) -> None:
     """Write header and samples, decoded where they are G.711.
 
-    Errors: OSError; WavFormatError when the coding is none of ours.
+    Errors: OSError, also when the evidence ends early.
     """
     law = _LAWS.get(layout.encoding)
     data_bytes = layout.held_frames * layout.frame_bytes
@@ -136,7 +147,7 @@ def _copy(source: int, layout: WavLayout, target: int, header: WavHeader) -> Non
         wanted = min(_BLOCK_BYTES, data_bytes - done)
         block = os.pread(source, wanted, layout.data_start_bytes + done)
         if not block:
-            raise WavFormatError(field="data", reason=f"ends after {done} of {data_bytes} octets")
+            raise OSError(errno.EIO, f"the audio ends after {done} of {data_bytes} octets")
         done += len(block)
         if law is not None:
             block = g711.TABLES[law][np.frombuffer(block, dtype=np.uint8)].astype(_PCM).tobytes()

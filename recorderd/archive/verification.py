@@ -15,7 +15,7 @@ from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from recorderd.wire.manifest_xml import render_manifest, rendering_name
-from recorderd.wire.names import manifest_name, required_names, signature_name
+from recorderd.wire.names import LISTENING_FOLDER, manifest_name, required_names, signature_name
 from recorderd.wire.receipt import RECEIPT_NAME
 
 SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
@@ -53,15 +53,16 @@ class BundleVerdict:
         return bool(self.findings) and all(finding.code == "signer_unknown" for finding in self.findings)
 
 
-def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
+def verify_bundle(folder: Path, trust: TrustStore, *, exported: bool = False) -> BundleVerdict:
     """Check one recording's folder: manifest, both signatures, every digest and size, nothing unlisted.
 
-    The one file that no manifest lists is its own XML, which must be what the manifest is rendered to.
+    The one file that no manifest lists is its own XML, which must be what the manifest is rendered to. In a
+    folder that was ``exported`` there may be another folder, of copies for the ear: it is not looked at.
 
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
     findings: list[Finding] = []
-    sha256s, sizes_bytes = _read_all(folder, findings)
+    sha256s, sizes_bytes = _read_all(folder, findings, exported=exported)
     recording_id = _recording_id(set(sha256s))
     manifest = None
     if recording_id:
@@ -90,17 +91,24 @@ def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
     )
 
 
-def _read_all(folder: Path, findings: list[Finding]) -> tuple[dict[str, str], dict[str, int]]:
+def _read_all(
+    folder: Path, findings: list[Finding], *, exported: bool
+) -> tuple[dict[str, str], dict[str, int]]:
     """Hash every file once; all later checks use these digests."""
     sha256s, sizes_bytes = {}, {}
     for path in sorted(folder.iterdir()):
-        if path.name == RECEIPT_NAME:
+        if path.name == RECEIPT_NAME or (exported and is_listening_folder(path)):
             continue
         if path.is_symlink() or not path.is_file():
             findings.append(Finding(code="files", reason=f"{path.name} is no regular file"))
             continue
         sha256s[path.name], sizes_bytes[path.name] = sha256_file(path)
     return sha256s, sizes_bytes
+
+
+def is_listening_folder(path: Path) -> bool:
+    """Tell whether this is where an export puts copies for the ear, which are no evidence."""
+    return path.name == LISTENING_FOLDER and path.is_dir() and not path.is_symlink()
 
 
 def _recording_id(names: set[str]) -> str:

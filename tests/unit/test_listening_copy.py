@@ -250,6 +250,7 @@ def test_sound_of_another_kind_is_refused(studio: Studio, tmp_path: Path, rate_h
     at = head.index(b"fmt ") + 8
     _put_audio(folder, head[:at] + bytes([tag, 0]) + head[at + 2 :] + bytes(400), samples=100, gaps=())
     assert "Malformed WAV: fmt:" in _refused(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def _put_audio(folder: Path, content: bytes, *, samples: int, gaps: Sequence[Gap]) -> None:
