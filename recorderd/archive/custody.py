@@ -13,9 +13,10 @@ from collections.abc import Mapping
 
 from recorderd.archive.catalogue import Catalogue, Entry, entry_of
 from recorderd.archive.intake import BundleRefused
+from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.store import Key, Store
-from recorderd.archive.verification import BundleVerdict, verify_bundle
+from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import Clock, utc_text
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import Signer
@@ -133,6 +134,8 @@ class Custody:
             path=target,
             chain=entry.chain,
         )
+        if verdict.findings:  # proved to be what was signed, and kept; but what was signed is odd
+            self._log.error(Ev.RECORDING_ODD, subject=entry.id, reason=_reasons(verdict))
         for link in broken:
             self._log.error(
                 Ev.CHAIN_BROKEN, subject=link.id, recorder=link.recorder_id, sequence=link.sequence
@@ -148,12 +151,15 @@ def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:
     if manifest is not None and manifest.recording_id != key.recording_id:
         reason = f"the manifest is of recording {manifest.recording_id}"
         return BundleRefused(code="manifest", reason=reason, retryable=False)
-    if verdict.good:
+    findings = [finding for finding in verdict.findings if finding.code not in ODD]
+    if not findings:
         return None
-    if verdict.only_signer_unknown:  # our configuration may be behind; the parts stay for the next offer
-        return BundleRefused(code="signer_unknown", reason=_reasons(verdict), retryable=True)
-    grave = next((row for row in verdict.findings if row.code != "signer_unknown"), None)
-    return BundleRefused(code=grave.code if grave else "manifest", reason=_reasons(verdict), retryable=False)
+    if any(finding.code is Check.READABLE for finding in findings):  # our own disk; the parts stay
+        return BundleRefused(code="storage", reason=_reasons(verdict), retryable=True)
+    grave = [finding for finding in findings if finding.code is not Check.SIGNER]
+    if not grave:  # our configuration may be behind; the parts stay for the next offer
+        return BundleRefused(code=Check.SIGNER.value, reason=_reasons(verdict), retryable=True)
+    return BundleRefused(code=grave[0].code.value, reason=_reasons(verdict), retryable=False)
 
 
 def _reasons(verdict: BundleVerdict) -> str:

@@ -70,6 +70,10 @@ class ReceiptFormatError(FormatError):
     """Malformed receipt: {field}: {reason}."""
 
 
+class HeadFormatError(FormatError):
+    """Malformed chain head: {field}: {reason}."""
+
+
 class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
@@ -95,6 +99,12 @@ class SignatureInvalid(EvidenceError):
     """Signature over {subject} is not valid: {reason}."""
 
     hint = "Keep the files as they are; compare them with another copy and look at the access log."
+
+
+class CertificateUnfit(SignatureInvalid):
+    """Signature over {subject} counts for nothing: {reason}."""
+
+    hint = "The certificate was renewed too late, or somebody signed with one that had no right to."
 
 
 class SignerUnknown(EvidenceError):

@@ -89,6 +89,12 @@ class Ev(Enum):
     CONTROL_MALFORMED = "control_malformed"
     INTERNAL_ERROR = "internal_error"
     CHAIN_BROKEN = "chain_broken"
+    RECORDING_ODD = "recording_odd"
+    HEAD_STATED = "head_stated"
+    HEAD_FAILED = "head_failed"
+    HEAD_KEPT = "head_kept"
+    HEAD_REFUSED = "head_refused"
+    ENTRY_LEFT_OUT = "entry_left_out"
 
     @property
     def message_id(self) -> str:
