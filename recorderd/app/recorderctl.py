@@ -13,19 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from recorderd import __version__
-from recorderd.app import explain
+from recorderd.app import explain, verify
 from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import run_reporting
 from recorderd.app.steer import add_commands as add_steering
-from recorderd.archive.verification import BundleVerdict, verify_bundle
+from recorderd.app.verify import EXIT_CANNOT_TELL
 from recorderd.core.errors import ControlUnavailable
-from recorderd.evidence.verify import TrustStore
-from recorderd.wire.manifest import manifest_name
-
-EXIT_BAD = 65
-EXIT_CANNOT_TELL = 69
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,14 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 
-    verify = commands.add_parser("verify", help="check recordings: signatures, digests, structure")
-    verify.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH", help="a recording's folder, or one of many"
-    )
-    verify.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
-    verify.add_argument("--json", action="store_true", help="for programs")
-    verify.set_defaults(run=_verify)
-
+    verify.add_command(commands)
     explain.add_command(commands)
     add_steering(commands)
     return parser
@@ -155,57 +143,3 @@ def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
                 ]
             table.add_row(*row)
     return table
-
-
-# --- verify -----------------------------------------------------------------------------------------
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    folders = [folder for path in arguments.paths for folder in recording_folders(path)]
-    if not folders:
-        print("recorderctl: no recording found there", file=sys.stderr)
-        return EXIT_CANNOT_TELL
-    code, rows = 0, []
-    for folder in folders:
-        trust = _trust(arguments.ca, folder)
-        verdict = verify_bundle(folder, trust)
-        rows.append(_verdict_row(folder, verdict, by_own_certificate=arguments.ca is None))
-        if not verdict.good:
-            code = EXIT_CANNOT_TELL if verdict.only_signer_unknown and code == 0 else EXIT_BAD
-    if arguments.json:
-        print(json.dumps(rows, indent=2))
-    else:
-        for row in rows:
-            print(f"{row['verdict']:<11} {row['recording_id'] or row['path']}")
-            for finding in row["findings"]:
-                print(f"            {finding}")
-        if arguments.ca is None:
-            print("(signatures checked against the certificate in each folder; --ca F checks who signed)")
-    return code
-
-
-def recording_folders(path: Path) -> list[Path]:
-    """Find the folders of recordings at and below ``path``."""
-    ending = manifest_name("")
-    if path.is_file():
-        path = path.parent
-    return sorted({found.parent for found in path.rglob(f"*{ending}")})
-
-
-def _trust(ca: Path | None, folder: Path) -> TrustStore:
-    paths = [ca] if ca is not None else sorted(folder.glob("*.signer.pem"))
-    return TrustStore.from_files(paths)
-
-
-def _verdict_row(folder: Path, verdict: BundleVerdict, *, by_own_certificate: bool) -> dict[str, Any]:
-    word = "verified" if verdict.good else "cannot tell" if verdict.only_signer_unknown else "BAD"
-    manifest = verdict.manifest
-    return {
-        "path": str(folder),
-        "recording_id": verdict.recording_id,
-        "verdict": word,
-        "trust": "own certificate" if by_own_certificate else "given certificates",
-        "sequence": manifest.sequence if manifest is not None else None,
-        "signers": list(verdict.signers),
-        "findings": [f"{finding.code}: {finding.reason}" for finding in verdict.findings],
-    }
