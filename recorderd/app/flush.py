@@ -18,8 +18,10 @@ from recorderd.core.events import Ev
 from recorderd.evidence.keys import read_secret_text, resolve_secret
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.curve import public_key_of
+from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkSettings
 from recorderd.flush.sender import Sender, SenderSettings
+from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
 
 CONTROL_NAME: Final = "flush.sock"
@@ -90,10 +92,13 @@ def serve(configuration: RecorderConfiguration, *, link: LinkSettings, trust: Tr
         local_grace_s=configuration.spool.local_grace_s,
     )
     service.log.info(Ev.STARTED, version=__version__, recorder=settings.recorder_id)
+    box, connection = HeadBox(configuration.spool.dir), Link(link, now_ns=clock.mono_ns())
+    box.prepare()
     sender = Sender(
         settings=settings,
         spool=spool,
-        link=Link(link, now_ns=clock.mono_ns()),
+        link=connection,
+        heads=HeadCourier(box=box, send=connection.send, retry_ns=settings.retry_ns, log=service.log),
         trust=trust,
         clock=clock,
         log=service.log,

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recorderd.archive.catalogue import Catalogue, Entry, entry_of
+from recorderd.archive.heads import judge_head
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import ODD, BundleVerdict, Check
+from recorderd.archive.lineage import Break, Place, judge_chains
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.store import Key, Store
 from recorderd.archive.verification import verify_bundle
@@ -21,6 +23,7 @@ from recorderd.core.clock import Clock, utc_text
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
+from recorderd.wire.chain_head import parse_head
 from recorderd.wire.manifest import Manifest
 
 
@@ -86,6 +89,32 @@ class Custody:
             return entry or BundleRefused(code="id_taken", reason=reason, retryable=False)
         return self._commit(key, manifest, verdict, target)
 
+    def keep_head(self, recorder_id: str, document: bytes) -> str:
+        """Verify a recorder's signed head and keep it; say why not, or nothing when it is kept.
+
+        A head that contradicts what is here is kept all the more, and reported.
+        Durable: when nothing is returned, the head survives.
+        Errors: CatalogueFailed.
+        """
+        judged = judge_head(document, self._trusts[recorder_id], name="head")
+        if isinstance(judged, Break) or judged.body.recorder_id != recorder_id:
+            reason = judged.reason if isinstance(judged, Break) else f"is of {judged.body.recorder_id}"
+            self._log.warning(Ev.HEAD_REFUSED, subject=recorder_id, reason=reason)
+            return reason
+        body = judged.body
+        known = [parse_head(row).body for row in self._catalogue.heads_beside(recorder_id, body.number)]
+        if not self._catalogue.keep_head(body, document, kept_at=utc_text(self._clock.utc_ns())):
+            return ""
+        self._log.info(Ev.HEAD_KEPT, subject=recorder_id, number=body.number, sequence=body.sequence)
+        at = self._catalogue.manifests_at(recorder_id, body.sequence)
+        places = [_place(recorder_id, body.sequence, digest) for digest in sorted(at)]
+        for entry in judge_chains(places, [*known, body]):
+            if entry.code in ("altered", "head", "clock"):
+                self._log.error(
+                    Ev.CHAIN_BROKEN, subject=recorder_id, sequence=entry.sequence, reason=entry.reason
+                )
+        return ""
+
     def _adopt(self, key: Key, target: str, *, like: BundleVerdict | None) -> Entry | None:
         """Commit the row of a folder that stands in the store without one, if it is what it should be."""
         if self._catalogue.by_path(target) is not None:
@@ -136,6 +165,9 @@ class Custody:
         )
         if verdict.findings:  # proved to be what was signed, and kept; but what was signed is odd
             self._log.error(Ev.RECORDING_ODD, subject=entry.id, reason=_reasons(verdict))
+        stated = self._catalogue.stated_at(entry.recorder_id, entry.sequence)
+        if stated and entry.manifest_sha256 not in stated:
+            broken.append(entry)
         for link in broken:
             self._log.error(
                 Ev.CHAIN_BROKEN, subject=link.id, recorder=link.recorder_id, sequence=link.sequence
@@ -160,6 +192,16 @@ def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:
     if not grave:  # our configuration may be behind; the parts stay for the next offer
         return BundleRefused(code=Check.SIGNER.value, reason=_reasons(verdict), retryable=True)
     return BundleRefused(code=grave[0].code.value, reason=_reasons(verdict), retryable=False)
+
+
+def _place(recorder_id: str, sequence: int, manifest_sha256: str) -> Place:
+    return Place(
+        recorder_id=recorder_id,
+        recording_id=manifest_sha256[:16],
+        sequence=sequence,
+        previous_manifest_sha256="",
+        manifest_sha256=manifest_sha256,
+    )
 
 
 def _reasons(verdict: BundleVerdict) -> str:

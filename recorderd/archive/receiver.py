@@ -179,6 +179,8 @@ class Receiver:
         match message:
             case f.Hello():
                 self._on_hello(peer, recorder_id, message)
+            case f.HeadOffer(document=document):
+                self._on_head(peer, recorder_id, document)
             case f.Ping(number=number):
                 self._send(peer, f.Pong(number=number))
             case f.Offer() | f.Chunk():
@@ -201,13 +203,23 @@ class Receiver:
         reason = ""
         if hello.recorder_id != recorder_id:
             reason = f"this key is registered for recorder {recorder_id}, not {hello.recorder_id}"
-        elif hello.protocol != f.PROTOCOL_VERSION:
-            reason = f"protocol {hello.protocol} is not {f.PROTOCOL_VERSION}"
+        elif hello.protocol not in f.PROTOCOLS:
+            reason = f"protocol {hello.protocol} is none of {', '.join(map(str, f.PROTOCOLS))}"
         if reason:
             self._log.warning(Ev.CLIENT_REFUSED, subject=recorder_id, reason=reason)
             self._send(peer, f.Unwelcome(reason=f.plain_reason(reason)))
         else:
-            self._send(peer, f.Welcome(archive_id=self._settings.archive_id))
+            self._send(peer, f.Welcome(archive_id=self._settings.archive_id, protocol=hello.protocol))
+
+    def _on_head(self, peer: bytes, recorder_id: str, document: bytes) -> None:
+        try:
+            reason = self._custody.keep_head(recorder_id, document)
+        except RecorderError as problem:
+            self._log.error(Ev.INTERNAL_ERROR, subject=recorder_id, reason=problem)
+            reason = f"the archive cannot take it now: {problem}"
+        self._figures["heads"] += not reason
+        sha256 = hashlib.sha256(document).hexdigest()
+        self._send(peer, f.HeadAnswer(sha256=sha256, kept=not reason, reason=f.plain_reason(reason)))
 
     def _on_offer(self, peer: bytes, key: Key, offer: f.Offer) -> None:
         upload = self._uploads.get(key)

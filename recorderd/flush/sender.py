@@ -19,6 +19,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush import delivery as d
+from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkBroke, LinkEvent, LinkStood, LinkTurnedAway
 from recorderd.flush.parcel import folder_bytes, is_passing, list_files, read_piece
 from recorderd.flush.receipt_check import check_receipt
@@ -61,8 +62,10 @@ class Sender:
         trust: TrustStore,
         clock: Clock,
         log: EventLog,
+        heads: HeadCourier,
     ) -> None:
         self._settings = settings
+        self._heads = heads
         self._spool = spool
         self._link = link
         self._trust = trust
@@ -119,6 +122,7 @@ class Sender:
                 self._apply(recording_id, due)
         if self._archive_id:
             self._fill(now_ns)
+            self._heads.turn(now_ns)
 
     # --- the link ------------------------------------------------------------------------------------
 
@@ -178,6 +182,8 @@ class Sender:
                 delivery = self._deliveries.get(message.recording_id)
                 if delivery is not None and delivery.state in d.OPEN:
                     self._on_answer(delivery, message)
+            case f.HeadAnswer():
+                self._heads.answered(message)
             case f.Pong():
                 pass
             case _:
@@ -185,7 +191,7 @@ class Sender:
                 self._log.warning(Ev.MALFORMED_FRAME, subject=self._settings.endpoint, reason=reason)
 
     def _on_welcome(self, message: f.Welcome) -> None:
-        if message.protocol != f.PROTOCOL_VERSION:
+        if message.protocol not in f.PROTOCOLS:
             reason = f"the archive speaks protocol {message.protocol}, we speak {f.PROTOCOL_VERSION}"
             self._on_link(LinkTurnedAway(reason=reason))
             self._link.rebuild(now_ns=self._clock.mono_ns())
@@ -195,6 +201,7 @@ class Sender:
             self._log.info(Ev.LINK_UP, subject=self._settings.endpoint, archive=message.archive_id)
         self._archive_id = message.archive_id
         self._nudged = True
+        self._heads.welcomed(message.protocol)
 
     def _on_answer(self, delivery: d.Delivery, message: f.Credit | f.ReceiptMessage | f.Refused) -> None:
         retry_ns, recording_id = self._settings.retry_ns, delivery.recording_id

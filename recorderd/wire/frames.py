@@ -10,8 +10,12 @@ Rule: every message may be lost or come twice; none of them means anything witho
     Chunk+payload  ──────────────▶
                    ◀──────────────   Credit (how far it stands; `rewind` = send again from there)
                    ◀──────────────   ReceiptMessage+payload | Refused
+    HeadOffer+payload ───────────▶
+                   ◀──────────────   HeadAnswer
     Ping           ──────────────▶
                    ◀──────────────   Pong
+
+Version 2 knows heads; an archive still welcomes version 1, so upgrade the archive first.
 """
 
 from __future__ import annotations
@@ -24,9 +28,12 @@ from typing import Any, Final
 from recorderd.core.errors import FrameFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
+from recorderd.wire.chain_head import HEAD_LIMIT_BYTES
 from recorderd.wire.manifest import audio_name, manifest_name, signature_name, signer_name
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
+PROTOCOLS: Final = (1, 2)  # that an archive welcomes
+HEADS_SINCE: Final = 2
 CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
 FILES_LIMIT: Final = 10_005  # what a manifest may list (10,000), itself, two signatures, a certificate
 HEADER_LIMIT_BYTES: Final = 4 << 20  # an offer of FILES_LIMIT files with the longest names takes 3 MiB
@@ -127,6 +134,22 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeadOffer:
+    """A signed head of the recorder's chain (see wire/chain_head.py)."""
+
+    document: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadAnswer:
+    """Whether the archive keeps the head with this digest of its document; if not, it may be sent again."""
+
+    sha256: str
+    kept: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
     """Are you there?"""
 
@@ -140,7 +163,20 @@ class Pong:
     number: int
 
 
-FlushMessage = Hello | Welcome | Unwelcome | Offer | Credit | Chunk | ReceiptMessage | Refused | Ping | Pong
+FlushMessage = (
+    Hello
+    | Welcome
+    | Unwelcome
+    | Offer
+    | Credit
+    | Chunk
+    | ReceiptMessage
+    | Refused
+    | HeadOffer
+    | HeadAnswer
+    | Ping
+    | Pong
+)
 _KINDS: Final[dict[type, str]] = {
     Hello: "hello",
     Welcome: "welcome",
@@ -150,12 +186,15 @@ _KINDS: Final[dict[type, str]] = {
     Chunk: "chunk",
     ReceiptMessage: "receipt",
     Refused: "refused",
+    HeadOffer: "head",
+    HeadAnswer: "head_answer",
     Ping: "ping",
     Pong: "pong",
 }
 _PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit of its payload frame
     "chunk": ("payload", CHUNK_LIMIT_BYTES),
     "receipt": ("receipt", RECEIPT_LIMIT_BYTES),
+    "head": ("document", HEAD_LIMIT_BYTES),
 }
 
 
@@ -315,6 +354,14 @@ def _code(reader: JsonReader) -> str:
     return value
 
 
+def _head(_: JsonReader, payload: bytes | memoryview) -> HeadOffer:
+    return HeadOffer(document=bytes(payload))
+
+
+def _head_answer(reader: JsonReader, _: bytes | memoryview) -> HeadAnswer:
+    return HeadAnswer(sha256=reader.sha256("sha256"), kept=reader.boolean("kept"), reason=_reason(reader))
+
+
 def _ping(reader: JsonReader, _: bytes | memoryview) -> Ping:
     return Ping(number=reader.integer("number"))
 
@@ -332,6 +379,8 @@ _READERS: Final[dict[str, Callable[[JsonReader, bytes | memoryview], FlushMessag
     "chunk": _chunk,
     "receipt": _receipt,
     "refused": _refused,
+    "head": _head,
+    "head_answer": _head_answer,
     "ping": _ping,
     "pong": _pong,
 }
