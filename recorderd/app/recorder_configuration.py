@@ -22,6 +22,7 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.core import outcomes
 from recorderd.wire.sdes import SrtpPolicy
 
 
@@ -48,6 +49,11 @@ def _networks(value: Any) -> str | None:
     except ValueError:
         return 'give a list of addresses or networks, for example ["192.0.2.7", "10.0.0.0/24"]'
     return None
+
+
+def _outcomes(value: Any) -> str | None:
+    unknown = sorted(set(value) - set(outcomes.CHOSEN))
+    return f"give a list of {', '.join(outcomes.CHOSEN)}" if unknown else None
 
 
 class Transport(StrEnum):
@@ -218,6 +224,20 @@ class EvidenceSection:
 
     key_file: Path = option("Signing key, PEM, mode 600; or credential:NAME is found by systemd.")
     certificate_file: Path = option("Signing certificate (chain), PEM.")
+    entries: tuple[str, ...] = option(
+        "What leaves a signed entry in the chain although nothing was recorded; the rest is only counted.",
+        default=outcomes.CHOSEN,
+        check=_outcomes,
+    )
+    entries_per_minute: int = option(
+        "Above so many entries of refused calls, they are only counted.", default=120, minimum=1
+    )
+    head_every_s: int = option(
+        "How often the head of the chain is signed and sent to the archive; at start and stop too.",
+        default=3600,
+        minimum=1,
+        maximum=86_400,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from recorderd.app.recorder_configuration import RecorderConfiguration, load_rec
 from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
-from recorderd.core.clock import SystemClock
+from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import ControlAction, SessionSilent
 from recorderd.core.terms import RecordingTerms
@@ -28,6 +29,8 @@ from recorderd.evidence.keys import Signer, resolve_secret
 from recorderd.policy.admission import Admission, decide, spool_level
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disks
+from recorderd.record.entries import Entries, EntryPolicy
+from recorderd.record.heads import Heads
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -36,6 +39,7 @@ from recorderd.sip.desk import SessionDesk
 from recorderd.sip.report import Report
 from recorderd.sip.room import SipRoom
 from recorderd.sip.speech import Speech
+from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
@@ -67,6 +71,7 @@ class Appliance:
         rtp, record = configuration.rtp, configuration.record
         self.service = service
         self.log = log
+        self._clock = clock
         self._stopping = threading.Event()
         evidence = configuration.evidence
         signer = Signer.from_files(
@@ -78,7 +83,32 @@ class Appliance:
         sealer = Sealer(
             recorder_id=configuration.recorder.id, spool=self.spool, chain=chain, signer=signer, clock=clock
         )
-        recover(spool=self.spool, chain=chain, sealer=sealer, log=log)
+        self.disks = Disks()
+        self.heads = Heads(
+            configuration.recorder.state_dir,
+            recorder_id=configuration.recorder.id,
+            chain=chain,
+            box=HeadBox(configuration.spool.dir),
+            signer=signer,
+            clock=clock,
+            log=log,
+        )
+        self.heads.begin()
+        self._head_every_ns = evidence.head_every_s * NS_PER_S
+        entries = Entries(
+            sealer=sealer,
+            spool=self.spool,
+            disk=self.disks.sealing,
+            policy=EntryPolicy(
+                wanted=frozenset(evidence.entries),
+                per_minute=evidence.entries_per_minute,
+                count=self.heads.count,
+            ),
+            clock=clock,
+            log=log,
+        )
+        recover(spool=self.spool, chain=chain, sealer=sealer, entries=entries, log=log)
+        self.heads.state("start")
         ports = PortPool(
             address=rtp.address,
             port_min=rtp.port_min,
@@ -92,12 +122,12 @@ class Appliance:
             log=log,
             source_policy=SourcePolicy(rtp.source.value),
         )
-        self.disks = Disks()
         self.recorder = Recorder(
             source=self.tap,
             disks=self.disks,
             spool=self.spool,
             sealer=sealer,
+            entries=entries,
             pace=Pace(
                 window_ms=record.window_ms,
                 delay_ms=record.delay_ms,
@@ -121,7 +151,9 @@ class Appliance:
             ports=ports,
             tap=self.tap,
             speech=speech,
-            report=Report(messages=self.recorder.messages, tap=self.tap, clock=clock, log=log),
+            report=Report(
+                messages=self.recorder.messages, tap=self.tap, clock=clock, log=log, count=self.heads.count
+            ),
             clock=clock,
             log=log,
         )
@@ -147,6 +179,7 @@ class Appliance:
                 "quota_bytes": usage.quota_bytes,
             },
             "sealed": self.recorder.sealed,
+            "chain": self.heads.describe(),
             "disk": {
                 "waiting_bytes": self.disks.audio.waiting_bytes,
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
@@ -190,16 +223,22 @@ class Appliance:
                 stop.set()
                 thread.join(timeout=30)
             self.tap.close()
+            if not sealing.is_alive():  # else the chain has an owner still
+                self.heads.state("stop")
         if failed:
             raise failed[0]
 
     def _serve(self, failed: list[BaseException]) -> None:
         seen = (-1, -1, -1, -1)
+        head_due_ns = self._clock.mono_ns() + self._head_every_ns
         while not failed and not self.service.stop.wait(1.0):
             now = (self.tap.drains, self.recorder.rounds, self.sip.polls, self.speaker.rounds)
             if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
                 self.service.alive(f"{self.recorder.sessions_open} sessions, {self.recorder.sealed} sealed")
             seen = now
+            if self._clock.mono_ns() >= head_due_ns:
+                head_due_ns += self._head_every_ns
+                self.disks.sealing.put(partial(self.heads.state, "hour"))
 
     def _thread(self, name: str, work: Callable[[], None], failed: list[BaseException]) -> threading.Thread:
         def body() -> None:

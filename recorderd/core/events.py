@@ -94,6 +94,7 @@ class Ev(Enum):
     HEAD_FAILED = "head_failed"
     HEAD_KEPT = "head_kept"
     HEAD_REFUSED = "head_refused"
+    ENTRY_SEALED = "entry_sealed"
     ENTRY_LEFT_OUT = "entry_left_out"
 
     @property

@@ -12,7 +12,9 @@ from dataclasses import replace
 
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
+from recorderd.core.outcomes import CHOSEN, NOT_STARTED
 from recorderd.record.ending import finish
+from recorderd.record.entries import Entries
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
@@ -21,9 +23,10 @@ from recorderd.record.source import Source
 class Closing:
     """Closes and seals recordings."""
 
-    def __init__(self, *, source: Source, sealer: Sealer, log: EventLog) -> None:
+    def __init__(self, *, source: Source, sealer: Sealer, entries: Entries, log: EventLog) -> None:
         self._source = source
         self._sealer = sealer
+        self._entries = entries
         self._log = log
         self.sealed = 0
 
@@ -34,10 +37,18 @@ class Closing:
         try:
             if recording.failed:
                 return
-            finished = finish(recording, self._source, cause=cause, at_mono_ns=ended.at_mono_ns)
-            if finished is None:
-                recording.files.drop()
+            finished = finish(
+                recording,
+                self._source,
+                cause=cause,
+                at_mono_ns=ended.at_mono_ns,
+                keeps_entry=self._entries.wants(NOT_STARTED),
+            )
+            if finished is None or finished.notes.outcome == NOT_STARTED:
                 self._log.info(Ev.SESSION_NOT_RECORDED, subject=session, cause=cause.value)
+            if finished is None:
+                self._entries.keeps(NOT_STARTED)
+                recording.files.drop()
                 return
 
             def then(digest: str, size_bytes: int) -> None:
@@ -51,6 +62,9 @@ class Closing:
 
     def _seal(self, finished: Finished) -> None:
         manifest = self._sealer.seal(finished)
+        if manifest.outcome in CHOSEN:
+            self._entries.tell(manifest)
+            return
         self.sealed += 1
         self._log.info(
             Ev.RECORDING_SEALED,

@@ -6,6 +6,7 @@ from typing import Final
 
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.messages import RecordingState, StreamEnd
+from recorderd.core.outcomes import NOT_STARTED
 from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished
@@ -18,8 +19,10 @@ from recorderd.wire.manifest import OUTCOME_RECORDED
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 
 
-def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
-    """Render to the end; None when there was nothing to record. The files remain to be closed."""
+def finish(
+    recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns: int, keeps_entry: bool
+) -> Finished | None:
+    """Render to the end; None when nothing was begun and leaves no entry. The files remain to be closed."""
     rate_hz, tracks, files = recording.rate_hz, recording.tracks.values(), recording.files
     end = recording.samples_at(at_mono_ns)
     recording.render(source, until=end)  # places what is not placed yet
@@ -31,7 +34,7 @@ def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns
     timeline, head = recording.notes.timeline, max(recording.rendered, end)
     first = timeline.first_on(rate_hz=rate_hz)
     if recording.notes.outcome != OUTCOME_RECORDED or first is None or first > head:
-        return _without_audio(recording, source, cause)
+        return _without_audio(recording, source, cause, keeps_entry=keeps_entry)
     if not files.is_open:
         recording.begin(source)
     recording.release_held(source)
@@ -64,10 +67,14 @@ def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns
     )
 
 
-def _without_audio(recording: Recording, source: Source, cause: StreamEnd) -> Finished | None:
+def _without_audio(
+    recording: Recording, source: Source, cause: StreamEnd, *, keeps_entry: bool
+) -> Finished | None:
     recording.erase()
     if recording.notes.outcome == OUTCOME_RECORDED:
-        return None
+        if not keeps_entry:
+            return None
+        recording.notes.ended_without(outcome=NOT_STARTED, reason="")
     return Finished(
         started=recording.started,
         notes=recording.notes,

@@ -31,6 +31,7 @@ from recorderd.core.messages import (
     RecordingState,
     RecordMessage,
     SessionEnded,
+    SessionRefused,
     SessionSilent,
     SessionStarted,
     StreamDescribed,
@@ -43,6 +44,7 @@ from recorderd.core.messages import (
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
+from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.joining import move_stream, render_absorbed
 from recorderd.record.meter import Meter
@@ -86,6 +88,7 @@ class Recorder:
         source: Source,
         spool: Spool,
         sealer: Sealer,
+        entries: Entries,
         pace: Pace,
         disks: Disks,
         clock: Clock,
@@ -98,7 +101,8 @@ class Recorder:
         self._source = source
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
-        self._closing = Closing(source=source, sealer=sealer, log=log)
+        self._closing = Closing(source=source, sealer=sealer, entries=entries, log=log)
+        self._entries = entries
         self._meter = Meter()
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
         self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
@@ -186,6 +190,9 @@ class Recorder:
             return
         if isinstance(message, SessionStarted):
             self._start(message)
+            return
+        if isinstance(message, SessionRefused):
+            self._entries.refused(message)
             return
         recording = self._sessions.get(message.session)
         if recording is not None:

@@ -1,10 +1,10 @@
 """What the last process left in `drafts/`: sealed if anything can be made of it, set aside if not.
 
-Contract: after ``recover`` no draft of an earlier process is left. A draft that the chain names is
-published; one with audio and a journal is repaired and sealed with ``recovered``; one that was to be erased
-is, and its tombstone is sealed; one of a session that was never to be recorded is dropped; anything else goes
-to quarantine with the reason. Nothing else is deleted. What the journal says was silent by somebody's will is
-silence afterwards, whatever the disk held.
+Contract: after ``recover`` no draft of an earlier process is left. A draft that the chain names is published;
+one with audio and a journal is repaired and sealed with ``recovered``; one that was to be erased is, and its
+tombstone is sealed; one of a session that was never begun leaves an entry or is dropped, as is configured;
+anything else goes to quarantine with the reason, and leaves an entry. Nothing else is deleted. What the
+journal says was silent by somebody's will is silence afterwards, whatever the disk held.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from recorderd import durable
 from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
+from recorderd.core.outcomes import CHOSEN, NOT_STARTED
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.record.chain import Chain
 from recorderd.record.draft import close_data, erase_kept, read_layout, wipe_frames
+from recorderd.record.entries import Entries
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keys import told
@@ -34,7 +36,7 @@ from recorderd.wire.manifest_rows import SilentSpan
 from recorderd.wire.wav import WavEncoding
 
 
-def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> None:
+def recover(*, spool: Spool, chain: Chain, sealer: Sealer, entries: Entries, log: EventLog) -> None:
     """Deal with every draft that stands; call before the first session."""
     for recording_id in spool.ids(Place.DRAFTS):
         folder = spool.path(Place.DRAFTS, recording_id)
@@ -44,11 +46,15 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id)
-            if finished is None:
-                spool.drop_draft(recording_id)
+            if finished.notes.outcome in CHOSEN:
                 log.warning(Ev.SESSION_NOT_RECORDED, subject=recording_id, cause=StreamEnd.CRASH.value)
+                if not entries.keeps(finished.notes.outcome):
+                    spool.drop_draft(recording_id)
+                    continue
+            manifest = sealer.seal(finished)
+            if manifest.outcome in CHOSEN:
+                entries.tell(manifest)
                 continue
-            sealer.seal(finished)
             seconds = finished.duration_samples / finished.sample_rate_hz
             log.warning(
                 Ev.RECORDING_RECOVERED, subject=recording_id, how="sealed", duration_s=f"{seconds:.3f}"
@@ -56,6 +62,8 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
         except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
             spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
+            aside = spool.path(Place.QUARANTINE, recording_id)
+            entries.quarantined(recording_id, _session_of(aside), problem)
 
 
 def _is_sealed(folder: Path, recording_id: str, chain: Chain) -> bool:
@@ -65,8 +73,16 @@ def _is_sealed(folder: Path, recording_id: str, chain: Chain) -> bool:
     return sha256_bytes(manifest.read_bytes()) == chain.head.manifest_sha256
 
 
-def _repair(folder: Path, recording_id: str) -> Finished | None:
-    """Make of a draft what can be sealed; None when nothing was to be kept of it."""
+def _session_of(folder: Path) -> SessionStarted | None:
+    """Read what a broken draft still tells of its session."""
+    try:
+        return read_journal(folder).started
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _repair(folder: Path, recording_id: str) -> Finished:
+    """Make of a draft what can be sealed."""
     if not (folder / JOURNAL_NAME).exists():
         raise ValueError("no journal")
     journal = read_journal(folder)
@@ -74,7 +90,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
         raise ValueError("the journal names no session")
     for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
         durable.discard(half)
-    if journal.notes.timeline.state is RecordingState.ERASED:
+    if journal.notes.timeline.state is RecordingState.ERASED or journal.notes.outcome in CHOSEN:
         return _erase(folder, journal, journal.started)
     audio = folder / audio_name(recording_id)
     begun = journal.notes.timeline.first_on(rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ)
@@ -82,7 +98,8 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
         raise ValueError("no audio was written")
     if begun is None:
         durable.discard(audio)
-        return None
+        journal.notes.ended_without(outcome=NOT_STARTED, reason="")
+        return _erase(folder, journal, journal.started)
     encoding, channels, frames = _repair_audio(audio, journal)
     digest, size_bytes = sha256_file(audio)
     spans = _spans(journal, frames)
@@ -103,7 +120,7 @@ def _repair(folder: Path, recording_id: str) -> Finished | None:
 
 
 def _erase(folder: Path, journal: Journal, started: SessionStarted) -> Finished:
-    """Erase what must not stay; the session's tombstone remains.
+    """Erase what must not stay; the session's entry without audio remains.
 
     Durable: after return nothing of the audio and the offers has a name.
     """
@@ -112,7 +129,7 @@ def _erase(folder: Path, journal: Journal, started: SessionStarted) -> Finished:
         started=started,
         notes=journal.notes,
         origin_samples=0,
-        end_cause=StreamEnd.CRASH.value,
+        end_cause=journal.notes.reason or StreamEnd.CRASH.value,
         recovered=True,
         sample_rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ,
         channels=0,

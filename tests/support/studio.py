@@ -42,6 +42,7 @@ from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disks
+from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -130,7 +131,16 @@ class Voice:
 class Studio:
     """One recorder and its script."""
 
-    def __init__(self, root: Path, signer: Signer, *, slots: int = 8, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        signer: Signer,
+        *,
+        slots: int = 8,
+        pace: Pace | None = None,
+        policy: EntryPolicy | None = None,
+    ) -> None:
+        self.policy = policy or EntryPolicy()
         self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
         self.now_ms = 0
@@ -156,12 +166,22 @@ class Studio:
         self.sealer = Sealer(
             recorder_id="rec-1", spool=self.spool, chain=chain, signer=self.signer, clock=self
         )
-        recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
+        disks = Disks.inline()
+        entries = Entries(
+            sealer=self.sealer,
+            spool=self.spool,
+            disk=disks.sealing,
+            policy=self.policy,
+            clock=self,
+            log=self.log,
+        )
+        recover(spool=self.spool, chain=chain, sealer=self.sealer, entries=entries, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
-            disks=Disks.inline(),
+            disks=disks,
             spool=self.spool,
             sealer=self.sealer,
+            entries=entries,
             pace=self.pace,
             clock=self,
             log=self.log,
