@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from recorderd import __version__, durable
+from recorderd.app import fsck
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.service import FolderLock, Service, run_reporting
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         "list": (_list, "list what the archive holds"),
         "show": (_show, "show one recording"),
         "export": (_export, "copy one recording with its signatures"),
+        "fsck": (fsck.fsck, "check files, catalogue, receipts and chains against each other"),
+        "heads": (fsck.heads, "list the signed heads of the recorders' chains, or write them out"),
         "status": (_status, "ask the running daemon"),
         "check-config": (_check_config, "check the configuration and its keys"),
     }
@@ -64,10 +67,12 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=work)
         if name in ("show", "export"):
             command.add_argument("recording_id", metavar="ID")
-        if name in ("list", "show", "status"):
+        if name in ("list", "show", "status", "fsck"):
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "export":
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
+        if name == "heads":
+            command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     return parser
 
 

@@ -21,6 +21,7 @@ from recorderd.app.service import run_reporting
 from recorderd.app.steer import add_commands as add_steering
 from recorderd.app.verify import EXIT_CANNOT_TELL
 from recorderd.core.errors import ControlUnavailable
+from recorderd.record.heads import stated_chain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--config", type=Path, required=True, metavar="F")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
+
+    chain = commands.add_parser("chain", help="how far the chain of recordings goes, and its fingerprint")
+    chain.add_argument("--config", type=Path, required=True, metavar="F")
+    chain.add_argument("--json", action="store_true", help="for programs")
+    chain.set_defaults(run=_chain)
 
     verify.add_command(commands)
     explain.add_command(commands)
@@ -117,6 +123,7 @@ def _show_status(report: dict[str, Any]) -> None:
         lost = f"kernel drops {rtp['kernel_dropped']}, late {rtp['late']}, malformed {rtp['malformed']}"
         lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
         lines.add_row("sealed", str(recorder["sealed"]))
+        lines.add_row("chain", _chain_text(recorder["chain"]))
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")
     else:
@@ -126,6 +133,26 @@ def _show_status(report: dict[str, Any]) -> None:
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))
+
+
+def _chain_text(chain: dict[str, Any]) -> str:
+    head = chain["head"]
+    stated = f"head {head['number']} of {head['stated_at']}" if head["number"] else "no head yet"
+    waiting = f", {head['waiting']} wait for the archive" if head["waiting"] else ""
+    return f"{chain['sequence']}   {chain['fingerprint']}   ({stated}{waiting})"
+
+
+def _chain(arguments: argparse.Namespace) -> int:
+    """Ask recorderd; where it does not run, its newest signed head tells."""
+    recorder = load_recorder_configuration(arguments.config).recorder
+    try:
+        chain = ask(recorder.run_dir / "recorderd.sock", {"command": "status"})["chain"]
+    except ControlUnavailable:
+        chain = stated_chain(recorder.state_dir)
+        if chain is None:
+            raise
+    print(json.dumps(chain, indent=2) if arguments.json else _chain_text(chain))
+    return 0
 
 
 def _sessions_table(sessions: list[dict[str, Any]]) -> Table:

@@ -26,8 +26,8 @@ from recorderd.wire.manifest import manifest_name
 
 EXIT_BAD: Final = 65
 EXIT_CANNOT_TELL: Final = 69
-_EXIT: Final = {Verdict.GOOD: 0, Verdict.BAD: EXIT_BAD, Verdict.UNKNOWN: EXIT_CANNOT_TELL}
-_WORD: Final = {Verdict.GOOD: "verified", Verdict.BAD: "BAD", Verdict.UNKNOWN: "cannot tell"}
+EXIT_OF: Final = {Verdict.GOOD: 0, Verdict.BAD: EXIT_BAD, Verdict.UNKNOWN: EXIT_CANNOT_TELL}
+WORD_OF: Final = {Verdict.GOOD: "verified", Verdict.BAD: "BAD", Verdict.UNKNOWN: "cannot tell"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _show(judged, breaks, arguments)
     verdicts = {row.verdict.verdict for row in judged} | {row.verdict for row in breaks}
-    return next(_EXIT[v] for v in (Verdict.BAD, Verdict.UNKNOWN, Verdict.GOOD) if v in verdicts)
+    return next(EXIT_OF[v] for v in (Verdict.BAD, Verdict.UNKNOWN, Verdict.GOOD) if v in verdicts)
 
 
 def recording_folders(paths: Sequence[Path]) -> list[Path]:
@@ -173,7 +173,7 @@ def _row(row: Judged, *, by_own_certificate: bool) -> dict[str, Any]:
     return {
         "path": str(row.folder),
         "recording_id": verdict.recording_id,
-        "verdict": _WORD[verdict.verdict],
+        "verdict": WORD_OF[verdict.verdict],
         "trust": "own certificate" if by_own_certificate else "given certificates",
         "sequence": manifest.sequence if manifest is not None else None,
         "signers": list(verdict.signers),
@@ -185,12 +185,12 @@ def _row(row: Judged, *, by_own_certificate: bool) -> dict[str, Any]:
 def _show(judged: Sequence[Judged], breaks: Sequence[Break], arguments: argparse.Namespace) -> None:
     for row in judged:
         verdict = row.verdict
-        print(f"{_WORD[verdict.verdict]:<11} {verdict.recording_id or row.folder}")
+        print(f"{WORD_OF[verdict.verdict]:<11} {verdict.recording_id or row.folder}")
         for finding in verdict.findings:
             print(f"            {finding.code.value}: {finding.reason}")
     for entry in breaks:
         where = f"chain of {entry.recorder_id} at {entry.sequence}"
-        print(f"{_WORD[entry.verdict]:<11} {where}: {entry.code}: {entry.reason}")
+        print(f"{WORD_OF[entry.verdict]:<11} {where}: {entry.code}: {entry.reason}")
     if arguments.chain and not breaks:
         recorders = sorted({place.recorder_id for place in places_of(judged)})
         print(f"{'verified':<11} chain of {', '.join(recorders) or 'nobody'}: {len(judged)} entries")

@@ -159,7 +159,9 @@ def _heads(recorder_id: str, heads: Sequence[HeadBody]) -> Iterator[Break]:
         if other.number == one.number:
             yield told(code="head", reason=f"two heads have number {one.number}")
         elif other.number > one.number + 1:
-            yield told(code="head", reason=f"heads {one.number + 1} to {other.number - 1} are missing")
+            first, last = one.number + 1, other.number - 1
+            what = f"head {first} is" if first == last else f"heads {first} to {last} are"
+            yield told(code="head", reason=f"{what} missing")
         elif other.previous_head_sha256 != one.sha256:
             yield told(code="head", reason=f"head {other.number} does not follow head {one.number}")
         elif other.sequence != one.sequence + other.count:

@@ -67,7 +67,9 @@ class Heads:
         Errors: EvidenceError when the newest cannot be read, or states more than the chain has.
         """
         self._box.prepare()
-        raw = _last_line(self._path)
+        raw, torn_bytes = _last_line(self._path)
+        if torn_bytes:  # it was never told to anybody
+            durable.truncate(self._path, self._path.stat().st_size - torn_bytes)
         if not raw:
             return
         try:
@@ -101,20 +103,9 @@ class Heads:
 
     def describe(self) -> dict[str, Any]:
         """Describe chain and newest head, for people and programs."""
-        head, stated = self._chain.head, self.newest
-        return {
-            "sequence": head.sequence,
-            "manifest_sha256": head.manifest_sha256,
-            "fingerprint": fingerprint(head.manifest_sha256),
-            "head": {"number": 0, "sequence": 0, "stated_at": "", "waiting": 0}
-            if stated is None
-            else {
-                "number": stated.number,
-                "sequence": stated.sequence,
-                "stated_at": stated.stated_at,
-                "waiting": len(self._box.waiting()),
-            },
-        }
+        head = self._chain.head
+        waiting = len(self._box.waiting())
+        return _table(head.sequence, head.manifest_sha256, self.newest, waiting=waiting)
 
     def _state(self, cause: str, counted: Counter[str]) -> None:
         link, before, utc_ns = self._chain.head, self.newest, self._clock.utc_ns()
@@ -143,15 +134,39 @@ class Heads:
         )
 
 
-def _last_line(path: Path) -> bytes:
-    """Read the last whole line; a torn one was never told to anybody and is cut off."""
+def stated_chain(state_dir: Path) -> dict[str, Any] | None:
+    """Describe the chain by its newest head, for whoever cannot ask the recorder; None where there is none.
+
+    Errors: OSError when the state folder cannot be read; HeadFormatError.
+    """
+    raw, _ = _last_line(state_dir / HEADS_NAME)
+    if not raw:
+        return None
+    body = parse_head(raw).body
+    return _table(body.sequence, body.manifest_sha256, body, waiting=0)
+
+
+def _table(sequence: int, manifest_sha256: str, head: HeadBody | None, *, waiting: int) -> dict[str, Any]:
+    return {
+        "sequence": sequence,
+        "manifest_sha256": manifest_sha256,
+        "fingerprint": fingerprint(manifest_sha256),
+        "head": {
+            "number": head.number if head else 0,
+            "sequence": head.sequence if head else 0,
+            "stated_at": head.stated_at if head else "",
+            "waiting": waiting,
+        },
+    }
+
+
+def _last_line(path: Path) -> tuple[bytes, int]:
+    """Read the last whole line, and how many octets of a torn one follow it."""
     if not path.exists():
-        return b""
+        return b"", 0
     size_bytes = path.stat().st_size
     with path.open("rb") as stream:
         stream.seek(max(0, size_bytes - 2 * HEAD_LIMIT_BYTES))
         tail = stream.read()
     whole, _, torn = tail.rpartition(b"\n")
-    if torn:
-        durable.truncate(path, size_bytes - len(torn))
-    return whole.rpartition(b"\n")[2]
+    return whole.rpartition(b"\n")[2], len(torn)
