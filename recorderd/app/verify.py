@@ -20,6 +20,7 @@ from recorderd.archive.heads import read_heads
 from recorderd.archive.judgement import BundleVerdict, Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
 from recorderd.archive.verification import verify_bundle
+from recorderd.core.errors import EvidenceError, KeyUnusable
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import HEAD_ENDING, HeadBody
 from recorderd.wire.manifest import manifest_name
@@ -120,7 +121,11 @@ def _judge_all(folders: Sequence[Path], ca: Path | None) -> list[Judged]:
 
 
 def _own(folder: Path) -> TrustStore:
-    return TrustStore.from_files(sorted(folder.glob("*.signer.pem")))
+    """Trust the certificate beside a recording; one that cannot be read vouches for nobody."""
+    try:
+        return TrustStore.from_files(sorted(folder.glob("*.signer.pem")))
+    except (EvidenceError, KeyUnusable):
+        return TrustStore([])
 
 
 def _heads(
@@ -131,8 +136,9 @@ def _heads(
     files |= {found for path in paths for found in path.rglob(f"*{HEAD_ENDING}")}
     if not files:
         return [], []
-    beside = [found for folder in folders for found in folder.glob("*.signer.pem")]
-    return read_heads(sorted(files), TrustStore.from_files([ca] if ca is not None else beside))
+    trusts = [TrustStore.from_files([ca])] if ca is not None else [_own(folder) for folder in folders]
+    known = {certificate for trust in trusts for certificate in trust.certificates}
+    return read_heads(sorted(files), TrustStore(known))
 
 
 def _explain(judged: Sequence[Judged], ca: Path | None) -> int:

@@ -15,7 +15,7 @@ from typing import Final
 
 from recorderd.archive.structure import gap_problems, time_problems, wav_problems
 from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
-from recorderd.evidence.verify import SignerIdentity, TrustStore, verify_detached
+from recorderd.evidence.verify import SignerIdentity, TrustStore, certificate_sha256s, verify_detached
 from recorderd.wire.frames import audio_names, required_names
 from recorderd.wire.manifest import (
     MANIFEST_LIMIT_BYTES,
@@ -24,6 +24,7 @@ from recorderd.wire.manifest import (
     manifest_name,
     parse_manifest,
     signature_name,
+    signer_name,
 )
 
 CLOCK_SLACK_S: Final = 2  # a signing time has whole seconds, and a clock may be slewed
@@ -148,6 +149,7 @@ def judge(bundle: Bundle, trust: TrustStore, *, stamps: StampJudge | None = None
         checked.add(Check.MANIFEST)
         manifest = _read_manifest(bundle.contents[manifest_name(recording_id)], findings)
         identities = _verify_signatures(bundle, recording_id, trust, findings)
+        _check_certificate_file(bundle, recording_id, identities, findings)
         checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER}
     if manifest is not None:
         _check_manifest(manifest, recording_id, names, findings)
@@ -217,6 +219,19 @@ def _verify_signatures(
         except RecorderError as problem:
             findings.append(Finding(code=Check.SIGNATURE, reason=str(problem)))
     return signers
+
+
+def _check_certificate_file(
+    bundle: Bundle, recording_id: str, identities: Mapping[str, SignerIdentity], findings: list[Finding]
+) -> None:
+    """The certificate beside a recording, which no signature covers, is that of whoever signed."""
+    pem = bundle.contents.get(signer_name(recording_id))
+    if pem is None:
+        return  # which is a finding of its own
+    known = certificate_sha256s(pem)[:1]
+    if any(identity.certificate_sha256 not in known for identity in identities.values()):
+        reason = f"{signer_name(recording_id)} is not the certificate that signed"
+        findings.append(Finding(code=Check.CERTIFICATE, reason=reason))
 
 
 def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], findings: list[Finding]) -> None:

@@ -65,7 +65,7 @@ class TrustStore:
         """
         try:
             return cls(x509.load_pem_x509_certificates(pem))
-        except ValueError:
+        except (ValueError, x509.InvalidVersion):
             raise EvidenceError(subject="trusted certificates", reason="no certificate in PEM") from None
 
     @classmethod
@@ -94,6 +94,15 @@ class TrustStore:
                 return True
             reached = [entry for entry in embedded if any(step(entry, current) for current in reached)]
         return False
+
+
+def certificate_sha256s(pem: bytes) -> tuple[str, ...]:
+    """Give the digests of the certificates in a PEM text; none where it holds none that can be read."""
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion):
+        return ()
+    return tuple(hashlib.sha256(_der(entry)).hexdigest() for entry in certificates)
 
 
 def verify_detached(
