@@ -109,7 +109,7 @@ def places_of(judged: Iterable[Judged]) -> list[Place]:
 
 def _judge_all(folders: Sequence[Path], ca: Path | None) -> list[Judged]:
     given = TrustStore.from_files([ca]) if ca is not None else None
-    total_bytes = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+    total_bytes = sum(path.lstat().st_size for folder in folders for path in folder.iterdir())
     with SlowWork("verifying", total_bytes=total_bytes) as work:
         return [
             Judged(

@@ -15,7 +15,7 @@ from recorderd.archive.catalogue import Catalogue, Entry, entry_of
 from recorderd.archive.heads import judge_head
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import ODD, BundleVerdict, Check
-from recorderd.archive.lineage import Break, Place, judge_chains
+from recorderd.archive.lineage import Break, judge_chains
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.store import Key, Store
 from recorderd.archive.verification import verify_bundle
@@ -106,13 +106,12 @@ class Custody:
         if not self._catalogue.keep_head(body, document, kept_at=utc_text(self._clock.utc_ns())):
             return ""
         self._log.info(Ev.HEAD_KEPT, subject=recorder_id, number=body.number, sequence=body.sequence)
-        at = self._catalogue.manifests_at(recorder_id, body.sequence)
-        places = [_place(recorder_id, body.sequence, digest) for digest in sorted(at)]
-        for entry in judge_chains(places, [*known, body]):
-            if entry.code in ("altered", "head", "clock"):
-                self._log.error(
-                    Ev.CHAIN_BROKEN, subject=recorder_id, sequence=entry.sequence, reason=entry.reason
-                )
+        reasons = [row.reason for row in judge_chains([], [*known, body]) if row.code in ("head", "clock")]
+        here = self._catalogue.manifests_at(recorder_id, body.sequence)
+        if here and body.manifest_sha256 not in here:
+            reasons.append(f"head {body.number} states another manifest than is archived")
+        for reason in reasons:
+            self._log.error(Ev.CHAIN_BROKEN, subject=recorder_id, sequence=body.sequence, reason=reason)
         return ""
 
     def _adopt(self, key: Key, target: str, *, like: BundleVerdict | None) -> Entry | None:
@@ -192,16 +191,6 @@ def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:
     if not grave:  # our configuration may be behind; the parts stay for the next offer
         return BundleRefused(code=Check.SIGNER.value, reason=_reasons(verdict), retryable=True)
     return BundleRefused(code=grave[0].code.value, reason=_reasons(verdict), retryable=False)
-
-
-def _place(recorder_id: str, sequence: int, manifest_sha256: str) -> Place:
-    return Place(
-        recorder_id=recorder_id,
-        recording_id=manifest_sha256[:16],
-        sequence=sequence,
-        previous_manifest_sha256="",
-        manifest_sha256=manifest_sha256,
-    )
 
 
 def _reasons(verdict: BundleVerdict) -> str:

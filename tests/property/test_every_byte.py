@@ -96,6 +96,20 @@ def test_no_file_can_be_exchanged_for_another_recordings(ending: str) -> None:
     assert verdict.good is same
 
 
+@pytest.mark.parametrize("ending", ["wav", "manifest.json", "manifest.json.p7s", "offer-1.sip"])
+def test_what_cannot_be_read_cannot_be_told(ending: str) -> None:
+    bundle, name = read_bundle(GOLDEN / FIRST), f"{FIRST}.{ending}"
+    without = replace(
+        bundle,
+        sha256s={known: digest for known, digest in bundle.sha256s.items() if known != name},
+        contents={known: octets for known, octets in bundle.contents.items() if known != name},
+        unreadable={name: "Input/output error"},
+    )
+    verdict = judge(without, TRUST)
+    assert verdict.verdict is Verdict.UNKNOWN
+    assert [str(row.reason) for row in verdict.findings] == [f"{name} cannot be read: Input/output error"]
+
+
 def test_each_check_is_told_with_its_verdict() -> None:
     checks = judge(read_bundle(GOLDEN / FIRST), TRUST).by_check()
     assert set(checks) == set(Check) - {Check.TIMESTAMP, Check.CHAIN}
