@@ -112,6 +112,10 @@ class SessionDesk:
         """Say whether the next session would be taken."""
         return self._admit(len(self._dialogs), RecordingTerms()).accept
 
+    def count(self, reason: str) -> None:
+        """Count a call that was refused before we heard of it."""
+        self._report.count(reason)
+
     # --- INVITE ---------------------------------------------------------------------------------
 
     def incoming(
