@@ -95,7 +95,7 @@ class Entry:
     channels: int
     sample_rate_hz: int
     size_bytes: int  # of all files
-    state: str  # archived, or the outcome of a tombstone: objected | consent_missing
+    state: str  # archived, or the outcome of an entry without audio
     chain: str
     path: str  # relative to the data folder
     archived_at: str

@@ -27,7 +27,7 @@ from recorderd.record.notes import Notes
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.timeline import Timeline
 from recorderd.record.track import DEFAULT_RATE_HZ
-from recorderd.spool.layout import Spool
+from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Manifest
 
 REPEAT_NS: Final = 60 * NS_PER_S
@@ -133,6 +133,8 @@ class Entries:
             self._make(started, outcome, reason)
         except (RecorderError, OSError) as problem:  # its draft, if there is one, stays for recovery
             self._log.error(Ev.DRAFT_FAILED, subject=started.session, reason=problem)
+            if not self._spool.path(Place.DRAFTS, started.session).exists():
+                self._policy.count(f"{outcome}_not_written")
 
     def _make(self, started: SessionStarted, outcome: str, reason: str) -> None:
         notes = Notes(timeline=Timeline.begin(RecordingState.OFF))

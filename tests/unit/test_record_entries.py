@@ -135,6 +135,16 @@ def test_an_entry_that_a_power_cut_left_half_made_is_sealed_at_the_next_start(st
     assert studio.places() == {"ready": [session]}
 
 
+def test_an_entry_for_which_there_is_no_disk_is_counted(tmp_path: Path) -> None:
+    counted: Counter[str] = Counter()
+    studio = _studio(tmp_path, EntryPolicy(count=lambda why: counted.update([why])))
+    (tmp_path / "spool" / "drafts").rmdir()
+    _refuse(studio, "call-1")
+    studio.run(1000)
+    assert counted == {"refused_capacity_not_written": 1}
+    assert studio.log.counters()["draft_failed"] == 1
+
+
 def test_a_draft_that_goes_to_quarantine_leaves_an_entry_that_names_it(studio: Studio) -> None:
     session = studio.session("s")
     studio.voice(session, "s/1", first_ms=0, packets=100)
