@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from recorderd.archive.judgement import BundleVerdict
-from recorderd.wire.manifest import GENESIS_SHA256, Manifest, audio_name, manifest_name, signature_name
+from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, signature_name
 
 _VERIFY: Final = "openssl cms -verify -binary -cades -inform DER"
 _OPTIONS: Final = "-purpose any -partial_chain"
@@ -39,7 +39,7 @@ def script(
         p7s = shlex.quote(signature_name(manifest_name(recording_id)))
         yield f"#   openssl cms -cmsout -print -inform DER -in {p7s}"
     names = [manifest_name(recording_id)]
-    names += [audio_name(recording_id)] if manifest.audio is not None else []
+    names += [manifest.audio.name] if manifest.audio is not None else []
     for name in names:
         what = f"-in {shlex.quote(signature_name(name))} -content {shlex.quote(name)}"
         yield f"{_VERIFY} {what} -CAfile {shlex.quote(str(trusted))} {_OPTIONS}{at} -out /dev/null"

@@ -7,7 +7,7 @@ back. Whoever reads the files is ``verification``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -15,17 +15,11 @@ from typing import Final
 
 from recorderd.archive.structure import gap_problems, time_problems, wav_problems
 from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
+from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import SignerIdentity, TrustStore, certificate_sha256s, verify_detached
-from recorderd.wire.frames import audio_names, required_names
-from recorderd.wire.manifest import (
-    MANIFEST_LIMIT_BYTES,
-    Manifest,
-    audio_name,
-    manifest_name,
-    parse_manifest,
-    signature_name,
-    signer_name,
-)
+from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
+from recorderd.wire.manifest_xml import render_manifest, rendering_name
+from recorderd.wire.names import audio_among, manifest_name, required_names, signature_name, signer_name
 
 CLOCK_SLACK_S: Final = 2  # a signing time has whole seconds, and a clock may be slewed
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -50,6 +44,7 @@ class Check(StrEnum):
     CERTIFICATE = "certificate"  # fit to sign, and valid when it did
     SIGNER = "signer_unknown"  # whether anybody vouches for whoever signed
     TIMESTAMP = "timestamp"  # of an authority, when there is one
+    RENDERING = "rendering"  # the XML says what the manifest says, when there is one
     WAV = "wav"  # the header against the file and the manifest
     GAPS = "gaps"  # audio and gaps make up the length
     CLOCK = "clock"  # signed after it ended
@@ -137,23 +132,28 @@ def judge(bundle: Bundle, trust: TrustStore, *, stamps: StampJudge | None = None
     ]
     names = set(bundle.sha256s) | set(bundle.unreadable)
     recording_id = recording_id_of(names)
-    audio = bool(audio_names(recording_id) & names)  # whether there must be any, the manifest tells
+    manifest = None
+    checked = {Check.FILES, Check.READABLE}
+    if recording_id and manifest_name(recording_id) in bundle.contents:
+        checked.add(Check.MANIFEST)
+        manifest = _read_manifest(bundle.contents[manifest_name(recording_id)], findings)
+    audio = _audio_of(manifest, names, recording_id)
     missing = sorted(set(required_names(recording_id, audio=audio)) - names) if recording_id else []
     if missing or not recording_id:
         reason = f"{', '.join(missing) or 'the manifest'} is missing"
         findings.append(Finding(code=Check.FILES, reason=reason))
-    checked = {Check.FILES, Check.READABLE}
-    manifest = None
     identities: dict[str, SignerIdentity] = {}
-    if recording_id and manifest_name(recording_id) in bundle.contents:
-        checked.add(Check.MANIFEST)
-        manifest = _read_manifest(bundle.contents[manifest_name(recording_id)], findings)
-        identities = _verify_signatures(bundle, recording_id, trust, findings)
+    if Check.MANIFEST in checked:
+        signed = [manifest_name(recording_id), *([audio] if audio else [])]
+        identities = _verify_signatures(bundle, signed, trust, findings)
         _check_certificate_file(bundle, recording_id, identities, findings)
         checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER}
     if manifest is not None:
         _check_manifest(manifest, recording_id, names, findings)
         _check_files(manifest, bundle, names, findings)
+        if rendering_name(manifest) in names:
+            checked.add(Check.RENDERING)
+            _check_rendering(manifest, bundle, findings)
         checked |= {Check.DIGEST, Check.GAPS, Check.CLOCK}
         findings += [Finding(code=Check.GAPS, reason=reason) for reason in gap_problems(manifest)]
         findings += [Finding(code=Check.GAPS, reason=reason) for reason in time_problems(manifest)]
@@ -165,7 +165,7 @@ def judge(bundle: Bundle, trust: TrustStore, *, stamps: StampJudge | None = None
         _check_clock(manifest, identities.values(), findings)
     if stamps is not None:
         checked |= _judge_stamps(bundle, stamps, findings)
-    signed = identities.get(manifest_name(recording_id))
+    signer = identities.get(manifest_name(recording_id))
     return BundleVerdict(
         recording_id=recording_id,
         manifest=manifest,
@@ -173,8 +173,8 @@ def judge(bundle: Bundle, trust: TrustStore, *, stamps: StampJudge | None = None
         sha256s=dict(bundle.sha256s),
         size_bytes=sum(bundle.sizes_bytes.values()),
         signers=tuple(str(identity) for identity in identities.values()),
-        findings=tuple(findings),
-        signed_utc_s=signed.signing_time_utc_s if signed else None,
+        findings=tuple(dict.fromkeys(findings)),
+        signed_utc_s=signer.signing_time_utc_s if signer else None,
         checked=frozenset(checked),
     )
 
@@ -183,6 +183,13 @@ def recording_id_of(names: set[str]) -> str:
     """Find whose files these are by the one manifest among them; empty when there is not exactly one."""
     ids = [name.removesuffix(_MANIFEST_ENDING) for name in names if name.endswith(_MANIFEST_ENDING)]
     return ids[0] if len(ids) == 1 else ""
+
+
+def _audio_of(manifest: Manifest | None, names: set[str], recording_id: str) -> str:
+    """Say how the audio is called: by the manifest, or where none can be read, as it seems; empty = none."""
+    if manifest is not None:
+        return manifest.audio.name if manifest.audio is not None else ""
+    return (*audio_among(names, recording_id), "")[0]
 
 
 def _read_manifest(raw: bytes, findings: list[Finding]) -> Manifest | None:
@@ -197,14 +204,14 @@ def _read_manifest(raw: bytes, findings: list[Finding]) -> Manifest | None:
 
 
 def _verify_signatures(
-    bundle: Bundle, recording_id: str, trust: TrustStore, findings: list[Finding]
+    bundle: Bundle, names: Sequence[str], trust: TrustStore, findings: list[Finding]
 ) -> dict[str, SignerIdentity]:
     """Verify both signatures; return who made them, vouched for or not."""
     signers: dict[str, SignerIdentity] = {}
-    for name in (manifest_name(recording_id), audio_name(recording_id)):
+    for name in names:
         signature = bundle.contents.get(signature_name(name))
         if name not in bundle.sha256s or signature is None:
-            continue  # missing, which is a finding, or a tombstone; ``_check_manifest`` wants it to be one
+            continue  # missing, which is a finding of its own
         try:
             signers[name] = verify_detached(
                 signature, sha256_hex=bundle.sha256s[name], trust=trust, subject=name
@@ -237,20 +244,26 @@ def _check_certificate_file(
 def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], findings: list[Finding]) -> None:
     if manifest.recording_id != recording_id:
         findings.append(Finding(code=Check.MANIFEST, reason=f"is of recording {manifest.recording_id}"))
-    audio = manifest.audio
-    if audio is not None and audio.name != audio_name(recording_id):
-        findings.append(Finding(code=Check.MANIFEST, reason=f"names {audio.name} as audio"))
-    required = set(required_names(recording_id, audio=audio is not None))
-    if required - names:
-        findings.append(Finding(code=Check.FILES, reason=f"{min(required - names)} is missing"))
+    audio = manifest.audio.name if manifest.audio is not None else ""
+    required = set(required_names(recording_id, audio=audio))
     try:
         datetime.fromisoformat(manifest.started_at)
     except ValueError:
         findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time"))
-    known = {*required, *(entry.name for entry in manifest.files)}
+    known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code=Check.FILES, reason=f"{unlisted} is not in the manifest"))
+
+
+def _check_rendering(manifest: Manifest, bundle: Bundle, findings: list[Finding]) -> None:
+    """Make the XML again; nobody signs it, so it may say nothing of its own."""
+    name, digest = rendering_name(manifest), bundle.sha256s[manifest_name(manifest.recording_id)]
+    if name in bundle.sha256s:
+        rendered = sha256_bytes(render_manifest(manifest, manifest_sha256=digest))
+        if rendered != bundle.sha256s[name]:
+            reason = f"{name} does not say what the manifest says"
+            findings.append(Finding(code=Check.RENDERING, reason=reason))
 
 
 def _check_files(manifest: Manifest, bundle: Bundle, names: set[str], findings: list[Finding]) -> None:

@@ -96,6 +96,11 @@ class Ev(Enum):
     HEAD_REFUSED = "head_refused"
     ENTRY_SEALED = "entry_sealed"
     ENTRY_LEFT_OUT = "entry_left_out"
+    CLOCK_SYNCHRONISED = "clock_synchronised"
+    CLOCK_UNSYNCHRONISED = "clock_unsynchronised"
+    CLOCK_OFFSET = "clock_offset"
+    CLOCK_STEPPED = "clock_stepped"
+    CLOCK_SOURCE_FAILED = "clock_source_failed"
 
     @property
     def message_id(self) -> str:

@@ -31,7 +31,7 @@ from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
-from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
+from recorderd.wire.manifest import Gap, Manifest, StreamEntry, audio_name, manifest_name, parse_manifest
 from recorderd.wire.manifest_rows import SilentSpan
 from recorderd.wire.wav import WavEncoding
 
@@ -41,8 +41,9 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, entries: Entries, log
     for recording_id in spool.ids(Place.DRAFTS):
         folder = spool.path(Place.DRAFTS, recording_id)
         try:
-            if _is_sealed(folder, recording_id, chain):
-                sealer.publish(recording_id)
+            sealed = _sealed(folder, recording_id, chain)
+            if sealed is not None:
+                sealer.publish(sealed)
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id)
@@ -66,11 +67,13 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, entries: Entries, log
             entries.quarantined(recording_id, _session_of(aside), problem)
 
 
-def _is_sealed(folder: Path, recording_id: str, chain: Chain) -> bool:
+def _sealed(folder: Path, recording_id: str, chain: Chain) -> Manifest | None:
+    """Read the manifest of a draft whose seal was cut after the chain had named it."""
     manifest = folder / manifest_name(recording_id)
     if chain.head.recording_id != recording_id or not manifest.exists():
-        return False
-    return sha256_bytes(manifest.read_bytes()) == chain.head.manifest_sha256
+        return None
+    raw = manifest.read_bytes()
+    return parse_manifest(raw) if sha256_bytes(raw) == chain.head.manifest_sha256 else None
 
 
 def _session_of(folder: Path) -> SessionStarted | None:

@@ -5,12 +5,13 @@ the draft stands as it was and recovery seals it at the next start. What was era
 audio, a tombstone, in the same steps. Each is safe to be cut after:
   1. manifest, signatures and certificate are written beside the WAV,
   2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
-  3. the journal is removed, 4. the folder is renamed into `ready/`.
+  3. the WAV, `<id>.wav` so far, gets the name that the manifest and its signature give it,
+  4. the journal is removed, 5. the folder is renamed into `ready/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.keys import Signer
+from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain, Link
 from recorderd.record.journal import JOURNAL_NAME
 from recorderd.record.notes import Notes
@@ -27,6 +29,7 @@ from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
     OUTCOME_RECORDED,
     CallEntry,
+    ClockStatement,
     FileEntry,
     Manifest,
     ParticipantEntry,
@@ -65,12 +68,24 @@ class Sealer:
     Thread: one.
     """
 
-    def __init__(self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        recorder_id: str,
+        spool: Spool,
+        chain: Chain,
+        signer: Signer,
+        clock: Clock,
+        names: NameTemplate | None = None,
+        host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement(),
+    ) -> None:
         self.recorder_id = recorder_id
         self._spool = spool
         self._chain = chain
         self._signer = signer
         self._clock = clock
+        self._names = names or NameTemplate()
+        self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
@@ -91,9 +106,11 @@ class Sealer:
             signer_name(recording_id): self._signer.certificate_pem,
         }
         if manifest.audio is not None:
-            beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
+            beside[signature_name(manifest.audio.name)] = self._signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
+        for stale in {path.name for path in folder.glob("*.p7s*")} - set(beside):
+            durable.discard(folder / stale)  # a seal that was cut may have given another name
         durable.replace_all(folder, beside)
         self._chain.append(
             Link(
@@ -102,12 +119,16 @@ class Sealer:
                 recording_id=recording_id,
             )
         )
-        self.publish(recording_id)
+        self.publish(manifest)
         return manifest
 
-    def publish(self, recording_id: str) -> None:
-        """Do the last two steps for a draft that the chain names already."""
-        durable.discard(self._spool.path(Place.DRAFTS, recording_id) / JOURNAL_NAME)
+    def publish(self, manifest: Manifest) -> None:
+        """Do the last three steps for a draft whose manifest the chain names already."""
+        recording_id = manifest.recording_id
+        folder, draft = self._spool.path(Place.DRAFTS, recording_id), audio_name(recording_id)
+        if manifest.audio is not None and manifest.audio.name != draft and (folder / draft).exists():
+            durable.rename_in(folder, draft, manifest.audio.name)
+        durable.discard(folder / JOURNAL_NAME)
         self._spool.publish(recording_id)
 
     def _manifest(self, finished: Finished, folder: Path) -> Manifest:
@@ -143,7 +164,7 @@ class Sealer:
             end_cause=finished.end_cause,
             recovered=finished.recovered,
             streams=tuple(finished.streams),
-            files=(*_audio(finished), *_attachments(folder)) if kept else (),
+            files=(self._audio(finished, begin_utc_ns), *_attachments(folder)) if kept else (),
             outcome=notes.outcome,
             rule=_rule(started.terms),
             controls=notes.control_entries(**place),
@@ -153,6 +174,20 @@ class Sealer:
             joined_into=notes.joined_into,
             audio_format=finished.audio_format,
             talk_over_ms=finished.talk_over_ms,
+            clock=self._host_clock(started.at_mono_ns),
+        )
+
+    def _audio(self, finished: Finished, begin_utc_ns: int) -> FileEntry:
+        recording_id, call = finished.started.session, finished.started.description
+        facts = {"from": call.caller, "to": call.callee}
+        for fact in ("direction", "extension", "trunk", "queue", "conference", "call_id"):
+            facts[fact] = getattr(call, fact)
+        stem = self._names.stem(facts, recording_id=recording_id, begun_utc_ns=begin_utc_ns)
+        return FileEntry(
+            name=audio_name(stem),
+            role="audio",
+            size_bytes=finished.audio_bytes,
+            sha256=finished.audio_sha256,
         )
 
 
@@ -179,12 +214,6 @@ def _rule(terms: RecordingTerms) -> RuleEntry:
         priority=terms.priority,
         mandatory=terms.mandatory,
     )
-
-
-def _audio(finished: Finished) -> list[FileEntry]:
-    name = audio_name(finished.started.session)
-    entry = FileEntry(name=name, role="audio", size_bytes=finished.audio_bytes, sha256=finished.audio_sha256)
-    return [entry]
 
 
 def _call_ids(description: CallDescription, notes: Notes) -> tuple[str, ...]:
