@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
+from recorderd.core.errors import EvidenceError, FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, inspect_timestamp
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.frames import audio_names, required_names
 from recorderd.wire.manifest import (
@@ -23,6 +24,7 @@ from recorderd.wire.manifest import (
     signature_name,
 )
 from recorderd.wire.receipt import RECEIPT_NAME
+from recorderd.wire.stamp_batch import stamp_name, stamp_names
 
 SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -32,7 +34,7 @@ _MANIFEST_ENDING: Final = manifest_name("")
 class Finding:
     """One thing that does not hold; ``code`` is a word for programs."""
 
-    code: str  # files | manifest | signature | signer_unknown | digest
+    code: str  # files | manifest | signature | signer_unknown | digest | timestamp
     reason: str
 
 
@@ -79,6 +81,7 @@ def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
         signers = _verify_signatures(folder, recording_id, sha256s, trust, findings)
     if manifest is not None:
         _check_manifest(manifest, recording_id, set(sha256s), findings)
+        _check_stamps(folder, recording_id, sha256s, findings)
         _check_files(manifest, sha256s, sizes_bytes, findings)
     return BundleVerdict(
         recording_id=recording_id,
@@ -156,10 +159,25 @@ def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], find
         datetime.fromisoformat(manifest.started_at)
     except ValueError:
         findings.append(Finding(code="manifest", reason="started_at is no RFC 3339 time"))
-    known = {*required, *(entry.name for entry in manifest.files)}
+    stamps = stamp_names(recording_id)[: 1 if audio is None else 2]
+    known = {*required, *stamps, *(entry.name for entry in manifest.files)}
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code="files", reason=f"{unlisted} is not in the manifest"))
+
+
+def _check_stamps(folder: Path, recording_id: str, sha256s: dict[str, str], findings: list[Finding]) -> None:
+    """Check that each stamp is a whole one and over its signature; whose it is, the archive need not know."""
+    for name in stamp_names(recording_id):
+        signature = name.removesuffix(stamp_name(""))
+        if name not in sha256s or signature not in sha256s:
+            continue
+        with (folder / name).open("rb") as stream:
+            tsr = stream.read(TIMESTAMP_MAX_BYTES + 1)
+        try:
+            inspect_timestamp(tsr, sha256_hex=sha256s[signature], subject=signature)
+        except EvidenceError as problem:
+            findings.append(Finding(code="timestamp", reason=str(problem)))
 
 
 def _check_files(

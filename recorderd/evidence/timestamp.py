@@ -12,9 +12,10 @@ Source: RFC 3161, RFC 5816 (ESSCertIDv2), RFC 5652 section 5, ETSI EN 319 422.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 import rfc3161_client
 from asn1crypto import algos, cms, core, tsp
@@ -28,6 +29,8 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.core.errors import AuthorityUnknown, EvidenceError, TimestampInvalid
 from recorderd.evidence.strength import CHAIN_MAX, RSA_MIN_BITS, usage_flaw
 from recorderd.evidence.verify import TrustStore
+
+T = TypeVar("T")
 
 TIMESTAMP_MAX_BYTES: Final = 64 * 1024  # public authorities' stamps take 2 to 8 KiB
 NONCE_BITS: Final = 64
@@ -115,7 +118,7 @@ def inspect_timestamp(tsr: bytes, *, sha256_hex: str, subject: str) -> Stamp:
     return stamp
 
 
-def _guarded(work: Any, raw: bytes, **how: Any) -> Any:
+def _guarded(work: Callable[..., T], raw: bytes, **how: Any) -> T:
     try:
         return work(raw, **how)
     except EvidenceError:

@@ -10,6 +10,8 @@ Rule: every message may be lost or come twice; none of them means anything witho
     Chunk+payload  ──────────────▶
                    ◀──────────────   Credit (how far it stands; `rewind` = send again from there)
                    ◀──────────────   ReceiptMessage+payload | Refused
+    Deposit+payload ─────────────▶
+                   ◀──────────────   Deposited (held, or why not)
     Ping           ──────────────▶
                    ◀──────────────   Pong
 """
@@ -28,12 +30,16 @@ from recorderd.wire.manifest import audio_name, manifest_name, signature_name, s
 
 PROTOCOL_VERSION: Final = 1
 CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
-FILES_LIMIT: Final = 10_005  # what a manifest may list (10,000), itself, two signatures, a certificate
+FILES_LIMIT: Final = (
+    10_007  # what a manifest may list (10,000), itself, two signatures, a certificate, stamps
+)
 HEADER_LIMIT_BYTES: Final = 4 << 20  # an offer of FILES_LIMIT files with the longest names takes 3 MiB
 RECEIPT_LIMIT_BYTES: Final = 4 << 20  # a receipt lists the files of an offer once more
+DEPOSIT_LIMIT_BYTES: Final = 4 << 20  # a batch of LEAVES_LIMIT hashes
 MESSAGE_LIMIT_BYTES: Final = CHUNK_LIMIT_BYTES  # of one frame, for the socket's own limit
 WINDOW_LIMIT_CHUNKS: Final = 1024  # 4 GiB in flight of the largest chunks; nobody needs more
 REASON_LIMIT: Final = 1000  # characters of a refusal's reason; people read it
+DEPOSIT_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]{1,4})?\.(json|tsr)")  # a batch, its stamp
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the manifest's rule
 
 
@@ -127,6 +133,27 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deposit:
+    """A small file of the recorder's that belongs to no single recording: a batch of time stamps.
+
+    An archive that is older than this message does not answer; the recorder keeps the file and asks again.
+    """
+
+    name: str
+    sha256: str  # of the payload
+    payload: bytes | memoryview = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deposited:
+    """The archive holds that very file; or not, and why."""
+
+    name: str
+    sha256: str
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
     """Are you there?"""
 
@@ -140,7 +167,20 @@ class Pong:
     number: int
 
 
-FlushMessage = Hello | Welcome | Unwelcome | Offer | Credit | Chunk | ReceiptMessage | Refused | Ping | Pong
+FlushMessage = (
+    Hello
+    | Welcome
+    | Unwelcome
+    | Offer
+    | Credit
+    | Chunk
+    | ReceiptMessage
+    | Refused
+    | Deposit
+    | Deposited
+    | Ping
+    | Pong
+)
 _KINDS: Final[dict[type, str]] = {
     Hello: "hello",
     Welcome: "welcome",
@@ -150,11 +190,14 @@ _KINDS: Final[dict[type, str]] = {
     Chunk: "chunk",
     ReceiptMessage: "receipt",
     Refused: "refused",
+    Deposit: "deposit",
+    Deposited: "deposited",
     Ping: "ping",
     Pong: "pong",
 }
 _PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit of its payload frame
     "chunk": ("payload", CHUNK_LIMIT_BYTES),
+    "deposit": ("payload", DEPOSIT_LIMIT_BYTES),
     "receipt": ("receipt", RECEIPT_LIMIT_BYTES),
 }
 
@@ -232,10 +275,10 @@ def _name(reader: JsonReader, recording_id: str) -> str:
     return value
 
 
-def _reason(reader: JsonReader) -> str:
-    value = reader.text("reason", limit=REASON_LIMIT)
+def _reason(reader: JsonReader, key: str = "reason") -> str:
+    value = reader.text(key, limit=REASON_LIMIT)
     if not value.isprintable():
-        raise reader.bad("reason", "not printable")
+        raise reader.bad(key, "not printable")
     return value
 
 
@@ -315,6 +358,23 @@ def _code(reader: JsonReader) -> str:
     return value
 
 
+def _deposit(reader: JsonReader, payload: bytes | memoryview) -> Deposit:
+    return Deposit(name=_deposit_name(reader), sha256=reader.sha256("sha256"), payload=payload)
+
+
+def _deposited(reader: JsonReader, _: bytes | memoryview) -> Deposited:
+    return Deposited(
+        name=_deposit_name(reader), sha256=reader.sha256("sha256"), refusal=_reason(reader, "refusal")
+    )
+
+
+def _deposit_name(reader: JsonReader) -> str:
+    value = reader.text("name", limit=64)
+    if DEPOSIT_NAME.fullmatch(value) is None:
+        raise reader.bad("name", "not a name of a deposit")
+    return value
+
+
 def _ping(reader: JsonReader, _: bytes | memoryview) -> Ping:
     return Ping(number=reader.integer("number"))
 
@@ -332,6 +392,8 @@ _READERS: Final[dict[str, Callable[[JsonReader, bytes | memoryview], FlushMessag
     "chunk": _chunk,
     "receipt": _receipt,
     "refused": _refused,
+    "deposit": _deposit,
+    "deposited": _deposited,
     "ping": _ping,
     "pong": _pong,
 }

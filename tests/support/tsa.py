@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
 
+from asn1crypto import cms, core, tsp
+from asn1crypto import x509 as asn1_x509
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -39,7 +44,18 @@ tsa_name = no
 ess_cert_id_chain = no
 ess_cert_id_alg = {ess}
 """
-Answer = tuple[int, str, bytes]  # status, content type, body
+REPLY: Final = "application/timestamp-reply"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an authority says over HTTP."""
+
+    body: bytes = b""
+    kind: str = REPLY
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    pause_s: float = 0.0  # between two octets of the body
 
 
 def stamping_certificate(
@@ -100,7 +116,7 @@ class StampingMachine:
         self.ca_file = folder / "root.pem"
         self.ca_file.write_bytes(pem_of(self.root))
         (folder / "tsa.pem").write_bytes(pem_of(self.certificate))
-        (folder / "chain.pem").write_bytes(pem_of(self.certificate, *chain))
+        (folder / "chain.pem").write_bytes(pem_of(*chain))
         write_key(folder / "tsa.key", self.key)
         (folder / "serial").write_text("01\n")
         (folder / "tsa.cnf").write_text(CONFIGURATION.format(folder=folder, digest=digest, ess=ess))
@@ -111,22 +127,15 @@ class StampingMachine:
         with self._lock:
             (self.folder / "q.tsq").write_bytes(query)
             command = "openssl ts -reply -config tsa.cnf -queryfile q.tsq -inkey tsa.key -signer tsa.pem"
+            chain = ["-chain", "chain.pem"] if (self.folder / "chain.pem").stat().st_size else []
             done = subprocess.run(
-                [*command.split(), "-chain", "chain.pem", "-out", "r.tsr"],
+                [*command.split(), *chain, "-out", "r.tsr"],
                 cwd=self.folder,
                 capture_output=True,
                 check=False,
             )
             assert done.returncode == 0, done.stderr
             return (self.folder / "r.tsr").read_bytes()
-
-
-def openssl_query(content: bytes, folder: Path, *options: str) -> bytes:
-    """Let openssl write the query for a stamp over content."""
-    (folder / "asked").write_bytes(content)
-    command = ["openssl", "ts", "-query", "-data", "asked", "-sha256", "-cert", *options, "-out", "asked.tsq"]
-    subprocess.run(command, cwd=folder, capture_output=True, check=True)
-    return (folder / "asked.tsq").read_bytes()
 
 
 def openssl_ts_verify(tsr: Path, *, ca_file: Path, data: Path | None = None, digest: str = "") -> bool:
@@ -170,14 +179,12 @@ class TimeAuthority:
 
     def stamp(self, query: bytes) -> Answer:
         """Answer as an authority does."""
-        return 200, "application/timestamp-reply", self.machine.reply(query)
+        return Answer(body=self.machine.reply(query))
 
     def _context(self) -> ssl.SSLContext:
         key = p256()
         now = datetime.now(tz=UTC)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-        import ipaddress
-
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -197,7 +204,7 @@ class TimeAuthority:
         context.load_cert_chain(self.tls_ca_file, write_key(self.machine.folder / "tls.key", key))
         return context
 
-    def _handler(authority: TimeAuthority) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+    def _handler(authority: TimeAuthority) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 query = self.rfile.read(int(self.headers["Content-Length"]))
@@ -205,18 +212,23 @@ class TimeAuthority:
                 if not authority.up:
                     self.close_connection = True
                     return
-                if authority._wanted and self.headers.get("Authorization") != f"Basic {authority._wanted}":
-                    answer: Answer | None = (401, "text/plain", b"who are you?")
-                else:
+                answer: Answer | None = Answer(status=401, kind="text/plain", body=b"who are you?")
+                if not authority._wanted or self.headers["Authorization"] == f"Basic {authority._wanted}":
                     answer = (authority.behave or authority.stamp)(query)
                 if answer is None:
+                    self.close_connection = True
                     return
-                status, kind, body = answer
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_response(answer.status)
+                for name, value in (("Content-Type", answer.kind), *answer.headers):
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with suppress(OSError):  # who asked left
+                    for at in range(len(answer.body) if answer.pause_s else 0):
+                        self.wfile.write(answer.body[at : at + 1])
+                        time.sleep(answer.pause_s)
+                    if not answer.pause_s:
+                        self.wfile.write(answer.body)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -224,15 +236,61 @@ class TimeAuthority:
         return Handler
 
 
-def drip(body: bytes, *, pause_s: float) -> Callable[[Any], None]:
-    """Send a body octet by octet."""
+def resigned(
+    tsr: bytes,
+    key: ec.EllipticCurvePrivateKey,
+    certificate: x509.Certificate,
+    *,
+    content: Callable[[Any], None] = lambda _: None,
+    attributes: Callable[[dict[str, Any]], None] = lambda _: None,
+    signed: Callable[[Any], None] = lambda _: None,
+) -> bytes:
+    """Sign a stamp anew by any P-256 key and certificate, with anything in it changed: what openssl will not.
 
-    def write(stream: Any) -> None:
-        for at in range(len(body)):
-            stream.write(body[at : at + 1])
-            time.sleep(pause_s)
-
-    return write
+    ``content`` changes the TSTInfo, ``attributes`` the signed attributes by name, ``signed`` the SignedData.
+    """
+    response = tsp.TimeStampResp.load(tsr)
+    outer = response["time_stamp_token"]["content"]
+    inner = tsp.TSTInfo.load(bytes(outer["encap_content_info"]["content"]))
+    content(inner)
+    octets = inner.dump(force=True)
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    known: dict[str, Any] = {
+        "content_type": cms.ContentType("tst_info"),
+        "message_digest": core.OctetString(hashlib.sha256(octets).digest()),
+        "signing_certificate_v2": tsp.SigningCertificateV2(
+            {"certs": [{"cert_hash": hashlib.sha256(der).digest()}]}
+        ),
+    }
+    attributes(known)
+    rows = cms.CMSAttributes(
+        [cms.CMSAttribute({"type": name, "values": [value]}) for name, value in known.items()]
+    )
+    leaf = asn1_x509.Certificate.load(der)
+    info = outer["signer_infos"][0].copy()
+    info["sid"] = cms.SignerIdentifier(
+        {
+            "issuer_and_serial_number": cms.IssuerAndSerialNumber(
+                {"issuer": leaf.issuer, "serial_number": leaf.serial_number}
+            )
+        }
+    )
+    info["signed_attrs"] = rows
+    info["signature"] = key.sign(b"\x31" + rows.dump()[1:], ec.ECDSA(hashes.SHA256()))
+    fresh = cms.SignedData(
+        {
+            "version": "v3",
+            "digest_algorithms": outer["digest_algorithms"],
+            "encap_content_info": {"content_type": "tst_info", "content": inner},
+            "certificates": [cms.CertificateChoices({"certificate": leaf})],
+            "signer_infos": [info],
+        }
+    )
+    signed(fresh)
+    token = cms.ContentInfo({"content_type": "signed_data", "content": fresh})
+    return bytes(
+        tsp.TimeStampResp({"status": {"status": "granted"}, "time_stamp_token": token}).dump(force=True)
+    )
 
 
 def rsa_key(bits: int) -> rsa.RSAPrivateKey:
