@@ -38,6 +38,7 @@ class StampFolder:
         self._lock = threading.Lock()
         self._waiting: list[str] = []
         self._known: dict[str, None] = {}
+        self._torn = False  # a line was begun and the disk refused the rest
 
     def prepare(self, read_leaves: Callable[[bytes], Sequence[str]]) -> None:
         """Create the folders, and take up what an earlier process left.
@@ -59,11 +60,12 @@ class StampFolder:
         for leaf in batched:
             self._remember(leaf)
         path = self.root / _WAITING
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        self._waiting = [line for line in lines if _HASH.fullmatch(line) and line not in self._known]
+        text = path.read_text(errors="replace") if path.exists() else ""
+        rows = dict.fromkeys(text.splitlines())
+        self._waiting = [row for row in rows if _HASH.fullmatch(row) and row not in self._known]
         for leaf in self._waiting:
             self._remember(leaf)
-        if self._waiting != lines:
+        if self._lines() != text:
             self._write_waiting()
 
     def note(self, manifest_sha256: str) -> None:
@@ -74,7 +76,11 @@ class StampFolder:
         with self._lock:
             if manifest_sha256 in self._known:
                 return
+            if self._torn:
+                self._write_waiting()
+            self._torn = True  # until the line stands whole
             durable.append(self.root / _WAITING, f"{manifest_sha256}\n".encode())
+            self._torn = False
             self._remember(manifest_sha256)
             self._waiting.append(manifest_sha256)
 
@@ -129,7 +135,11 @@ class StampFolder:
             del self._known[next(iter(self._known))]
 
     def _write_waiting(self) -> None:
-        durable.replace(self.root / _WAITING, "".join(f"{leaf}\n" for leaf in self._waiting).encode())
+        durable.replace(self.root / _WAITING, self._lines().encode())
+        self._torn = False
+
+    def _lines(self) -> str:
+        return "".join(f"{leaf}\n" for leaf in self._waiting)
 
 
 def _name(path: Path) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,14 @@ import pytest
 from recorderd.app.control import ask as ask_program
 from recorderd.archive.inclusion import find_inclusion, prove_inclusion, verify_proof
 from recorderd.archive.verification import verify_bundle
+from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import AuthorityRefused, StampFormatError, TimestampInvalid
+from recorderd.core.events import EventLog
 from recorderd.evidence.merkle import merkle_root
 from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, make_request
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.authority import Authority, ask_authority
+from recorderd.flush.stamping import WORKERS, Stamper, StampingSettings
 from recorderd.spool.layout import Place
 from recorderd.wire import frames as f
 from recorderd.wire.manifest import manifest_name
@@ -59,6 +64,41 @@ def configured(*authorities: TimeAuthority | str, wait_s: int = 60, batch_s: int
         ca_file = next(a for a in authorities if isinstance(a, TimeAuthority)).machine.ca_file
         rows.append(f'[[timestamps.authorities]]\nurl = "{url}"\nca_file = "{ca_file}"\ntimeout_s = 2')
     return "\n".join(rows)
+
+
+@contextmanager
+def stamping(
+    loopback: Loopback, authority: TimeAuthority, *, wait_ns: int, batch_ns: int = 3600 * NS_PER_S
+) -> Iterator[tuple[Stamper, list[str]]]:
+    """Run a stamper as recorderd-flush does, with what it logs."""
+    lines: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    logger = logging.Logger("stamps")
+    logger.addHandler(Listener())
+    clock = SystemClock()
+    asked = Authority(url=authority.url, trust=TrustStore([authority.machine.root]), timeout_s=2)
+    stamper = Stamper(
+        settings=StampingSettings(
+            authorities=(asked,), wait_ns=wait_ns, batch_ns=batch_ns, retry_ns=NS_PER_S // 5
+        ),
+        spool=loopback.spool,
+        clock=clock,
+        log=EventLog(logger=logger, clock=clock),
+    )
+    stop = threading.Event()
+    workers = [threading.Thread(target=stamper.run, args=(stop,)) for _ in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield stamper, lines
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join(10)
 
 
 def stored(loopback: Loopback, recording_id: str) -> Path:
@@ -236,22 +276,42 @@ def _an_old_answer_again(authority: TimeAuthority) -> Callable[[bytes], Answer]:
     ],
     ids=["nonce", "imprint", "replay", "empty", "no DER", "html", "hangs up"],
 )
-def test_without_a_good_stamp_a_recording_goes_on_after_its_wait(
+def test_nothing_but_a_good_stamp_is_written_beside_a_signature(
     tmp_path: Path,
-    programs: Programs,
     authority: TimeAuthority,
     behave: Callable[[TimeAuthority], Callable[[bytes], Answer | None]],
     word: str,
 ) -> None:
     authority.behave = behave(authority)
-    loopback = Loopback(tmp_path / "set-up", extra=configured(authority, wait_s=2, batch_s=3600))
+    loopback = Loopback(tmp_path)
+    (recording_id,) = loopback.record()
+    folder = loopback.spool.path(Place.READY, recording_id)
+    before = {path.name for path in folder.iterdir()}
+    with stamping(loopback, authority, wait_ns=NS_PER_S // 2) as (stamper, lines):
+        assert not stamper.may_claim(recording_id)
+        wait_until(lambda: any("timestamp_failed" in line for line in lines), what="failed")
+        assert word in "".join(lines)
+        wait_until(lambda: stamper.may_claim(recording_id), what="the wait is over")
+        assert {path.name for path in folder.iterdir()} == before
+        assert stamper.status()["hashes_waiting"] == 1  # it is in the next batch
+        authority.behave = None
+        wait_until(
+            lambda: {path.name for path in folder.iterdir()} > before, what="stamped when it goes again"
+        )
+    assert_stamped(folder, authority.machine)
+
+
+def test_without_a_good_stamp_a_recording_goes_on_after_its_wait(
+    tmp_path: Path, programs: Programs, authority: TimeAuthority
+) -> None:
+    authority.behave = lambda _: Answer(kind="text/html", body=b"<html>")
+    loopback = Loopback(tmp_path / "set-up", extra=configured(authority, wait_s=1))
     programs.archive(loopback.archive_toml)
     ids = loopback.record(2)
-    flush = programs.flush(loopback.recorder_toml)
+    programs.flush(loopback.recorder_toml)
     wait_until(lambda: archived(loopback) == sorted(ids), what="archived")
     assert_kept(loopback, ids)
     assert not list(loopback.data_dir.glob("store/*/*/*/*/*.tsr"))
-    assert word in flush.wait_for("timestamp_failed")
     counted = events(loopback, "flush")
     assert counted["recording_unstamped"] == 2 and counted["timestamp_failed"] >= 1
     waiting = (loopback.spool.root / "stamps" / "waiting").read_text().split()
