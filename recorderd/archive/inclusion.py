@@ -9,12 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorderd import durable
 from recorderd.archive.deposits import deposits_of
 from recorderd.core.errors import StampFormatError, TimestampInvalid
 from recorderd.evidence.merkle import inclusion_path, merkle_root, verify_inclusion
-from recorderd.evidence.timestamp import Stamp, verify_timestamp
+from recorderd.evidence.timestamp import Stamp, inspect_timestamp, verify_timestamp
 from recorderd.evidence.verify import TrustStore
-from recorderd.wire.stamp_batch import InclusionProof, StampBatch, parse_batch, parse_proof
+from recorderd.wire.stamp_batch import (
+    InclusionProof,
+    StampBatch,
+    encode_proof,
+    inclusion_names,
+    parse_batch,
+    parse_proof,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +71,26 @@ def find_inclusion(root: Path, recorder_id: str, manifest_sha256: str) -> Inclus
     return None
 
 
-def verify_proof(raw: bytes, tsr: bytes, *, manifest_sha256: str, trust: TrustStore, subject: str) -> Stamp:
-    """Check a proof with its stamp for a manifest.
+def export_inclusion(
+    root: Path, recorder_id: str, *, recording_id: str, manifest_sha256: str, out: Path
+) -> list[Path]:
+    """Write the proof of a recording and its stamp into ``out``; none when it is in no stamped batch yet.
+
+    Errors: TimestampInvalid when the batch that names it does not hold; OSError.
+    """
+    inclusion = find_inclusion(root, recorder_id, manifest_sha256)
+    if inclusion is None:
+        return []
+    proof, stamp = (out / name for name in inclusion_names(recording_id))
+    durable.replace(proof, encode_proof(inclusion.proof))
+    durable.replace(stamp, inclusion.tsr)
+    return [proof, stamp]
+
+
+def verify_proof(
+    raw: bytes, tsr: bytes, *, manifest_sha256: str, trust: TrustStore | None, subject: str
+) -> Stamp:
+    """Check a proof with its stamp for a manifest; without ``trust``, all of it but who stamped.
 
     Errors: StampFormatError; TimestampInvalid; AuthorityUnknown.
     """
@@ -80,4 +106,6 @@ def verify_proof(raw: bytes, tsr: bytes, *, manifest_sha256: str, trust: TrustSt
     )
     if not holds:
         raise TimestampInvalid(subject=subject, reason="the proof does not lead to the root")
+    if trust is None:
+        return inspect_timestamp(tsr, sha256_hex=proof.root_sha256, subject=subject)
     return verify_timestamp(tsr, sha256_hex=proof.root_sha256, trust=trust, subject=subject)

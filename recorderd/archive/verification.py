@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from recorderd.archive.inclusion import verify_proof
 from recorderd.core.errors import EvidenceError, FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, inspect_timestamp
@@ -24,7 +25,7 @@ from recorderd.wire.manifest import (
     signature_name,
 )
 from recorderd.wire.receipt import RECEIPT_NAME
-from recorderd.wire.stamp_batch import stamp_name, stamp_names
+from recorderd.wire.stamp_batch import PROOF_LIMIT_BYTES, inclusion_names, stamp_name, stamp_names
 
 SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -160,7 +161,7 @@ def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], find
     except ValueError:
         findings.append(Finding(code="manifest", reason="started_at is no RFC 3339 time"))
     stamps = stamp_names(recording_id)[: 1 if audio is None else 2]
-    known = {*required, *stamps, *(entry.name for entry in manifest.files)}
+    known = {*required, *stamps, *inclusion_names(recording_id), *(entry.name for entry in manifest.files)}
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code="files", reason=f"{unlisted} is not in the manifest"))
@@ -172,12 +173,30 @@ def _check_stamps(folder: Path, recording_id: str, sha256s: dict[str, str], find
         signature = name.removesuffix(stamp_name(""))
         if name not in sha256s or signature not in sha256s:
             continue
-        with (folder / name).open("rb") as stream:
-            tsr = stream.read(TIMESTAMP_MAX_BYTES + 1)
+        tsr = _read_small(folder / name, TIMESTAMP_MAX_BYTES)
         try:
             inspect_timestamp(tsr, sha256_hex=sha256s[signature], subject=signature)
         except EvidenceError as problem:
             findings.append(Finding(code="timestamp", reason=str(problem)))
+    proof, stamp = inclusion_names(recording_id)
+    if not {proof, stamp} & set(sha256s):
+        return
+    try:
+        verify_proof(
+            _read_small(folder / proof, PROOF_LIMIT_BYTES),
+            _read_small(folder / stamp, TIMESTAMP_MAX_BYTES),
+            manifest_sha256=sha256s[manifest_name(recording_id)],
+            trust=None,
+            subject=proof,
+        )
+    except (FileNotFoundError, EvidenceError, FormatError) as problem:
+        findings.append(Finding(code="timestamp", reason=str(problem)))
+
+
+def _read_small(path: Path, limit_bytes: int) -> bytes:
+    """Read a file up to one octet more than it may have: a longer one is cut, and does not hold."""
+    with path.open("rb") as stream:
+        return stream.read(limit_bytes + 1)
 
 
 def _check_files(

@@ -57,6 +57,11 @@ def stamp_names(recording_id: str) -> tuple[str, ...]:
     return tuple(stamp_name(signature_name(name)) for name in signed)
 
 
+def inclusion_names(recording_id: str) -> tuple[str, str]:
+    """Name the proof that a recording is in a batch, and the stamp of the batch's root; exports have them."""
+    return f"{recording_id}.inclusion.json", f"{recording_id}.inclusion.tsr"
+
+
 def encode_batch(batch: StampBatch) -> bytes:
     """Write a batch."""
     return canonical_json(asdict(batch))
