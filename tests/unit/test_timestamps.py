@@ -233,7 +233,7 @@ def test_a_signing_certificate_does_not_stamp(tmp_path: Path, tsr: bytes) -> Non
         )
 
 
-@pytest.mark.parametrize(("kind", "bits"), [("p256", (0x01, 0x80)), ("intermediate", (0x20,))])
+@pytest.mark.parametrize(("kind", "bits"), [("p256", (0x01,)), ("intermediate", (0x80,))])
 def test_every_flipped_octet_is_noticed(tmp_path: Path, kind: str, bits: tuple[int, ...]) -> None:
     machine = KINDS[kind](tmp_path)
     whole, unnoticed = stamp(machine), []
