@@ -20,6 +20,7 @@ from recorderd.app.control import ControlServer, ask
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
+from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.receiver import Receiver, ReceiverSettings
 from recorderd.archive.store import Store
 from recorderd.core.clock import SystemClock
@@ -208,9 +209,18 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    entry = _entry(arguments, configuration)
-    for copy in Store(configuration.archive.data_dir).export(entry.path, arguments.out):
+    entry, root = _entry(arguments, configuration), configuration.archive.data_dir
+    for copy in Store(root).export(entry.path, arguments.out):
         print(copy)
+    proof = export_inclusion(
+        root,
+        entry.recorder_id,
+        recording_id=entry.id,
+        manifest_sha256=entry.manifest_sha256,
+        out=arguments.out,
+    )
+    for path in proof:
+        print(path)
     return 0
 
 

@@ -22,6 +22,7 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.app.stamps_configuration import TimestampsSection, stamps_problems
 from recorderd.core import outcomes
 from recorderd.policy.file_names import DEFAULT_TEMPLATE, FACTS, TIME_PARTS, template_flaw
 from recorderd.wire.sdes import SrtpPolicy
@@ -324,6 +325,7 @@ class RecorderConfiguration:
     clock: ClockSection = section("The machine's clock.", default_factory=ClockSection)
     spool: SpoolSection = section("Buffer on disk.")
     archive: ArchiveLinkSection = section("Link to the archive host.")
+    timestamps: TimestampsSection | None = section("Trusted time; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
     numbering: NumberingSection = section("How numbers are dialled.", default_factory=NumberingSection)
     rules: tuple[RuleSection, ...] = section("Who is recorded; absent = every call.", default=())
@@ -350,6 +352,7 @@ class RecorderConfiguration:
             yield Problem(
                 key="sip.tls.ca_file", reason="missing", remedy="name who may vouch for client certificates"
             )
+        yield from stamps_problems(self.timestamps)
         yield from rule_problems(self)
 
 

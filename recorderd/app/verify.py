@@ -48,6 +48,7 @@ def add_command(commands: Any) -> None:
         "paths", type=Path, nargs="+", metavar="PATH", help="a recording's folder, or one of many"
     )
     parser.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
+    parser.add_argument("--tsa", type=Path, metavar="F", help="roots of time-stamp authorities, PEM")
     parser.add_argument(
         "--chain",
         action="store_true",
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not folders:
         print("recorderctl: no recording found there", file=sys.stderr)
         return EXIT_CANNOT_TELL
-    judged = _judge_all(folders, arguments.ca)
+    judged = _judge_all(folders, arguments.ca, arguments.tsa)
     if arguments.explain:
         return _explain(judged, arguments.ca)
     breaks: tuple[Break, ...] = ()
@@ -107,14 +108,17 @@ def places_of(judged: Iterable[Judged]) -> list[Place]:
     ]
 
 
-def _judge_all(folders: Sequence[Path], ca: Path | None) -> list[Judged]:
+def _judge_all(folders: Sequence[Path], ca: Path | None, tsa: Path | None) -> list[Judged]:
     given = TrustStore.from_files([ca]) if ca is not None else None
+    authorities = TrustStore.from_files([tsa]) if tsa is not None else None
     total_bytes = sum(path.lstat().st_size for folder in folders for path in folder.iterdir())
     with SlowWork("verifying", total_bytes=total_bytes) as work:
         return [
             Judged(
                 folder=folder,
-                verdict=verify_bundle(folder, given or _own(folder), advance=work.advance),
+                verdict=verify_bundle(
+                    folder, given or _own(folder), advance=work.advance, authorities=authorities
+                ),
             )
             for folder in folders
         ]

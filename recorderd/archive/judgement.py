@@ -7,12 +7,13 @@ back. Whoever reads the files is ``verification``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from recorderd.archive.stamp_checks import names_of_stamps, stamp_problems
 from recorderd.archive.structure import gap_problems, time_problems, wav_problems
 from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
@@ -116,11 +117,7 @@ class BundleVerdict:
         return verdicts
 
 
-# Judges a time-stamp token over a signature: name and octets of the token, octets of what was stamped.
-StampJudge = Callable[[str, bytes, bytes], Finding | None]
-
-
-def judge(bundle: Bundle, trust: TrustStore, *, stamps: StampJudge | None = None) -> BundleVerdict:
+def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None = None) -> BundleVerdict:
     """Check one recording: manifest, signatures, every digest and size, nothing unlisted, WAV, gaps, clock.
 
     Whatever is wrong is a finding; nothing is raised.
@@ -163,8 +160,13 @@ def judge(bundle: Bundle, trust: TrustStore, *, stamps: StampJudge | None = None
             problems = wav_problems(manifest, bundle.audio_head, file_bytes=size_bytes)
             findings += [Finding(code=Check.WAV, reason=reason) for reason in problems]
         _check_clock(manifest, identities.values(), findings)
-    if stamps is not None:
-        checked |= _judge_stamps(bundle, stamps, findings)
+    if names & names_of_stamps(recording_id, audio=audio):
+        checked.add(Check.TIMESTAMP)
+        for problem in stamp_problems(
+            bundle.contents, bundle.sha256s, recording_id=recording_id, audio=audio, authorities=authorities
+        ):
+            verdict = Verdict.UNKNOWN if problem.is_doubt else Verdict.BAD
+            findings.append(Finding(code=Check.TIMESTAMP, reason=problem.reason, verdict=verdict))
     signer = identities.get(manifest_name(recording_id))
     return BundleVerdict(
         recording_id=recording_id,
@@ -251,6 +253,7 @@ def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], find
     except ValueError:
         findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time"))
     known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
+    known |= names_of_stamps(recording_id, audio=audio)
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code=Check.FILES, reason=f"{unlisted} is not in the manifest"))
@@ -288,14 +291,3 @@ def _check_clock(manifest: Manifest, signers: Iterable[SignerIdentity], findings
     if times and min(times) + CLOCK_SLACK_S < ended_utc_s:
         reason = f"signed {ended_utc_s - min(times):.0f} s before its end: the clock went back meanwhile"
         findings.append(Finding(code=Check.CLOCK, reason=reason, verdict=Verdict.UNKNOWN))
-
-
-def _judge_stamps(bundle: Bundle, stamps: StampJudge, findings: list[Finding]) -> set[Check]:
-    """Let the time-stamp tokens be judged, each over the signature that it stands beside."""
-    tokens = sorted(name for name in bundle.contents if name.endswith(".tsr"))
-    for name in tokens:
-        signature = bundle.contents.get(signature_name(name.removesuffix(".tsr").removesuffix(".p7s")), b"")
-        finding = stamps(name, bundle.contents[name], signature)
-        if finding is not None:
-            findings.append(finding)
-    return {Check.TIMESTAMP} if tokens else set()

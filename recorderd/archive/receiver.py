@@ -21,6 +21,7 @@ from recorderd.archive import door
 from recorderd.archive import intake as i
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
+from recorderd.archive.deposits import keep_deposit
 from recorderd.archive.store import Key, Store
 from recorderd.archive.upload import Upload
 from recorderd.core.clock import NS_PER_S, Clock
@@ -183,6 +184,8 @@ class Receiver:
                 self._on_head(peer, recorder_id, document)
             case f.Ping(number=number):
                 self._send(peer, f.Pong(number=number))
+            case f.Deposit():
+                self._on_deposit(peer, recorder_id, message)
             case f.Offer() | f.Chunk():
                 key = Key(recorder_id, message.recording_id)
                 try:
@@ -250,6 +253,17 @@ class Receiver:
             Ev.OFFERED, subject=key.recording_id, recorder=key.recorder_id, found_bytes=sum(sizes_bytes)
         )
         self._apply(key, i.PartsFound(sizes_bytes=sizes_bytes), b"")
+
+    def _on_deposit(self, peer: bytes, recorder_id: str, deposit: f.Deposit) -> None:
+        try:
+            answer = keep_deposit(self._store.root, recorder_id, deposit)
+        except OSError as problem:  # no answer: it comes again
+            self._log.error(Ev.INTERNAL_ERROR, subject=deposit.name, recorder=recorder_id, reason=problem)
+            return
+        event = Ev.DEPOSIT_REFUSED if answer.refusal else Ev.DEPOSIT_KEPT
+        note = self._log.warning if answer.refusal else self._log.info
+        note(event, subject=deposit.name, recorder=recorder_id, reason=answer.refusal or "kept")
+        self._send(peer, answer)
 
     def _offered_again(self, peer: bytes, key: Key, offer: f.Offer, entry: Entry) -> None:
         if entry.manifest_sha256 == offer.manifest_sha256:

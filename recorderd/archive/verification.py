@@ -15,7 +15,6 @@ from recorderd.archive.judgement import (
     BundleVerdict,
     Check,
     Finding,
-    StampJudge,
     Verdict,
     judge,
 )
@@ -32,13 +31,17 @@ Advance = Callable[[int], None]
 
 
 def verify_bundle(
-    folder: Path, trust: TrustStore, *, advance: Advance | None = None, stamps: StampJudge | None = None
+    folder: Path,
+    trust: TrustStore,
+    *,
+    advance: Advance | None = None,
+    authorities: TrustStore | None = None,
 ) -> BundleVerdict:
     """Read and judge one recording's folder; ``advance`` hears of the octets that were read.
 
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
-    return judge(read_bundle(folder, advance=advance), trust, stamps=stamps)
+    return judge(read_bundle(folder, advance=advance), trust, authorities=authorities)
 
 
 def read_bundle(folder: Path, *, advance: Advance | None = None) -> Bundle:

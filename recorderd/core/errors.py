@@ -82,6 +82,10 @@ class TimeFormatError(FormatError):
     """Malformed statement about the clock: {field}: {reason}."""
 
 
+class StampFormatError(FormatError):
+    """Malformed batch or proof of time stamps: {field}: {reason}."""
+
+
 class FrameFormatError(FormatError):
     """Malformed flush message: {field}: {reason}."""
 
@@ -115,6 +119,25 @@ class SignerUnknown(EvidenceError):
     """Signature over {subject} is by {signer}, whom nothing configured here vouches for."""
 
     hint = "If the recorder's certificate was renewed, add the new one to the trusted certificates."
+
+
+class TimestampInvalid(EvidenceError):
+    """Time stamp over {subject} is not valid: {reason}."""
+
+    hint = "Keep the files as they are; a signature without its stamp still holds by itself."
+
+
+class AuthorityUnknown(EvidenceError):
+    """Time stamp over {subject} is by {authority}, which nothing configured here vouches for."""
+
+    hint = "Name the authority's root certificate where time stamps are configured."
+
+
+class AuthorityRefused(RecorderError):
+    """The time stamping authority {url} gave no stamp: {reason}."""
+
+    exit_code, retryable = 75, True
+    hint = "Recordings go on without it; their hashes wait for the next stamp."
 
 
 class KeyUnusable(RecorderError):

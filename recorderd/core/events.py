@@ -101,6 +101,14 @@ class Ev(Enum):
     CLOCK_OFFSET = "clock_offset"
     CLOCK_STEPPED = "clock_stepped"
     CLOCK_SOURCE_FAILED = "clock_source_failed"
+    TIMESTAMPED = "timestamped"
+    TIMESTAMP_FAILED = "timestamp_failed"
+    TIMESTAMP_BATCH_CLOSED = "timestamp_batch_closed"
+    TIMESTAMP_BATCH_ARCHIVED = "timestamp_batch_archived"
+    TIMESTAMP_CLOCKS_APART = "timestamp_clocks_apart"
+    RECORDING_UNSTAMPED = "recording_unstamped"
+    DEPOSIT_REFUSED = "deposit_refused"
+    DEPOSIT_KEPT = "deposit_kept"
 
     @property
     def message_id(self) -> str:

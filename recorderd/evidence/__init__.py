@@ -1,1 +1,1 @@
-"""Keys, digests, signing and verifying; the only importer of cryptography and asn1crypto."""
+"""Keys, digests, signatures, time stamps; the only importer of cryptography, asn1crypto, rfc3161_client."""

@@ -12,6 +12,8 @@ Rule: every message may be lost or come twice; none of them means anything witho
                    ◀──────────────   ReceiptMessage+payload | Refused
     HeadOffer+payload ───────────▶
                    ◀──────────────   HeadAnswer
+    Deposit+payload ─────────────▶
+                   ◀──────────────   Deposited (held, or why not)
     Ping           ──────────────▶
                    ◀──────────────   Pong
 
@@ -35,12 +37,16 @@ PROTOCOL_VERSION: Final = 2
 PROTOCOLS: Final = (1, 2)  # that an archive welcomes
 HEADS_SINCE: Final = 2
 CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
-FILES_LIMIT: Final = 10_005  # what a manifest may list (10,000), itself, two signatures, a certificate
+FILES_LIMIT: Final = (
+    10_007  # what a manifest may list (10,000), itself, two signatures, a certificate, stamps
+)
 HEADER_LIMIT_BYTES: Final = 4 << 20  # an offer of FILES_LIMIT files with the longest names takes 3 MiB
 RECEIPT_LIMIT_BYTES: Final = 4 << 20  # a receipt lists the files of an offer once more
+DEPOSIT_LIMIT_BYTES: Final = 4 << 20  # a batch of LEAVES_LIMIT hashes
 MESSAGE_LIMIT_BYTES: Final = CHUNK_LIMIT_BYTES  # of one frame, for the socket's own limit
 WINDOW_LIMIT_CHUNKS: Final = 1024  # 4 GiB in flight of the largest chunks; nobody needs more
 REASON_LIMIT: Final = 1000  # characters of a refusal's reason; people read it
+DEPOSIT_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]{1,4})?\.(json|tsr)")  # a batch, its stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +155,27 @@ class HeadAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deposit:
+    """A small file of the recorder's that belongs to no single recording: a batch of time stamps.
+
+    An archive that is older than this message does not answer; the recorder keeps the file and asks again.
+    """
+
+    name: str
+    sha256: str  # of the payload
+    payload: bytes | memoryview = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deposited:
+    """The archive holds that very file; or not, and why."""
+
+    name: str
+    sha256: str
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
     """Are you there?"""
 
@@ -173,6 +200,8 @@ FlushMessage = (
     | Refused
     | HeadOffer
     | HeadAnswer
+    | Deposit
+    | Deposited
     | Ping
     | Pong
 )
@@ -187,11 +216,14 @@ _KINDS: Final[dict[type, str]] = {
     Refused: "refused",
     HeadOffer: "head",
     HeadAnswer: "head_answer",
+    Deposit: "deposit",
+    Deposited: "deposited",
     Ping: "ping",
     Pong: "pong",
 }
 _PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit of its payload frame
     "chunk": ("payload", CHUNK_LIMIT_BYTES),
+    "deposit": ("payload", DEPOSIT_LIMIT_BYTES),
     "receipt": ("receipt", RECEIPT_LIMIT_BYTES),
     "head": ("document", HEAD_LIMIT_BYTES),
 }
@@ -258,10 +290,10 @@ def _name(reader: JsonReader, recording_id: str) -> str:
     return value
 
 
-def _reason(reader: JsonReader) -> str:
-    value = reader.text("reason", limit=REASON_LIMIT)
+def _reason(reader: JsonReader, key: str = "reason") -> str:
+    value = reader.text(key, limit=REASON_LIMIT)
     if not value.isprintable():
-        raise reader.bad("reason", "not printable")
+        raise reader.bad(key, "not printable")
     return value
 
 
@@ -349,6 +381,23 @@ def _head_answer(reader: JsonReader, _: bytes | memoryview) -> HeadAnswer:
     return HeadAnswer(sha256=reader.sha256("sha256"), kept=reader.boolean("kept"), reason=_reason(reader))
 
 
+def _deposit(reader: JsonReader, payload: bytes | memoryview) -> Deposit:
+    return Deposit(name=_deposit_name(reader), sha256=reader.sha256("sha256"), payload=payload)
+
+
+def _deposited(reader: JsonReader, _: bytes | memoryview) -> Deposited:
+    return Deposited(
+        name=_deposit_name(reader), sha256=reader.sha256("sha256"), refusal=_reason(reader, "refusal")
+    )
+
+
+def _deposit_name(reader: JsonReader) -> str:
+    value = reader.text("name", limit=64)
+    if DEPOSIT_NAME.fullmatch(value) is None:
+        raise reader.bad("name", "not a name of a deposit")
+    return value
+
+
 def _ping(reader: JsonReader, _: bytes | memoryview) -> Ping:
     return Ping(number=reader.integer("number"))
 
@@ -368,6 +417,8 @@ _READERS: Final[dict[str, Callable[[JsonReader, bytes | memoryview], FlushMessag
     "refused": _refused,
     "head": _head,
     "head_answer": _head_answer,
+    "deposit": _deposit,
+    "deposited": _deposited,
     "ping": _ping,
     "pong": _pong,
 }
