@@ -56,7 +56,7 @@ class Audit:
 class Auditor:
     """Looks at one archive.
 
-    Thread: one. Beside a running archive what is just being taken in may be reported; look again then.
+    Thread: one; also beside a running archive.
     """
 
     def __init__(
@@ -82,8 +82,11 @@ class Auditor:
         Errors: CatalogueFailed; OSError when the store cannot be read.
         """
         audit, places, seen = Audit(), [], set()
+        heads, issued = (
+            self._heads(audit),
+            self._catalogue.issued(),
+        )  # first: what comes meanwhile is no fault
         rows = self._catalogue.all()
-        under_way = {target for _, target in self._store.announced()}
         for entry in rows:
             audit.recordings += 1
             seen.add(entry.path)
@@ -91,11 +94,10 @@ class Auditor:
             places.append(_place(entry, verdict))
         for folder in self._folders():
             path = folder.relative_to(self._store.root).as_posix()
-            if path not in seen and path not in under_way:
+            if path not in seen and self._is_stray(path):
                 reason = f"{path} has no row in the catalogue"
                 audit.troubles.append(Trouble(subject=folder.name, code="row", reason=reason))
-        audit.troubles += self._numbers(rows)
-        heads = self._heads(audit)
+        audit.troubles += _removed(rows, issued)
         audit.troubles += [
             Trouble(
                 subject=f"chain of {row.recorder_id} at {row.sequence}",
@@ -177,17 +179,15 @@ class Auditor:
             if promised.get(name) != verdict.sha256s.get(name):
                 yield f"{name} is not what was signed for", Verdict.BAD
 
+    def _is_stray(self, path: str) -> bool:
+        """Tell whether a folder has no row, nor is just being given one: announced first, then committed."""
+        if self._catalogue.by_path(path) is not None:
+            return False
+        under_way = {target for _, target in self._store.announced()}
+        return path not in under_way and self._catalogue.by_path(path) is None
+
     def _folders(self) -> Iterable[Path]:
         return sorted(path for path in self._store.root.glob(_FOLDERS) if path.is_dir())
-
-    def _numbers(self, rows: Iterable[Entry]) -> Iterator[Trouble]:
-        """Find rows that were removed: every number was given to a row once."""
-        numbers = [0, *sorted(entry.row_id for entry in rows), self._catalogue.issued() + 1]
-        for one, other in pairwise(numbers):
-            if other > one + 1:
-                first, last = one + 1, other - 1
-                what = f"row {first} is" if first == last else f"rows {first} to {last} are"
-                yield Trouble(subject="catalogue", code="row", reason=f"{what} missing")
 
     def _heads(self, audit: Audit) -> list[HeadBody]:
         bodies = []
@@ -207,6 +207,16 @@ class Auditor:
             else:
                 bodies.append(judged.body)
         return bodies
+
+
+def _removed(rows: Iterable[Entry], issued: int) -> Iterator[Trouble]:
+    """Find rows that were removed: every number was given to a row once."""
+    numbers = [0, *sorted(entry.row_id for entry in rows), issued + 1]
+    for one, other in pairwise(numbers):
+        if other > one + 1:
+            first, last = one + 1, other - 1
+            what = f"row {first} is" if first == last else f"rows {first} to {last} are"
+            yield Trouble(subject="catalogue", code="row", reason=f"{what} missing")
 
 
 def _place(entry: Entry, verdict: BundleVerdict | None) -> Place:

@@ -11,6 +11,7 @@ from recorderd.archive.audit import Trouble
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import Verdict
+from recorderd.archive.store import Key
 from recorderd.evidence.verify import TrustStore
 from tests.support.golden import FIRST, GOLDEN, IDS, RECORDER, SECOND, THIRD
 from tests.support.golden_twins import write_twin
@@ -214,3 +215,11 @@ def test_what_is_proved_but_odd_is_taken_and_reported_and_what_is_not_proved_is_
 
 def test_a_trouble_says_bad_unless_it_says_otherwise() -> None:
     assert Trouble(subject="s", code="row", reason="r").verdict is Verdict.BAD
+
+
+def test_what_is_just_being_taken_in_is_no_fault(vault: Vault) -> None:
+    path = vault.folder(FIRST).relative_to(vault.root).as_posix()
+    vault.execute("DELETE FROM recordings WHERE id = ?", FIRST)
+    assert (FIRST, "row") in vault.told()
+    vault.store.announce(Key(RECORDER, FIRST), path)
+    assert (FIRST, "row") not in vault.told()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recorderd.archive.heads import judge_head
 from recorderd.archive.lineage import Break, judge_chains
@@ -17,6 +20,7 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain, Link
 from recorderd.record.heads import HEADS_NAME, Heads
 from recorderd.spool.head_box import HeadBox
+from recorderd.wire.canonical import canonical_json
 from recorderd.wire.chain_head import HeadBody, fingerprint, parse_head
 from recorderd.wire.manifest import GENESIS_SHA256
 from tests.support.bundles import make_signer
@@ -164,3 +168,18 @@ def test_a_head_with_a_field_that_means_nothing_is_malformed(
     good = box.read(box.waiting()[0])
     with pytest.raises(HeadFormatError):
         parse_head(good.replace(old, new))
+
+
+@given(st.binary(max_size=400))
+def test_any_octets_are_a_head_or_a_head_format_error(raw: bytes) -> None:
+    with suppress(HeadFormatError):
+        parse_head(raw)
+
+
+@given(st.text(max_size=20), st.text(max_size=70), st.integers())
+def test_any_values_in_a_head_are_read_or_a_head_format_error(cause: str, digest: str, number: int) -> None:
+    body = {"cause": cause, "count": number, "counted": [], "head_version": 1, "manifest_sha256": digest,
+            "number": number, "previous_head_sha256": digest, "recorder_id": cause, "sequence": number,
+            "stated_at": cause}  # fmt: skip
+    with suppress(HeadFormatError):
+        parse_head(canonical_json({"body": body, "signature": digest}))
