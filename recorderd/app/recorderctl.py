@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     chain.set_defaults(run=_chain)
 
     verify.add_command(commands)
+    schema = commands.add_parser("schema", help="print the JSON Schema of manifests, or the XSD of their XML")
+    schema.add_argument("--xsd", action="store_true", help="the XSD")
+    schema.set_defaults(run=_schema)
+
     explain.add_command(commands)
     add_steering(commands)
     return parser
@@ -181,3 +186,9 @@ def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
                 ]
             table.add_row(*row)
     return table
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    name = "manifest.xsd" if arguments.xsd else "manifest.schema.json"
+    print((resources.files("recorderd.wire") / name).read_text(), end="")
+    return 0
