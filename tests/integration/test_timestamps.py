@@ -77,7 +77,7 @@ def configured(*authorities: TimeAuthority | str, wait_s: int = 60, batch_s: int
 
 @contextmanager
 def stamping(
-    loopback: Loopback, authority: TimeAuthority, *, wait_ns: int, batch_ns: int = 3600 * NS_PER_S
+    loopback: Loopback, authority: TimeAuthority, *, wait_ns: int, workers: int = WORKERS
 ) -> Iterator[tuple[Stamper, list[str]]]:
     """Run a stamper as recorderd-flush does, with what it logs."""
     lines: list[str] = []
@@ -92,21 +92,21 @@ def stamping(
     asked = Authority(url=authority.url, trust=TrustStore([authority.machine.root]), timeout_s=2)
     stamper = Stamper(
         settings=StampingSettings(
-            authorities=(asked,), wait_ns=wait_ns, batch_ns=batch_ns, retry_ns=NS_PER_S // 5
+            authorities=(asked,), wait_ns=wait_ns, batch_ns=3600 * NS_PER_S, retry_ns=NS_PER_S // 5
         ),
         spool=loopback.spool,
         clock=clock,
         log=EventLog(logger=logger, clock=clock),
     )
     stop = threading.Event()
-    workers = [threading.Thread(target=stamper.run, args=(stop,)) for _ in range(WORKERS)]
-    for worker in workers:
+    running = [threading.Thread(target=stamper.run, args=(stop,)) for _ in range(workers)]
+    for worker in running:
         worker.start()
     try:
         yield stamper, lines
     finally:
         stop.set()
-        for worker in workers:
+        for worker in running:
             worker.join(10)
 
 
@@ -328,6 +328,18 @@ def test_without_a_good_stamp_a_recording_goes_on_after_its_wait(
     assert counted["recording_unstamped"] == 2 and counted["timestamp_failed"] >= 1
     waiting = (loopback.spool.root / "stamps" / "waiting").read_text().split()
     assert len(waiting) == 2  # nothing is forgotten: their hashes are in the next batch
+
+
+def test_a_hash_is_noted_before_the_claim_also_when_no_worker_came_to_it(
+    tmp_path: Path, authority: TimeAuthority
+) -> None:
+    loopback = Loopback(tmp_path)
+    (recording_id,) = loopback.record()
+    folder = loopback.spool.path(Place.READY, recording_id)
+    with stamping(loopback, authority, wait_ns=0, workers=0) as (stamper, _):
+        assert stamper.may_claim(recording_id)
+        stamper.let_go(recording_id)
+        assert stamper.folder.waiting() == (sha256_hex((folder / manifest_name(recording_id)).read_bytes()),)
 
 
 def assert_altered_stamps_are_noticed(folder: Path, copies: Path, *, trust: TrustStore) -> None:
