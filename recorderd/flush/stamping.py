@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Event as StopToken
 from typing import Any, Final
@@ -44,7 +45,8 @@ from recorderd.wire.stamp_batch import (
 WORKERS: Final = (
     4  # questions under way at a time; an authority 200 ms away then stamps 10 recordings a second
 )
-SCAN_NS: Final = 200 * NS_PER_MS
+SCAN_NS: Final = 250 * NS_PER_MS  # how often ready/ is looked at
+NOTE_AT_ONCE: Final = 32  # hashes that are noted between two looks; nobody waits for them
 LOOK_NS: Final = 500 * NS_PER_MS  # how often batches are looked at
 IDLE_S: Final = 0.25
 APART_S: Final = 30  # stamps are whole seconds and take some to come; MiFID's second is for others to watch
@@ -127,8 +129,8 @@ class Stamper:
         """
         with self._lock:
             entry = self._ready.setdefault(recording_id, _Ready(seen_ns=self._clock.mono_ns()))
-            if not entry.noted:
-                self._note(recording_id, entry)
+        if not entry.noted:
+            self._note(recording_id, entry)
         if self._settings.wait_ns and not entry.stamped:
             self._figures["unstamped"] += 1
             self._log.warning(Ev.RECORDING_UNSTAMPED, subject=recording_id)
@@ -151,9 +153,13 @@ class Stamper:
         """Do one thing; tell whether there was one."""
         now_ns = self._clock.mono_ns()
         with self._lock:
-            if now_ns >= self._scan_at_ns:
-                self._scan_at_ns = now_ns + SCAN_NS
-                self._scan(now_ns)
+            fresh = self._scan(now_ns) if now_ns >= self._scan_at_ns else []
+        for name, entry in fresh:
+            self._note(name, entry)
+        if len(fresh) == NOTE_AT_ONCE and all(entry.noted for _, entry in fresh):
+            self._scan_at_ns = 0  # there are more
+            return True
+        with self._lock:
             usable = self._usable(now_ns)
             recording_id = self._next() if usable and self._settings.wait_ns else ""
             batching = not (recording_id or self._batching) and now_ns >= self._look_at_ns
@@ -170,12 +176,13 @@ class Stamper:
         finally:
             self._batching = False
 
-    def _scan(self, now_ns: int) -> None:
+    def _scan(self, now_ns: int) -> list[tuple[str, _Ready]]:
+        """Look at ``ready/``; give some whose hash is to be noted."""
+        self._scan_at_ns = now_ns + SCAN_NS
         ids = self._spool.ids(Place.READY)
         self._ready = {name: self._ready.get(name) or _Ready(seen_ns=now_ns) for name in ids}
-        for name, entry in self._ready.items():
-            if not entry.noted:
-                self._note(name, entry)
+        fresh = ((name, entry) for name, entry in self._ready.items() if not entry.noted)
+        return list(islice(fresh, NOTE_AT_ONCE))
 
     def _note(self, recording_id: str, entry: _Ready) -> None:
         folder = self._spool.path(Place.READY, recording_id)

@@ -8,6 +8,7 @@ import logging
 import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 
 from recorderd.app.control import ask as ask_program
 from recorderd.archive.inclusion import find_inclusion, prove_inclusion, verify_proof
+from recorderd.archive.renewals import renewal_path, stamp_states
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import AuthorityRefused, StampFormatError, TimestampInvalid
@@ -77,7 +79,7 @@ def configured(*authorities: TimeAuthority | str, wait_s: int = 60, batch_s: int
 
 @contextmanager
 def stamping(
-    loopback: Loopback, authority: TimeAuthority, *, wait_ns: int, batch_ns: int = 3600 * NS_PER_S
+    loopback: Loopback, authority: TimeAuthority, *, wait_ns: int, workers: int = WORKERS
 ) -> Iterator[tuple[Stamper, list[str]]]:
     """Run a stamper as recorderd-flush does, with what it logs."""
     lines: list[str] = []
@@ -92,21 +94,21 @@ def stamping(
     asked = Authority(url=authority.url, trust=TrustStore([authority.machine.root]), timeout_s=2)
     stamper = Stamper(
         settings=StampingSettings(
-            authorities=(asked,), wait_ns=wait_ns, batch_ns=batch_ns, retry_ns=NS_PER_S // 5
+            authorities=(asked,), wait_ns=wait_ns, batch_ns=3600 * NS_PER_S, retry_ns=NS_PER_S // 5
         ),
         spool=loopback.spool,
         clock=clock,
         log=EventLog(logger=logger, clock=clock),
     )
     stop = threading.Event()
-    workers = [threading.Thread(target=stamper.run, args=(stop,)) for _ in range(WORKERS)]
-    for worker in workers:
+    running = [threading.Thread(target=stamper.run, args=(stop,)) for _ in range(workers)]
+    for worker in running:
         worker.start()
     try:
         yield stamper, lines
     finally:
         stop.set()
-        for worker in workers:
+        for worker in running:
             worker.join(10)
 
 
@@ -330,6 +332,18 @@ def test_without_a_good_stamp_a_recording_goes_on_after_its_wait(
     assert len(waiting) == 2  # nothing is forgotten: their hashes are in the next batch
 
 
+def test_a_hash_is_noted_before_the_claim_also_when_no_worker_came_to_it(
+    tmp_path: Path, authority: TimeAuthority
+) -> None:
+    loopback = Loopback(tmp_path)
+    (recording_id,) = loopback.record()
+    folder = loopback.spool.path(Place.READY, recording_id)
+    with stamping(loopback, authority, wait_ns=0, workers=0) as (stamper, _):
+        assert stamper.may_claim(recording_id)
+        stamper.let_go(recording_id)
+        assert stamper.folder.waiting() == (sha256_hex((folder / manifest_name(recording_id)).read_bytes()),)
+
+
 def assert_altered_stamps_are_noticed(folder: Path, copies: Path, *, trust: TrustStore) -> None:
     """A stamp that was altered, or is of another file, is a finding; one that is gone is none."""
     for number, name in enumerate(stamp_names(folder.name)):
@@ -380,7 +394,33 @@ def test_every_recording_is_in_a_batch_that_the_archive_holds_and_proves(
         with pytest.raises(TimestampInvalid, match="another manifest"):
             verify_proof(proof, inclusion.tsr, manifest_sha256=other, trust=trust, subject=name)
     assert find_inclusion(loopback.data_dir, "rec-1", "0" * 64) is None
+    assert_due_stamps_are_listed(loopback, batch, authority.machine, tmp_path)
     assert_exported_proof(loopback, ids[2], hashes[ids[2]], tmp_path / "out", authority.machine)
+
+
+def assert_due_stamps_are_listed(
+    loopback: Loopback, batch: Path, machine: StampingMachine, folder: Path
+) -> None:
+    """A certificate of 30 days is due within 90, not within 10, and not any more once it was renewed."""
+
+    def due(days: int) -> list[tuple[int, tuple[str, ...]]]:
+        states = stamp_states(loopback.data_dir, now_utc_s=int(time.time()), renew_before_s=days * 86_400)
+        return [(state.renewals, state.reasons) for state in states]
+
+    (row,) = json.loads(archive_command(loopback, "stamps", "--json"))
+    assert row["path"] == f"stamps/rec-1/{batch.stem}.tsr" and row["authority"] == "Test TSA"
+    assert row["reasons"] == ["its certificate ends in 29 days"]
+    assert due(90) == [(0, ("its certificate ends in 29 days",))] and due(10) == [(0, ())]
+    tsr = batch.with_suffix(".tsr")
+    newer = StampingMachine(folder / "newer", name="Newer TSA", days=(-1, 3000))
+    renewal = renewal_path(loopback.data_dir, tsr, 1)
+    renewal.parent.mkdir(parents=True)
+    renewal.write_bytes(newer.reply(make_request(sha256_hex=sha256_hex(tsr.read_bytes()), nonce=1)))
+    assert due(90) == [(1, ())]
+    renewal.write_bytes(newer.reply(make_request(sha256_hex=sha256_hex(b"else"), nonce=1)))
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        archive_command(loopback, "stamps")
+    assert caught.value.returncode == 65 and "something else" in caught.value.stdout
 
 
 def assert_exported_proof(

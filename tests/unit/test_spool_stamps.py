@@ -93,6 +93,7 @@ def test_a_batch_goes_its_way_and_its_hashes_wait_no_more(tmp_path: Path) -> Non
     second = folder.close("20261128T130000Z", batch_of(HASHES[4:]), leaves=HASHES[4:])
     assert (batch.name, second.name) == ("20261128T130000Z.json", "20261128T130000Z-1.json")
     assert folder.waiting() == () and folder.unsent() == []
+    assert (tmp_path / "stamps" / "waiting").read_bytes() == b""
     assert {*folder.unstamped()} == {batch, second}
     folder.store(batch, b"stamp")
     assert folder.unstamped() == [second] and folder.unsent() == [batch]

@@ -114,6 +114,19 @@ def test_a_stamp_outlives_its_certificate(tsr: bytes) -> None:
     assert renewal_reasons(said, now_utc_s=int(datetime.now(tz=UTC).timestamp()))
 
 
+@pytest.mark.parametrize("status", ["granted", "granted_with_mods"])
+def test_what_an_authority_says_around_its_token_is_not_kept(
+    machine: StampingMachine, tsr: bytes, status: str
+) -> None:
+    answer = tsp.TimeStampResp.load(tsr)
+    answer["status"] = {"status": status, "status_string": ["have a nice day"]}
+    talkative = answer.dump(force=True)
+    how: dict[str, Any] = {"sha256_hex": DIGEST, "trust": TrustStore([machine.root]), "subject": "x"}
+    assert accept_response(talkative, nonce=7, **how)[0] == tsr
+    with pytest.raises(TimestampInvalid, match="form in which stamps are kept"):
+        verify_timestamp(talkative, **how)
+
+
 # --- what does not ------------------------------------------------------------------------------------
 
 
