@@ -117,9 +117,15 @@ def stored(loopback: Loopback, recording_id: str) -> Path:
     return folder
 
 
+def stamps_of(folder: Path) -> tuple[str, ...]:
+    """Name the stamps that a recording may have."""
+    audio = next((path.name for path in folder.glob("*.wav")), "")
+    return stamp_names(folder.name, audio=audio)
+
+
 def assert_stamped(folder: Path, machine: StampingMachine) -> None:
     """Both signatures of a recording have a stamp that openssl takes."""
-    for name in stamp_names(folder.name):
+    for name in stamps_of(folder):
         signature = folder / name.removesuffix(".tsr")
         assert openssl_ts_verify(folder / name, ca_file=machine.ca_file, data=signature)
 
@@ -346,13 +352,13 @@ def test_a_hash_is_noted_before_the_claim_also_when_no_worker_came_to_it(
 
 def assert_altered_stamps_are_noticed(folder: Path, copies: Path, *, trust: TrustStore) -> None:
     """A stamp that was altered, or is of another file, is a finding; one that is gone is none."""
-    for number, name in enumerate(stamp_names(folder.name)):
+    for number, name in enumerate(stamps_of(folder)):
         copy = copies / f"copy-{number}"
         shutil.copytree(folder, copy)
         (copy / name).chmod(0o600)
         flip(copy / name, 200)
         assert [finding.code for finding in verify_bundle(copy, trust).findings] == ["timestamp"]
-        shutil.copyfile(folder / stamp_names(folder.name)[1 - number], copy / name)
+        shutil.copyfile(folder / stamps_of(folder)[1 - number], copy / name)
         assert [finding.code for finding in verify_bundle(copy, trust).findings] == ["timestamp"]
         (copy / name).unlink()
         assert verify_bundle(copy, trust).good
