@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,8 +90,16 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-def test_refused_and_unwanted_calls_have_their_place_beside_the_recordings(told: House) -> None:
-    rows = {row["sequence"]: row for row in told.listed()}
+@pytest.fixture(scope="module")
+def listed(told: House) -> list[dict[str, Any]]:
+    """What the archive lists, oldest entry of the chain first."""
+    return sorted(told.listed(), key=lambda row: int(row["sequence"]))
+
+
+def test_refused_and_unwanted_calls_have_their_place_beside_the_recordings(
+    listed: list[dict[str, Any]],
+) -> None:
+    rows = {row["sequence"]: row for row in listed}
     assert rows[1]["state"] == "not_wanted"
     assert {rows[2]["state"], rows[3]["state"]} == {"archived", "refused_media"}
     assert all(row["chain"] == "linked" for row in rows.values())
@@ -104,9 +113,10 @@ def test_a_head_is_stated_at_start_and_stop_and_counts_what_has_no_entry(told: H
     assert HeadBox(told.folder / "spool").waiting() == []
 
 
-def test_the_fingerprint_is_told_alike_by_recorder_and_archive(told: House) -> None:
-    newest = max(told.listed(), key=lambda row: int(row["sequence"]))
-    wanted = fingerprint(newest["manifest_sha256"])
+def test_the_fingerprint_is_told_alike_by_recorder_and_archive(
+    told: House, listed: list[dict[str, Any]]
+) -> None:
+    wanted = fingerprint(listed[-1]["manifest_sha256"])
     recorder = run_program("recorderctl", "chain", "--config", told.recorder_toml).stdout
     assert recorder.startswith(f"3   {wanted}   (head 2 of ")
     archive = run_program("archive", "heads", "--config", told.archive_toml).stdout
@@ -114,9 +124,9 @@ def test_the_fingerprint_is_told_alike_by_recorder_and_archive(told: House) -> N
 
 
 def test_what_is_exported_verifies_with_the_heads_and_shows_what_was_kept_back(
-    told: House, tmp_path: Path
+    told: House, listed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    for row in told.listed():
+    for row in listed:
         into = tmp_path / "all" / row["id"]
         into.mkdir(parents=True)
         run_program("archive", "export", "--config", told.archive_toml, row["id"], "--out", into)
@@ -125,19 +135,20 @@ def test_what_is_exported_verifies_with_the_heads_and_shows_what_was_kept_back(
     certificate = ("--ca", told.folder / "keys" / "signing-cert.pem")
     whole = run_program(*command, *certificate)
     assert "verified    chain of recorder-1: 3 entries" in whole.stdout
-    newest = max(told.listed(), key=lambda row: int(row["sequence"]))
-    shutil.rmtree(tmp_path / "all" / newest["id"])
+    shutil.rmtree(tmp_path / "all" / listed[-1]["id"])
     kept_back = run_program(*command, *certificate, check=False)
     assert kept_back.returncode == 65
     assert "missing: 3 is missing (a signed head states 3)" in kept_back.stdout
 
 
-def test_fsck_is_good_until_somebody_touches_the_store(told: House, tmp_path: Path) -> None:
+def test_fsck_is_good_until_somebody_touches_the_store(
+    told: House, listed: list[dict[str, Any]], tmp_path: Path
+) -> None:
     good = run_program("archive", "fsck", "--config", told.archive_toml)
     assert good.stdout == "verified    3 recordings and 2 heads were looked at, 0 findings\n"
     copy = tmp_path / "copy"
     shutil.copytree(told.folder, copy, ignore=shutil.ignore_patterns("run", "*.sock"))
-    row = next(row for row in told.listed() if row["state"] == "archived")
+    row = next(row for row in listed if row["state"] == "archived")
     (wav,) = (copy / "archive" / row["path"]).glob("*.wav")
     content = bytearray(wav.read_bytes())
     content[5000] ^= 1

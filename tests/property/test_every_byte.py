@@ -42,10 +42,10 @@ def _with(bundle: Bundle, name: str, octets: bytes) -> Bundle:
 
 
 def _flips(octets: bytes) -> Iterator[tuple[int, bytes]]:
-    """Flip one bit of each octet, of the shorter files two."""
+    """Flip one bit of each octet."""
     for position in range(len(octets)):
-        for mask in (1 << position % 8,) if len(octets) > 4096 else (0x01, 0x80):
-            yield position, octets[:position] + bytes([octets[position] ^ mask]) + octets[position + 1 :]
+        flipped = octets[position] ^ 1 << position % 8
+        yield position, octets[:position] + bytes([flipped]) + octets[position + 1 :]
 
 
 def _unnoticed(bundle: Bundle, name: str, octets: bytes) -> set[int]:

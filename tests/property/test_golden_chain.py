@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
 
 from recorderd.app.verify import Judged, places_of, recording_folders
-from recorderd.archive.heads import read_heads
+from recorderd.archive import heads, judgement
 from recorderd.archive.lineage import judge_chains
 from recorderd.archive.verification import verify_bundle
-from recorderd.evidence.verify import TrustStore
+from recorderd.evidence.verify import TrustStore, verify_detached
 from tests.support import auditor
 from tests.support.golden import GOLDEN, as_text, write_good
 from tests.support.golden_twins import TWINS, write_twin
 
+TRUST = TrustStore.from_files([GOLDEN / "ca.pem"])
+_verify_once = functools.lru_cache(maxsize=4096)(verify_detached)  # twins have most signatures in common
+
+
+@pytest.fixture(autouse=True)
+def _each_signature_is_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (judgement, heads):
+        monkeypatch.setattr(module, "verify_detached", _verify_once)
+
 
 def _ours(folder: Path) -> dict[str, str]:
     """Judge everything below a folder as `recorderctl verify --chain --ca` does; codes with their reasons."""
-    trust = TrustStore.from_files([GOLDEN / "ca.pem"])
-    judged = [Judged(folder=row, verdict=verify_bundle(row, trust)) for row in recording_folders([folder])]
-    heads, breaks = read_heads(sorted(folder.rglob("*.head.json")), trust)
+    judged = [Judged(folder=row, verdict=verify_bundle(row, TRUST)) for row in recording_folders([folder])]
+    bodies, breaks = heads.read_heads(sorted(folder.rglob("*.head.json")), TRUST)
     found = [(row.code.value, row.reason) for entry in judged for row in entry.verdict.findings]
-    found += [(row.code, row.reason) for row in (*breaks, *judge_chains(places_of(judged), heads))]
+    found += [(row.code, row.reason) for row in (*breaks, *judge_chains(places_of(judged), bodies))]
     return {code: " / ".join(reason for known, reason in found if known == code) for code, _ in found}
 
 

@@ -7,6 +7,7 @@ is what stands in tests/golden. Its twins with one defect each are in ``golden_t
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import struct
 import sys
@@ -90,6 +91,12 @@ class KnownSigner:
         return self._form.write(attributes=attributes, signature=signature)
 
 
+@functools.cache
+def known_signer(number: int) -> KnownSigner:
+    """Make a signer once."""
+    return KnownSigner(number)
+
+
 @dataclass
 class Recording:
     """One recording before it is written."""
@@ -115,7 +122,7 @@ class Chain:
 
     def write(self, folder: Path) -> None:
         """Write every file."""
-        signers = {number: KnownSigner(number) for number in (OWN, STRANGER, EXPIRED)}
+        signers = {number: known_signer(number) for number in (OWN, STRANGER, EXPIRED)}
         (folder / "ca.pem").write_bytes(signers[OWN].certificate_pem)
         previous, digests = GENESIS_SHA256, {0: GENESIS_SHA256}
         for recording in self.recordings:

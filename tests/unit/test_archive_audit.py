@@ -223,3 +223,12 @@ def test_what_is_just_being_taken_in_is_no_fault(vault: Vault) -> None:
     assert (FIRST, "row") in vault.told()
     vault.store.announce(Key(RECORDER, FIRST), path)
     assert (FIRST, "row") not in vault.told()
+
+
+def test_the_first_head_that_contradicts_a_recording_is_reported_when_it_comes(tmp_path: Path) -> None:
+    vault = Vault(tmp_path)
+    assert isinstance(vault.take(GOLDEN / FIRST), Entry)
+    write_twin("longer-than-it-lasted", tmp_path / "twin")
+    first = min((tmp_path / "twin" / "heads").iterdir())
+    assert vault.custody.keep_head(RECORDER, first.read_bytes()) == ""
+    assert vault.log.counters()["chain_broken"] == 1
