@@ -1,6 +1,6 @@
 """Asking a small program for its output, whatever it does instead: bounded in time and in octets.
 
-Contract: after at most ``limit_s``, or when ``stop`` is set, and a moment the program has ended or was killed.
+Contract: after at most ``limit_s`` and a moment, or once ``stop`` is set, the program has ended or was ended.
 It runs at ordinary priority also when we run in real time, with an empty input, and its words for errors are
 dropped.
 """
