@@ -11,7 +11,6 @@ order, one that fails is left alone for ``retry``, and the disk's errors are log
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -27,8 +26,8 @@ from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.merkle import merkle_root
-from recorderd.evidence.timestamp import NONCE_BITS, accept_response, make_request
-from recorderd.flush.authority import Authority, ask_authority
+from recorderd.evidence.timestamp import Stamp
+from recorderd.flush.authority import Authority, ask_authority, fetch_stamp
 from recorderd.spool.layout import Place, Spool
 from recorderd.spool.stamps import StampFolder
 from recorderd.wire.manifest import manifest_name
@@ -256,27 +255,27 @@ class Stamper:
 
     def _fetch(self, sha256_hex: str, *, subject: str) -> bytes | None:
         """Get a stamp from the first authority that gives a good one; none when all fail."""
-        for authority in self._usable(self._clock.mono_ns()):
-            nonce = secrets.randbelow((1 << NONCE_BITS) - 1) + 1
-            try:
-                answer = self._ask(authority, make_request(sha256_hex=sha256_hex, nonce=nonce))
-                tsr, stamp = accept_response(
-                    answer, sha256_hex=sha256_hex, nonce=nonce, trust=authority.trust, subject=subject
-                )
-            except (AuthorityRefused, EvidenceError) as problem:
-                self._figures["failures"] += 1
-                self._left_alone_ns[authority.url] = self._clock.mono_ns() + self._settings.retry_ns
-                self._log.warning(Ev.TIMESTAMP_FAILED, subject=authority.url, reason=problem)
-                continue
-            self._compare_clocks(stamp.gen_time_utc_ns, authority.url)
-            return tsr
-        return None
 
-    def _compare_clocks(self, gen_time_utc_ns: int, url: str) -> None:
+        def failed(authority: Authority, problem: RecorderError) -> None:
+            self._figures["failures"] += 1
+            self._left_alone_ns[authority.url] = self._clock.mono_ns() + self._settings.retry_ns
+            self._log.warning(Ev.TIMESTAMP_FAILED, subject=authority.url, reason=problem)
+
+        asked = self._usable(self._clock.mono_ns())
+        try:
+            tsr, stamp = fetch_stamp(
+                asked, sha256_hex=sha256_hex, subject=subject, ask=self._ask, on_failure=failed
+            )
+        except (AuthorityRefused, EvidenceError):
+            return None
+        self._compare_clocks(stamp)
+        return tsr
+
+    def _compare_clocks(self, stamp: Stamp) -> None:
         """Say it when the authority's time and ours are apart: one of them is wrong."""
-        apart_s = abs(self._clock.utc_ns() - gen_time_utc_ns) / NS_PER_S
+        apart_s = abs(self._clock.utc_ns() - stamp.gen_time_utc_ns) / NS_PER_S
         if apart_s > APART_S:
-            self._log.warning(Ev.TIMESTAMP_CLOCKS_APART, subject=url, apart_s=round(apart_s, 1))
+            self._log.warning(Ev.TIMESTAMP_CLOCKS_APART, subject=stamp.authority, apart_s=round(apart_s, 1))
 
     def _leaves(self, raw: bytes) -> tuple[str, ...]:
         try:

@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import AuthorityRefused, StampFormatError, TimestampInvalid
 from recorderd.core.events import EventLog
 from recorderd.evidence.merkle import merkle_root
+from recorderd.evidence.renewal import verify_renewals
 from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, make_request
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.authority import Authority, ask_authority
@@ -41,8 +43,9 @@ from recorderd.wire.stamp_batch import (
     stamp_names,
 )
 from tests.support.bundles import Loopback, free_port, make_tombstone
+from tests.support.house import run_program
 from tests.support.link import RawClient, archive_command, archived, assert_kept, events, flip
-from tests.support.programs import Programs, wait_until
+from tests.support.programs import ROOT, Programs, wait_until
 from tests.support.tsa import Answer, StampingMachine, TimeAuthority, openssl_ts_verify, sha256_hex
 
 pytestmark = pytest.mark.timeout(90)
@@ -194,6 +197,15 @@ def test_nobody_there_is_said_plainly() -> None:
     asked = Authority(url=f"http://127.0.0.1:{free_port()}/", trust=TrustStore([]), timeout_s=1)
     with pytest.raises(AuthorityRefused, match="refused"):
         ask_authority(asked, QUERY)
+
+
+def test_recorderd_does_not_even_load_what_asks_authorities() -> None:
+    code = "import sys, recorderd.app.recorderd as _; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert "recorderd.app.stamps_configuration" in loaded
+    assert not {"rfc3161_client", "recorderd.flush.authority", "recorderd.flush.stamping"} & set(loaded)
 
 
 # --- recordings ---------------------------------------------------------------------------------------
@@ -414,9 +426,19 @@ def assert_due_stamps_are_listed(
     tsr = batch.with_suffix(".tsr")
     newer = StampingMachine(folder / "newer", name="Newer TSA", days=(-1, 3000))
     renewal = renewal_path(loopback.data_dir, tsr, 1)
-    renewal.parent.mkdir(parents=True)
-    renewal.write_bytes(newer.reply(make_request(sha256_hex=sha256_hex(tsr.read_bytes()), nonce=1)))
+    configuration = loopback.archive_toml.read_text()
+    for renewer, word in ((machine, "ends no later"), (newer, "renewed by Newer TSA")):
+        with TimeAuthority(renewer) as authority:
+            stanza = f'[[timestamps.authorities]]\nurl = "{authority.url}"\nca_file = "{renewer.ca_file}"\n'
+            loopback.archive_toml.write_text(configuration + stanza)
+            assert word in archive_command(loopback, "renew", check=renewer is newer)
+    assert openssl_ts_verify(renewal, ca_file=newer.ca_file, data=tsr)
+    trust = TrustStore([machine.root, newer.root])
+    root = parse_batch(batch.read_bytes()).root_sha256
+    row_of_stamps = [tsr.read_bytes(), renewal.read_bytes()]
+    assert len(verify_renewals(row_of_stamps, sha256_hex=root, trust=trust, subject="x")) == 2
     assert due(90) == [(1, ())]
+    renewal.chmod(0o600)
     renewal.write_bytes(newer.reply(make_request(sha256_hex=sha256_hex(b"else"), nonce=1)))
     with pytest.raises(subprocess.CalledProcessError) as caught:
         archive_command(loopback, "stamps")
@@ -511,6 +533,8 @@ def test_hashes_and_stamps_do_not_wait_for_the_archive(
 
     wait_until(lambda: told("hashes_waiting") == 2, what="noted")
     assert told("recordings_waiting") == 2
+    shown = run_program("recorderctl", "status", "--config", loopback.recorder_toml, check=False).stdout
+    assert "recordings waiting 2, hashes waiting 2" in " ".join(shown.split())
     authority.behave = None
     wait_until(lambda: told("recordings_waiting") == 0, what="stamped")
     assert loopback.spool.ids(Place.READY) == sorted(ids)
