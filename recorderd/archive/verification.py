@@ -25,7 +25,7 @@ from recorderd.wire.manifest import (
     signature_name,
 )
 from recorderd.wire.receipt import RECEIPT_NAME
-from recorderd.wire.stamp_batch import PROOF_LIMIT_BYTES, inclusion_names, stamp_name, stamp_names
+from recorderd.wire.stamp_batch import PROOF_LIMIT_BYTES, inclusion_names, stamped_name, stamps_of
 
 SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -160,8 +160,12 @@ def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], find
         datetime.fromisoformat(manifest.started_at)
     except ValueError:
         findings.append(Finding(code="manifest", reason="started_at is no RFC 3339 time"))
-    stamps = stamp_names(recording_id)[: 1 if audio is None else 2]
-    known = {*required, *stamps, *inclusion_names(recording_id), *(entry.name for entry in manifest.files)}
+    known = {
+        *required,
+        *stamps_of(required),
+        *inclusion_names(recording_id),
+        *(entry.name for entry in manifest.files),
+    }
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code="files", reason=f"{unlisted} is not in the manifest"))
@@ -169,9 +173,9 @@ def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], find
 
 def _check_stamps(folder: Path, recording_id: str, sha256s: dict[str, str], findings: list[Finding]) -> None:
     """Check that each stamp is a whole one and over its signature; whose it is, the archive need not know."""
-    for name in stamp_names(recording_id):
-        signature = name.removesuffix(stamp_name(""))
-        if name not in sha256s or signature not in sha256s:
+    for name in stamps_of(sha256s):
+        signature = stamped_name(name)
+        if name not in sha256s:
             continue
         tsr = _read_small(folder / name, TIMESTAMP_MAX_BYTES)
         try:

@@ -30,14 +30,13 @@ from recorderd.evidence.timestamp import Stamp
 from recorderd.flush.authority import Authority, ask_authority, fetch_stamp
 from recorderd.spool.layout import Place, Spool
 from recorderd.spool.stamps import StampFolder
-from recorderd.wire.manifest import manifest_name
+from recorderd.wire.manifest import manifest_name, signature_name
 from recorderd.wire.stamp_batch import (
     LEAVES_LIMIT,
     StampBatch,
     encode_batch,
     parse_batch,
     stamp_name,
-    stamp_names,
 )
 
 WORKERS: Final = (
@@ -221,17 +220,19 @@ class Stamper:
         return whole
 
     def _stamp_signatures(self, folder: Path) -> bool:
-        for name in stamp_names(folder.name):
-            path, signature = folder / name, folder / name.removesuffix(stamp_name(""))
-            if path.exists() or not signature.exists():
-                continue  # stamped before; or a tombstone has no audio
+        signatures = sorted(folder.glob(f"*{signature_name('')}"))
+        for signature in signatures:
+            path = folder / stamp_name(signature.name)
+            if path.exists():
+                continue
             tsr = self._fetch(sha256_bytes(signature.read_bytes()), subject=signature.name)
             if tsr is None:
                 return False
             durable.replace(path, tsr)
             self._figures["stamps"] += 1
-        self._log.info(Ev.TIMESTAMPED, subject=folder.name)
-        return True
+        if signatures:  # none: claimed meanwhile, or no whole recording
+            self._log.info(Ev.TIMESTAMPED, subject=folder.name)
+        return bool(signatures)
 
     def _batch(self, now_ns: int) -> bool:
         waiting = self.folder.waiting()

@@ -40,7 +40,6 @@ from recorderd.wire.stamp_batch import (
     encode_proof,
     inclusion_names,
     parse_batch,
-    stamp_names,
 )
 from tests.support.bundles import Loopback, free_port, make_tombstone
 from tests.support.house import run_program
@@ -118,6 +117,10 @@ def stamping(
 def stored(loopback: Loopback, recording_id: str) -> Path:
     (folder,) = (loopback.data_dir / "store").glob(f"*/*/*/{recording_id}")
     return folder
+
+
+def stamp_names(recording_id: str) -> tuple[str, str]:
+    return f"{recording_id}.manifest.json.p7s.tsr", f"{recording_id}.wav.p7s.tsr"
 
 
 def assert_stamped(folder: Path, machine: StampingMachine) -> None:
