@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from recorderd.archive.deposits import FOLDER_NAME
+from recorderd.archive.inclusion import checked_root
 from recorderd.core.errors import EvidenceError, StampFormatError
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.renewal import RENEWALS_LIMIT, renewal_reasons
@@ -76,7 +77,7 @@ def _stamped_sha256(path: Path) -> str:
     """Say what a published stamp must be over: a signature file, or a batch's root."""
     batch = path.with_suffix(".json")
     if path.parent.parent.name == FOLDER_NAME:
-        return parse_batch(batch.read_bytes()).root_sha256
+        return checked_root(parse_batch(batch.read_bytes()), subject=batch.name)
     return sha256_file(path.with_suffix(""))[0]
 
 

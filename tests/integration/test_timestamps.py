@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from recorderd.app.control import ask as ask_program
-from recorderd.archive.inclusion import find_inclusion, prove_inclusion, verify_proof
+from recorderd.archive.inclusion import deposit_problems, find_inclusion, prove_inclusion, verify_proof
 from recorderd.archive.renewals import renewal_path, stamp_states
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_S, SystemClock
@@ -499,6 +499,28 @@ def test_no_octet_of_a_batch_or_proof_is_without_meaning(machine: StampingMachin
         except (StampFormatError, TimestampInvalid):
             continue
         assert held is None, at
+
+
+def test_what_is_wrong_with_the_archives_batches_is_named(tmp_path: Path, machine: StampingMachine) -> None:
+    folder = tmp_path / "stamps" / "rec-1"
+    folder.mkdir(parents=True)
+    leaves = tuple(sha256_hex(bytes([number])) for number in range(3))
+    root = merkle_root(bytes.fromhex(leaf) for leaf in leaves).hex()
+    batch, stamp = folder / "20261128T130000Z.json", folder / "20261128T130000Z.tsr"
+    written = encode_batch(StampBatch(leaves=leaves, root_sha256=root))
+    batch.write_bytes(written)
+    stamp.write_bytes(machine.reply(make_request(sha256_hex=root, nonce=1)))
+    assert list(deposit_problems(tmp_path)) == []
+    flip(stamp, 60)
+    assert [name for name, _ in deposit_problems(tmp_path)] == ["stamps/rec-1/20261128T130000Z.tsr"]
+    flip(stamp, 60)
+    batch.write_bytes(encode_batch(StampBatch(leaves=leaves[::-1], root_sha256=root)))
+    ((name, reason),) = deposit_problems(tmp_path)
+    assert name.endswith("Z.json") and "not that of its leaves" in reason
+    batch.write_bytes(written + b" ")
+    assert [name for name, _ in deposit_problems(tmp_path)] == ["stamps/rec-1/20261128T130000Z.json"]
+    batch.unlink()
+    assert [reason for _, reason in deposit_problems(tmp_path)] == ["is no batch, nor the stamp of one"]
 
 
 def test_the_archive_keeps_the_first_deposit_of_a_name(tmp_path: Path, programs: Programs) -> None:
