@@ -16,19 +16,19 @@ from rich.table import Column, Table
 from recorderd import __version__, durable
 from recorderd.app import fsck
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.app.stamp_authorities import authorities
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.receiver import Receiver, ReceiverSettings
-from recorderd.archive.renewals import StampState, stamp_states
 from recorderd.archive.store import Store
-from recorderd.core.clock import NS_PER_S, SystemClock, utc_text
+from recorderd.core.clock import SystemClock
 from recorderd.core.errors import KeyUnusable, RecordingUnknown
 from recorderd.core.events import Ev
 from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
-from recorderd.evidence.renewal import RENEW_BEFORE_S
 from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
@@ -36,8 +36,6 @@ _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps no
 CONTROL_NAME: Final = "archive.sock"
 LOCK_NAME: Final = ".archive.lock"
 CURVE_KEY_LENGTH: Final = 40
-DAY_S: Final = 86_400
-EXIT_DATA: Final = 65  # sysexits(3)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "export": (_export, "copy one recording with its signatures"),
         "fsck": (fsck.fsck, "check files, catalogue, receipts and chains against each other"),
         "heads": (fsck.heads, "list the signed heads of the recorders' chains, or write them out"),
-        "stamps": (_stamps, "list time stamps that are to be renewed"),
+        "stamps": (list_stamps, "list time stamps that are to be renewed"),
+        "renew": (renew_stamps, "renew them"),
         "status": (_status, "ask the running daemon"),
         "check-config": (_check_config, "check the configuration and its keys"),
     }
@@ -73,15 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=work)
         if name in ("show", "export"):
             command.add_argument("recording_id", metavar="ID")
+        if name in ("stamps", "renew"):
+            add_days(command)
         if name == "stamps":
             command.add_argument("--all", action="store_true", help="those that are good for longer too")
-            command.add_argument(
-                "--days",
-                type=int,
-                default=RENEW_BEFORE_S // DAY_S,
-                metavar="N",
-                help="that end within N days",
-            )
         if name in ("list", "show", "stamps", "status", "fsck"):
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "export":
@@ -182,6 +176,7 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
 
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
+    authorities(configuration.timestamps)
     print(f"{arguments.config}: right for recorder-archive")
     return 0
 
@@ -236,44 +231,6 @@ def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     for path in proof:
         print(path)
     return 0
-
-
-def _stamps(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    """List stamps with what is to be done; 65 when one does not hold, 0 otherwise."""
-    states = stamp_states(
-        configuration.archive.data_dir,
-        now_utc_s=SystemClock().utc_ns() // NS_PER_S,
-        renew_before_s=arguments.days * DAY_S,
-    )
-    rows, broken = [], False
-    for state in states:
-        broken = broken or state.stamp is None
-        if state.reasons or arguments.all:
-            rows.append(_stamp_row(state))
-    if arguments.json:
-        print(json.dumps(rows, indent=2))
-    else:
-        table = Table(
-            Column("stamp", overflow="fold"), "authority", "made", "good until", "to be renewed because"
-        )
-        for row in rows:
-            table.add_row(
-                *(str(row[name]) for name in ("path", "authority", "made", "ends")), "; ".join(row["reasons"])
-            )
-        Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
-    return EXIT_DATA if broken else 0
-
-
-def _stamp_row(state: StampState) -> dict[str, Any]:
-    stamp = state.stamp
-    return {
-        "path": state.path,
-        "authority": stamp.authority if stamp else "",
-        "made": utc_text(stamp.gen_time_utc_ns) if stamp else "",
-        "ends": utc_text(stamp.certificate_ends_utc_s * NS_PER_S) if stamp else "",
-        "renewals": state.renewals,
-        "reasons": list(state.reasons),
-    }
 
 
 def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:

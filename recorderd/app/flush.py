@@ -12,7 +12,7 @@ from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import FolderLock, Service, run_reporting
-from recorderd.app.stamps_configuration import stamping_settings
+from recorderd.app.stamp_authorities import stamping_settings
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import KeyUnusable
 from recorderd.core.events import Ev

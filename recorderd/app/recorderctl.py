@@ -136,6 +136,11 @@ def _show_status(report: dict[str, Any]) -> None:
         lines.add_row(
             "link", ", ".join(f"{k} {v}" for k, v in flush.items() if not isinstance(v, dict | list))
         )
+        if stamps := flush.get("stamps"):
+            counts = (
+                f"{name.replace('_', ' ')} {count}" for name, count in stamps.items() if name != "figures"
+            )
+            lines.add_row("time stamps", ", ".join(counts))
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))

@@ -1,21 +1,17 @@
-"""Time stamps in recorderd.toml, and what recorderd-flush makes of them."""
+"""Time stamps in recorderd.toml and archive.toml; ``stamp_authorities`` makes of them what the programs need.
+
+Apart from it because recorderd reads this, and never loads what asks authorities.
+"""
 
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recorderd.app.schema import Problem, option
-from recorderd.core.clock import NS_PER_S
-from recorderd.core.errors import KeyUnusable
-from recorderd.evidence.keys import read_secret_text, resolve_secret
-from recorderd.evidence.verify import TrustStore
-from recorderd.flush.authority import Authority
-from recorderd.flush.stamping import StampingSettings
 
 
 def _url(value: Any) -> str | None:
@@ -69,7 +65,17 @@ class TimestampsSection:
     )
 
 
-def stamps_problems(timestamps: TimestampsSection | None) -> Iterator[Problem]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalSection:
+    """[timestamps] of archive.toml"""
+
+    authorities: tuple[AuthoritySection, ...] = option(
+        "Time stamping authorities for `recorder-archive renew`, asked in this order until one answers.",
+        check=_some,
+    )
+
+
+def stamps_problems(timestamps: TimestampsSection | RenewalSection | None) -> Iterator[Problem]:
     """Find what is wrong between keys that are right by themselves."""
     for number, entry in enumerate(timestamps.authorities if timestamps is not None else ()):
         key = f"timestamps.authorities[{number}]"
@@ -83,38 +89,3 @@ def stamps_problems(timestamps: TimestampsSection | None) -> Iterator[Problem]:
             )
         if entry.tls_ca_file and not entry.url.startswith("https://"):
             yield Problem(key=f"{key}.tls_ca_file", reason="without TLS", remedy="use https or leave it out")
-
-
-def stamping_settings(timestamps: TimestampsSection | None) -> StampingSettings | None:
-    """Read certificates and passwords, and put the settings together.
-
-    Errors: KeyUnusable; EvidenceError when a file holds no certificate.
-    """
-    if timestamps is None:
-        return None
-    return StampingSettings(
-        authorities=tuple(_authority(entry) for entry in timestamps.authorities),
-        wait_ns=timestamps.wait_s * NS_PER_S,
-        batch_ns=timestamps.batch_s * NS_PER_S,
-        retry_ns=timestamps.retry_s * NS_PER_S,
-    )
-
-
-def _authority(entry: AuthoritySection) -> Authority:
-    password = ""
-    if entry.password_file is not None:
-        password = read_secret_text(resolve_secret(entry.password_file)).strip()
-    context = None
-    if entry.url.startswith("https://"):
-        try:
-            context = ssl.create_default_context(cafile=entry.tls_ca_file)
-        except (OSError, ssl.SSLError) as problem:
-            raise KeyUnusable(path=entry.tls_ca_file, reason=problem) from None
-    return Authority(
-        url=entry.url,
-        trust=TrustStore.from_files([entry.ca_file]),
-        timeout_s=entry.timeout_s,
-        user=entry.user,
-        password=password,
-        tls=context,
-    )

@@ -6,11 +6,12 @@ closed. Finding reads the recorder's deposits; checking reads nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.archive.deposits import deposits_of
+from recorderd.archive.deposits import FOLDER_NAME, deposits_of
 from recorderd.core.errors import StampFormatError, TimestampInvalid
 from recorderd.evidence.merkle import inclusion_path, merkle_root, verify_inclusion
 from recorderd.evidence.timestamp import Stamp, inspect_timestamp, verify_timestamp
@@ -33,6 +34,41 @@ class Inclusion:
     tsr: bytes
 
 
+def checked_root(batch: StampBatch, *, subject: str) -> str:
+    """Give the root of a batch.
+
+    Errors: TimestampInvalid when it is not that of its leaves.
+    """
+    if merkle_root(bytes.fromhex(leaf) for leaf in batch.leaves).hex() != batch.root_sha256:
+        raise TimestampInvalid(subject=subject, reason="its root is not that of its leaves")
+    return batch.root_sha256
+
+
+def deposit_problems(root: Path) -> Iterator[tuple[str, str]]:
+    """Look at every batch that recorders deposited; name what does not hold, with the reason.
+
+    Errors: OSError when a file cannot be read.
+    """
+    files = sorted(root.glob(f"{FOLDER_NAME}/*/*"))
+    for path in files:
+        name, beside = str(path.relative_to(root)), path.with_suffix(".json")
+        if path.suffix == ".json":
+            try:
+                checked_root(parse_batch(path.read_bytes()), subject=path.name)
+            except (StampFormatError, TimestampInvalid) as problem:
+                yield name, str(problem)
+        elif path.suffix == ".tsr" and beside in files:
+            try:
+                digest = parse_batch(beside.read_bytes()).root_sha256
+                inspect_timestamp(path.read_bytes(), sha256_hex=digest, subject=path.name)
+            except StampFormatError:
+                continue  # said of the batch
+            except TimestampInvalid as problem:
+                yield name, str(problem)
+        else:
+            yield name, "is no batch, nor the stamp of one"
+
+
 def prove_inclusion(batch: StampBatch, manifest_sha256: str) -> InclusionProof | None:
     """Prove that a manifest is in a batch; None when it is not.
 
@@ -40,9 +76,8 @@ def prove_inclusion(batch: StampBatch, manifest_sha256: str) -> InclusionProof |
     """
     if manifest_sha256 not in batch.leaves:
         return None
+    checked_root(batch, subject="a batch")
     leaves = [bytes.fromhex(leaf) for leaf in batch.leaves]
-    if merkle_root(leaves).hex() != batch.root_sha256:
-        raise TimestampInvalid(subject="a batch", reason="its root is not that of its leaves")
     index = batch.leaves.index(manifest_sha256)
     return InclusionProof(
         manifest_sha256=manifest_sha256,

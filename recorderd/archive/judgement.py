@@ -160,10 +160,10 @@ def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None =
             problems = wav_problems(manifest, bundle.audio_head, file_bytes=size_bytes)
             findings += [Finding(code=Check.WAV, reason=reason) for reason in problems]
         _check_clock(manifest, identities.values(), findings)
-    if names & names_of_stamps(recording_id, audio=audio):
+    if names & names_of_stamps(recording_id, names):
         checked.add(Check.TIMESTAMP)
         for problem in stamp_problems(
-            bundle.contents, bundle.sha256s, recording_id=recording_id, audio=audio, authorities=authorities
+            bundle.contents, bundle.sha256s, recording_id=recording_id, authorities=authorities
         ):
             verdict = Verdict.UNKNOWN if problem.is_doubt else Verdict.BAD
             findings.append(Finding(code=Check.TIMESTAMP, reason=problem.reason, verdict=verdict))
@@ -253,7 +253,7 @@ def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], find
     except ValueError:
         findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time"))
     known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
-    known |= names_of_stamps(recording_id, audio=audio)
+    known |= names_of_stamps(recording_id, required)
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code=Check.FILES, reason=f"{unlisted} is not in the manifest"))

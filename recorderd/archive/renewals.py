@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from recorderd.archive.deposits import FOLDER_NAME
+from recorderd.archive.inclusion import checked_root
 from recorderd.core.errors import EvidenceError, StampFormatError
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.renewal import RENEWALS_LIMIT, renewal_reasons
@@ -30,6 +31,7 @@ class StampState:
     renewals: int
     stamp: Stamp | None  # the newest; None when one does not hold
     reasons: tuple[str, ...]  # why it is to be renewed, or what is wrong; empty = good for longer
+    too_late: bool = False  # its certificate has expired: no renewal brings back what it proved
 
 
 def stamp_states(root: Path, *, now_utc_s: int, renew_before_s: int) -> Iterator[StampState]:
@@ -40,20 +42,22 @@ def stamp_states(root: Path, *, now_utc_s: int, renew_before_s: int) -> Iterator
     for path in sorted([*root.glob("store/*/*/*/*/*.p7s.tsr"), *root.glob(f"{FOLDER_NAME}/*/*.tsr")]):
         row = [path, *_renewals(root, path)]
         name = str(path.relative_to(root))
-        stamp, digest = None, ""
         try:
-            digest = _stamped_sha256(path)
-            for entry in row:
-                content = _read(entry)
+            digest, content = _stamped_sha256(path), _read(path)
+            stamp = inspect_timestamp(content, sha256_hex=digest, subject=path.name)
+            for entry in row[1:]:
+                digest, content = sha256_bytes(content), _read(entry)
                 stamp = inspect_timestamp(content, sha256_hex=digest, subject=entry.name)
-                digest = sha256_bytes(content)
         except (EvidenceError, StampFormatError, FileNotFoundError) as problem:
             yield StampState(path=name, renewals=len(row) - 1, stamp=None, reasons=(str(problem),))
         else:
-            reasons = (
-                renewal_reasons(stamp, now_utc_s=now_utc_s, renew_before_s=renew_before_s) if stamp else ()
+            yield StampState(
+                path=name,
+                renewals=len(row) - 1,
+                stamp=stamp,
+                reasons=renewal_reasons(stamp, now_utc_s=now_utc_s, renew_before_s=renew_before_s),
+                too_late=stamp.certificate_ends_utc_s < now_utc_s,
             )
-            yield StampState(path=name, renewals=len(row) - 1, stamp=stamp, reasons=reasons)
 
 
 def renewal_path(root: Path, path: Path, number: int) -> Path:
@@ -73,7 +77,7 @@ def _stamped_sha256(path: Path) -> str:
     """Say what a published stamp must be over: a signature file, or a batch's root."""
     batch = path.with_suffix(".json")
     if path.parent.parent.name == FOLDER_NAME:
-        return parse_batch(batch.read_bytes()).root_sha256
+        return checked_root(parse_batch(batch.read_bytes()), subject=batch.name)
     return sha256_file(path.with_suffix(""))[0]
 
 

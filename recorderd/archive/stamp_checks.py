@@ -6,7 +6,7 @@ names. Whether that is an authority is for ``authorities`` to say: one that they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from recorderd.core.errors import AuthorityUnknown, RecorderError
 from recorderd.evidence.timestamp import inspect_timestamp, verify_timestamp
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.names import manifest_name
-from recorderd.wire.stamp_batch import inclusion_names, stamp_name, stamp_names
+from recorderd.wire.stamp_batch import inclusion_names, stamped_name, stamps_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +26,9 @@ class StampProblem:
     is_doubt: bool
 
 
-def names_of_stamps(recording_id: str, *, audio: str) -> frozenset[str]:
-    """Name the files of stamps that may lie beside a recording."""
-    return frozenset({*stamp_names(recording_id, audio=audio), *inclusion_names(recording_id)})
+def names_of_stamps(recording_id: str, required: Iterable[str]) -> frozenset[str]:
+    """Name the files of stamps that may lie beside a recording of these files."""
+    return frozenset({*stamps_of(required), *inclusion_names(recording_id)})
 
 
 def stamp_problems(
@@ -36,13 +36,12 @@ def stamp_problems(
     sha256s: Mapping[str, str],
     *,
     recording_id: str,
-    audio: str,
     authorities: TrustStore | None,
 ) -> Iterator[StampProblem]:
     """Judge every stamp that is there."""
-    for name in stamp_names(recording_id, audio=audio):
-        signature = name.removesuffix(stamp_name(""))
-        if name in contents and signature in sha256s:
+    for name in stamps_of(sorted(sha256s)):
+        signature = stamped_name(name)
+        if name in contents:
             judge = partial(_judge, contents[name], authorities)
             yield from _problem(partial(judge, sha256_hex=sha256s[signature], subject=signature))
     proof, stamp = inclusion_names(recording_id)

@@ -1,8 +1,8 @@
-"""One question to a time stamping authority over HTTP or HTTPS.
+"""Questions to time stamping authorities over HTTP or HTTPS.
 
 Contract: a query goes out, an answer of bounded size comes back before the deadline, or AuthorityRefused says
-why not; never anything else. No redirects, no proxies, no cookies; the answer is not read here but by
-``evidence.timestamp``. Source: RFC 3161 section 3.4.
+why not; never anything else. No redirects, no proxies, no cookies; whether the answer is any good,
+``evidence.timestamp`` says. Source: RFC 3161 section 3.4.
 """
 
 from __future__ import annotations
@@ -10,15 +10,23 @@ from __future__ import annotations
 import base64
 import http.client
 import io
+import secrets
 import socket
 import ssl
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from recorderd.core.errors import AuthorityRefused
-from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES
+from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError
+from recorderd.evidence.timestamp import (
+    NONCE_BITS,
+    TIMESTAMP_MAX_BYTES,
+    Stamp,
+    accept_response,
+    make_request,
+)
 from recorderd.evidence.verify import TrustStore
 
 _QUERY_TYPE: Final = "application/timestamp-query"
@@ -51,6 +59,32 @@ def ask_authority(authority: Authority, query: bytes) -> bytes:
     except (OSError, http.client.HTTPException, ValueError) as problem:
         reason = f"{type(problem).__name__}: {problem}"
         raise AuthorityRefused(url=authority.url, reason=reason) from None
+
+
+def fetch_stamp(
+    authorities: Sequence[Authority],
+    *,
+    sha256_hex: str,
+    subject: str,
+    ask: Callable[[Authority, bytes], bytes] = ask_authority,
+    on_failure: Callable[[Authority, RecorderError], None] = lambda _authority, _problem: None,
+) -> tuple[bytes, Stamp]:
+    """Get a stamp from the first authority that gives a good one.
+
+    Errors: AuthorityRefused or EvidenceError of the last one when all fail.
+    """
+    last: RecorderError = AuthorityRefused(url="(none)", reason="no authority is configured, or may be asked")
+    for authority in authorities:
+        nonce = secrets.randbelow((1 << NONCE_BITS) - 1) + 1
+        try:
+            answer = ask(authority, make_request(sha256_hex=sha256_hex, nonce=nonce))
+            return accept_response(
+                answer, sha256_hex=sha256_hex, nonce=nonce, trust=authority.trust, subject=subject
+            )
+        except (AuthorityRefused, EvidenceError) as problem:
+            on_failure(authority, problem)
+            last = problem
+    raise last
 
 
 def _exchange(authority: Authority, query: bytes, *, deadline_s: float) -> bytes:

@@ -11,7 +11,6 @@ order, one that fails is left alone for ``retry``, and the disk's errors are log
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -27,19 +26,17 @@ from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.merkle import merkle_root
-from recorderd.evidence.timestamp import NONCE_BITS, accept_response, make_request
-from recorderd.flush.authority import Authority, ask_authority
+from recorderd.evidence.timestamp import Stamp
+from recorderd.flush.authority import Authority, ask_authority, fetch_stamp
 from recorderd.spool.layout import Place, Spool
 from recorderd.spool.stamps import StampFolder
-from recorderd.wire.manifest import manifest_name
-from recorderd.wire.names import audio_among
+from recorderd.wire.manifest import manifest_name, signature_name
 from recorderd.wire.stamp_batch import (
     LEAVES_LIMIT,
     StampBatch,
     encode_batch,
     parse_batch,
     stamp_name,
-    stamp_names,
 )
 
 WORKERS: Final = (
@@ -223,18 +220,19 @@ class Stamper:
         return whole
 
     def _stamp_signatures(self, folder: Path) -> bool:
-        audio = (*audio_among((path.name for path in folder.iterdir()), folder.name), "")[0]
-        for name in stamp_names(folder.name, audio=audio):
-            path, signature = folder / name, folder / name.removesuffix(stamp_name(""))
-            if path.exists() or not signature.exists():
-                continue  # stamped before; or a tombstone has no audio
+        signatures = sorted(folder.glob(f"*{signature_name('')}"))
+        for signature in signatures:
+            path = folder / stamp_name(signature.name)
+            if path.exists():
+                continue
             tsr = self._fetch(sha256_bytes(signature.read_bytes()), subject=signature.name)
             if tsr is None:
                 return False
             durable.replace(path, tsr)
             self._figures["stamps"] += 1
-        self._log.info(Ev.TIMESTAMPED, subject=folder.name)
-        return True
+        if signatures:  # none: claimed meanwhile, or no whole recording
+            self._log.info(Ev.TIMESTAMPED, subject=folder.name)
+        return bool(signatures)
 
     def _batch(self, now_ns: int) -> bool:
         waiting = self.folder.waiting()
@@ -258,27 +256,27 @@ class Stamper:
 
     def _fetch(self, sha256_hex: str, *, subject: str) -> bytes | None:
         """Get a stamp from the first authority that gives a good one; none when all fail."""
-        for authority in self._usable(self._clock.mono_ns()):
-            nonce = secrets.randbelow((1 << NONCE_BITS) - 1) + 1
-            try:
-                answer = self._ask(authority, make_request(sha256_hex=sha256_hex, nonce=nonce))
-                tsr, stamp = accept_response(
-                    answer, sha256_hex=sha256_hex, nonce=nonce, trust=authority.trust, subject=subject
-                )
-            except (AuthorityRefused, EvidenceError) as problem:
-                self._figures["failures"] += 1
-                self._left_alone_ns[authority.url] = self._clock.mono_ns() + self._settings.retry_ns
-                self._log.warning(Ev.TIMESTAMP_FAILED, subject=authority.url, reason=problem)
-                continue
-            self._compare_clocks(stamp.gen_time_utc_ns, authority.url)
-            return tsr
-        return None
 
-    def _compare_clocks(self, gen_time_utc_ns: int, url: str) -> None:
+        def failed(authority: Authority, problem: RecorderError) -> None:
+            self._figures["failures"] += 1
+            self._left_alone_ns[authority.url] = self._clock.mono_ns() + self._settings.retry_ns
+            self._log.warning(Ev.TIMESTAMP_FAILED, subject=authority.url, reason=problem)
+
+        asked = self._usable(self._clock.mono_ns())
+        try:
+            tsr, stamp = fetch_stamp(
+                asked, sha256_hex=sha256_hex, subject=subject, ask=self._ask, on_failure=failed
+            )
+        except (AuthorityRefused, EvidenceError):
+            return None
+        self._compare_clocks(stamp)
+        return tsr
+
+    def _compare_clocks(self, stamp: Stamp) -> None:
         """Say it when the authority's time and ours are apart: one of them is wrong."""
-        apart_s = abs(self._clock.utc_ns() - gen_time_utc_ns) / NS_PER_S
+        apart_s = abs(self._clock.utc_ns() - stamp.gen_time_utc_ns) / NS_PER_S
         if apart_s > APART_S:
-            self._log.warning(Ev.TIMESTAMP_CLOCKS_APART, subject=url, apart_s=round(apart_s, 1))
+            self._log.warning(Ev.TIMESTAMP_CLOCKS_APART, subject=stamp.authority, apart_s=round(apart_s, 1))
 
     def _leaves(self, raw: bytes) -> tuple[str, ...]:
         try:

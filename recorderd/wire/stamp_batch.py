@@ -8,13 +8,13 @@ that the short proof of one recording needs nothing of the others. Canonical JSO
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
 from recorderd.core.errors import StampFormatError
 from recorderd.wire.canonical import JsonReader, canonical_json
-from recorderd.wire.names import audio_name, manifest_name, signature_name
+from recorderd.wire.manifest import signature_name
 
 BATCH_VERSION: Final = 1
 PROOF_VERSION: Final = 1
@@ -51,14 +51,14 @@ def stamp_name(name: str) -> str:
     return f"{name}.tsr"
 
 
-def stamp_names(recording_id: str, *, audio: str | None = None) -> tuple[str, ...]:
-    """Name the stamps that may stand beside a recording's signatures, the manifest's first.
+def stamps_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Name the stamps that may stand beside the signatures among ``names``; none is required."""
+    return tuple(stamp_name(name) for name in names if name.endswith(signature_name("")))
 
-    ``audio`` is the WAV's name, or empty when there is none; by default a draft's.
-    """
-    wav = audio_name(recording_id) if audio is None else audio
-    signed = (manifest_name(recording_id), *([wav] if wav else []))
-    return tuple(stamp_name(signature_name(name)) for name in signed)
+
+def stamped_name(stamp: str) -> str:
+    """Name the file that a stamp is over."""
+    return stamp.removesuffix(stamp_name(""))
 
 
 def inclusion_names(recording_id: str) -> tuple[str, str]:

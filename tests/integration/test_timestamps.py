@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +19,14 @@ from pathlib import Path
 import pytest
 
 from recorderd.app.control import ask as ask_program
-from recorderd.archive.inclusion import find_inclusion, prove_inclusion, verify_proof
+from recorderd.archive.inclusion import deposit_problems, find_inclusion, prove_inclusion, verify_proof
 from recorderd.archive.renewals import renewal_path, stamp_states
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import AuthorityRefused, StampFormatError, TimestampInvalid
 from recorderd.core.events import EventLog
 from recorderd.evidence.merkle import merkle_root
+from recorderd.evidence.renewal import verify_renewals
 from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, make_request
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.authority import Authority, ask_authority
@@ -38,11 +40,11 @@ from recorderd.wire.stamp_batch import (
     encode_proof,
     inclusion_names,
     parse_batch,
-    stamp_names,
 )
 from tests.support.bundles import Loopback, free_port, make_tombstone
+from tests.support.house import run_program
 from tests.support.link import RawClient, archive_command, archived, assert_kept, events, flip
-from tests.support.programs import Programs, wait_until
+from tests.support.programs import ROOT, Programs, wait_until
 from tests.support.tsa import Answer, StampingMachine, TimeAuthority, openssl_ts_verify, sha256_hex
 
 pytestmark = pytest.mark.timeout(90)
@@ -117,10 +119,14 @@ def stored(loopback: Loopback, recording_id: str) -> Path:
     return folder
 
 
+def stamp_names(recording_id: str) -> tuple[str, str]:
+    return f"{recording_id}.manifest.json.p7s.tsr", f"{recording_id}.wav.p7s.tsr"
+
+
 def stamps_of(folder: Path) -> tuple[str, ...]:
-    """Name the stamps that a recording may have."""
-    audio = next((path.name for path in folder.glob("*.wav")), "")
-    return stamp_names(folder.name, audio=audio)
+    """Name the stamps that a recording may have, the manifest's first."""
+    audio = [f"{path.name}.p7s.tsr" for path in folder.glob("*.wav")]
+    return (f"{folder.name}.manifest.json.p7s.tsr", *audio)
 
 
 def assert_stamped(folder: Path, machine: StampingMachine) -> None:
@@ -200,6 +206,15 @@ def test_nobody_there_is_said_plainly() -> None:
     asked = Authority(url=f"http://127.0.0.1:{free_port()}/", trust=TrustStore([]), timeout_s=1)
     with pytest.raises(AuthorityRefused, match="refused"):
         ask_authority(asked, QUERY)
+
+
+def test_recorderd_does_not_even_load_what_asks_authorities() -> None:
+    code = "import sys, recorderd.app.recorderd as _; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert "recorderd.app.stamps_configuration" in loaded
+    assert not {"rfc3161_client", "recorderd.flush.authority", "recorderd.flush.stamping"} & set(loaded)
 
 
 # --- recordings ---------------------------------------------------------------------------------------
@@ -420,9 +435,19 @@ def assert_due_stamps_are_listed(
     tsr = batch.with_suffix(".tsr")
     newer = StampingMachine(folder / "newer", name="Newer TSA", days=(-1, 3000))
     renewal = renewal_path(loopback.data_dir, tsr, 1)
-    renewal.parent.mkdir(parents=True)
-    renewal.write_bytes(newer.reply(make_request(sha256_hex=sha256_hex(tsr.read_bytes()), nonce=1)))
+    configuration = loopback.archive_toml.read_text()
+    for renewer, word in ((machine, "ends no later"), (newer, "renewed by Newer TSA")):
+        with TimeAuthority(renewer) as authority:
+            stanza = f'[[timestamps.authorities]]\nurl = "{authority.url}"\nca_file = "{renewer.ca_file}"\n'
+            loopback.archive_toml.write_text(configuration + stanza)
+            assert word in archive_command(loopback, "renew", check=renewer is newer)
+    assert openssl_ts_verify(renewal, ca_file=newer.ca_file, data=tsr)
+    trust = TrustStore([machine.root, newer.root])
+    root = parse_batch(batch.read_bytes()).root_sha256
+    row_of_stamps = [tsr.read_bytes(), renewal.read_bytes()]
+    assert len(verify_renewals(row_of_stamps, sha256_hex=root, trust=trust, subject="x")) == 2
     assert due(90) == [(1, ())]
+    renewal.chmod(0o600)
     renewal.write_bytes(newer.reply(make_request(sha256_hex=sha256_hex(b"else"), nonce=1)))
     with pytest.raises(subprocess.CalledProcessError) as caught:
         archive_command(loopback, "stamps")
@@ -482,6 +507,28 @@ def test_no_octet_of_a_batch_or_proof_is_without_meaning(machine: StampingMachin
         assert held is None, at
 
 
+def test_what_is_wrong_with_the_archives_batches_is_named(tmp_path: Path, machine: StampingMachine) -> None:
+    folder = tmp_path / "stamps" / "rec-1"
+    folder.mkdir(parents=True)
+    leaves = tuple(sha256_hex(bytes([number])) for number in range(3))
+    root = merkle_root(bytes.fromhex(leaf) for leaf in leaves).hex()
+    batch, stamp = folder / "20261128T130000Z.json", folder / "20261128T130000Z.tsr"
+    written = encode_batch(StampBatch(leaves=leaves, root_sha256=root))
+    batch.write_bytes(written)
+    stamp.write_bytes(machine.reply(make_request(sha256_hex=root, nonce=1)))
+    assert list(deposit_problems(tmp_path)) == []
+    flip(stamp, 60)
+    assert [name for name, _ in deposit_problems(tmp_path)] == ["stamps/rec-1/20261128T130000Z.tsr"]
+    flip(stamp, 60)
+    batch.write_bytes(encode_batch(StampBatch(leaves=leaves[::-1], root_sha256=root)))
+    ((name, reason),) = deposit_problems(tmp_path)
+    assert name.endswith("Z.json") and "not that of its leaves" in reason
+    batch.write_bytes(written + b" ")
+    assert [name for name, _ in deposit_problems(tmp_path)] == ["stamps/rec-1/20261128T130000Z.json"]
+    batch.unlink()
+    assert [reason for _, reason in deposit_problems(tmp_path)] == ["is no batch, nor the stamp of one"]
+
+
 def test_the_archive_keeps_the_first_deposit_of_a_name(tmp_path: Path, programs: Programs) -> None:
     loopback = Loopback(tmp_path / "set-up")
     programs.archive(loopback.archive_toml)
@@ -517,6 +564,8 @@ def test_hashes_and_stamps_do_not_wait_for_the_archive(
 
     wait_until(lambda: told("hashes_waiting") == 2, what="noted")
     assert told("recordings_waiting") == 2
+    shown = run_program("recorderctl", "status", "--config", loopback.recorder_toml, check=False).stdout
+    assert "recordings waiting 2, hashes waiting 2" in " ".join(shown.split())
     authority.behave = None
     wait_until(lambda: told("recordings_waiting") == 0, what="stamped")
     assert loopback.spool.ids(Place.READY) == sorted(ids)
