@@ -70,12 +70,20 @@ class ReceiptFormatError(FormatError):
     """Malformed receipt: {field}: {reason}."""
 
 
+class HeadFormatError(FormatError):
+    """Malformed chain head: {field}: {reason}."""
+
+
 class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
 
 class TimeFormatError(FormatError):
     """Malformed statement about the clock: {field}: {reason}."""
+
+
+class StampFormatError(FormatError):
+    """Malformed batch or proof of time stamps: {field}: {reason}."""
 
 
 class FrameFormatError(FormatError):
@@ -101,10 +109,35 @@ class SignatureInvalid(EvidenceError):
     hint = "Keep the files as they are; compare them with another copy and look at the access log."
 
 
+class CertificateUnfit(SignatureInvalid):
+    """Signature over {subject} counts for nothing: {reason}."""
+
+    hint = "The certificate was renewed too late, or somebody signed with one that had no right to."
+
+
 class SignerUnknown(EvidenceError):
     """Signature over {subject} is by {signer}, whom nothing configured here vouches for."""
 
     hint = "If the recorder's certificate was renewed, add the new one to the trusted certificates."
+
+
+class TimestampInvalid(EvidenceError):
+    """Time stamp over {subject} is not valid: {reason}."""
+
+    hint = "Keep the files as they are; a signature without its stamp still holds by itself."
+
+
+class AuthorityUnknown(EvidenceError):
+    """Time stamp over {subject} is by {authority}, which nothing configured here vouches for."""
+
+    hint = "Name the authority's root certificate where time stamps are configured."
+
+
+class AuthorityRefused(RecorderError):
+    """The time stamping authority {url} gave no stamp: {reason}."""
+
+    exit_code, retryable = 75, True
+    hint = "Recordings go on without it; their hashes wait for the next stamp."
 
 
 class KeyUnusable(RecorderError):

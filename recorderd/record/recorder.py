@@ -33,6 +33,7 @@ from recorderd.core.messages import (
     RecordingState,
     RecordMessage,
     SessionEnded,
+    SessionRefused,
     SessionSilent,
     SessionStarted,
     StreamDescribed,
@@ -45,6 +46,7 @@ from recorderd.core.messages import (
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
+from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
@@ -88,6 +90,7 @@ class Recorder:
         source: Source,
         spool: Spool,
         sealer: Sealer,
+        entries: Entries,
         pace: Pace,
         disks: Disks,
         clock: Clock,
@@ -100,7 +103,8 @@ class Recorder:
         self._source = source
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
-        self.closing = Closing(source=source, sealer=sealer, log=log)
+        self.closing = Closing(source=source, sealer=sealer, entries=entries, log=log)
+        self._entries = entries
         self._meter = Meter()
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
         self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
@@ -112,9 +116,7 @@ class Recorder:
         self._sessions: dict[SessionId, Recording] = {}
         self._usage_mono_ns = self._synced_mono_ns = self._looked_mono_ns = 0
         self._has_joins = False
-        self._over: deque[tuple[Recording, SessionEnded]] = (
-            deque()
-        )  # rendered to their end, still to be closed
+        self._over: deque[tuple[Recording, SessionEnded]] = deque()  # rendered to their end, not closed yet
 
     @property
     def sessions_open(self) -> int:
@@ -193,6 +195,9 @@ class Recorder:
         self._watch.changed()
         if isinstance(message, SessionStarted):
             self._start(message)
+            return
+        if isinstance(message, SessionRefused):
+            self._entries.refused(message)
             return
         recording = self._sessions.get(message.session)
         if recording is not None:

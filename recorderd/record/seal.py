@@ -113,6 +113,15 @@ class Sealer:
         self._names = names or NameTemplate()
         self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
+    def signer(self) -> Signer:
+        """Give the key that signs now.
+
+        Errors: KeyUnavailable while there is none.
+        """
+        if self._signer is None:
+            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
+        return self._signer
+
     def use(self, signer: Signer) -> None:
         """Sign with another key from the next recording on."""
         self._signer = signer
@@ -172,9 +181,7 @@ class Sealer:
                 row.written = []
 
     def _write_one(self, row: _Row, sequence: int, previous: str) -> None:
-        finished, recording_id, signer = row.finished, row.recording_id, self._signer
-        if signer is None:
-            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
+        finished, recording_id, signer = row.finished, row.recording_id, self.signer()
         folder = self._spool.path(Place.DRAFTS, recording_id)
         manifest = self._manifest(finished, folder, sequence, previous)
         content = encode_manifest(manifest)

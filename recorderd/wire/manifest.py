@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from recorderd.core import outcomes
 from recorderd.core.errors import ManifestFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
@@ -73,8 +74,8 @@ __all__ = [
 ]
 
 MANIFEST_VERSION: Final = 4
-OUTCOME_RECORDED: Final = "recorded"
-TOMBSTONES: Final = ("objected", "consent_missing")  # outcomes without audio
+OUTCOME_RECORDED: Final = outcomes.RECORDED
+TOMBSTONES: Final = outcomes.WITHOUT_AUDIO
 MANIFEST_LIMIT_BYTES: Final = 64 * 1024 * 1024  # a ten-hour call with a gap every 100 ms stays below
 GENESIS_SHA256: Final = "0" * 64  # the previous hash of a recorder's first manifest
 _SINCE_2: Final = ("outcome", "rule", "controls", "spans", "call_ids", "joins", "joined_into")

@@ -43,6 +43,7 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disk, Disks, InlineDisk
+from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -140,9 +141,11 @@ class Studio:
         slots: int = 8,
         pace: Pace | None = None,
         sealing: Disk | None = None,
+        policy: EntryPolicy | None = None,
     ) -> None:
         """Begin; ``sealing`` is run by whoever gives it."""
         self.disks = Disks(audio=InlineDisk(), sealing=sealing or InlineDisk())
+        self.policy = policy or EntryPolicy()
         self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
         self.now_ms = 0
@@ -179,12 +182,21 @@ class Studio:
             names=self.names,
             host_clock=self._statement,
         )
-        recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
+        entries = Entries(
+            sealer=self.sealer,
+            spool=self.spool,
+            disk=self.disks.sealing,
+            policy=self.policy,
+            clock=self,
+            log=self.log,
+        )
+        recover(spool=self.spool, chain=chain, sealer=self.sealer, entries=entries, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
             disks=self.disks,
             spool=self.spool,
             sealer=self.sealer,
+            entries=entries,
             pace=self.pace,
             clock=self,
             log=self.log,
