@@ -35,12 +35,14 @@ libsystemd-dev: journal, readiness, watchdog (systemd-python)
 libsndfile1: judges WAV files independently of our own code (soundfile)
 espeak-ng: speaks the announcements
 openssl: verifies signatures independently of our own code
+gpg: encrypts to OpenPGP recipients
 endef
 define TEST_PACKAGES
 sip-tester: SIPp, an independent SIP client
 sox: judges WAV files independently of our own code
 libimage-exiftool-perl: reads names and times in WAV files independently of our own code
 systemd: runs our units for real, in a namespace of the test
+gpg-agent: holds the private keys of the tests' OpenPGP recipients
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
