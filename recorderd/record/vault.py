@@ -316,7 +316,7 @@ def stand(path: Path, *, silent: Sequence[tuple[int, int]], end_bytes: int | Non
         left = []
         for block in found.blocks:
             hidden = block.length > 0 and block.position not in told  # by a wipe or cut that was cut off
-            touched = any(block.offset < end and start < block.end for start, end in spans)
+            touched = any(max(block.offset, start) < min(block.end, end) for start, end in spans)
             if block.is_gone or hidden or touched:
                 durable.write_at(descriptor, block.destroyed(), offset_bytes=block.position)
             else:

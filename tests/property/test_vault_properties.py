@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recorderd import durable
@@ -100,6 +99,7 @@ def _do(file: DraftFile, operation: tuple[Any, ...], noise: random.Random) -> No
 
 
 @settings(max_examples=60)
+@example([("append", 1600), ("resize", 0.5), ("append", 1600), ("fill", 0.0, 0.3334)], 1)
 @given(st.lists(OPERATION, max_size=14), st.integers(0, 1 << 32))
 def test_any_sequence_of_changes_gives_what_a_plain_file_gives(
     operations: list[tuple[Any, ...]], seed: int
@@ -133,13 +133,14 @@ def test_any_sequence_of_changes_gives_what_a_plain_file_gives(
 
 # --- cut at any moment --------------------------------------------------------------------------------
 
+SYNC = -1
 
-@dataclass
+
 class Medium:
-    """What a disk may hold after a power cut: all that was synced, and any part of what was not."""
+    """What a disk was told, and what it may hold after a power cut: what was synced, any part of the rest."""
 
-    content: bytearray = field(default_factory=bytearray)
-    waiting: list[tuple[int, bytes]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.told: list[tuple[int, bytes]] = []  # where and what; SYNC for a sync
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -147,14 +148,12 @@ class Medium:
         write, sync = durable.write_at, durable.sync_file
 
         def noted_write(descriptor: int, content: bytes | memoryview, *, offset_bytes: int) -> None:
-            self.waiting.append((offset_bytes, bytes(content)))
+            self.told.append((offset_bytes, bytes(content)))
             write(descriptor, content, offset_bytes=offset_bytes)
 
         def noted_sync(descriptor: int) -> None:
             sync(descriptor)
-            for at, octets in self.waiting:
-                _lay(self.content, at, octets)
-            self.waiting.clear()
+            self.told.append((SYNC, b""))
 
         with (
             mock.patch.object(durable, "write_at", noted_write),
@@ -162,16 +161,21 @@ class Medium:
         ):
             yield
 
-    def cut(self, chance: random.Random, writes: int) -> bytes:
-        """Give what is left when only some of the first unsynced writes came, some of them in part."""
-        left = bytearray(self.content)
-        for at, octets in self.waiting[:writes]:
-            fate = chance.random()
+    def cut(self, chance: random.Random, moment: int) -> bytes:
+        """Give what is left of the first ``moment`` calls."""
+        calls = self.told[:moment]
+        last_sync = max((number for number, call in enumerate(calls) if call[0] == SYNC), default=0)
+        left = bytearray()
+        for number, (at, octets) in enumerate(calls):
+            fate = 0.0 if number < last_sync else chance.random()
+            if at == SYNC or fate > 0.8:
+                continue
             if fate < 0.4:
                 _lay(left, at, octets)
-            elif fate < 0.8:
-                start = chance.randrange(len(octets) + 1)
-                _lay(left, at + start, octets[start : chance.randrange(start, len(octets) + 1)])
+            else:
+                start = chance.choice([0, 0, chance.randrange(len(octets) + 1)])
+                end = chance.choice([chance.randrange(start, min(start + 60, len(octets)) + 1), len(octets)])
+                _lay(left, at + start, octets[start:end])
         return bytes(left)
 
 
@@ -185,53 +189,67 @@ LIFE = st.one_of(
     st.tuples(st.just("head"), st.integers(0, len(HEAD) - 4)),
     st.tuples(st.just("sync")),
 )
-LAST = st.one_of(st.tuples(st.just("fill"), PLACE, PLACE), st.tuples(st.just("resize"), PLACE))
+LAST = st.one_of(
+    st.tuples(st.just("fill"), PLACE, PLACE), st.tuples(st.just("resize"), PLACE), st.tuples(st.just("sync"))
+)
 
 
-@settings(max_examples=150)
-@given(st.lists(LIFE, min_size=2, max_size=8), LAST, st.lists(LIFE, max_size=2), st.integers(0, 1 << 32))
+@settings(max_examples=200)
+@given(
+    st.lists(LIFE, min_size=2, max_size=8), LAST, st.lists(LIFE, max_size=2), st.randoms(use_true_random=True)
+)
 def test_after_a_power_cut_what_was_synced_opens_and_what_was_to_be_silent_can_be_destroyed(
-    life: list[tuple[Any, ...]], last: tuple[Any, ...], after: list[tuple[Any, ...]], seed: int
+    life: list[tuple[Any, ...]], last: tuple[Any, ...], after: list[tuple[Any, ...]], noise: random.Random
 ) -> None:
-    noise, medium = random.Random(seed), Medium()
+    medium = Medium()
     with TemporaryDirectory() as name, medium.watching():
         vault, opener = _vault(Path(name, "vault"))
+        known: list[tuple[int, bytes, list[bytes]]] = []  # after so many calls: synced, and heads since then
+
+        def look(*, synced: bool) -> None:
+            held, (_, before, heads) = _all(vault), known[-1] if known else (0, b"", [])
+            head = held[: len(HEAD)]
+            known.append(
+                (len(medium.told), held, [head]) if synced else (len(medium.told), before, [*heads, head])
+            )
+
         vault.sync()
-        synced = _all(vault)
-        for operation in life:
+        look(synced=True)
+        for operation in (*life, ("sync",)):
             _do(vault, operation, noise)
-            if operation[0] == "sync":
-                synced = _all(vault)
-        before = _all(vault)
+            look(synced=operation[0] == "sync")
+        size_bytes, begun = vault.size_bytes, len(medium.told)
+        start, end = size_bytes, size_bytes
         if last[0] == "fill":
-            start, end = _span(len(before), *last[1:])
-        else:
-            start, end = _span(len(before), last[1], 0)[1], 1 << 62
+            start, end = _span(size_bytes, *last[1:])
+        elif last[0] == "resize":
+            start, end = _span(size_bytes, last[1], 0)[1], 1 << 62
         _do(vault, last, noise)
-        if last[0] == "fill":
-            for operation in after:
-                if operation[0] != "sync":
-                    _do(vault, operation, noise)
+        for operation in after if last[0] != "resize" else []:
+            _do(vault, operation, noise)
         vault.close()
+
+        moment = noise.randrange(known[0][0], len(medium.told) + 1)
+        synced, heads = next((held, heads) for at, held, heads in reversed(known) if at <= moment)
+        later = [held for at, held, _ in known if at > moment]  # on their way
+        heads = [*heads, *(held[: len(HEAD)] for held in later)]
         path = Path(name, "cut")
-        path.write_bytes(medium.cut(noise, noise.randrange(len(medium.waiting) + 1)))
-        reader = _container(path, opener, salvage=True)
-        read = b"".join(reader.plain())
-        for at in (*range(len(HEAD), min(len(synced), start)), *range(end, len(synced))):
-            assert read[at] == synced[at]
-        within = range(start, min(end, len(synced), len(read)))
-        assert all(read[at] in (synced[at], SILENCE) for at in within)
+        path.write_bytes(medium.cut(noise, moment))
+        read = b"".join(_container(path, opener, salvage=True).plain())
+        if moment < begun or not any(operation[0] == "head" for operation in after):
+            assert read[: len(HEAD)] in heads
+        assert read[len(HEAD) : min(start, len(synced))] == synced[len(HEAD) : start]
+        assert read[end : len(synced)] == synced[end:]
+        wiped = range(start, min(end, len(synced), len(read)))
+        assert all(read[at] in (synced[at], SILENCE) for at in wiped)
 
         standing = stand(path, silent=[(start, end)])
         left = b"".join(_container(path, opener, salvage=True).plain())
         assert len(left) == standing.plain_bytes
         assert set(left[start:end]) <= {SILENCE}
-        far = [
-            at
-            for at in range(len(HEAD), len(synced))
-            if not start - BLOCK_MAX_BYTES < at < end + BLOCK_MAX_BYTES
-        ]
-        assert all(left[at] == synced[at] for at in far)
+        near = max(len(HEAD), start - BLOCK_MAX_BYTES) if end > start else len(synced)
+        assert left[len(HEAD) : min(near, len(synced))] == synced[len(HEAD) : near]
+        assert left[end + BLOCK_MAX_BYTES : len(synced)] == synced[end + BLOCK_MAX_BYTES :]
         again = stand(path, silent=[(start, end)])
         assert (again.plain_bytes, again.destroyed) == (standing.plain_bytes, standing.destroyed)
         assert path.stat().st_size == again.size_bytes
