@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recorderd import __version__
-from recorderd.app import explain
+from recorderd.app import explain, opening
 from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", action="store_true", help="for programs")
     verify.set_defaults(run=_verify)
 
+    opening.add_command(commands)
     explain.add_command(commands)
     add_steering(commands)
     return parser
