@@ -20,6 +20,7 @@ from recorderd.evidence.openpgp import load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate
 from recorderd.record.encrypting import Recipients, encrypt_to_folder
 from recorderd.record.vault import stand, vault_name
+from tests.support.programs import ROOT
 from tests.support.recipients import keyring, make_recipient, openssl_opens
 from tests.support.vault_writer import APPEND_FRAMES, AUDIO, HEADER
 
@@ -236,6 +237,23 @@ def test_open_names_what_had_to_be_destroyed_and_gives_the_rest(
     read, _ = soundfile.read(out / AUDIO, dtype="int16")
     wanted = _samples(said[:16_000] + bytes(16_000) + said[32_000 : 6 * 16_000])
     assert np.array_equal(read[: len(wanted)], wanted)
+
+
+def test_the_lines_of_the_readme_open_a_draft_with_openssl_alone(office: Path, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    said = _killed_writer(spool, office, after_s=0.0)
+    for name in (".draft", ".draft-key.p7m"):
+        (spool / f"{AUDIO}{name}").rename(spool / f"X.wav{name}")
+    for name in ("key", "pem"):
+        target = spool / ("key.pem" if name == "key" else "cert.pem")
+        target.write_bytes((office / f"customer.{name}").read_bytes())
+    text = (ROOT / "recorderd" / "evidence" / "README.md").read_text()
+    begin = text.index("    openssl cms -decrypt -inform DER -binary -in X.wav.draft-key.p7m")
+    lines = text[begin : text.index("> X.raw\n", begin) + len("> X.raw\n")]
+    subprocess.run(["bash", "-e", "-c", lines], cwd=spool, check=True)
+    raw = (spool / "X.raw").read_bytes()
+    assert raw[: len(said)] == said[: len(raw)]
+    assert len(raw) >= APPEND_FRAMES * HEADER.frame_bytes
 
 
 def test_a_draft_opens_with_a_key_that_another_program_unwrapped_and_with_no_other(
