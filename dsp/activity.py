@@ -124,12 +124,10 @@ def detect(activity: Activity, energy: I64, *, frame_samples: int, rate_hz: int)
     return np.ascontiguousarray(active.T), Activity(floor_dbfs=floor, louder_frames=louder, hang_frames=hang)
 
 
-def talk_over(*active: BOOL) -> I64:
-    """Count the frames in which more than one of these channels speaks.
+def talk_over(active: BOOL, starts: I64) -> I64:
+    """Count the frames in which more than one channel of a group speaks.
 
-    Shapes: each (..., f) -> (...,); of one dimension -> a scalar array.
+    Shapes: active (k, f), starts (g,), the rows where groups begin, ascending from 0 -> (g,).
     """
-    speakers = np.zeros(np.broadcast_shapes(*(each.shape for each in active)), dtype=np.int64)
-    for each in active:
-        speakers += each
-    return np.asarray((speakers > 1).sum(axis=-1), dtype=np.int64)
+    speakers = np.add.reduceat(active.view(np.uint8), starts, axis=0)
+    return np.asarray((speakers > 1).sum(axis=1), dtype=np.int64)

@@ -10,12 +10,14 @@ import ctypes
 import errno
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 FILE_MODE: Final = 0o640
 DIR_MODE: Final = 0o750
+_WAIT_BEFORE: Final = 1  # SYNC_FILE_RANGE_WAIT_BEFORE: until what is under way has been written
 
 
 def sync_dir(folder: Path) -> None:
@@ -49,7 +51,7 @@ def sync_filesystem(descriptor: int) -> None:
     Durable: after return everything written to the file system before the call survives.
     Errors: OSError, also when something of another file could not be written.
     """
-    call = _syncfs()
+    call = _c_function("syncfs", (ctypes.c_int,))
     if call is None:
         os.fsync(descriptor)
     elif call(descriptor) != 0:
@@ -57,6 +59,24 @@ def sync_filesystem(descriptor: int) -> None:
         if number != errno.ENOSYS:
             raise OSError(number, os.strerror(number))
         os.fsync(descriptor)
+
+
+def check_kept(descriptor: int) -> None:
+    """Raise what the disk could not keep of one file: ``sync_filesystem`` does not tell whose it was.
+
+    Waits for nothing that is not under way and writes nothing. A failure is told once to each descriptor that
+    was open when it happened. Without sync_file_range(2) the file is synced.
+
+    Errors: OSError.
+    """
+    call = _c_function("sync_file_range", (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint))
+    if call is None:
+        os.fdatasync(descriptor)
+    elif call(descriptor, 0, 0, _WAIT_BEFORE) != 0:
+        number = ctypes.get_errno()
+        if number not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(number, os.strerror(number))
+        os.fdatasync(descriptor)
 
 
 def make_dir(folder: Path) -> None:
@@ -74,19 +94,22 @@ def make_dir(folder: Path) -> None:
         sync_dir(path.parent)
 
 
-def create(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+def create(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool = True) -> None:
     """Write a new file in one go; never touches a file that exists.
 
-    Durable: after return name and content survive; before, the name may stand with part of the content.
+    Durable: after return name and content survive, unless whoever asks syncs by itself (``synced`` is false);
+    before, the name may stand with part of the content.
     Errors: FileExistsError when the name is taken.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         _write_all(descriptor, content)
-        os.fsync(descriptor)
+        if synced:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    sync_dir(path.parent)
+    if synced:
+        sync_dir(path.parent)
 
 
 def create_from(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE) -> int:
@@ -126,27 +149,40 @@ def replace(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     supersede(fresh, path)
 
 
-def replace_all(folder: Path, contents: Mapping[str, bytes], *, mode: int = FILE_MODE) -> None:
-    """Put several files into a folder, each in place of whatever stood under its name.
+def put_all(folder: Path, contents: Mapping[str, bytes], *, mode: int = FILE_MODE) -> list[int]:
+    """Put several files into a folder, over whatever stood under their names; not synced (see ``sync_all``).
 
-    Durable: at every instant each name stands with its old or its whole new content; after return all new
-    ones survive.
+    Returns the open descriptors of the files and of the folder; whoever asks closes them.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptors = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
     try:
         for name, content in contents.items():
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            fresh = os.open(f".{name}.new", flags, mode, dir_fd=descriptor)
-            try:
-                _write_all(fresh, content)
-            finally:
-                os.close(fresh)
-        sync_filesystem(descriptor)
-        for name in contents:
-            os.rename(f".{name}.new", name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
-        os.fsync(descriptor)
-    finally:
+            descriptors.append(os.open(name, flags, mode, dir_fd=descriptors[0]))
+            _write_all(descriptors[-1], content)
+    except OSError:
+        close_all(descriptors)
+        raise
+    return descriptors
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close what ``put_all`` has opened."""
+    for descriptor in descriptors:
         os.close(descriptor)
+
+
+def sync_all(file_system: FileSystem, descriptors: Sequence[int]) -> list[OSError | None]:
+    """Make files and folders of one file system last, in one call; returns what went wrong, one by one.
+
+    Durable: after return everything written through a descriptor without a problem survives; of a folder, the
+    names in it.
+    """
+    try:
+        file_system.sync()
+    except OSError:  # somebody's: each is asked for itself
+        return [_problem(os.fsync, descriptor) for descriptor in descriptors]
+    return [_problem(check_kept, descriptor) for descriptor in descriptors]
 
 
 def append(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
@@ -180,6 +216,27 @@ def publish(draft: Path, target: Path) -> None:
     sync_dir(target.parent)
     if draft.parent != target.parent:
         sync_dir(draft.parent)
+
+
+def publish_all(moves: Sequence[tuple[Path, Path]]) -> list[OSError | None]:
+    """Move complete, synced drafts to their published names, each for itself; returns what went wrong.
+
+    Durable: of each at every instant exactly one of the two names exists; after return the new ones of those
+    without a problem survive.
+    """
+    problems = [_problem(_move, draft, target) for draft, target in moves]
+    folders = {path.parent for move in moves for path in reversed(move)}
+    for folder in sorted(folders):
+        unsynced = _problem(sync_dir, folder)
+        if unsynced is not None:
+            problems = [problem or unsynced for problem in problems]
+    return problems
+
+
+def _move(draft: Path, target: Path) -> None:
+    if target.exists():
+        raise FileExistsError(str(target))
+    draft.rename(target)
 
 
 def supersede(fresh: Path, path: Path) -> None:
@@ -251,12 +308,59 @@ def discard(path: Path) -> None:
     sync_dir(path.parent)
 
 
-@functools.cache
-def _syncfs() -> Callable[[int], int] | None:
-    """Find syncfs(2) in the C library, which lets go of the interpreter's lock meanwhile."""
+def discard_all(file_system: FileSystem, paths: Sequence[Path]) -> list[OSError | None]:
+    """Remove files that are no evidence, in one go; returns what went wrong, one by one.
+
+    Durable: after return the names of those without a problem are gone for good.
+    """
+    problems = [_problem(_unlink, path) for path in paths]
     try:
-        function = ctypes.CDLL(None, use_errno=True).syncfs
+        file_system.sync()
+    except OSError:  # somebody's: each is asked for itself
+        return [
+            problem or _problem(sync_dir, path.parent) for problem, path in zip(problems, paths, strict=True)
+        ]
+    return problems
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+class FileSystem:
+    """The file system of a folder, open for as long as somebody relies on it (see ``sync_filesystem``).
+
+    Whoever syncs has one of its own: a failure is told once to each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def sync(self) -> None:
+        """Make everything last that was written to it.
+
+        Durable: after return everything written before the call survives.
+        Errors: OSError, also when something of another file could not be written.
+        """
+        sync_filesystem(self._descriptor)
+
+
+def _problem(step: Callable[..., None], *arguments: int | Path) -> OSError | None:
+    try:
+        step(*arguments)
+    except OSError as problem:
+        return problem
+    return None
+
+
+@functools.cache
+def _c_function(name: str, arguments: tuple[type, ...]) -> Callable[..., int] | None:
+    """Find a function of the C library, which lets go of the interpreter's lock meanwhile."""
+    try:
+        function: Any = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (OSError, AttributeError):
         return None
-    function.argtypes, function.restype = [ctypes.c_int], ctypes.c_int
-    return function
+    function.argtypes, function.restype = arguments, ctypes.c_int
+    found: Callable[..., int] = function
+    return found

@@ -38,12 +38,22 @@ class Account:
     """
 
     gaps: list[Gap] = field(default_factory=list)
-    level: levels.Level = field(default_factory=levels.Level)
+    peak: int = 0
+    energy: int = 0  # sum of squares
+    samples: int = 0
+    clipped: int = 0
     speech_frames: int = 0
     doubled: bool = False
     is_dirty: bool = False  # gaps that were noted have changed
     _causes: deque[Cause] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
-    _levels: deque[tuple[int, levels.Level]] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
+    _before: deque[tuple[int, int, int, int, int]] = field(  # end, and the levels before the window
+        default_factory=lambda: deque(maxlen=LEVELS_KEPT)
+    )
+
+    @property
+    def level(self) -> levels.Level:
+        """The levels so far."""
+        return levels.Level(peak=self.peak, energy=self.energy, samples=self.samples, clipped=self.clipped)
 
     def keep(self, piece: Piece, *, first_sample: int | None, rate_hz: int, rail: int) -> None:
         """Take a piece into the account; ``first_sample`` is None as long as the stream has no place."""
@@ -62,7 +72,8 @@ class Account:
         for gap in gaps:
             append_gap(self.gaps, gap.start_samples, gap.start_samples + gap.length_samples, gap.cause)
         if first_sample is not None:
-            self.note_level(levels.gather(self.level, piece.samples, rail=rail), end=piece.end)
+            found = levels.gather(levels.Level(), piece.samples, rail=rail)
+            self.add_level(found.peak, found.energy, found.samples, found.clipped, end=piece.end)
 
     def outline(self, end: int) -> tuple[int, bool]:
         """Say how many gaps there are, and whether the last one reaches ``end``."""
@@ -75,10 +86,13 @@ class Account:
         over = (NOT_RECEIVED, NETWORK_LOSS) if cause.cause in WORSE else (NOT_RECEIVED,)
         self._relabel(cause, _QUIET if cause.cause == HOLD else over)
 
-    def note_level(self, level: levels.Level, *, end: int) -> None:
-        """Take over the level up to a sample; what it was before can come back, see ``take_back``."""
-        self._levels.append((end, self.level))
-        self.level = level
+    def add_level(self, peak: int, energy: int, samples: int, clipped: int, *, end: int) -> None:
+        """Take in the levels of a window that ends at ``end``; they can be taken back, see ``take_back``."""
+        self._before.append((end, self.peak, self.energy, self.samples, self.clipped))
+        self.peak = max(self.peak, peak)
+        self.energy += energy
+        self.samples += samples
+        self.clipped += clipped
 
     def silence(self, start: int, end: int, cause: str) -> None:
         """Note that a span is silent, whatever came."""
@@ -87,16 +101,17 @@ class Account:
     def take_back(self, start: int) -> None:
         """Let the levels know nothing from ``start`` on: whole windows go, or all when that is far back."""
         taken = 0
-        while self._levels and self._levels[-1][0] > start:
-            self.level = self._levels.pop()[1]
+        while self._before and self._before[-1][0] > start:
+            _, self.peak, self.energy, self.samples, self.clipped = self._before.pop()
             taken += 1
         if taken == LEVELS_KEPT:
-            self.level = levels.Level()
+            self.peak = self.energy = self.samples = self.clipped = 0
 
     def forget(self) -> None:
         """Forget what was learnt from the audio."""
-        self.gaps, self.level, self.doubled, self.speech_frames = [], levels.Level(), False, 0
-        self._levels.clear()
+        self.gaps, self.doubled, self.speech_frames = [], False, 0
+        self.peak = self.energy = self.samples = self.clipped = 0
+        self._before.clear()
         self._causes.clear()
 
     def finish(self, audio_end: int) -> None:

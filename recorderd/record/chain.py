@@ -7,6 +7,8 @@ publishes. So a manifest that stands in this file was meant for good, and one th
 from __future__ import annotations
 
 import json
+import mmap
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,27 +41,54 @@ class Chain:
         self._path = state_dir / CHAIN_NAME
         durable.make_dir(state_dir)
         self.head = self._read_head()
+        self._sure_bytes = -1  # how long the file was before an append that has failed
 
     def next_link(self) -> tuple[int, str]:
         """Return the next sequence number and the hash that it must name."""
         return self.head.sequence + 1, self.head.manifest_sha256
 
     def append(self, link: Link) -> None:
-        """Add a manifest.
+        """Add a manifest (see ``append_all``)."""
+        self.append_all([link])
 
-        Durable: after return the link survives.
-        Errors: EvidenceError when it is not the next one.
+    def append_all(self, links: Sequence[Link]) -> None:
+        """Add manifests, one behind the other.
+
+        Durable: after return the links survive; cut before, some of the first may.
+        Errors: EvidenceError when one is not the next; OSError, and then nothing is appended.
         """
-        if link.sequence != self.head.sequence + 1:
-            reason = f"sequence {link.sequence} does not follow {self.head.sequence}"
-            raise EvidenceError(subject=self._path, reason=reason)
-        row = {
-            "sequence": link.sequence,
-            "manifest_sha256": link.manifest_sha256,
-            "recording_id": link.recording_id,
-        }
-        durable.append(self._path, canonical_json(row) + b"\n")
-        self.head = link
+        self._drop_unsure()
+        head, lines = self.head, b""
+        for link in links:
+            if link.sequence != head.sequence + 1:
+                reason = f"sequence {link.sequence} does not follow {head.sequence}"
+                raise EvidenceError(subject=self._path, reason=reason)
+            head, lines = link, lines + canonical_json(link) + b"\n"
+        self._sure_bytes = self._path.stat().st_size if self._path.exists() else 0
+        durable.append(self._path, lines)
+        self._sure_bytes, self.head = -1, head
+
+    def named(self, recording_ids: Collection[str]) -> dict[str, str]:
+        """Return the manifest's hash of each of these recordings that stands in the chain."""
+        if not recording_ids or not self._path.exists() or not self._path.stat().st_size:
+            return {}
+        found: dict[str, str] = {}
+        with self._path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as lines:
+            for recording_id in recording_ids:
+                at = lines.rfind(f'"recording_id":"{recording_id}"'.encode())
+                if at >= 0:
+                    line = lines[lines.rfind(b"\n", 0, at) + 1 : lines.find(b"\n", at)]
+                    found[recording_id] = str(json.loads(line)["manifest_sha256"])
+        return found
+
+    def _drop_unsure(self) -> None:
+        """Cut off what an append that failed may have left: nothing was published for it.
+
+        Errors: OSError; as long as that is not done, nothing can be appended.
+        """
+        if self._sure_bytes >= 0 and self._path.exists():
+            durable.truncate(self._path, self._sure_bytes)
+        self._sure_bytes = -1
 
     def _read_head(self) -> Link:
         if not self._path.exists():

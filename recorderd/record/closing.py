@@ -1,21 +1,24 @@
 """The end of a recording: rendered to its end, its files closed, sealed by a thread of its own.
 
 Contract: ``close`` returns at once; the recording's streams are free then. What goes wrong afterwards is
-reported and leaves the draft for recovery.
+reported and leaves the draft for recovery. Recordings that wait to be sealed are sealed together.
 Thread: ``close`` the recording's; the rest is done on the sealing thread, where one slow signature keeps
 nobody's audio from the disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
 from recorderd.record.ending import finish
+from recorderd.record.files import RecordingFiles
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
+from recorderd.wire.manifest import Manifest
 
 
 class Closing:
@@ -40,17 +43,33 @@ class Closing:
                 self._log.info(Ev.SESSION_NOT_RECORDED, subject=session, cause=cause.value)
                 return
 
-            def then(digest: str, size_bytes: int) -> None:
-                self._seal(replace(finished, audio_sha256=digest, audio_bytes=size_bytes))
-
-            recording.files.close(then)
+            recording.files.close(self._seal_all, finished)
         finally:
             for stream, track in recording.tracks.items():
                 if track.let_go_at is None:
                     self._source.release_stream(stream)
 
-    def _seal(self, finished: Finished) -> None:
-        manifest = self._sealer.seal(finished)
+    def _seal_all(self, group: Sequence[tuple[RecordingFiles, Finished]]) -> None:
+        going: list[tuple[RecordingFiles, Finished]] = []
+        for files, finished in group:
+            proved = files.prove()
+            if proved is None:
+                files.leave()
+                continue
+            digest, size_bytes, descriptor = proved
+            known = replace(
+                finished, audio_sha256=digest, audio_bytes=size_bytes, audio_descriptor=descriptor
+            )
+            going.append((files, known))
+        sealed = self._sealer.seal_all([finished for _, finished in going])
+        for (files, finished), result in zip(going, sealed, strict=True):
+            files.leave()
+            if isinstance(result, Manifest):
+                self._tell(finished, result)
+            else:
+                files.give_up(result)
+
+    def _tell(self, finished: Finished, manifest: Manifest) -> None:
         self.sealed += 1
         self._log.info(
             Ev.RECORDING_SEALED,

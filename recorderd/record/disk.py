@@ -1,6 +1,7 @@
 """The threads that wait for the disk, so that the recording never does.
 
-Contract: jobs are done one after the other in the order in which they were given. What waits in memory is
+Contract: jobs are done one after the other in the order in which they were given; what can be done together
+and waits one behind the other is done together, and nothing waits for more to come. What waits in memory is
 bounded by ``limit_bytes``: beyond it ``put`` waits, and the ring keeps meanwhile what comes. A job's owner
 guards it: one that raises ends the thread, and with it the process.
 Thread: ``put`` and ``waiting_bytes`` any; ``run`` is the disk's own.
@@ -12,20 +13,33 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+
+from recorderd.record.many_files import ManyFiles
 
 Job = Callable[[], None]
+Together = Callable[[list[Any]], None]
 
+TOGETHER_MAX: Final = 64
 LIMIT_BYTES: Final = 256 << 20  # a thousand calls in 16-bit stereo for eight seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One of those that are done together."""
+
+    together: Together
+    row: Any
 
 
 class Disk:
     """A queue of jobs and whoever does them."""
 
     def __init__(self, *, limit_bytes: int = LIMIT_BYTES) -> None:
-        self._jobs: deque[tuple[Job, int]] = deque()
+        self._jobs: deque[tuple[Job | _Row, int]] = deque()
         self._changed = threading.Condition()
         self._limit_bytes = limit_bytes
+        self.many_files = ManyFiles()  # for jobs that write for many recordings
         self.waiting_bytes = 0
         self.waiting_bytes_max = 0
 
@@ -37,6 +51,12 @@ class Disk:
             self._jobs.append((job, size_bytes))
             self.waiting_bytes += size_bytes
             self.waiting_bytes_max = max(self.waiting_bytes_max, self.waiting_bytes)
+            self._changed.notify_all()
+
+    def put_together(self, together: Together, row: Any) -> None:
+        """Give a row to what is done for many at once; at most ``TOGETHER_MAX`` of them."""
+        with self._changed:
+            self._jobs.append((_Row(together, row), 0))
             self._changed.notify_all()
 
     def run(self, stop: threading.Event) -> None:
@@ -52,10 +72,23 @@ class Disk:
     def _do_all(self) -> None:
         while self._jobs:
             job, size_bytes = self._jobs.popleft()
+            if isinstance(job, _Row):
+                job.together([job.row, *self._take_more(job.together)])
+                continue
             job()
             with self._changed:
                 self.waiting_bytes -= size_bytes
                 self._changed.notify_all()
+
+    def _take_more(self, together: Together) -> list[Any]:
+        rows: list[Any] = []
+        while self._jobs and len(rows) < TOGETHER_MAX - 1:
+            job, _ = self._jobs[0]
+            if not isinstance(job, _Row) or job.together != together:
+                break
+            rows.append(job.row)
+            self._jobs.popleft()
+        return rows
 
 
 class InlineDisk(Disk):
@@ -64,6 +97,10 @@ class InlineDisk(Disk):
     def put(self, job: Job, *, size_bytes: int = 0) -> None:
         """Do a job."""
         job()
+
+    def put_together(self, together: Together, row: Any) -> None:
+        """Do it for one row."""
+        together([row])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,91 +2,39 @@
 
 Contract: ``append`` takes frames in order; ``show_length`` puts the length into the header, ``sync`` makes
 what was appended last, ``checkpoint`` does both; ``widen`` adds silent channels for a party that joined;
-``wipe`` puts silence over what must not stay, ``cut`` drops the end; ``finish`` writes who is who, closes the
-file and proves that the disk holds exactly what was appended and not wiped. A disk that fails raises
-DraftFailed; the file stays, and what was appended before can still be finished or recovered.
+``wipe`` puts silence over what must not stay, ``cut`` drops the end; ``prove`` writes who is who and proves
+that the file holds exactly what was appended and not wiped, ``finish`` also syncs and closes it. A disk that
+fails raises DraftFailed; the file stays, and what was appended before can still be finished or recovered.
 The running check is a CRC-32, for a disk or a memory that fails; what guards against people is the sha256
-that ``finish`` takes of the octets on disk, and its signature.
+that ``prove`` takes of the octets on disk, and its signature.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from isal.isal_zlib import crc32
+from numpy.typing import NDArray
 
 from dsp.shapes import I16, U8
 from recorderd import durable
 from recorderd.core.errors import DraftFailed
-from recorderd.wire.manifest import audio_name
-from recorderd.wire.wav import HEAD_LIMIT_BYTES, WavEncoding, WavHeader, WavLayout, parse_wav
+from recorderd.record.wav_file import erase_kept, wipe_frames
+from recorderd.wire.wav import WavEncoding, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import WavNotes
 
-_BLOCK_BYTES: Final = 1 << 18  # read or written at a time; stays in the processor's cache
+_BLOCK_BYTES: Final = 1 << 18  # read at a time; stays in the processor's cache
+_KINDS: Final = (  # of samples, and of the file
+    (np.dtype(np.uint8), np.dtype("u1")),
+    (np.dtype(np.int16), np.dtype("<i2")),
+)
 _PREFIXES_KEPT: Final = 32  # a wipe that reaches further back reads the whole file
-
-
-def read_layout(descriptor: int) -> WavLayout:
-    """Read the header of the WAV behind a descriptor.
-
-    Errors: OSError; WavFormatError.
-    """
-    return parse_wav(os.pread(descriptor, HEAD_LIMIT_BYTES, 0), file_bytes=os.fstat(descriptor).st_size)
-
-
-def wipe_frames(descriptor: int, layout: WavLayout, *, start: int, end: int) -> None:
-    """Overwrite frames ``start`` to ``end`` with silence; not synced.
-
-    Errors: OSError; WavFormatError when the samples' coding is none of ours.
-    """
-    at, stop = (layout.data_start_bytes + frames * layout.frame_bytes for frames in (start, end))
-    silence = bytes([layout.encoding.silence]) * min(_BLOCK_BYTES, max(0, stop - at))
-    while at < stop:
-        size_bytes = min(_BLOCK_BYTES, stop - at)
-        durable.write_at(descriptor, memoryview(silence)[:size_bytes], offset_bytes=at)
-        at += size_bytes
-
-
-def close_data(descriptor: int, layout: WavLayout, *, frames: int, notes: WavNotes | None = None) -> None:
-    """Let a WAV that was left end behind its first ``frames``, and its header say so.
-
-    With ``notes``, a header of ours also tells those; another's has no room for them.
-
-    Durable: after return header and length survive.
-    Errors: OSError; WavFormatError when there are notes and the samples' coding is none of ours.
-    """
-    data_bytes = frames * layout.frame_bytes
-    end = layout.data_start_bytes + data_bytes
-    durable.resize(descriptor, end)
-    durable.write_at(descriptor, bytes(data_bytes % 2), offset_bytes=end)
-    patches = layout.size_patches(data_bytes=data_bytes)
-    if notes is not None and layout.is_ours:
-        header = WavHeader(
-            encoding=layout.encoding,
-            sample_rate_hz=layout.sample_rate_hz,
-            channels=layout.channels,
-            notes=notes,
-        )
-        patches = [(0, header.encode(data_bytes=data_bytes))]
-    for at, octets in patches:
-        durable.write_at(descriptor, octets, offset_bytes=at)
-    durable.sync_file(descriptor)
-
-
-def erase_kept(folder: Path) -> None:
-    """Erase what a draft's folder holds of a call: audio and offers.
-
-    Durable: after return none of it has a name; cut before, the journal tells that it must go.
-    """
-    name = audio_name(folder.name)
-    for path in (folder / name, (folder / name).with_suffix(".widening"), *folder.glob("*.offer-*.sip")):
-        durable.discard(path)
 
 
 class Draft:
@@ -133,12 +81,19 @@ class Draft:
         Shapes: block (n, channels), int16 for PCM and uint8 for a law.
         Errors: DraftFailed; ValueError when the block is of another shape or kind.
         """
-        wanted = np.int16 if self.encoding is WavEncoding.PCM16 else np.uint8
+        if block.size:
+            self.append_raw(self.octets(block).data.cast("B"), frames=block.shape[0])
+
+    def octets(self, block: I16 | U8) -> NDArray[Any]:
+        """Return frames as the file is to hold them.
+
+        Shapes: block (n, channels), int16 for PCM and uint8 for a law; the same comes back, in C order.
+        Errors: ValueError when the block is of another shape or kind.
+        """
+        wanted, kind = _KINDS[self.encoding is WavEncoding.PCM16]
         if block.dtype != wanted or block.shape[1:] != (self.channels,):
             raise ValueError(f"{block.dtype} of shape {block.shape} for {self.channels} channels")
-        if block.size:
-            octets = np.ascontiguousarray(block, dtype="<i2" if block.itemsize == 2 else "u1")
-            self.append_raw(octets.data.cast("B"), frames=block.shape[0])
+        return np.ascontiguousarray(block, dtype=kind)
 
     def append_raw(self, content: bytes | memoryview, *, frames: int) -> None:
         """Write frames that stand as octets already, as the file is to hold them.
@@ -148,12 +103,16 @@ class Draft:
         if len(content) != frames * self._frame_bytes:
             raise ValueError(f"{len(content)} octets for {frames} frames of {self._frame_bytes}")
         try:
-            durable.write_at(self._descriptor, content, offset_bytes=self._end_bytes)
+            durable.write_at(self._descriptor, content, offset_bytes=self.end_bytes)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
+        self.took(content)
+
+    def took(self, content: bytes | memoryview) -> None:
+        """Count frames that somebody has written behind the last, at ``end_bytes``."""
         self._known.append((self.frames, self._crc))
-        self._crc = zlib.crc32(content, self._crc)
-        self.frames += frames
+        self._crc = crc32(content, self._crc)
+        self.frames += memoryview(content).nbytes // self._frame_bytes
 
     def show_length(self) -> None:
         """Let the header tell of everything appended so far; not synced.
@@ -176,7 +135,7 @@ class Draft:
             size_bytes = os.fstat(self._descriptor).st_size
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        if size_bytes != self._end_bytes:
+        if size_bytes != self.end_bytes:
             raise DraftFailed(path=self.path, reason=f"{size_bytes} bytes on disk")
 
     def sync(self) -> None:
@@ -237,7 +196,7 @@ class Draft:
 
         Durable: see ``erase_kept``.
         """
-        self._close()
+        self.close()
         erase_kept(self.path.parent)
 
     def widen(self, channels: int) -> None:
@@ -259,13 +218,13 @@ class Draft:
         try:
             crc = 0
             for block in self._blocks(0, self.frames):
-                crc = zlib.crc32(block, crc)
+                crc = crc32(block, crc)
                 wide.append_raw(self._widened(block, channels), frames=len(block) // self._frame_bytes)
             self._prove(crc)
             wide.checkpoint()
             durable.supersede(wide_path, self.path)
         except (OSError, DraftFailed) as problem:
-            wide._close()
+            wide.close()
             durable.discard(wide_path)
             raise DraftFailed(path=self.path, reason=problem) from None
         os.close(self._descriptor)
@@ -278,19 +237,33 @@ class Draft:
         Errors: DraftFailed, also when the disk gives back other octets than were written.
         """
         try:
+            digest, size_bytes = self.prove()
+            durable.sync_file(self._descriptor)
+        except OSError as problem:
+            raise DraftFailed(path=self.path, reason=problem) from None
+        finally:
+            self.close()
+        return digest, size_bytes
+
+    def prove(self) -> tuple[str, int]:
+        """Write the header as it is to stay and return sha256 and size of the file; not synced.
+
+        Whoever syncs ``descriptor`` hears of what the disk could not keep; ``close`` is the last step.
+        Errors: DraftFailed, also when the disk gives back other octets than were written.
+        """
+        try:
             self.check_size()
             head = self._header(self.channels).encode(data_bytes=self._data_bytes)
             pad = bytes(self._data_bytes % 2)  # a chunk is even
             durable.write_at(self._descriptor, head, offset_bytes=0)
-            durable.write_at(self._descriptor, pad, offset_bytes=self._end_bytes)
-            durable.sync_file(self._descriptor)
-            size_bytes = self._end_bytes + len(pad)
+            durable.write_at(self._descriptor, pad, offset_bytes=self.end_bytes)
+            size_bytes = self.end_bytes + len(pad)
             if os.fstat(self._descriptor).st_size != size_bytes:
                 raise DraftFailed(path=self.path, reason=f"not {size_bytes} bytes on disk")
             whole, crc = hashlib.sha256(head), 0
             for block in self._blocks(0, self.frames):
                 whole.update(block)
-                crc = zlib.crc32(block, crc)
+                crc = crc32(block, crc)
             whole.update(pad)
             if os.pread(self._descriptor, len(head), 0) != head:
                 raise DraftFailed(
@@ -299,8 +272,6 @@ class Draft:
             self._prove(crc)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
-        finally:
-            self._close()
         return whole.hexdigest(), size_bytes
 
     @property
@@ -308,7 +279,8 @@ class Draft:
         return self.frames * self._frame_bytes
 
     @property
-    def _end_bytes(self) -> int:
+    def end_bytes(self) -> int:
+        """Where in the file the next frames go."""
         return self._layout.data_start_bytes + self.frames * self._frame_bytes
 
     def _prove(self, crc: int) -> None:
@@ -326,11 +298,11 @@ class Draft:
         at, old = self._known_at(changed_from)
         new, silence = old, self.encoding.silence
         for block in self._blocks(at, self.frames):
-            old = zlib.crc32(block, old)
+            old = crc32(block, old)
             octets = np.frombuffer(block, dtype=np.uint8)
             low, high, keep = ((frame - at) * self._frame_bytes for frame in (start, end, frames))
             octets[max(0, low) : max(0, high)] = silence
-            new = zlib.crc32(octets[: max(0, keep)].data, new)
+            new = crc32(octets[: max(0, keep)].data, new)
             at += len(block) // self._frame_bytes
         return old, new
 
@@ -368,7 +340,7 @@ class Draft:
             self._descriptor = os.open(path, flags, durable.FILE_MODE)
             durable.write_at(self._descriptor, head, offset_bytes=0)
         except (OSError, ValueError) as problem:
-            self._close()
+            self.close()
             raise DraftFailed(path=path, reason=problem) from None
         self._layout = parse_wav(head, file_bytes=len(head))
         self._frame_bytes = self._layout.frame_bytes
@@ -381,7 +353,8 @@ class Draft:
         self._descriptor, self._layout, self._frame_bytes = wide._descriptor, wide._layout, wide._frame_bytes
         self.channels, self._crc, self._known = wide.channels, wide._crc, wide._known
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

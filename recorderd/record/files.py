@@ -9,22 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from dsp.shapes import I16, U8
 from recorderd import durable
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
 from recorderd.record.disk import Disks, Job
-from recorderd.record.draft import Draft, erase_kept
+from recorderd.record.draft import Draft
 from recorderd.record.journal import JournalWriter
+from recorderd.record.many_files import ManyFiles
+from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import StreamEntry, audio_name, offer_name
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
 Problem = RecorderError | OSError
+Row = TypeVar("Row")
 _SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
 
 
@@ -62,10 +65,10 @@ class RecordingFiles:
     # --- journal and offers ---------------------------------------------------------------------
 
     def begin(self, started: SessionStarted) -> None:
-        """Create the folder and note the session."""
+        """Create the folder and note the session; both survive from the next checkpoint on, as audio does."""
 
         def job() -> None:
-            self._journal = JournalWriter(self._spool.begin_draft(self._session))
+            self._journal = JournalWriter(self._spool.begin_draft(self._session, synced=False))
             self._journal.session(started)
 
         self._do(job)
@@ -95,10 +98,10 @@ class RecordingFiles:
         self._do(lambda: self._written.progress(entries, afresh=afresh, until=until))
 
     def keep_offer(self, raw: bytes) -> None:
-        """Store the raw text of an offer; done, it survives."""
+        """Store the raw text of an offer; it survives from the next checkpoint on, as audio does."""
         self.offers += 1
         path = self.folder / offer_name(self._session, self.offers)
-        self._do(lambda: durable.create(path, raw), size_bytes=len(raw))
+        self._do(lambda: durable.create(path, raw, synced=False), size_bytes=len(raw))
 
     # --- audio ----------------------------------------------------------------------------------
 
@@ -122,7 +125,6 @@ class RecordingFiles:
                 path, sample_rate_hz=sample_rate_hz, channels=channels, encoding=encoding, notes=notes
             )
             self._format(channels, origin_samples)
-            durable.sync_dir(folder)
 
         self._do(job)
 
@@ -132,7 +134,7 @@ class RecordingFiles:
         Shapes: block (n, channels); nobody changes it afterwards.
         """
         self.frames += block.shape[0]
-        self._do(lambda: self._audio.append(block), size_bytes=block.nbytes)
+        self._do(lambda: self.draft.append(block), size_bytes=block.nbytes)
 
     def append_silence(self, frames: int) -> None:
         """Add silence; nothing of it waits in memory."""
@@ -142,13 +144,9 @@ class RecordingFiles:
         def job() -> None:
             for at in range(0, frames, _SILENCE_FRAMES):
                 count = min(_SILENCE_FRAMES, frames - at)
-                self._audio.append_raw(octet * (count * frame_bytes), frames=count)
+                self.draft.append_raw(octet * (count * frame_bytes), frames=count)
 
         self._do(job)
-
-    def write_now(self, block: I16 | U8) -> None:
-        """Write frames that ``note_appended`` has counted; for jobs that write for many recordings."""
-        self._guarded(lambda: self._audio.append(block))
 
     def note_appended(self, frames: int) -> None:
         """Count frames that a job given beside will write."""
@@ -159,7 +157,7 @@ class RecordingFiles:
         self.channels = channels
 
         def job() -> None:
-            self._audio.widen(channels)
+            self.draft.widen(channels)
             self._format(channels, origin_samples)
 
         self._do(job)
@@ -176,7 +174,7 @@ class RecordingFiles:
     def cut(self, frames: int) -> None:
         """Drop what lies behind the first ``frames``."""
         self.frames = frames
-        self._do(lambda: self._audio.cut(frames))
+        self._do(lambda: self.draft.cut(frames))
 
     def erase(self) -> None:
         """Erase audio and offers; afterwards nothing is left that could not be written."""
@@ -213,19 +211,30 @@ class RecordingFiles:
 
         self._do(job)
 
-    def close(self, then: Callable[[str, int], None]) -> None:
-        """Close everything and go on with the audio's sha256 and size; without audio with '' and 0.
+    def close(self, together: Callable[[list[tuple[RecordingFiles, Row]]], None], row: Row) -> None:
+        """Let the sealing thread go on, with others that are over; not at all when anything went wrong."""
+        self._do(lambda: self._sealing.put_together(together, (self, row)))
 
-        ``then`` runs on the sealing thread, and not at all when anything went wrong.
+    def prove(self) -> tuple[str, int, int] | None:
+        """Return the audio's sha256, size and open file, which is not synced; without audio '', 0 and -1.
+
+        None when anything went wrong.  # thread: the sealing
         """
+        found: list[tuple[str, int, int]] = []
 
         def job() -> None:
-            digest, size_bytes = self._draft.finish() if self._draft is not None else ("", 0)
-            self._written.sync()
-            self._written.close()
-            then(digest, size_bytes)
+            draft = self._draft
+            found.append(("", 0, -1) if draft is None else (*draft.prove(), draft.descriptor))
 
-        self._do(lambda: self._sealing.put(lambda: self._guarded(job)))
+        self._guarded(job)
+        return found[0] if found else None
+
+    def leave(self) -> None:
+        """Close what is open of it.  # thread: the sealing"""
+        if self._draft is not None:
+            self._draft.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def drop(self) -> None:
         """Remove the draft: nothing is to be kept of it."""
@@ -237,7 +246,8 @@ class RecordingFiles:
         self._do(job)
 
     @property
-    def _audio(self) -> Draft:
+    def draft(self) -> Draft:
+        """The audio's file.  # thread: the disk's"""
         if self._draft is None:
             raise RuntimeError(f"{self._session} has no audio")
         return self._draft
@@ -271,7 +281,19 @@ class RecordingFiles:
             self.give_up(problem)
 
 
-def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]]) -> None:
-    """Write the next frames of many recordings; a job of the disk's thread."""
-    for files, block in rows:
-        files.write_now(block)
+def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]], many_files: ManyFiles) -> None:
+    """Write the next frames, which ``note_appended`` has counted, of many recordings; a job of the disk's
+    thread. A recording that fails fails alone.
+    """
+    going = [(files, files.draft, block) for files, block in rows if files.problem is None]
+    contents = [draft.octets(block) for _, draft, block in going]
+    problems = many_files.write(
+        [draft.descriptor for _, draft, _ in going],
+        contents,
+        offsets_bytes=[draft.end_bytes for _, draft, _ in going],
+    )
+    for (files, draft, _), content, problem in zip(going, contents, problems, strict=True):
+        if problem is None:
+            draft.took(content.data)
+        else:
+            files.give_up(DraftFailed(path=draft.path, reason=problem))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from recorderd.core.messages import (
 from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
 from recorderd.record.notes import Notes
 from recorderd.record.timeline import Timeline
-from recorderd.wire.canonical import canonical_json
+from recorderd.wire.canonical import canonical_json, field_values
 from recorderd.wire.manifest import Gap, StreamEntry
 from recorderd.wire.manifest_rows import ClockEntry, Correction, KeyEntry, QualityEntry
 
@@ -74,10 +74,12 @@ class JournalWriter:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(folder / JOURNAL_NAME, flags, durable.FILE_MODE)
         self._gaps_written: dict[str, int] = {}
+        self._folder = folder
+        self._has_name = False  # that survives
 
     def session(self, started: SessionStarted) -> None:
         """Note the session, again when its description changed."""
-        self._line({"session": asdict(started)})
+        self._line({"session": started})
 
     def format(self, *, sample_rate_hz: int, channels: int, origin_samples: int) -> None:
         """Note what the WAV is, and where in the session it begins."""
@@ -89,12 +91,12 @@ class JournalWriter:
 
         Durable: after return it survives, so that what must not be kept is known before it is dealt with.
         """
-        self._line({"changed": asdict(message), "at_ns": at_ns, "effective_ns": effective_ns})
+        self._line({"changed": message, "at_ns": at_ns, "effective_ns": effective_ns})
         self.sync()
 
     def refused(self, message: ControlRefused, *, at_ns: int) -> None:
         """Note what was asked for in vain."""
-        self._line({"refused": asdict(message), "at_ns": at_ns})
+        self._line({"refused": message, "at_ns": at_ns})
 
     def took_on(self, *, at_ns: int, call_id: str, session: str) -> None:
         """Note that a stream of another session goes on here."""
@@ -114,20 +116,24 @@ class JournalWriter:
         rows = []
         for entry in streams:
             known = 0 if afresh else self._gaps_written.get(entry.stream, 0)
-            row = asdict(replace(entry, gaps=entry.gaps[known:]))
-            row["afresh"] = afresh
-            row["until"] = until
-            row["settled"] = max(0, len(row["gaps"]) - 1)
-            self._gaps_written[entry.stream] = known + row["settled"]
+            gaps = entry.gaps[known:]
+            settled = max(0, len(gaps) - 1)
+            self._gaps_written[entry.stream] = known + settled
+            row = field_values(entry)
+            row |= {"gaps": gaps, "afresh": afresh, "until": until, "settled": settled}
             rows.append(row)
         self._line({"streams": rows})
 
     def sync(self) -> None:
         """Make the lines last.
 
-        Durable: after return every line appended before survives.
+        Durable: after return every line appended before survives, and the draft's folder.
         """
         durable.sync_file(self._descriptor)
+        if not self._has_name:
+            durable.sync_dir(self._folder)
+            durable.sync_dir(self._folder.parent)
+            self._has_name = True
 
     def close(self) -> None:
         """Stop writing."""

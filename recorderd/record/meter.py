@@ -78,13 +78,13 @@ class Meter:
                 rate_hz=rate_hz,
             )
             self._state = self._state.replaced(rows, after)
-            for track, frames in zip(group.tracks, active.sum(axis=1).tolist(), strict=True):
-                track.account.speech_frames += frames
-            first = 0
-            for recording, count in group.recordings:
-                if count > 1:
-                    recording.talk_over_frames += int(talk_over(*active[first : first + count]))
-                first += count
+            spoke = active.sum(axis=1)
+            for number in np.flatnonzero(spoke).tolist():
+                group.tracks[number].account.speech_frames += int(spoke[number])
+            counts = np.array([count for _, count in group.recordings], dtype=np.int64)
+            over = talk_over(active, np.cumsum(counts) - counts)
+            for number in np.flatnonzero(over).tolist():
+                group.recordings[number][0].talk_over_frames += int(over[number])
         self._groups.clear()
 
     def forget(self, recording: Recording) -> None:

@@ -59,7 +59,7 @@ QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take
 LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
 TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
 USAGE_EVERY_NS: Final = 5 * NS_PER_S
-PROGRESS_NS: Final = 10 * NS_PER_S  # how old the counters are that a recovery finds
+PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
@@ -160,7 +160,7 @@ class Recorder:
         heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
         for recording in ordered:
-            if not self._steady.take(recording, until=recording.samples_at(due_ns)):
+            if not self._steady.take(recording, due_ns=due_ns):
                 self._guarded(recording, partial(self._advance, recording, due_ns))
         self._steady.render()
         self._meter.settle()
@@ -184,12 +184,13 @@ class Recorder:
         if isinstance(message, _Question):
             message.reply.put(self.rows())
             return
+        self._watch.changed()
         if isinstance(message, SessionStarted):
             self._start(message)
             return
         recording = self._sessions.get(message.session)
         if recording is not None:
-            recording.steady_tracks = ()
+            recording.steadiness = None
         if isinstance(message, StreamMoved):
             self._move(message)
             return
@@ -244,7 +245,7 @@ class Recorder:
             return
         self._has_joins = True
         self._owners[message.opened.stream] = message.session
-        into.steady_tracks = come_from.steady_tracks = ()
+        into.steadiness = come_from.steadiness = None
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
 
@@ -323,6 +324,7 @@ class Recorder:
             if recording.ended is not None and _is_over(recording, heard_ns):
                 self._render_absorbed(recording)
                 del self._sessions[recording.started.session]
+                self._watch.changed()
                 for stream in recording.tracks:
                     if self._owners.get(stream) == recording.started.session:
                         del self._owners[stream]

@@ -20,7 +20,6 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.record.chain import Chain
-from recorderd.record.draft import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keys import told
@@ -28,6 +27,7 @@ from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.track import DEFAULT_RATE_HZ
+from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
 from recorderd.wire.manifest_rows import SilentSpan
@@ -36,10 +36,12 @@ from recorderd.wire.wav import WavEncoding
 
 def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> None:
     """Deal with every draft that stands; call before the first session."""
-    for recording_id in spool.ids(Place.DRAFTS):
+    left = spool.ids(Place.DRAFTS)
+    named = chain.named(left)
+    for recording_id in left:
         folder = spool.path(Place.DRAFTS, recording_id)
         try:
-            if _is_sealed(folder, recording_id, chain):
+            if _is_sealed(folder, named.get(recording_id)):
                 sealer.publish(recording_id)
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
@@ -58,11 +60,12 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
 
 
-def _is_sealed(folder: Path, recording_id: str, chain: Chain) -> bool:
-    manifest = folder / manifest_name(recording_id)
-    if chain.head.recording_id != recording_id or not manifest.exists():
+def _is_sealed(folder: Path, manifest_sha256: str | None) -> bool:
+    """Tell whether the draft holds the manifest that the chain names."""
+    if manifest_sha256 is None:
         return False
-    return sha256_bytes(manifest.read_bytes()) == chain.head.manifest_sha256
+    manifest = folder / manifest_name(folder.name)
+    return manifest.exists() and sha256_bytes(manifest.read_bytes()) == manifest_sha256
 
 
 def _repair(folder: Path, recording_id: str) -> Finished | None:

@@ -1,9 +1,11 @@
 """The seal: manifest, signatures, chain, and the rename that commits a recording.
 
-Contract: takes a finished WAV in its draft folder; afterwards the recording stands whole in `ready/`, or
-the draft stands as it was and recovery seals it at the next start. What was erased gets a manifest without
-audio, a tombstone, in the same steps. Each is safe to be cut after:
-  1. manifest, signatures and certificate are written beside the WAV,
+Contract: takes finished WAVs in their draft folders; afterwards each recording stands whole in `ready/`, or
+its draft stands as it was and recovery seals it at the next start. What was erased gets a manifest without
+audio, a tombstone, in the same steps. Recordings that are over together take each step together, in the order
+in which they are given, which is their order in the chain, and the disk is waited for once per step; one that
+fails leaves the others to themselves. Each step is safe to be cut after:
+  1. manifest, signatures and certificate are written beside the WAV, and last with it,
   2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
   3. the journal is removed, 4. the folder is renamed into `ready/`.
 """
@@ -11,11 +13,13 @@ audio, a tombstone, in the same steps. Each is safe to be cut after:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
+from recorderd.core.errors import RecorderError
 from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
@@ -57,10 +61,30 @@ class Finished:
     talk_over_ms: int = 0
     audio_sha256: str = ""
     audio_bytes: int = 0
+    audio_descriptor: int = -1  # of a WAV that is still to be synced
+
+
+Problem = RecorderError | OSError
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Row:
+    """A recording on its way through the steps."""
+
+    finished: Finished
+    manifest: Manifest | None = None
+    link: Link | None = None
+    written: list[int] = field(default_factory=list)  # open descriptors of what is not synced yet
+    problem: Problem | None = None
+
+    @property
+    def recording_id(self) -> str:
+        return self.finished.started.session
 
 
 class Sealer:
-    """Seals drafts one after the other.
+    """Seals drafts.
 
     Thread: one.
     """
@@ -68,6 +92,7 @@ class Sealer:
     def __init__(self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer, clock: Clock) -> None:
         self.recorder_id = recorder_id
         self._spool = spool
+        self._file_system = durable.FileSystem(spool.root)
         self._chain = chain
         self._signer = signer
         self._clock = clock
@@ -78,9 +103,57 @@ class Sealer:
         Durable: see the module's steps.
         Errors: OSError when the disk refuses; KeyUnusable when the key cannot sign.
         """
-        recording_id = finished.started.session
+        sealed = self.seal_all([finished])[0]
+        if isinstance(sealed, Exception):
+            raise sealed
+        return sealed
+
+    def seal_all(self, group: Sequence[Finished]) -> list[Manifest | Problem]:
+        """Write, sign, chain and publish recordings; of each the manifest, or why it could not be.
+
+        Durable: see the module's steps.
+        """
+        rows = [_Row(finished) for finished in group]
+        while not self._write_beside(rows):  # without those that failed their places in the chain are others
+            pass
+        self._append_to_chain(_well(rows))
+        well = _well(rows)
+        for row, problem in zip(well, self._publish([row.recording_id for row in well]), strict=True):
+            row.problem = problem
+        return [row.problem or _known(row.manifest) for row in rows]
+
+    def publish(self, recording_id: str) -> None:
+        """Do the last two steps for a draft that the chain names already.
+
+        Errors: OSError.
+        """
+        for problem in self._publish([recording_id]):
+            if problem is not None:
+                raise problem
+
+    def _write_beside(self, rows: Sequence[_Row]) -> bool:
+        """Take step 1; say whether the disk has kept everything of those that are well."""
+        well = _well(rows)
+        sequence, previous = self._chain.next_link()
+        try:
+            for row in well:
+                try:
+                    self._write_one(row, sequence, previous)
+                except (RecorderError, OSError) as problem:
+                    row.problem = problem
+                    continue
+                sequence, previous = sequence + 1, _known(row.link).manifest_sha256
+            well = _well(well)
+            return self._sync(well)
+        finally:
+            for row in rows:
+                durable.close_all(row.written)
+                row.written = []
+
+    def _write_one(self, row: _Row, sequence: int, previous: str) -> None:
+        finished, recording_id = row.finished, row.recording_id
         folder = self._spool.path(Place.DRAFTS, recording_id)
-        manifest = self._manifest(finished, folder)
+        manifest = self._manifest(finished, folder, sequence, previous)
         content = encode_manifest(manifest)
         signing_time_utc_s = self._clock.utc_ns() // NS_PER_S
         beside = {
@@ -94,24 +167,45 @@ class Sealer:
             beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
-        durable.replace_all(folder, beside)
-        self._chain.append(
-            Link(
-                sequence=manifest.sequence,
-                manifest_sha256=sha256_bytes(content),
-                recording_id=recording_id,
-            )
+        row.written = durable.put_all(folder, beside)
+        row.manifest = manifest
+        row.link = Link(
+            sequence=manifest.sequence, manifest_sha256=sha256_bytes(content), recording_id=recording_id
         )
-        self.publish(recording_id)
-        return manifest
 
-    def publish(self, recording_id: str) -> None:
-        """Do the last two steps for a draft that the chain names already."""
-        durable.discard(self._spool.path(Place.DRAFTS, recording_id) / JOURNAL_NAME)
-        self._spool.publish(recording_id)
+    def _sync(self, rows: Sequence[_Row]) -> bool:
+        """Make what was written last; a recording of which the disk could not keep all has failed."""
+        owned = [(row, descriptor) for row in rows for descriptor in row.written]
+        owned += [(row, row.finished.audio_descriptor) for row in rows if row.finished.audio_descriptor >= 0]
+        if not owned:
+            return True
+        problems = durable.sync_all(self._file_system, [descriptor for _, descriptor in owned])
+        for (row, _), problem in zip(owned, problems, strict=True):
+            row.problem = row.problem or problem
+        return not any(problems)
 
-    def _manifest(self, finished: Finished, folder: Path) -> Manifest:
-        sequence, previous = self._chain.next_link()
+    def _append_to_chain(self, rows: Sequence[_Row]) -> None:
+        """Take step 2; when the chain cannot be written nobody is sealed."""
+        try:
+            if rows:
+                self._chain.append_all([_known(row.link) for row in rows])
+        except (RecorderError, OSError) as problem:
+            for row in rows:
+                row.problem = problem
+
+    def _publish(self, recording_ids: Sequence[str]) -> list[OSError | None]:
+        """Take steps 3 and 4."""
+        if not recording_ids:
+            return []
+        journals = [self._spool.path(Place.DRAFTS, name) / JOURNAL_NAME for name in recording_ids]
+        problems = durable.discard_all(self._file_system, journals)
+        going = [number for number, problem in enumerate(problems) if problem is None]
+        published = self._spool.publish_all([recording_ids[number] for number in going])
+        for number, problem in zip(going, published, strict=True):
+            problems[number] = problem
+        return problems
+
+    def _manifest(self, finished: Finished, folder: Path, sequence: int, previous: str) -> Manifest:
         started, description, notes = finished.started, finished.started.description, finished.notes
         rate_hz = finished.sample_rate_hz
         begin_utc_ns = started.at_utc_ns + finished.origin_samples * NS_PER_S // rate_hz
@@ -154,6 +248,16 @@ class Sealer:
             audio_format=finished.audio_format,
             talk_over_ms=finished.talk_over_ms,
         )
+
+
+def _well(rows: Sequence[_Row]) -> list[_Row]:
+    return [row for row in rows if row.problem is None]
+
+
+def _known(value: T | None) -> T:
+    if value is None:
+        raise RuntimeError("a recording that is well has skipped a step")
+    return value
 
 
 def _call(description: CallDescription) -> CallEntry:

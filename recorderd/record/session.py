@@ -43,6 +43,7 @@ from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
 from recorderd.record.reading import FOREVER
 from recorderd.record.source import Source
+from recorderd.record.steadiness import Steadiness
 from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
 from recorderd.record.track import DEFAULT_RATE_HZ, Track
@@ -74,7 +75,8 @@ class Recording:
     ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
     noted_mono_ns: int = 0
     gaps_noted: tuple[tuple[int, bool], ...] = ()  # by track: how many, and whether the last one grew on
-    steady_tracks: tuple[Track, ...] = ()  # see ``steady``; none = to be found out
+    gaps_grow: bool = False  # one of them did
+    steadiness: Steadiness | None = None  # see ``steady``; None = to be found out
     silence_reported: bool = False
     one_way_reported: bool = False
     talk_over_frames: int = 0
@@ -310,16 +312,12 @@ class Recording:
                 track.account.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
             self.files.append_silence(row.end - row.start)
 
-    @property
-    def gaps_grow(self) -> bool:
-        """Tell whether a gap went on to where the gaps were noted last."""
-        return any(grows for _, grows in self.gaps_noted)
-
     def note_gaps(self, source: Source, *, end: int) -> None:
         """Note the gaps up to ``end`` if there is a new one, or one that grew has ended."""
         gaps = tuple(track.account.outline(end) for track in self.tracks.values())
         if gaps != self.gaps_noted:
             self.gaps_noted = gaps
+            self.gaps_grow = any(grows for _, grows in gaps)
             self._note_streams(source, end=end)
 
     def audio_notes(self, channels: int) -> WavNotes:

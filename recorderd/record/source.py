@@ -48,6 +48,16 @@ class Clocks(Protocol):
     def last_arrival_ns(self) -> I64: ...
 
 
+class Lifted(Protocol):
+    """Spans of one length of many streams (see ``tap.ring.Lifted``)."""
+
+    @property
+    def octets(self) -> U8: ...
+    @property
+    def laws(self) -> U8: ...
+    def marks(self, number: int) -> U8: ...
+
+
 class Trend(Protocol):
     """How a stream's packets came over its life (see ``tap.trend.ArrivalTrend``)."""
 
@@ -99,7 +109,7 @@ class Source(Packets, Protocol):
         """Say where a stream lies in time."""
         ...
 
-    def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> tuple[U8, U8]:
+    def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> Lifted:
         """Read spans of one length of many streams that have one pace, once."""
         ...
 

@@ -27,6 +27,7 @@ from recorderd.record.native import LAWS
 from recorderd.record.preroll import Window
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
+from recorderd.record.steadiness import Kind, Steadiness
 from recorderd.record.timeline import sample_at
 from recorderd.record.track import FRAME_MS, Track
 from recorderd.wire.wav import WavEncoding
@@ -35,23 +36,17 @@ GRAINS_PER_S: Final = 50  # windows are whole fiftieths of a second: many have o
 _JOB_BYTES: Final = 8 << 20  # audio that one job of the disk writes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
-    """What windows must share to be rendered together."""
-
-    frames: int
-    rate_hz: int
-    channels: int
-    linear_bytes: int  # of a sample of L16 with all its channels; 0 = G.711
-    encoding: WavEncoding
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Group:
-    """Recordings whose windows are of one kind."""
+    """Recordings whose windows are of one kind and length."""
 
+    kind: Kind
+    frames: int
+    channels: int
     recordings: list[Recording] = field(default_factory=list)
     tracks: list[Track] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    placements: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,66 +60,64 @@ class SteadyRound:
     disk: Disk
     meter: Meter
     guarded: Callable[[Recording, Callable[[], None]], None]
-    _groups: dict[_Kind, _Group] = field(default_factory=dict)
+    _groups: dict[tuple[int, tuple[int, int, int, int]], _Group] = field(default_factory=dict)
 
-    def take(self, recording: Recording, *, until: int) -> bool:
-        """Take a recording's next window if it is steady; say whether it was."""
-        tracks = recording.steady_tracks
-        if not tracks:  # it may have become steady without a word: its draft was opened, its streams placed
-            recording.steady_tracks = tracks = steady_tracks(recording, self.source)
-        if not tracks:
-            return False
-        rate_hz = recording.rate_hz
-        grain = rate_hz // GRAINS_PER_S
-        frames = (until - recording.rendered) // grain * grain
+    def take(self, recording: Recording, *, due_ns: int) -> bool:
+        """Take a recording's next window, up to an instant, if it is steady; say whether it was."""
+        steady = recording.steadiness
+        if steady is None:  # without a word: its draft was opened, its streams placed
+            recording.steadiness = steady = find_steadiness(recording, self.source)
+            if steady is None:
+                return False
+        until = sample_at(due_ns - steady.begun_ns, rate_hz=steady.kind.rate_hz)
+        frames = (until - recording.rendered) // steady.grain_samples * steady.grain_samples
         if frames <= 0:
             return True
-        codec = tracks[0].opened.codecs[0]
-        kind = _Kind(
-            frames=frames,
-            rate_hz=rate_hz,
-            channels=len(tracks),
-            linear_bytes=codec.octets_per_tick if codec.encoding is Encoding.L16 else 0,
-            encoding=recording.files.encoding,
-        )
-        group = self._groups.setdefault(kind, _Group())
+        group = self._groups.get((frames, steady.group))
+        if group is None:
+            group = _Group(kind=steady.kind, frames=frames, channels=len(steady.tracks))
+            self._groups[frames, steady.group] = group
         group.recordings.append(recording)
-        group.tracks.extend(tracks)
+        group.tracks += steady.tracks
+        group.slots += steady.slots
+        group.placements += steady.placements
         return True
 
     def render(self) -> None:
         """Render everything that was taken."""
-        for kind, group in self._groups.items():
-            per_turn = max(1, _JOB_BYTES // (2 * kind.frames * kind.channels))
+        for group in self._groups.values():
+            per_turn = max(1, _JOB_BYTES // (2 * group.frames * group.channels))
             for first in range(0, len(group.recordings), per_turn):
-                recordings = group.recordings[first : first + per_turn]
-                tracks = group.tracks[first * kind.channels : (first + per_turn) * kind.channels]
-                self._render(kind, recordings, tracks)
+                self._render(group, first, first + per_turn)
         self._groups.clear()
 
-    def _render(self, kind: _Kind, recordings: Sequence[Recording], tracks: Sequence[Track]) -> None:
-        channels = kind.channels
-        slots = np.fromiter((track.slot for track in tracks), dtype=np.int64, count=len(tracks))
-        placed = np.fromiter((track.placement or 0 for track in tracks), dtype=np.int64, count=len(tracks))
-        rendered = np.fromiter((one.rendered for one in recordings), dtype=np.int64, count=len(recordings))
+    def _render(self, group: _Group, first: int, end: int) -> None:
+        kind, channels, frames = group.kind, group.channels, group.frames
+        recordings = group.recordings[first:end]
+        mine = slice(first * channels, end * channels)
+        tracks = group.tracks[mine]
+        slots = np.array(group.slots[mine], dtype=np.int64)
+        placed = np.array(group.placements[mine], dtype=np.int64)
+        rendered = np.array([one.rendered for one in recordings], dtype=np.int64)
         starts = np.repeat(rendered, channels) - placed
-        octets, marks = self.source.take_spans(slots, starts, length_ticks=kind.frames)
-        lowest = marks.min(axis=1)
-        whole = (lowest == marks.max(axis=1)) & (lowest != 0)
+        lifted = self.source.take_spans(slots, starts, length_ticks=frames)
+        octets, laws = lifted.octets, lifted.laws
+        whole = laws != 0
         if kind.encoding in LAWS:
-            whole &= lowest == LAWS[kind.encoding]
+            whole &= laws == LAWS[kind.encoding]
         every = whole.reshape(-1, channels).all(axis=1)
         chosen = np.flatnonzero(every)
         if chosen.size == len(recordings):
-            self._write_whole(kind, recordings, tracks, octets, lowest)
+            self._write_whole(recordings, tracks, octets, laws, kind=kind, frames=frames)
         elif chosen.size:
             rows = np.repeat(every, channels)
             self._write_whole(
-                kind,
                 [recordings[number] for number in chosen.tolist()],
                 [tracks[row] for row in np.flatnonzero(rows).tolist()],
                 octets[rows],
-                lowest[rows],
+                laws[rows],
+                kind=kind,
+                frames=frames,
             )
         for number in np.flatnonzero(~every).tolist():
             mine = slice(number * channels, (number + 1) * channels)
@@ -133,24 +126,26 @@ class SteadyRound:
                 recordings[number],
                 tracks[mine],
                 octets[mine],
-                marks[mine],
-                kind.frames,
+                [lifted.marks(row) for row in range(mine.start, mine.stop)],
+                frames,
             )
             self.guarded(recordings[number], step)
 
     def _write_whole(
         self,
-        kind: _Kind,
         recordings: Sequence[Recording],
         tracks: Sequence[Track],
         octets: U8,
         laws: U8,
+        *,
+        kind: Kind,
+        frames: int,
     ) -> None:
         """Write windows in which nothing is missing.
 
         Shapes: octets (len(tracks), n), laws (len(tracks),), the channels of a recording behind each other.
         """
-        frames, channels, rate_hz = kind.frames, kind.channels, kind.rate_hz
+        channels, rate_hz = len(tracks) // len(recordings), kind.rate_hz
         samples = _decode(octets, laws, linear_bytes=kind.linear_bytes)
         written: I16 | U8 = samples if kind.encoding is WavEncoding.PCM16 else octets
         block = np.empty((len(recordings), frames, channels), dtype=written.dtype)
@@ -163,27 +158,20 @@ class SteadyRound:
         )
         peaks, powers, clipped = found.peak.tolist(), found.energy.tolist(), found.clipped.tolist()
         rows: list[tuple[RecordingFiles, I16 | U8]] = []
+        row = 0
         for number, recording in enumerate(recordings):
-            recording.rendered += frames
+            recording.rendered = end = recording.rendered + frames
             if recording.gaps_grow:  # until here; noted before the audio
-                recording.note_gaps(self.source, end=recording.rendered)
-            for row in range(number * channels, (number + 1) * channels):
-                known = tracks[row].account.level
-                tracks[row].account.note_level(
-                    levels.Level(
-                        peak=max(known.peak, peaks[row]),
-                        energy=known.energy + powers[row],
-                        samples=known.samples + frames,
-                        clipped=known.clipped + clipped[row],
-                    ),
-                    end=recording.rendered,
-                )
+                recording.note_gaps(self.source, end=end)
+            for track in tracks[row : row + channels]:
+                track.account.add_level(peaks[row], powers[row], frames, clipped[row], end=end)
+                row += 1
             recording.files.note_appended(frames)
             rows.append((recording.files, block[number]))
-        self.disk.put(partial(write_together, rows), size_bytes=block.nbytes)
+        self.disk.put(partial(write_together, rows, self.disk.many_files), size_bytes=block.nbytes)
 
     def _render_broken(
-        self, recording: Recording, tracks: Sequence[Track], octets: U8, marks: U8, frames: int
+        self, recording: Recording, tracks: Sequence[Track], octets: U8, marks: Sequence[U8], frames: int
     ) -> None:
         start, end = recording.rendered, recording.rendered + frames
         pieces = {
@@ -194,16 +182,26 @@ class SteadyRound:
         recording.rendered = end
 
 
-def steady_tracks(recording: Recording, source: Source) -> tuple[Track, ...]:
-    """List a recording's tracks by channel if it is steady, else none."""
+def find_steadiness(recording: Recording, source: Source) -> Steadiness | None:
+    """Look whether a recording is steady."""
     tracks = sorted(recording.tracks.values(), key=lambda track: track.channel)
     if not tracks or not _goes_on(recording) or not _plain(recording, tracks):
-        return ()
+        return None
     if any(not track.is_steady(recording.rendered) for track in tracks):
-        return ()
+        return None
     for track in tracks:
         track.slot = source.slot_of(track.opened.stream)
-    return tuple(tracks)
+    codec, rate_hz, encoding = tracks[0].opened.codecs[0], recording.rate_hz, recording.files.encoding
+    linear_bytes = codec.octets_per_tick if codec.encoding is Encoding.L16 else 0
+    return Steadiness(
+        kind=Kind(rate_hz=rate_hz, linear_bytes=linear_bytes, encoding=encoding),
+        tracks=tuple(tracks),
+        slots=tuple(track.slot for track in tracks),
+        placements=tuple(track.placement or 0 for track in tracks),
+        begun_ns=recording.started.at_mono_ns,
+        grain_samples=rate_hz // GRAINS_PER_S,
+        group=(rate_hz, len(tracks), linear_bytes, encoding.value),
+    )
 
 
 def _goes_on(recording: Recording) -> bool:

@@ -1,16 +1,20 @@
 """What is looked at while calls run: who is silent, who hears nobody, whose clock runs away.
 
+Contract: ``changed`` is called whenever a session or one of its streams came, went or moved; between two such
+calls a look costs a few operations on columns, and Python only for those that are quiet.
 Thread: the recording's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import numpy as np
 
+from dsp.shapes import I64
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionSilent
@@ -21,6 +25,21 @@ from recorderd.record.track import Track
 ONE_WAY_NS: Final = 10 * NS_PER_S  # so long one side may say nothing while another does
 SKEW_EVERY_NS: Final = 10 * NS_PER_S
 SETTLED_NS: Final = 30 * NS_PER_S  # before so long a stream's lowest delay tells nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """The streams of all sessions that go on, a session's behind each other.
+
+    Shapes: slots, opened_ns (n,); starts, begun_ns (k,), one for each recording.
+    """
+
+    recordings: Sequence[Recording]
+    tracks: Sequence[tuple[Recording, Track]]
+    slots: I64
+    opened_ns: I64
+    starts: I64
+    begun_ns: I64
 
 
 class Watch:
@@ -39,31 +58,58 @@ class Watch:
         self._log = log
         self._on_silent = on_silent
         self._skew_mono_ns = 0
+        self._rows: _Rows | None = None
+
+    def changed(self) -> None:
+        """Take note that the sessions are others than at the last look."""
+        self._rows = None
 
     def look(self, recordings: Sequence[Recording], *, now_ns: int) -> None:
         """Look at the sessions that have not ended."""
-        rows = [
-            (recording, track)
-            for recording in recordings
-            if recording.ended is None
-            for track in recording.tracks.values()
-            if track.let_go_at is None
-        ]
-        if not rows:
+        if self._rows is None:
+            self._rows = self._list(recordings)
+        rows = self._rows
+        if not rows.tracks:
             return
-        slots = np.array([self._slot(track) for _, track in rows], dtype=np.int64)
-        arrivals = self._source.clocks(slots).last_arrival_ns.tolist()
-        heard: dict[int, list[tuple[Track, int]]] = {}
-        for (recording, track), arrived_ns in zip(rows, arrivals, strict=True):
-            heard.setdefault(id(recording), []).append((track, arrived_ns))
-        for recording in recordings:
-            if recording.ended is None and id(recording) in heard:
-                self._look_at(recording, heard[id(recording)], now_ns)
+        arrivals_ns = self._source.clocks(rows.slots).last_arrival_ns
+        heard_ns = np.maximum(arrivals_ns, rows.opened_ns)
+        last_ns = np.maximum(np.maximum.reduceat(heard_ns, rows.starts), rows.begun_ns)
+        first_ns = np.minimum.reduceat(heard_ns, rows.starts)
+        quiet = now_ns - first_ns > ONE_WAY_NS
+        if self._silence_limit_ns:
+            quiet |= now_ns - last_ns > self._silence_limit_ns
+        ends = np.append(rows.starts[1:], rows.slots.size)
+        for number in np.flatnonzero(quiet).tolist():
+            mine = slice(int(rows.starts[number]), int(ends[number]))
+            tracks = [track for _, track in rows.tracks[mine]]
+            heard = list(zip(tracks, arrivals_ns[mine].tolist(), strict=True))
+            self._look_at(rows.recordings[number], heard, now_ns)
         if now_ns - self._skew_mono_ns >= SKEW_EVERY_NS:
             self._skew_mono_ns = now_ns
-            self._look_at_clocks(rows, slots, arrivals)
+            self._look_at_clocks(rows.tracks, rows.slots, arrivals_ns.tolist())
+
+    def _list(self, recordings: Sequence[Recording]) -> _Rows:
+        rows: list[tuple[Recording, Track]] = []
+        listed: list[Recording] = []
+        starts: list[int] = []
+        for recording in recordings:
+            tracks = [track for track in recording.tracks.values() if track.let_go_at is None]
+            if recording.ended is None and tracks:
+                listed.append(recording)
+                starts.append(len(rows))
+                rows.extend((recording, track) for track in tracks)
+        return _Rows(
+            recordings=listed,
+            tracks=rows,
+            slots=np.array([self._slot(track) for _, track in rows], dtype=np.int64),
+            opened_ns=np.array([track.opened.at_mono_ns for _, track in rows], dtype=np.int64),
+            starts=np.array(starts, dtype=np.int64),
+            begun_ns=np.array([one.started.at_mono_ns for one in listed], dtype=np.int64),
+        )
 
     def _look_at(self, recording: Recording, heard: Sequence[tuple[Track, int]], now_ns: int) -> None:
+        if recording.ended is not None:
+            return
         session = recording.started.session
         last_ns = max(max(arrived_ns, track.opened.at_mono_ns) for track, arrived_ns in heard)
         last_ns = max(last_ns, recording.started.at_mono_ns)
@@ -110,7 +156,7 @@ class Watch:
                     restarts=partial(self._restarts, track),
                 )
                 if track.steering.owed:
-                    recording.steady_tracks = ()
+                    recording.steadiness = None
 
     def _restarts(self, track: Track) -> int:
         counters = self._source.stats(track.opened.stream).counters

@@ -13,6 +13,7 @@ on and must not be lost; only people empty it.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -54,7 +55,7 @@ class Spool:
     def __init__(self, root: Path, *, quota_bytes: int) -> None:
         self.root = root
         self.quota_bytes = quota_bytes
-        self._descriptor = -1
+        self._file_system: durable.FileSystem | None = None
         self._sealed_bytes: dict[str, int] = {}  # by id; a sealed recording does not change any more
 
     def prepare(self) -> None:
@@ -83,16 +84,17 @@ class Spool:
         with os.scandir(self.root / place) as entries:
             return sorted(entry.name for entry in entries if is_safe_id(entry.name) and entry.is_dir())
 
-    def begin_draft(self, recording_id: str) -> Path:
+    def begin_draft(self, recording_id: str, *, synced: bool = True) -> Path:
         """Create the folder of a new draft.
 
         The quota decides on new sessions (``policy.admission``), never on one that was accepted.
-        Durable: after return the folder survives.
+        Durable: after return the folder survives; without ``synced`` after the next ``sync``.
         """
         folder = self.path(Place.DRAFTS, recording_id)
         folder.mkdir()
         folder.chmod(SHARED_DIR_MODE)
-        durable.sync_dir(folder.parent)
+        if synced:
+            durable.sync_dir(folder.parent)
         return folder
 
     def drop_draft(self, recording_id: str) -> None:
@@ -105,6 +107,11 @@ class Spool:
     def publish(self, recording_id: str) -> Path:
         """Move a sealed draft to ``ready``: the commit point of a recording."""
         return self._move(recording_id, Place.DRAFTS, Place.READY)
+
+    def publish_all(self, recording_ids: Sequence[str]) -> list[OSError | None]:
+        """Move sealed, synced drafts to ``ready``, each for itself; returns what went wrong."""
+        names = [(self.path(Place.DRAFTS, name), self.path(Place.READY, name)) for name in recording_ids]
+        return durable.publish_all(names)
 
     def claim(self, recording_id: str) -> Path:
         """Take a ready recording for flushing; a claim outlives the process that made it."""
@@ -148,9 +155,9 @@ class Spool:
         Durable: after return everything written before the call survives.
         Errors: OSError, also when something of another file could not be written.
         """
-        if self._descriptor < 0:  # kept: a failure is told to whoever had it open
-            self._descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        durable.sync_filesystem(self._descriptor)
+        if self._file_system is None:  # kept: a failure is told to whoever had it open
+            self._file_system = durable.FileSystem(self.root)
+        self._file_system.sync()
 
     def usage(self) -> SpoolUsage:
         """Add up what the spool holds; files that vanish while we look do not count.
@@ -182,6 +189,7 @@ class Spool:
 
 def _folder_bytes(folder: Path) -> int:
     try:
-        return sum(entry.stat().st_size for entry in folder.iterdir())
+        with os.scandir(folder) as entries:
+            return sum(entry.stat().st_size for entry in entries)
     except FileNotFoundError:
         return 0

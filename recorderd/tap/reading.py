@@ -17,6 +17,7 @@ from recorderd.tap.causes import GapCause
 from recorderd.tap.frames import Frame
 from recorderd.tap.intake import Intake
 from recorderd.tap.keys import KeyEvent
+from recorderd.tap.ring import Lifted
 from recorderd.tap.table import UNSET, StreamStats
 from recorderd.tap.trend import ArrivalTrend, SenderReport
 from recorderd.wire import rtcp as wire
@@ -110,10 +111,10 @@ class Reading(ABC):
             scale = int(self._table.octets_per_tick[slot])
             return self._ring.take(slot, start_ticks * scale, end_ticks * scale)
 
-    def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> tuple[U8, U8]:
+    def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> Lifted:
         """Read a span of equal length from each of many streams whose ticks take equally many octets.
 
-        Shapes: slots, starts (k,), no slot twice -> two arrays (k, length_ticks * octets_per_tick).
+        Shapes: slots, starts (k,), no slot twice -> Lifted of k spans of length_ticks * octets_per_tick.
         """
         with self._lock:
             scale = int(self._table.octets_per_tick[slots[0]]) if slots.size else 1

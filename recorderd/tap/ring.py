@@ -2,9 +2,12 @@
 
 Contract: a stream owns a row, a power of two of octets. Position 0 is a little before its first packet;
 positions grow by ``octets_per_tick`` per tick of the RTP clock and never wrap; the ring keeps those
-from ``cursor`` to ``cursor + row``. ``write`` puts a batch of packets of many streams in place; ``take``
-copies a span out, clears it and moves the cursor, ``take_spans`` does so for many streams at once. A mark
-of 0 means that the octet never came.
+from ``cursor`` to ``cursor + row``. ``write`` puts a batch of packets of many streams in place, ``extend``
+those that go on exactly where the ones before ended; ``take`` copies a span out, clears it and moves the
+cursor, ``take_spans`` does so for many streams at once. A mark of 0 means that the octet never came.
+What ``extend`` writes is known as one run, by its two ends and one mark: as long as nothing is missing the
+map is neither written nor read. Octets of a run have no marks in the map; whoever needs the map first lays
+the run down in it.
 Memory is reserved at start; a row costs none before its first packet and after its end: what a thousand
 streams at once have touched must not stay taken when they are gone.
 Thread: callers hold one lock (see ``tap.drain``).
@@ -14,6 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -33,6 +38,26 @@ def _reserve(octets: int) -> mmap.mmap:
     return memory
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifted:
+    """Spans of one length of many streams.
+
+    Shapes: octets (k, n); laws (k,), the mark that all octets of a span have, or 0.
+    """
+
+    octets: U8
+    laws: U8
+    _marks: Mapping[int, U8]  # of the spans that have not one mark throughout
+
+    def marks(self, number: int) -> U8:
+        """Give the marks of one span.
+
+        Shapes: -> (n,).
+        """
+        known = self._marks.get(number)
+        return np.full(self.octets.shape[1], self.laws[number], dtype=np.uint8) if known is None else known
+
+
 class Ring:
     """All rows of all streams."""
 
@@ -43,6 +68,9 @@ class Ring:
         self._base: I64 = np.zeros(slots, dtype=np.int64)
         self.row: I64 = np.zeros(slots, dtype=np.int64)
         self.cursor: I64 = np.zeros(slots, dtype=np.int64)
+        self._run_start: I64 = np.zeros(slots, dtype=np.int64)  # of what came without a gap
+        self._run_end: I64 = np.zeros(slots, dtype=np.int64)
+        self._run_mark: U8 = np.zeros(slots, dtype=np.uint8)
 
     def open(self, slot: int, *, octets_per_s: int, ring_ms: int) -> None:
         """Reserve a row of at least ``ring_ms``.
@@ -56,7 +84,7 @@ class Ring:
         self._grain_used[first : first + grains] = True
         self._base[slot] = first * GRAIN_OCTETS
         self.row[slot] = grains * GRAIN_OCTETS
-        self.cursor[slot] = 0
+        self.cursor[slot] = self._run_start[slot] = self._run_end[slot] = 0
 
     def close(self, slot: int) -> None:
         """Give a row and its memory back; whoever opens it next finds zeros.
@@ -75,7 +103,37 @@ class Ring:
         Shapes: slots (n,), positions (n,) -> (n,).
         """
         there: BOOL = self._marks[self._base[slots] + (positions & (self.row[slots] - 1))] != 0
-        return there
+        return there | ((self._run_start[slots] <= positions) & (positions < self._run_end[slots]))
+
+    def extend(
+        self,
+        slots: I64,
+        positions: I64,
+        *,
+        packets: U8,
+        rows: I64,
+        offsets: I64,
+        lengths: I64,
+        starts: I64,
+        marks: U8,
+    ) -> None:
+        """Put payloads in place that follow each other and what came before without a gap.
+
+        Shapes: as in ``write``; the packets of a stream stand side by side from ``starts`` (k,) on; marks
+        (k,), one for each stream. Nothing that lies at or behind the first of them came before.
+        """
+        owners = slots[starts]
+        ends = np.append(starts[1:], slots.size) - 1
+        begin, end = positions[starts], positions[ends] + lengths[ends]
+        goes_on = (self._run_end[owners] == begin) & (self._run_mark[owners] == marks)
+        for slot in owners[~goes_on & (self._run_end[owners] > self.cursor[owners])].tolist():
+            self._lay_down(slot)
+        self._run_start[owners] = np.where(goes_on, self._run_start[owners], begin)
+        self._run_end[owners] = end
+        self._run_mark[owners] = marks
+        self._place(
+            slots, positions, packets=packets, rows=rows, offsets=offsets, lengths=lengths, marks=None
+        )
 
     def write(
         self, slots: I64, positions: I64, *, packets: U8, rows: I64, offsets: I64, lengths: I64, marks: U8
@@ -85,6 +143,23 @@ class Ring:
         Shapes: slots, positions, rows, offsets, lengths, marks (n,); packets (m, row_octets), where the
         n-th payload lies in row ``rows[n]`` at ``offsets[n]`` and is ``lengths[n]`` long.
         """
+        for slot in np.unique(slots[self._run_end[slots] > self.cursor[slots]]).tolist():
+            self._lay_down(slot)
+        self._place(
+            slots, positions, packets=packets, rows=rows, offsets=offsets, lengths=lengths, marks=marks
+        )
+
+    def _place(
+        self,
+        slots: I64,
+        positions: I64,
+        *,
+        packets: U8,
+        rows: I64,
+        offsets: I64,
+        lengths: I64,
+        marks: U8 | None,
+    ) -> None:
         at = positions & (self.row[slots] - 1)
         wrapped = at + lengths > self.row[slots]
         if wrapped.any():
@@ -95,10 +170,12 @@ class Ring:
                 ):
                     begin = start - int(positions[number])
                     self._octets[piece] = row[begin : begin + piece.stop - piece.start]
-                    self._marks[piece] = marks[number]
+                    if marks is not None:
+                        self._marks[piece] = marks[number]
             straight = np.flatnonzero(~wrapped)
-            slots, at, rows, marks = slots[straight], at[straight], rows[straight], marks[straight]
+            slots, at, rows = slots[straight], at[straight], rows[straight]
             offsets, lengths = offsets[straight], lengths[straight]
+            marks = None if marks is None else marks[straight]
         target = self._base[slots] + at
         shapes = offsets * 65_536 + lengths
         if target.size and (shapes == shapes[0]).all():
@@ -108,46 +185,70 @@ class Ring:
         for shape in np.unique(shapes):  # one round per payload shape; nearly always a single one
             some = np.flatnonzero(shapes == shape)
             part = slice(int(offsets[some[0]]), int(offsets[some[0]] + lengths[some[0]]))
-            self._put(target[some], packets, rows[some], part, marks[some])
+            self._put(target[some], packets, rows[some], part, None if marks is None else marks[some])
 
-    def _put(self, target: I64, packets: U8, rows: I64, part: slice, marks: U8) -> None:
+    def _put(self, target: I64, packets: U8, rows: I64, part: slice, marks: U8 | None) -> None:
         """Put the same part of many packets where each belongs."""
         length = part.stop - part.start
         payloads = runs_in_rows(packets, offset=part.start, length=length)
         all_of_them = rows.size == packets.shape[0] and bool((rows[1:] > rows[:-1]).all())
         runs_at_any_octet(self._octets, length)[target] = payloads if all_of_them else payloads[rows]
-        runs_at_any_octet(self._marks, length)[target] = runs_of_marks(length)[marks]
+        if marks is not None:
+            runs_at_any_octet(self._marks, length)[target] = runs_of_marks(length)[marks]
 
-    def take_spans(self, slots: I64, starts: I64, *, length: int) -> tuple[U8, U8]:
+    def _lay_down(self, slot: int) -> None:
+        """Put what is left of a run into the map, and forget the run."""
+        low, high = max(int(self._run_start[slot]), int(self.cursor[slot])), int(self._run_end[slot])
+        if low < high:
+            for _, piece in self._pieces(slot, low, high):
+                self._marks[piece] = self._run_mark[slot]
+        self._run_start[slot] = self._run_end[slot] = 0
+
+    def take_spans(self, slots: I64, starts: I64, *, length: int) -> Lifted:
         """Do what ``take`` does, for one span of each of many streams; no stream may be named twice.
 
-        Shapes: slots, starts (k,) -> two arrays (k, length).
+        Shapes: slots, starts (k,) -> Lifted of k spans.
         """
+        of_run = (starts == self.cursor[slots]) & (self._run_start[slots] <= starts)
+        of_run &= (starts + length <= self._run_end[slots]) & (length > 0)
+        laws = np.where(of_run, self._run_mark[slots], 0).astype(np.uint8)
         at = starts & (self.row[slots] - 1)
-        straight = (starts == self.cursor[slots]) & (at + length <= self.row[slots])
-        if length > 0 and straight.all():
-            return self._lift(slots, at, length)
-        octets = np.zeros((slots.size, length), dtype=np.uint8)
-        marks = np.zeros((slots.size, length), dtype=np.uint8)
-        some = np.flatnonzero(straight)
-        if length > 0 and some.size:
-            octets[some], marks[some] = self._lift(slots[some], at[some], length)
-        for number in np.flatnonzero(~straight).tolist():  # those at the end of their row, or out of step
-            start = int(starts[number])
-            octets[number], marks[number] = self.take(int(slots[number]), start, start + length)
-        return octets, marks
+        straight = of_run & (at + length <= self.row[slots])
+        octets = self._lift(slots, at, length, straight)
+        marks: dict[int, U8] = {}
+        for number in np.flatnonzero(~straight).tolist():
+            slot, start = int(slots[number]), int(starts[number])
+            if of_run[number]:  # across the end of its row
+                self._lift_pieces(slot, start, octets[number])
+                continue
+            octets[number], marks[number] = self.take(slot, start, start + length)
+            if length and marks[number].min() == marks[number].max():
+                laws[number] = marks[number][0]
+        return Lifted(octets=octets, laws=laws, _marks=marks)
 
-    def _lift(self, slots: I64, at: I64, length: int) -> tuple[U8, U8]:
-        """Copy spans that begin at their cursor and lie in one piece, clear them, move the cursors."""
-        where = self._base[slots] + at
-        nothing = blank_run(length)
-        lifted = []
-        for memory in (self._octets, self._marks):
-            runs = runs_at_any_octet(memory, length)
-            lifted.append(as_octets(runs[where]))
-            runs[where] = nothing  # of a paused span nothing may stay in memory
+    def _lift(self, slots: I64, at: I64, length: int, straight: BOOL) -> U8:
+        """Copy spans of runs that begin at their cursor and lie in one piece; clear them, move on.
+
+        Shapes: all (k,) -> (k, length); rows that are not straight hold anything.
+        """
+        if not straight.any():
+            return np.zeros((slots.size, length), dtype=np.uint8)
+        runs = runs_at_any_octet(self._octets, length)
+        where = np.where(straight, self._base[slots] + at, 0)
+        lifted = as_octets(runs[where])
+        if not straight.all():
+            slots, where = slots[straight], where[straight]
+        runs[where] = blank_run(length)  # of a paused span nothing may stay in memory
         self.cursor[slots] += length
-        return lifted[0], lifted[1]
+        return lifted
+
+    def _lift_pieces(self, slot: int, start: int, octets: U8) -> None:
+        """Fill ``octets`` with a span of a run that begins at the cursor, clear it, move on."""
+        end = start + octets.size
+        for at, piece in self._pieces(slot, start, end):
+            octets[at - start : at - start + piece.stop - piece.start] = self._octets[piece]
+            self._octets[piece] = 0
+        self.cursor[slot] = end
 
     def take(self, slot: int, start: int, end: int) -> tuple[U8, U8]:
         """Copy octets and marks of [start, end) out, clear them, and move the cursor to ``end``.
@@ -163,6 +264,9 @@ class Ring:
             for at, piece in self._pieces(slot, low, high):
                 octets[at - start : at - start + piece.stop - piece.start] = self._octets[piece]
                 marks[at - start : at - start + piece.stop - piece.start] = self._marks[piece]
+            begin, stop = max(low, int(self._run_start[slot])), min(high, int(self._run_end[slot]))
+            if begin < stop:
+                marks[begin - start : stop - start] = self._run_mark[slot]
         self._skip_to(slot, end)
         return octets, marks
 

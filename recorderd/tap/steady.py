@@ -1,9 +1,9 @@
 """The short way for streams whose packets of a drain go on exactly where the ones before ended.
 
 Contract: a stream is steady when all its packets are of the SSRC and address it is locked to, carry samples
-by octet, follow each other without a gap in number or time, come about when they should, and fit the ring.
-``take_steady`` takes those streams' packets and says which; what it changes is what ``tap.intake`` would
-have changed on its long way. Thread: callers hold one lock (see ``tap.drain``).
+by octet and of one coding, follow each other without a gap in number or time, come about when they should,
+and fit the ring. ``take_steady`` takes those streams' packets and says which; what it changes is what
+``tap.intake`` would have changed on its long way. Thread: callers hold one lock (see ``tap.drain``).
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def take_steady(table: StreamTable, ring: Ring, trends: Trends, packets: Packets
     due[1:] = columns.sequence[:-1]
     due[starts] = table.sequence_head[owners]
     fits &= ((columns.sequence - due) & 0xFFFF) == 1
+    fits &= marks == np.repeat(marks[starts], counts)
     ends = starts + counts - 1
     positions = table.end_ticks[slots] + ((columns.timestamp - np.repeat(head, counts)) & 0xFFFF_FFFF)
     moved_ns = (positions - table.head_ticks[slots]) * NS_PER_S // table.position_rate_hz[slots]
@@ -94,14 +95,15 @@ def _take(table: StreamTable, ring: Ring, trends: Trends, packets: Packets, run:
     slots, columns = packets.slots, packets.columns
     owners, ends = run.owners, run.ends
     per_tick = table.octets_per_tick[slots]
-    ring.write(
+    ring.extend(
         slots,
         run.positions * per_tick,
         packets=packets.rows,
         rows=packets.row,
         offsets=columns.payload_offset,
         lengths=columns.payload_bytes,
-        marks=run.marks,
+        starts=run.starts,
+        marks=run.marks[run.starts],
     )
     counts = ends - run.starts + 1
     table.counters["received"][owners] += counts

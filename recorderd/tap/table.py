@@ -88,7 +88,8 @@ class StreamTable:
         self.missing: I64 = np.zeros(slots, dtype=np.int64)  # sequence numbers, since the last samples
         self.quiet: I64 = np.zeros(slots, dtype=np.int64)  # what came instead of samples since: tap.causes
         self.drops_blamed: I64 = np.zeros(slots, dtype=np.int64)  # kernel drops that explained a gap
-        self.counters: dict[str, I64] = {name: np.zeros(slots, dtype=np.int64) for name in COUNTERS}
+        self._counts: I64 = np.zeros((len(COUNTERS), slots), dtype=np.int64)
+        self.counters: dict[str, I64] = dict(zip(COUNTERS, self._counts, strict=True))  # views of it
         self.ssrcs: list[list[int]] = [[] for _ in range(slots)]
         self.sources: list[list[int]] = [[] for _ in range(slots)]  # keys
         self.codecs: list[dict[int, Codec]] = [{} for _ in range(slots)]  # by payload type
@@ -169,7 +170,7 @@ class StreamTable:
 
     def stats(self, slot: int) -> StreamStats:
         """Return the counters of one slot."""
-        counters = {name: int(column[slot]) for name, column in self.counters.items()}
+        counters = dict(zip(COUNTERS, self._counts[:, slot].tolist(), strict=True))
         expected = int(self.expected_before[slot])
         if self.ssrc[slot] != UNSET:
             expected += int(self.sequence_head[slot] - self.sequence_base[slot]) + 1

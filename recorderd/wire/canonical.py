@@ -5,9 +5,11 @@ Canonical: UTF-8, keys sorted, no white space, no NaN; the same object always gi
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Final
 
 from recorderd.core.errors import FormatError
@@ -16,13 +18,32 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def canonical_json(value: object) -> bytes:
-    """Encode ``value`` as canonical JSON.
+    """Encode ``value`` as canonical JSON; of dataclasses in it every field.
 
     Source: RFC 8785 in spirit; only strings, integers, booleans, null, lists and objects are used.
     """
     return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        value,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+        default=field_values,
     ).encode()
+
+
+def field_values(value: object) -> dict[str, Any]:
+    """Return a dataclass's fields as they are; ``dataclasses.asdict`` copies all that they hold.
+
+    Errors: TypeError when it is none.
+    """
+    kind: Any = type(value)
+    return {name: getattr(value, name) for name in _field_names(kind)}
+
+
+@functools.cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 class JsonReader:

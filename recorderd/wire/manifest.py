@@ -186,8 +186,10 @@ def signature_name(name: str) -> str:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as canonical JSON, in the shape of its version."""
-    table = asdict(manifest)
     version = manifest.manifest_version
+    if version == MANIFEST_VERSION:
+        return canonical_json(manifest)
+    table = asdict(manifest)
     for since, names, stream_names in ((2, _SINCE_2, _STREAM_SINCE_2), (3, _SINCE_3, _STREAM_SINCE_3)):
         if version < since:
             for key in names:

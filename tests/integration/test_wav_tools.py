@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from recorderd.record.draft import Draft, close_data, read_layout
+from recorderd.record.draft import Draft
+from recorderd.record.wav_file import close_data, read_layout
 from recorderd.wire.wav import WavEncoding, WavHeader
 from recorderd.wire.wav_notes import ChannelSource, WavNotes
 from tests.support import g711_reference

@@ -57,9 +57,9 @@ class Counting(SteadyRound):
 
     taken = 0
 
-    def take(self, recording: Recording, *, until: int) -> bool:
+    def take(self, recording: Recording, *, due_ns: int) -> bool:
         """Take a window as ever."""
-        steady = super().take(recording, until=until)
+        steady = super().take(recording, due_ns=due_ns)
         self.taken += steady
         return steady
 
@@ -67,7 +67,7 @@ class Counting(SteadyRound):
 class Never(SteadyRound):
     """Leaves every recording its own way."""
 
-    def take(self, recording: Recording, *, until: int) -> bool:
+    def take(self, recording: Recording, *, due_ns: int) -> bool:
         """Take nothing."""
         return False
 

@@ -185,34 +185,46 @@ def test_exactly_the_delivered_frames_are_read_in_order_and_at_their_places(
 def test_many_spans_are_taken_as_single_ones_are(written: list[tuple[int, int, int]], length: int) -> None:
     """Spans in step, out of step, across the end of a row, and beyond what it holds."""
     taps = [HeardTap([[pcm()], [pcm()], [pcm()], [pcm()]]) for _ in range(2)]
+    ends, reached = [0] * 4, [0] * 4
     for number, (slot, at, start) in enumerate(written):
         for tap in taps:
             ring = tap.intake.ring
             cursor = int(ring.cursor[slot])
-            if cursor <= at <= cursor + int(ring.row[slot]) - 160:
-                one = np.array([0], dtype=np.int64)
-                ring.write(
-                    one + slot,
-                    one + at,
-                    packets=np.full((1, 160), number + 1, dtype=np.uint8),
-                    rows=one,
-                    offsets=one,
-                    lengths=one + 160,
-                    marks=np.array([1], dtype=np.uint8),
-                )
+            one = np.array([0], dtype=np.int64)
+            packet = {
+                "packets": np.full((1, 160), number + 1, dtype=np.uint8),
+                "rows": one,
+                "offsets": one,
+                "lengths": one + 160,
+                "marks": np.array([1 + number % 2], dtype=np.uint8),
+            }
+            place = ends[slot] if at % 3 == 1 else at
+            if not cursor <= place <= cursor + int(ring.row[slot]) - 160:
+                continue
+            if place >= ends[slot] and at % 3:
+                ring.extend(one + slot, one + place, starts=one, **packet)
+            else:
+                ring.write(one + slot, one + place, **packet)
+            reached[slot] = max(ends[slot], place + 160)
+        ends[:] = reached
         if number % 3 == 0:
             slots = np.array([slot, (slot + 1) % 4], dtype=np.int64)
             cursors = taps[0].intake.ring.cursor[slots]
             starts = np.where(np.array([number % 2 == 0, True]), cursors, start)
-            octets, marks = taps[0].take_spans(slots, starts, length_ticks=length)
+            lifted = taps[0].take_spans(slots, starts, length_ticks=length)
             for row, (one_slot, begin) in enumerate(zip(slots.tolist(), starts.tolist(), strict=True)):
                 stream = StreamId(str(one_slot))
                 single = taps[1].take(stream, start_ticks=begin, end_ticks=begin + length)
-                assert np.array_equal(octets[row], single[0])
-                assert np.array_equal(marks[row], single[1])
-    memories = [(tap.intake.ring._octets.any(), tap.intake.ring._marks.any()) for tap in taps]
-    assert memories[0] == memories[1]
-    assert np.array_equal(taps[0].intake.ring.cursor, taps[1].intake.ring.cursor)
+                assert np.array_equal(lifted.octets[row], single[0])
+                assert np.array_equal(lifted.marks(row), single[1])
+                whole = single[1].size and (single[1] == single[1][0]).all()
+                assert lifted.laws[row] == (single[1][0] if whole else 0)
+    cursors = taps[0].intake.ring.cursor
+    assert np.array_equal(cursors, taps[1].intake.ring.cursor)
+    for slot, cursor in enumerate(cursors.tolist()):
+        left = [tap.take(StreamId(str(slot)), start_ticks=cursor, end_ticks=cursor + 40_000) for tap in taps]
+        assert np.array_equal(left[0], left[1])
+    assert not any(tap.intake.ring._octets.any() or tap.intake.ring._marks.any() for tap in taps)
 
 
 steps = st.one_of(

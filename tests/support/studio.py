@@ -41,7 +41,7 @@ from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
-from recorderd.record.disk import Disks
+from recorderd.record.disk import Disk, Disks, InlineDisk
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -130,7 +130,17 @@ class Voice:
 class Studio:
     """One recorder and its script."""
 
-    def __init__(self, root: Path, signer: Signer, *, slots: int = 8, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        signer: Signer,
+        *,
+        slots: int = 8,
+        pace: Pace | None = None,
+        sealing: Disk | None = None,
+    ) -> None:
+        """Begin; ``sealing`` is run by whoever gives it."""
+        self.disks = Disks(audio=InlineDisk(), sealing=sealing or InlineDisk())
         self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
         self.now_ms = 0
@@ -159,7 +169,7 @@ class Studio:
         recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
-            disks=Disks.inline(),
+            disks=self.disks,
             spool=self.spool,
             sealer=self.sealer,
             pace=self.pace,

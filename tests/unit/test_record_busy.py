@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from recorderd.record.seal import Finished
+from recorderd.record.seal import Finished, Problem
 from recorderd.wire.manifest import Manifest
 from tests.support.bundles import make_signer
 from tests.support.studio import BEGIN_MONO_NS, DELAY_MS, Studio
@@ -17,17 +18,17 @@ SEAL_MS = 300  # twenty of them take longer than the ring of a stream holds
 
 def _slow_down(studio: Studio) -> None:
     """Let each seal take its time, in which the packets go on coming."""
-    seal = studio.sealer.seal
+    seal_all = studio.sealer.seal_all
 
-    def slow(finished: Finished) -> Manifest:
-        manifest = seal(finished)
+    def slow(group: Sequence[Finished]) -> list[Manifest | Problem]:
+        sealed = seal_all(group)
         studio.now_ms += SEAL_MS
         due = [row for row in studio._packets if row[0] <= studio.now_ms]
         studio._packets = [row for row in studio._packets if row[0] > studio.now_ms]
         studio.tap.feed([(stream, BEGIN_MONO_NS + ms * 1_000_000, packet) for ms, stream, packet in due])
-        return manifest
+        return sealed
 
-    studio.sealer.seal = slow  # type: ignore[method-assign]
+    studio.sealer.seal_all = slow  # type: ignore[method-assign]
 
 
 def test_a_call_that_goes_on_loses_nothing_while_many_are_sealed(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import soundfile
 
 from recorderd.core.errors import DraftFailed, WavFormatError
-from recorderd.record.draft import Draft, close_data, read_layout, wipe_frames
+from recorderd.record.draft import Draft
+from recorderd.record.wav_file import close_data, read_layout, wipe_frames
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 from tests.support import g711_reference

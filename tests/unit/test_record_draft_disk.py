@@ -13,7 +13,8 @@ import soundfile
 
 from recorderd import durable
 from recorderd.core.errors import DraftFailed
-from recorderd.record.draft import Draft, close_data, read_layout
+from recorderd.record.draft import Draft
+from recorderd.record.wav_file import close_data, read_layout
 from tests.support.disk import bad_disk, run_on
 
 ROOT = Path(__file__).parents[2]

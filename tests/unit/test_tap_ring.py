@@ -25,6 +25,20 @@ def _write(ring: Ring, slot: int, position: int, payload: bytes, mark: int = 1) 
     )
 
 
+def _extend(ring: Ring, slot: int, position: int, payload: bytes, mark: int = 1) -> None:
+    one = np.zeros(1, dtype=np.int64)
+    ring.extend(
+        one + slot,
+        one + position,
+        packets=np.frombuffer(payload, dtype=np.uint8)[np.newaxis].copy(),
+        rows=one,
+        offsets=one,
+        lengths=one + len(payload),
+        starts=one,
+        marks=np.full(1, mark, dtype=np.uint8),
+    )
+
+
 def _ring(slots: int = 3, grains: int = 8) -> Ring:
     ring = Ring(slots=slots, grains=grains)
     ring.open(0, octets_per_s=8000, ring_ms=4000)
@@ -37,6 +51,27 @@ def test_a_packet_is_read_where_it_was_put() -> None:
     octets, marks = ring.take(0, 998, 1006)
     assert octets.tobytes() == b"\0\0abcd\0\0"
     assert marks.tolist() == [0, 0, 2, 2, 2, 2, 0, 0]
+
+
+def test_what_was_read_of_a_run_reads_as_never_received() -> None:
+    ring = _ring()
+    _extend(ring, 0, 100, b"abcd", mark=2)
+    _extend(ring, 0, 104, b"efgh", mark=2)
+    assert ring.take(0, 98, 102)[1].tolist() == [0, 0, 2, 2]
+    octets, marks = ring.take(0, 100, 110)
+    assert octets.tobytes() == b"\0\0cdefgh\0\0"
+    assert marks.tolist() == [0, 0, 2, 2, 2, 2, 2, 2, 0, 0]
+
+
+def test_a_run_goes_on_only_with_its_own_coding() -> None:
+    ring = _ring()
+    _extend(ring, 0, 0, b"abcd", mark=1)
+    _extend(ring, 0, 4, b"efgh", mark=2)
+    _write(ring, 0, 12, b"late", mark=2)
+    _extend(ring, 0, 16, b"more", mark=1)
+    octets, marks = ring.take(0, 0, 20)
+    assert octets.tobytes() == b"abcdefgh\0\0\0\0latemore"
+    assert marks.tolist() == [1] * 4 + [2] * 4 + [0] * 4 + [2] * 4 + [1] * 4
 
 
 def test_positions_beyond_the_row_wrap_without_touching_unread_audio() -> None:
