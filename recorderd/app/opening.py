@@ -25,8 +25,8 @@ from recorderd.core.errors import EnvelopeUnopened, ExportBlocked, KeyUnusable, 
 from recorderd.evidence.draft_cipher import KEY_BYTES, BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
 from recorderd.evidence.opening import Opener, open_envelope
-from recorderd.record.draft import close_data
 from recorderd.record.vault import vault_name, wrapped_key_name
+from recorderd.record.wav_file import close_data
 from recorderd.wire.wav import parse_wav
 
 EXIT_DAMAGED: Final = 65

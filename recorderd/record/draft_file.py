@@ -61,7 +61,11 @@ class ClearFile:
     def __init__(self, path: Path, *, head: bytes) -> None:
         self.path = path
         self._descriptor = create_file(path)
-        durable.write_at(self._descriptor, head, offset_bytes=0)
+        try:
+            durable.write_at(self._descriptor, head, offset_bytes=0)
+        except OSError:
+            self.close()
+            raise
 
     @property
     def descriptor(self) -> int:

@@ -148,6 +148,10 @@ class RecordingFiles:
 
         self._do(job)
 
+    def write_now(self, block: I16 | U8) -> None:
+        """Write frames that ``note_appended`` has counted.  # thread: the disk's"""
+        self._guarded(lambda: self.draft.append(block))
+
     def note_appended(self, frames: int) -> None:
         """Count frames that a job given beside will write."""
         self.frames += frames
@@ -286,6 +290,9 @@ def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]], many_files: 
     thread. A recording that fails fails alone.
     """
     going = [(files, files.draft, block) for files, block in rows if files.problem is None]
+    for files, _, block in [row for row in going if row[1].is_encrypted]:
+        files.write_now(block)
+    going = [row for row in going if not row[1].is_encrypted]
     contents = [draft.octets(block) for _, draft, block in going]
     problems = many_files.write(
         [draft.descriptor for _, draft, _ in going],

@@ -53,6 +53,25 @@ def wrapped_key_name(audio: str, *, suffix: str) -> str:
     return f"{audio}.draft-key{suffix}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vault:
+    """In what the drafts of one recording rest encrypted."""
+
+    recording_id: str
+    key: DraftKey
+
+    def file(self, path: Path, *, head: bytes, frame_bytes: int, silence: int) -> VaultFile:
+        """Begin a container. Errors: OSError."""
+        return VaultFile(
+            path,
+            key=self.key,
+            recording_id=self.recording_id,
+            head=head,
+            frame_bytes=frame_bytes,
+            silence=silence,
+        )
+
+
 def begin_vault(folder: Path, audio: str, *, recipients: Encrypts, suffix: str) -> DraftKey:
     """Make a recording's content key and put it, wrapped, into the draft's folder.
 
@@ -88,9 +107,13 @@ class VaultFile:
         self._opened: tuple[int, bytes] = (-1, b"")  # serial and content of the block read last
         self._descriptor = create_file(path)
         opening = self._heading.encode() + bytes(HEAD_SLOTS * self._heading.slot_bytes)
-        durable.write_at(self._descriptor, opening, offset_bytes=0)
-        for number in range(HEAD_SLOTS):
-            self._write_slot(number)
+        try:
+            durable.write_at(self._descriptor, opening, offset_bytes=0)
+            for number in range(HEAD_SLOTS):
+                self._write_slot(number)
+        except OSError:
+            self.close()
+            raise
 
     @property
     def descriptor(self) -> int:
