@@ -239,6 +239,17 @@ def _move(draft: Path, target: Path) -> None:
     draft.rename(target)
 
 
+def rename_in(folder: Path, old: str, new: str) -> None:
+    """Give a file of ``folder`` another name; not synced (see ``sync_dir``; ``discard`` syncs too).
+
+    Durable: at every instant exactly one of the two names exists.
+    Errors: FileExistsError when the new name is taken; the file is untouched then.
+    """
+    if (folder / new).exists():
+        raise FileExistsError(str(folder / new))
+    (folder / old).rename(folder / new)
+
+
 def supersede(fresh: Path, path: Path) -> None:
     """Let a complete, synced file take the place of another in the same folder.
 

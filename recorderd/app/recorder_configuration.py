@@ -22,6 +22,7 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.policy.file_names import DEFAULT_TEMPLATE, FACTS, TIME_PARTS, template_flaw
 from recorderd.wire.sdes import SrtpPolicy
 
 
@@ -186,6 +187,13 @@ class RtpSection:
     )
 
 
+class TimeZone(StrEnum):
+    """Whose time."""
+
+    UTC = "utc"
+    LOCAL = "local"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSection:
     """[record]"""
@@ -210,6 +218,15 @@ class RecordSection:
         default=False,
     )
     checkpoint_s: int = option("How often a draft is synced to disk.", default=1, minimum=1, maximum=60)
+    file_name: str = option(
+        f"Name of a sealed recording's WAV: text, {' '.join(f'%{part}' for part in TIME_PARTS)} of its "
+        f"beginning, {' '.join(f'{{{fact}}}' for fact in FACTS)}; ends with -{{id}}.",
+        default=DEFAULT_TEMPLATE,
+        check=template_flaw,
+    )
+    file_name_time: TimeZone = option(
+        "utc, in which names sort also when clocks go back, or local.", default=TimeZone.UTC
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +235,24 @@ class EvidenceSection:
 
     key_file: Path = option("Signing key, PEM, mode 600; or credential:NAME is found by systemd.")
     certificate_file: Path = option("Signing certificate (chain), PEM.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSection:
+    """[clock]"""
+
+    offset_limit_ms: int = option(
+        "Alarm when the machine's clock is known to be off by more; MiFID II allows a second.",
+        default=1000,
+        minimum=1,
+        maximum=60_000,
+    )
+    check_s: int = option(
+        "How often chronyd, systemd-timesyncd or the kernel is asked how good the clock is.",
+        default=60,
+        minimum=1,
+        maximum=3600,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +301,7 @@ class RecorderConfiguration:
     rtp: RtpSection = section("Media.", default_factory=RtpSection)
     record: RecordSection = section("Rendering.", default_factory=RecordSection)
     evidence: EvidenceSection = section("Signing.")
+    clock: ClockSection = section("The machine's clock.", default_factory=ClockSection)
     spool: SpoolSection = section("Buffer on disk.")
     archive: ArchiveLinkSection = section("Link to the archive host.")
     log: LogSection = section("Logging.", default_factory=LogSection)

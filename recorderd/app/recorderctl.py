@@ -130,6 +130,7 @@ def _show_status(report: dict[str, Any]) -> None:
         lost = f"kernel drops {rtp['kernel_dropped']}, late {rtp['late']}, malformed {rtp['malformed']}"
         lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
         lines.add_row("sealed", str(recorder["sealed"]))
+        lines.add_row("clock", _clock_line(recorder["clock"]))
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")
     else:
@@ -139,6 +140,16 @@ def _show_status(report: dict[str, Any]) -> None:
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))
+
+
+def _clock_line(clock: dict[str, Any]) -> str:
+    health = clock["health"] if clock["health"] == "good" else f"[red]{clock['health']}[/red]"
+    parts = [f"{health} by {clock['source']}", f"checked {clock['checked_at']}"]
+    if clock["synchronised"]:
+        parts += [f"off by {clock['offset_ms']} ms", f"stratum {clock['stratum']}"]
+    if clock["steps"]:
+        parts.append(f"set {clock['steps']} times")
+    return ", ".join(parts)
 
 
 def _sessions_table(sessions: list[dict[str, Any]]) -> Table:

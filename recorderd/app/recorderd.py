@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
+from recorderd.app.host_clock import HostClock
 from recorderd.app.prompts import PromptLibrary
-from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
+from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
 from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
@@ -26,6 +27,7 @@ from recorderd.core.messages import ControlAction, SessionSilent
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer, resolve_secret
 from recorderd.policy.admission import Admission, decide, spool_level
+from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disks
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
@@ -74,9 +76,21 @@ class Appliance:
         )
         self.spool = Spool(configuration.spool.dir, quota_bytes=configuration.spool.quota_bytes)
         self.spool.prepare()
+        self.host_clock = HostClock(
+            clock=clock,
+            log=log,
+            offset_limit_ms=configuration.clock.offset_limit_ms,
+            check_s=configuration.clock.check_s,
+        )
         chain = Chain(configuration.recorder.state_dir)
         sealer = Sealer(
-            recorder_id=configuration.recorder.id, spool=self.spool, chain=chain, signer=signer, clock=clock
+            recorder_id=configuration.recorder.id,
+            spool=self.spool,
+            chain=chain,
+            signer=signer,
+            clock=clock,
+            names=NameTemplate(text=record.file_name, local_time=record.file_name_time is TimeZone.LOCAL),
+            host_clock=self.host_clock.statement,
         )
         recover(spool=self.spool, chain=chain, sealer=sealer, log=log)
         ports = PortPool(
@@ -151,6 +165,7 @@ class Appliance:
                 "waiting_bytes": self.disks.audio.waiting_bytes,
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
             },
+            "clock": self.host_clock.describe(),
             "rtp": {**self.tap.totals(), **self.tap.lateness.describe()},
             "events": self.log.counters(),
         }
@@ -161,8 +176,10 @@ class Appliance:
         Errors: whatever a thread died of.
         """
         sip_stop, record_stop, tap_stop = threading.Event(), threading.Event(), threading.Event()
+        clock_stop = threading.Event()
         speaker_stop, audio_stop, sealing_stop = threading.Event(), threading.Event(), threading.Event()
         failed: list[BaseException] = []
+        host_clock = self._thread("clock", lambda: self.host_clock.run(clock_stop), failed)
         sealing = self._thread("seal", lambda: self.disks.sealing.run(sealing_stop), failed)
         audio = self._thread("disk", lambda: self.disks.audio.run(audio_stop), failed)
         tap = self._thread("tap", lambda: self.tap.run(tap_stop), failed)
@@ -186,6 +203,7 @@ class Appliance:
                 (tap_stop, tap),
                 (audio_stop, audio),  # writes what the recording has left
                 (sealing_stop, sealing),
+                (clock_stop, host_clock),
             ):
                 stop.set()
                 thread.join(timeout=30)

@@ -22,9 +22,11 @@ from typing import Final
 from recorderd import durable
 from recorderd.core.errors import ExportBlocked, FrameFormatError, StoreBroken
 from recorderd.core.ids import is_safe_id
-from recorderd.evidence.digest import sha256_file
+from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.wire.frames import Offer, encode_message, parse_message
-from recorderd.wire.manifest import Manifest
+from recorderd.wire.manifest import Manifest, parse_manifest
+from recorderd.wire.manifest_xml import render_manifest, rendering_name
+from recorderd.wire.names import manifest_name
 
 READ_ONLY_MODE: Final = 0o440
 SYNC_EVERY_BYTES: Final = 16 << 20  # so much of a part may have to be sent again after a power cut
@@ -212,9 +214,10 @@ class Store:
         return target
 
     def export(self, path: str, out: Path) -> list[Path]:
-        """Copy a published recording's files into ``out``; a copy that is there already is left as it is.
+        """Copy a published recording's files into ``out``, and render its manifest as XML beside them.
 
-        Errors: ExportBlocked when a file of that name holds something else.
+        A copy that is there already is left as it is.
+        Errors: ExportBlocked when a file of that name holds something else; ManifestFormatError.
         """
         out.mkdir(parents=True, exist_ok=True)
         copies = []
@@ -227,6 +230,16 @@ class Store:
             elif sha256_file(copy) != sha256_file(source):
                 raise ExportBlocked(path=copy)
             copies.append(copy)
+        for source in (self.root / path).glob(manifest_name("*")):
+            raw = source.read_bytes()
+            manifest = parse_manifest(raw)
+            content = render_manifest(manifest, manifest_sha256=sha256_bytes(raw))
+            rendering = out / rendering_name(manifest)
+            if not rendering.exists():
+                durable.replace(rendering, content)
+            elif rendering.read_bytes() != content:
+                raise ExportBlocked(path=rendering)
+            copies.append(rendering)
         return copies
 
     def _beside(self, key: Key, ending: str) -> Path:

@@ -13,15 +13,9 @@ from typing import Final
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
-from recorderd.wire.frames import audio_names, required_names
-from recorderd.wire.manifest import (
-    MANIFEST_LIMIT_BYTES,
-    Manifest,
-    audio_name,
-    manifest_name,
-    parse_manifest,
-    signature_name,
-)
+from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
+from recorderd.wire.manifest_xml import render_manifest, rendering_name
+from recorderd.wire.names import manifest_name, required_names, signature_name
 from recorderd.wire.receipt import RECEIPT_NAME
 
 SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
@@ -32,7 +26,7 @@ _MANIFEST_ENDING: Final = manifest_name("")
 class Finding:
     """One thing that does not hold; ``code`` is a word for programs."""
 
-    code: str  # files | manifest | signature | signer_unknown | digest
+    code: str  # files | manifest | signature | signer_unknown | digest | rendering
     reason: str
 
 
@@ -62,24 +56,29 @@ class BundleVerdict:
 def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
     """Check one recording's folder: manifest, both signatures, every digest and size, nothing unlisted.
 
+    The one file that no manifest lists is its own XML, which must be what the manifest is rendered to.
+
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
     findings: list[Finding] = []
     sha256s, sizes_bytes = _read_all(folder, findings)
     recording_id = _recording_id(set(sha256s))
-    audio = bool(audio_names(recording_id) & set(sha256s))  # whether there must be any, the manifest tells
+    manifest = None
+    if recording_id:
+        manifest = _read_manifest(folder / manifest_name(recording_id), sha256s, findings)
+    audio = manifest.audio.name if manifest is not None and manifest.audio is not None else ""
     required = set(required_names(recording_id, audio=audio))
     missing = sorted(required - set(sha256s)) if recording_id else ["the manifest"]
     if missing:
         findings.append(Finding(code="files", reason=f"{', '.join(missing)} is missing"))
-    manifest = None
     signers: tuple[str, ...] = ()
     if not missing:
-        manifest = _read_manifest(folder / manifest_name(recording_id), sha256s, findings)
-        signers = _verify_signatures(folder, recording_id, sha256s, trust, findings)
+        signed = [manifest_name(recording_id), *([audio] if audio else [])]
+        signers = _verify_signatures(folder, signed, sha256s, trust, findings)
     if manifest is not None:
-        _check_manifest(manifest, recording_id, set(sha256s), findings)
+        _check_manifest(manifest, recording_id, required, set(sha256s), findings)
         _check_files(manifest, sha256s, sizes_bytes, findings)
+        _check_rendering(manifest, recording_id, sha256s, findings)
     return BundleVerdict(
         recording_id=recording_id,
         manifest=manifest,
@@ -125,12 +124,10 @@ def _read_manifest(path: Path, sha256s: dict[str, str], findings: list[Finding])
 
 
 def _verify_signatures(
-    folder: Path, recording_id: str, sha256s: dict[str, str], trust: TrustStore, findings: list[Finding]
+    folder: Path, names: list[str], sha256s: dict[str, str], trust: TrustStore, findings: list[Finding]
 ) -> tuple[str, ...]:
     signers = []
-    for name in (manifest_name(recording_id), audio_name(recording_id)):
-        if name not in sha256s:
-            continue  # a tombstone; ``_check_manifest`` wants it to be one
+    for name in names:
         with (folder / signature_name(name)).open("rb") as stream:
             signature = stream.read(SIGNATURE_LIMIT_BYTES)  # a longer one is cut, and does not hold
         try:
@@ -143,20 +140,16 @@ def _verify_signatures(
     return tuple(signers)
 
 
-def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], findings: list[Finding]) -> None:
+def _check_manifest(
+    manifest: Manifest, recording_id: str, required: set[str], names: set[str], findings: list[Finding]
+) -> None:
     if manifest.recording_id != recording_id:
         findings.append(Finding(code="manifest", reason=f"is of recording {manifest.recording_id}"))
-    audio = manifest.audio
-    if audio is not None and audio.name != audio_name(recording_id):
-        findings.append(Finding(code="manifest", reason=f"names {audio.name} as audio"))
-    required = set(required_names(recording_id, audio=audio is not None))
-    if required - names:
-        findings.append(Finding(code="files", reason=f"{min(required - names)} is missing"))
     try:
         datetime.fromisoformat(manifest.started_at)
     except ValueError:
         findings.append(Finding(code="manifest", reason="started_at is no RFC 3339 time"))
-    known = {*required, *(entry.name for entry in manifest.files)}
+    known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code="files", reason=f"{unlisted} is not in the manifest"))
@@ -173,3 +166,15 @@ def _check_files(
             reason = f"{entry.name} is {actual} ({sizes_bytes[entry.name]} bytes), "
             reason += f"the manifest says {entry.sha256} ({entry.size_bytes} bytes)"
             findings.append(Finding(code="digest", reason=reason))
+
+
+def _check_rendering(
+    manifest: Manifest, recording_id: str, sha256s: dict[str, str], findings: list[Finding]
+) -> None:
+    """Make the XML again where there is one; nobody signs it, so it may say nothing of its own."""
+    name = rendering_name(manifest)
+    if name not in sha256s:
+        return
+    manifest_sha256 = sha256s[manifest_name(recording_id)]
+    if sha256_bytes(render_manifest(manifest, manifest_sha256=manifest_sha256)) != sha256s[name]:
+        findings.append(Finding(code="rendering", reason=f"{name} does not say what the manifest says"))

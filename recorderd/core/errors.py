@@ -74,6 +74,10 @@ class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
 
+class TimeFormatError(FormatError):
+    """Malformed statement about the clock: {field}: {reason}."""
+
+
 class FrameFormatError(FormatError):
     """Malformed flush message: {field}: {reason}."""
 
@@ -173,6 +177,12 @@ class SpeakerFull(RecorderError):
     """The speaker has no room for another announcement: {utterances} are waiting."""
 
     exit_code, retryable = 75, True
+
+
+class ProgramFailed(RecorderError):
+    """{program} gave no answer: {reason}."""
+
+    exit_code, retryable = 69, True
 
 
 class DraftFailed(RecorderError):

@@ -89,6 +89,11 @@ class Ev(Enum):
     CONTROL_MALFORMED = "control_malformed"
     INTERNAL_ERROR = "internal_error"
     CHAIN_BROKEN = "chain_broken"
+    CLOCK_SYNCHRONISED = "clock_synchronised"
+    CLOCK_UNSYNCHRONISED = "clock_unsynchronised"
+    CLOCK_OFFSET = "clock_offset"
+    CLOCK_STEPPED = "clock_stepped"
+    CLOCK_SOURCE_FAILED = "clock_source_failed"
 
     @property
     def message_id(self) -> str:

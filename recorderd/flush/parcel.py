@@ -13,8 +13,9 @@ from typing import Final
 from recorderd.core.errors import FormatError, SpoolBroken
 from recorderd.evidence.digest import sha256_file
 from recorderd.spool.layout import RECEIPT_NAME
-from recorderd.wire.frames import FILES_LIMIT, OfferedFile, required_names
-from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, manifest_name, parse_manifest
+from recorderd.wire.frames import FILES_LIMIT, OfferedFile
+from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
+from recorderd.wire.names import manifest_name, required_names
 
 REASON_NAME: Final = "reason.txt"  # stands in a claimed folder when a quarantine was cut short
 _PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
@@ -35,7 +36,7 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     manifest = _manifest(folder)
     listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in manifest.files}
     audio = [manifest.audio.name] if manifest.audio is not None else []  # a tombstone has none
-    required = required_names(recording_id, audio=bool(audio))
+    required = required_names(recording_id, audio="".join(audio))
     small = [name for name in required if name not in listed]
     names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), *audio]
     present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {RECEIPT_NAME}

@@ -29,7 +29,7 @@ from recorderd.record.seal import Finished, Sealer
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
-from recorderd.wire.manifest import Gap, StreamEntry, audio_name, manifest_name
+from recorderd.wire.manifest import Gap, Manifest, StreamEntry, audio_name, manifest_name, parse_manifest
 from recorderd.wire.manifest_rows import SilentSpan
 from recorderd.wire.wav import WavEncoding
 
@@ -41,8 +41,9 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
     for recording_id in left:
         folder = spool.path(Place.DRAFTS, recording_id)
         try:
-            if _is_sealed(folder, named.get(recording_id)):
-                sealer.publish(recording_id)
+            sealed = _sealed(folder, named.get(recording_id))
+            if sealed is not None:
+                sealer.publish(sealed)
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id)
@@ -60,12 +61,13 @@ def recover(*, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog) -> Non
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
 
 
-def _is_sealed(folder: Path, manifest_sha256: str | None) -> bool:
-    """Tell whether the draft holds the manifest that the chain names."""
-    if manifest_sha256 is None:
-        return False
+def _sealed(folder: Path, manifest_sha256: str | None) -> Manifest | None:
+    """Read the manifest that the chain names, of a draft whose seal was cut after that."""
     manifest = folder / manifest_name(folder.name)
-    return manifest.exists() and sha256_bytes(manifest.read_bytes()) == manifest_sha256
+    if manifest_sha256 is None or not manifest.exists():
+        return None
+    raw = manifest.read_bytes()
+    return parse_manifest(raw) if sha256_bytes(raw) == manifest_sha256 else None
 
 
 def _repair(folder: Path, recording_id: str) -> Finished | None:

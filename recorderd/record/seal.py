@@ -7,12 +7,13 @@ in which they are given, which is their order in the chain, and the disk is wait
 fails leaves the others to themselves. Each step is safe to be cut after:
   1. manifest, signatures and certificate are written beside the WAV, and last with it,
   2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
-  3. the journal is removed, 4. the folder is renamed into `ready/`.
+  3. the WAV, `<id>.wav` so far, gets the name that the manifest and its signature give it,
+  4. the journal is removed, 5. the folder is renamed into `ready/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.keys import Signer
+from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain, Link
 from recorderd.record.journal import JOURNAL_NAME
 from recorderd.record.notes import Notes
@@ -31,6 +33,7 @@ from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
     OUTCOME_RECORDED,
     CallEntry,
+    ClockStatement,
     FileEntry,
     Manifest,
     ParticipantEntry,
@@ -89,13 +92,25 @@ class Sealer:
     Thread: one.
     """
 
-    def __init__(self, *, recorder_id: str, spool: Spool, chain: Chain, signer: Signer, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        recorder_id: str,
+        spool: Spool,
+        chain: Chain,
+        signer: Signer,
+        clock: Clock,
+        names: NameTemplate | None = None,
+        host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement(),
+    ) -> None:
         self.recorder_id = recorder_id
         self._spool = spool
         self._file_system = durable.FileSystem(spool.root)
         self._chain = chain
         self._signer = signer
         self._clock = clock
+        self._names = names or NameTemplate()
+        self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
@@ -118,16 +133,16 @@ class Sealer:
             pass
         self._append_to_chain(_well(rows))
         well = _well(rows)
-        for row, problem in zip(well, self._publish([row.recording_id for row in well]), strict=True):
+        for row, problem in zip(well, self._publish([_known(row.manifest) for row in well]), strict=True):
             row.problem = problem
         return [row.problem or _known(row.manifest) for row in rows]
 
-    def publish(self, recording_id: str) -> None:
-        """Do the last two steps for a draft that the chain names already.
+    def publish(self, manifest: Manifest) -> None:
+        """Do the last three steps for a draft whose manifest the chain names already.
 
         Errors: OSError.
         """
-        for problem in self._publish([recording_id]):
+        for problem in self._publish([manifest]):
             if problem is not None:
                 raise problem
 
@@ -164,9 +179,11 @@ class Sealer:
             signer_name(recording_id): self._signer.certificate_pem,
         }
         if manifest.audio is not None:
-            beside[signature_name(audio_name(recording_id))] = self._signer.sign_digest(
+            beside[signature_name(manifest.audio.name)] = self._signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
+        for stale in {path.name for path in folder.glob("*.p7s*")} - set(beside):
+            durable.discard(folder / stale)  # a seal that was cut may have given another name
         row.written = durable.put_all(folder, beside)
         row.manifest = manifest
         row.link = Link(
@@ -193,12 +210,15 @@ class Sealer:
             for row in rows:
                 row.problem = problem
 
-    def _publish(self, recording_ids: Sequence[str]) -> list[OSError | None]:
-        """Take steps 3 and 4."""
-        if not recording_ids:
+    def _publish(self, manifests: Sequence[Manifest]) -> list[OSError | None]:
+        """Take steps 3 to 5."""
+        if not manifests:
             return []
-        journals = [self._spool.path(Place.DRAFTS, name) / JOURNAL_NAME for name in recording_ids]
-        problems = durable.discard_all(self._file_system, journals)
+        recording_ids = [manifest.recording_id for manifest in manifests]
+        folders = [self._spool.path(Place.DRAFTS, name) for name in recording_ids]
+        named = [_name_audio(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)]
+        problems = durable.discard_all(self._file_system, [folder / JOURNAL_NAME for folder in folders])
+        problems = [first or second for first, second in zip(named, problems, strict=True)]
         going = [number for number, problem in enumerate(problems) if problem is None]
         published = self._spool.publish_all([recording_ids[number] for number in going])
         for number, problem in zip(going, published, strict=True):
@@ -237,7 +257,7 @@ class Sealer:
             end_cause=finished.end_cause,
             recovered=finished.recovered,
             streams=tuple(finished.streams),
-            files=(*_audio(finished), *_attachments(folder)) if kept else (),
+            files=(self._audio(finished, begin_utc_ns), *_attachments(folder)) if kept else (),
             outcome=notes.outcome,
             rule=_rule(started.terms),
             controls=notes.control_entries(**place),
@@ -247,7 +267,32 @@ class Sealer:
             joined_into=notes.joined_into,
             audio_format=finished.audio_format,
             talk_over_ms=finished.talk_over_ms,
+            clock=self._host_clock(started.at_mono_ns),
         )
+
+    def _audio(self, finished: Finished, begin_utc_ns: int) -> FileEntry:
+        recording_id, call = finished.started.session, finished.started.description
+        facts = {"from": call.caller, "to": call.callee}
+        for fact in ("direction", "extension", "trunk", "queue", "conference", "call_id"):
+            facts[fact] = getattr(call, fact)
+        stem = self._names.stem(facts, recording_id=recording_id, begun_utc_ns=begin_utc_ns)
+        return FileEntry(
+            name=audio_name(stem),
+            role="audio",
+            size_bytes=finished.audio_bytes,
+            sha256=finished.audio_sha256,
+        )
+
+
+def _name_audio(folder: Path, manifest: Manifest) -> OSError | None:
+    draft = audio_name(manifest.recording_id)
+    if manifest.audio is None or manifest.audio.name == draft or not (folder / draft).exists():
+        return None
+    try:
+        durable.rename_in(folder, draft, manifest.audio.name)
+    except OSError as problem:
+        return problem
+    return None
 
 
 def _well(rows: Sequence[_Row]) -> list[_Row]:
@@ -283,12 +328,6 @@ def _rule(terms: RecordingTerms) -> RuleEntry:
         priority=terms.priority,
         mandatory=terms.mandatory,
     )
-
-
-def _audio(finished: Finished) -> list[FileEntry]:
-    name = audio_name(finished.started.session)
-    entry = FileEntry(name=name, role="audio", size_bytes=finished.audio_bytes, sha256=finished.audio_sha256)
-    return [entry]
 
 
 def _call_ids(description: CallDescription, notes: Notes) -> tuple[str, ...]:

@@ -132,6 +132,8 @@ class JsonReader:
         rows = self.items(key, limit=limit)
         if not all(isinstance(row, str) for row in rows):
             raise self.bad(key, "not a list of strings")
+        if any("\ud800" <= letter <= "\udfff" for row in rows for letter in row):
+            raise self.bad(key, "half a surrogate pair")
         return tuple(rows)
 
     def done(self) -> None:

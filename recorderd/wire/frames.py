@@ -24,7 +24,7 @@ from typing import Any, Final
 from recorderd.core.errors import FrameFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
-from recorderd.wire.manifest import audio_name, manifest_name, signature_name, signer_name
+from recorderd.wire.names import NAME_LIMIT, audio_among, is_own_name, manifest_name, required_names
 
 PROTOCOL_VERSION: Final = 1
 CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
@@ -34,7 +34,6 @@ RECEIPT_LIMIT_BYTES: Final = 4 << 20  # a receipt lists the files of an offer on
 MESSAGE_LIMIT_BYTES: Final = CHUNK_LIMIT_BYTES  # of one frame, for the socket's own limit
 WINDOW_LIMIT_CHUNKS: Final = 1024  # 4 GiB in flight of the largest chunks; nobody needs more
 REASON_LIMIT: Final = 1000  # characters of a refusal's reason; people read it
-_FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # the manifest's rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,18 +158,6 @@ _PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit o
 }
 
 
-def required_names(recording_id: str, *, audio: bool = True) -> tuple[str, ...]:
-    """Name the files without which a recording cannot be verified; a tombstone has no audio."""
-    manifest, wav = manifest_name(recording_id), audio_name(recording_id)
-    small = (manifest, signature_name(manifest), signer_name(recording_id))
-    return (*small, signature_name(wav), wav) if audio else small
-
-
-def audio_names(recording_id: str) -> frozenset[str]:
-    """Name the files of which a recording has all and a tombstone none."""
-    return frozenset(required_names(recording_id)) - frozenset(required_names(recording_id, audio=False))
-
-
 def plain_reason(text: object) -> str:
     """Make a reason that fits a refusal, out of any text."""
     letters = (letter if letter.isprintable() else "?" for letter in str(text)[:REASON_LIMIT])
@@ -226,8 +213,8 @@ def _id(reader: JsonReader, key: str) -> str:
 
 
 def _name(reader: JsonReader, recording_id: str) -> str:
-    value = reader.text("name", limit=128)
-    if _FILE_NAME.fullmatch(value) is None or not value.startswith(f"{recording_id}."):
+    value = reader.text("name", limit=NAME_LIMIT)
+    if not is_own_name(value, recording_id):
         raise reader.bad("name", "not a file name of this recording")
     return value
 
@@ -266,7 +253,7 @@ def _offer(reader: JsonReader, _: bytes | memoryview) -> Offer:
     names = {entry.name for entry in files}
     if len(names) != len(files):
         raise reader.bad("files", "a name stands twice")
-    audio = bool(names & audio_names(recording_id))
+    audio = (*audio_among(names, recording_id), "")[0]
     missing = [name for name in required_names(recording_id, audio=audio) if name not in names]
     if missing:
         raise reader.bad("files", f"{missing[0]} is missing")

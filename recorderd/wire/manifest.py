@@ -1,40 +1,78 @@
 """The manifest: what a recording says of itself, signed; canonical JSON on disk.
 
-File names in a recording's folder derive from its id: `<id>.wav`, `<id>.wav.p7s`, `<id>.manifest.json`,
-`<id>.manifest.json.p7s`, `<id>.offer-<n>.sip`, `<id>.signer.pem`. A tombstone, which stands for what was not
-kept, has neither WAV nor offers.
+It lists the recording's other files; `wire.names` says how they are called. A tombstone, which stands for
+what was not kept, lists none.
 Version 1 had no outcome, rule, controls, spans and joins; version 2 no clocks, quality and keys, and knew
-fewer causes of gaps. Both are still read, and written back as they were.
+fewer causes of gaps; version 3 said nothing of the recorder's own clock, of a proof and of encryption, and
+its audio was always `<id>.wav`. All are still read, and written back as they were.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from recorderd.core import gap_causes
 from recorderd.core.errors import ManifestFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
+from recorderd.wire.manifest_entries import (
+    CallEntry,
+    ClockStatement,
+    FileEntry,
+    ParticipantEntry,
+    ProofEntry,
+    read_call,
+    read_file,
+    read_host_clock,
+    read_participant,
+    read_proof,
+)
 from recorderd.wire.manifest_rows import (
-    ClockEntry,
     ControlEntry,
     JoinEntry,
-    KeyEntry,
-    QualityEntry,
     RuleEntry,
     SilentSpan,
-    read_clock,
     read_control,
     read_join,
-    read_key,
-    read_quality,
     read_rule,
     read_span,
 )
+from recorderd.wire.manifest_streams import Gap, StreamEntry, read_stream
+from recorderd.wire.names import (
+    audio_name,
+    is_audio_name,
+    is_own_name,
+    manifest_name,
+    offer_name,
+    required_names,
+    signature_name,
+    signer_name,
+)
 
-MANIFEST_VERSION: Final = 3
+__all__ = [
+    "GENESIS_SHA256",
+    "MANIFEST_LIMIT_BYTES",
+    "MANIFEST_VERSION",
+    "OUTCOME_RECORDED",
+    "TOMBSTONES",
+    "CallEntry",
+    "ClockStatement",
+    "FileEntry",
+    "Gap",
+    "Manifest",
+    "ParticipantEntry",
+    "ProofEntry",
+    "StreamEntry",
+    "audio_name",
+    "encode_manifest",
+    "manifest_name",
+    "offer_name",
+    "parse_manifest",
+    "signature_name",
+    "signer_name",
+]
+
+MANIFEST_VERSION: Final = 4
 OUTCOME_RECORDED: Final = "recorded"
 TOMBSTONES: Final = ("objected", "consent_missing")  # outcomes without audio
 MANIFEST_LIMIT_BYTES: Final = 64 * 1024 * 1024  # a ten-hour call with a gap every 100 ms stays below
@@ -43,83 +81,8 @@ _SINCE_2: Final = ("outcome", "rule", "controls", "spans", "call_ids", "joins", 
 _STREAM_SINCE_2: Final = ("party", "moved_from", "doubled")
 _SINCE_3: Final = ("audio_format", "talk_over_ms")
 _STREAM_SINCE_3: Final = ("sources", "clock", "quality", "keys")
-_FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """A run of samples that hold nothing of the stream."""
-
-    start_samples: int
-    length_samples: int
-    cause: str  # one of core.gap_causes.ALL
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEntry:
-    """One RTP stream, its place in the audio, and what the network did to it."""
-
-    stream: str
-    label: str
-    channel: int  # 0 = first channel of the WAV
-    participant_ids: tuple[str, ...]
-    encoding: str
-    clock_rate_hz: int
-    ssrcs: tuple[int, ...]
-    first_sample: int  # where its first packet lies, 0 also when it came before; -1 when nothing came
-    packets_received: int
-    packets_lost: int
-    packets_duplicate: int
-    packets_late: int
-    packets_foreign: int
-    packets_malformed: int
-    packets_kernel_dropped: int
-    peak_dbfs: int  # rounded to a whole dB; -96 for digital silence
-    rms_dbfs: int
-    end_cause: str
-    gaps: tuple[Gap, ...]
-    party: str = ""  # whose voice, as the recorder told parties apart
-    moved_from: str = ""  # the session it came from when two calls became one
-    doubled: bool = False  # the party's other leg brought the same audio for a while; kept once
-    sources: tuple[str, ...] = ()  # address and port that its packets came from
-    clock: ClockEntry = field(default_factory=ClockEntry)
-    quality: QualityEntry = field(default_factory=QualityEntry)
-    keys: tuple[KeyEntry, ...] = ()  # that were pressed (DTMF); none where they are masked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileEntry:
-    """One file of the recording besides the manifest and the signatures."""
-
-    name: str
-    role: str  # audio | offer
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParticipantEntry:
-    """Somebody on the call."""
-
-    participant_id: str
-    aor: str
-    name: str
-    number: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallEntry:
-    """The call as the exchange described it; unknown facts are empty."""
-
-    call_id: str
-    origin: str
-    caller: str
-    callee: str
-    direction: str
-    extension: str
-    trunk: str
-    queue: str
-    conference: str
+_SINCE_4: Final = ("clock", "proof")
+_FILE_SINCE_4: Final = ("encryption", "content_sha256", "content_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +114,8 @@ class Manifest:
     joined_into: str = ""  # the session in which this conversation went on
     audio_format: str = "pcm16"  # | native: the wire's own G.711 octets
     talk_over_ms: int = 0  # how long more than one channel spoke
+    clock: ClockStatement = field(default_factory=ClockStatement)  # the recorder's own
+    proof: ProofEntry = field(default_factory=ProofEntry)
     manifest_version: int = MANIFEST_VERSION
 
     @property
@@ -159,45 +124,29 @@ class Manifest:
         return next((entry for entry in self.files if entry.role == "audio"), None)
 
 
-def manifest_name(recording_id: str) -> str:
-    """Name a recording's manifest file."""
-    return f"{recording_id}.manifest.json"
-
-
-def audio_name(recording_id: str) -> str:
-    """Name a recording's WAV file."""
-    return f"{recording_id}.wav"
-
-
-def offer_name(recording_id: str, number: int) -> str:
-    """Name the attachment that keeps the ``number``-th offer, counted from 1."""
-    return f"{recording_id}.offer-{number}.sip"
-
-
-def signer_name(recording_id: str) -> str:
-    """Name the file that carries the signer's certificate."""
-    return f"{recording_id}.signer.pem"
-
-
-def signature_name(name: str) -> str:
-    """Name the detached signature of a file."""
-    return f"{name}.p7s"
-
-
 def encode_manifest(manifest: Manifest) -> bytes:
     """Write a manifest as canonical JSON, in the shape of its version."""
-    version = manifest.manifest_version
-    if version == MANIFEST_VERSION:
+    if manifest.manifest_version == MANIFEST_VERSION:
         return canonical_json(manifest)
+    return canonical_json(manifest_table(manifest))
+
+
+def manifest_table(manifest: Manifest) -> dict[str, Any]:
+    """Give a manifest as plain tables and lists, in the shape of its version."""
     table = asdict(manifest)
-    for since, names, stream_names in ((2, _SINCE_2, _STREAM_SINCE_2), (3, _SINCE_3, _STREAM_SINCE_3)):
+    version = manifest.manifest_version
+    for since, names, rows, row_names in (
+        (2, _SINCE_2, table["streams"], _STREAM_SINCE_2),
+        (3, _SINCE_3, table["streams"], _STREAM_SINCE_3),
+        (4, _SINCE_4, table["files"], _FILE_SINCE_4),
+    ):
         if version < since:
             for key in names:
                 del table[key]
-            for stream in table["streams"]:
-                for key in stream_names:
-                    del stream[key]
-    return canonical_json(table)
+            for row in rows:
+                for key in row_names:
+                    del row[key]
+    return table
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -215,8 +164,8 @@ def parse_manifest(raw: bytes) -> Manifest:
         software=reader.text("software"),
         sequence=reader.integer("sequence", minimum=1),
         previous_manifest_sha256=reader.sha256("previous_manifest_sha256"),
-        call=_call(reader.child("call")),
-        participants=tuple(_participant(row) for row in reader.children("participants", limit=1000)),
+        call=read_call(reader.child("call")),
+        participants=tuple(read_participant(row) for row in reader.children("participants", limit=1000)),
         started_at=reader.text("started_at"),
         ended_at=reader.text("ended_at"),
         duration_samples=reader.integer("duration_samples"),
@@ -224,11 +173,12 @@ def parse_manifest(raw: bytes) -> Manifest:
         channels=reader.integer("channels", maximum=64),
         end_cause=reader.text("end_cause"),
         recovered=reader.boolean("recovered"),
-        streams=tuple(_stream(row, version) for row in reader.children("streams", limit=1000)),
-        files=tuple(_file(row) for row in reader.children("files", limit=10_000)),
+        streams=tuple(read_stream(row, version) for row in reader.children("streams", limit=1000)),
+        files=tuple(read_file(row, version) for row in reader.children("files", limit=10_000)),
         manifest_version=version,
         **(_since_2(reader) if version > 1 else {}),
         **(_since_3(reader) if version > 2 else {}),
+        **(_since_4(reader) if version > 3 else {}),
     )
     reader.done()
     _check_whole(reader, manifest)
@@ -249,8 +199,9 @@ def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
     names = [entry.name for entry in manifest.files]
     if len(set(names)) != len(names):
         raise reader.bad("files", "a name stands twice")
-    if any(not name.startswith(f"{manifest.recording_id}.") for name in names):
-        raise reader.bad("files", "a name does not begin with the recording's id")
+    for entry in manifest.files:
+        if not _may_stand(entry, manifest):
+            raise reader.bad("files", f"{entry.name!r} is no name of a file of this recording")
     for stream in manifest.streams:
         if stream.channel >= max(manifest.channels, 1):
             raise reader.bad("streams", f"channel {stream.channel} of {manifest.channels}")
@@ -261,6 +212,20 @@ def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
             end_samples = gap.start_samples + gap.length_samples
         if end_samples > manifest.duration_samples:
             raise reader.bad("streams", "a gap reaches beyond the end")
+
+
+def _may_stand(entry: FileEntry, manifest: Manifest) -> bool:
+    recording_id = manifest.recording_id
+    if entry.role == "audio":
+        older = manifest.manifest_version < 4
+        return entry.name == audio_name(recording_id) if older else is_audio_name(entry.name, recording_id)
+    audio = manifest.audio.name if manifest.audio is not None else ""
+    beside = required_names(recording_id, audio=audio)  # these cannot be listed, for they come later
+    return (
+        entry.name.startswith(f"{recording_id}.")
+        and entry.name not in beside
+        and is_own_name(entry.name, recording_id)
+    )
 
 
 def _check_tombstone(reader: JsonReader, manifest: Manifest) -> None:
@@ -317,95 +282,13 @@ def _since_3(reader: JsonReader) -> dict[str, Any]:
     }
 
 
+def _since_4(reader: JsonReader) -> dict[str, Any]:
+    """Read the fields that version 3 did not have."""
+    return {"clock": read_host_clock(reader.child("clock")), "proof": read_proof(reader.child("proof"))}
+
+
 def _safe_id(reader: JsonReader, key: str) -> str:
     value = reader.text(key)
     if not is_safe_id(value):
         raise reader.bad(key, "not an id")
     return value
-
-
-def _call(reader: JsonReader) -> CallEntry:
-    fields: dict[str, Any] = {
-        key: reader.text(key)
-        for key in (
-            *("call_id", "origin", "caller", "callee", "direction"),
-            *("extension", "trunk", "queue", "conference"),
-        )
-    }
-    reader.done()
-    return CallEntry(**fields)
-
-
-def _participant(reader: JsonReader) -> ParticipantEntry:
-    fields = {key: reader.text(key) for key in ("participant_id", "aor", "name", "number")}
-    reader.done()
-    return ParticipantEntry(**fields)
-
-
-def _file(reader: JsonReader) -> FileEntry:
-    name = reader.text("name")
-    if _FILE_NAME.fullmatch(name) is None:
-        raise reader.bad("name", "not a plain file name")
-    entry = FileEntry(
-        name=name,
-        role=reader.text("role"),
-        size_bytes=reader.integer("size_bytes"),
-        sha256=reader.sha256("sha256"),
-    )
-    reader.done()
-    return entry
-
-
-def _stream(reader: JsonReader, version: int) -> StreamEntry:
-    later: dict[str, Any] = {}
-    if version > 1:
-        later = {
-            "party": reader.text("party"),
-            "moved_from": reader.text("moved_from"),
-            "doubled": reader.boolean("doubled"),
-        }
-    if version > 2:
-        later["sources"] = reader.texts("sources", limit=1000)
-        later["clock"] = read_clock(reader.child("clock"))
-        later["quality"] = read_quality(reader.child("quality"))
-        later["keys"] = tuple(read_key(row) for row in reader.children("keys", limit=1_000_000))
-    counters: dict[str, Any] = {
-        key: reader.integer(key)
-        for key in (
-            *("packets_received", "packets_lost", "packets_duplicate", "packets_late"),
-            *("packets_foreign", "packets_malformed", "packets_kernel_dropped"),
-        )
-    }
-    ssrcs = reader.items("ssrcs", limit=10_000)
-    if not all(isinstance(ssrc, int) and 0 <= ssrc < 2**32 for ssrc in ssrcs):
-        raise reader.bad("ssrcs", "not a list of 32-bit numbers")
-    entry = StreamEntry(
-        stream=reader.text("stream"),
-        label=reader.text("label"),
-        channel=reader.integer("channel"),
-        participant_ids=reader.texts("participant_ids"),
-        encoding=reader.text("encoding"),
-        clock_rate_hz=reader.integer("clock_rate_hz", minimum=1),
-        ssrcs=tuple(ssrcs),
-        first_sample=reader.integer("first_sample", minimum=-1),
-        peak_dbfs=reader.integer("peak_dbfs", minimum=-96, maximum=0),
-        rms_dbfs=reader.integer("rms_dbfs", minimum=-96, maximum=0),
-        end_cause=reader.text("end_cause"),
-        gaps=tuple(_gap(row) for row in reader.children("gaps", limit=10_000_000)),
-        **counters,
-        **later,
-    )
-    reader.done()
-    return entry
-
-
-def _gap(reader: JsonReader) -> Gap:
-    gap = Gap(
-        start_samples=reader.integer("start_samples"),
-        length_samples=reader.integer("length_samples", minimum=1),
-        cause=reader.text("cause"),
-    )
-    if gap.cause not in gap_causes.ALL:
-        raise reader.bad("cause", f"{gap.cause!r} is unknown")
-    reader.done()
-    return gap

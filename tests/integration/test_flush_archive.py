@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from recorderd.app.recorderctl import main as recorderctl
 from recorderd.flush.curve import make_keypair
 from recorderd.spool.layout import Place
 from recorderd.wire import frames as f
-from recorderd.wire.manifest import audio_name, manifest_name, signature_name
-from tests.support.bundles import Loopback, folder_digests, make_recording, make_tombstone
+from recorderd.wire.manifest import manifest_name, signature_name
+from tests.support.bundles import Loopback, audio_of, folder_digests, make_recording, make_tombstone, titled
 from tests.support.link import RawClient, archive_command, archived, assert_kept, entries, events, flip
 from tests.support.programs import Programs, wait_until
 
@@ -58,7 +59,19 @@ def test_recordings_arrive_once_verified_and_leave_the_spool(loopback: Loopback,
     assert (row["caller"], row["callee"], row["call_id"]) == ("1001", "1002", f"call-{ids[-1]}")
     assert ids[-1] in archive_command(loopback, "show", ids[-1])
     archive_command(loopback, "export", ids[-1], "--out", loopback.root / "export")
-    assert folder_digests(loopback.root / "export") == before
+    exported = folder_digests(loopback.root / "export")
+    rendering = titled(ids[-1]).replace(".wav", ".xml")
+    assert exported.pop(rendering)
+    assert exported == before
+    archive_command(loopback, "export", ids[-1], "--out", loopback.root / "export")  # again: nothing changes
+    path = loopback.root / "export" / rendering
+    path.write_text(path.read_text().replace("<caller>1001", "<caller>1002"))
+    ca = loopback.root / "recorder.cert.pem"
+    assert recorderctl(["verify", str(path.parent), "--ca", str(ca)]) == 65
+    with pytest.raises(subprocess.CalledProcessError):
+        archive_command(loopback, "export", ids[-1], "--out", loopback.root / "export")
+    path.unlink()
+    assert recorderctl(["verify", str(path.parent), "--ca", str(ca)]) == 0
     assert flush.stop() == 0
     assert archive.stop() == 0
 
@@ -175,8 +188,9 @@ def test_bad_evidence_is_rejected_kept_and_disturbs_nothing_else(
     loopback: Loopback, programs: Programs
 ) -> None:
     altered, resigned, reordered, *good = loopback.record(5, duration_s=1)
-    flip(loopback.spool.path(Place.READY, altered) / audio_name(altered), -1)
-    flip(loopback.spool.path(Place.READY, resigned) / signature_name(audio_name(resigned)), -1)
+    flip(audio_of(loopback.spool.path(Place.READY, altered)), -1)
+    wav = audio_of(loopback.spool.path(Place.READY, resigned))
+    flip(wav.with_name(signature_name(wav.name)), -1)
     folder = loopback.spool.path(Place.READY, reordered)
     manifest = folder / manifest_name(reordered)
     manifest.write_bytes(manifest.read_bytes().replace(b'"caller":"1001"', b'"caller":"1009"'))
@@ -247,7 +261,7 @@ def test_a_broken_folder_goes_to_quarantine_and_the_rest_goes_on(
     empty, short, surplus, strange, good = loopback.record(5)
     ready = {name: loopback.spool.path(Place.READY, name) for name in (empty, short, surplus, strange)}
     (ready[empty] / manifest_name(empty)).unlink()
-    audio = ready[short] / audio_name(short)
+    audio = audio_of(ready[short])
     audio.write_bytes(audio.read_bytes()[:-1])
     (ready[surplus] / "notes.txt").write_text("not in the manifest")
     (ready[strange] / manifest_name(strange)).write_bytes(b'{"manifest_version":"\\ud800"}')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,23 @@ def test_the_manifest_names_the_digest_of_every_file(exported: tuple[House, Reco
         content = (recorded.folder / entry["name"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
         assert len(content) == entry["size_bytes"]
+
+
+def test_the_manifest_and_the_operator_are_told_what_the_clock_was_worth(
+    exported: tuple[House, Recorded],
+) -> None:
+    house, recorded = exported
+    stated, shown = recorded.manifest["clock"], house.status()["recorder"]["clock"]
+    assert stated["source"] == shown["source"] in ("chrony", "timesyncd", "adjtimex")
+    assert stated["synchronised"] == shown["synchronised"]
+    checked_at = datetime.fromisoformat(stated["checked_at"])
+    ended_at = datetime.fromisoformat(recorded.manifest["ended_at"])
+    assert abs(ended_at - checked_at) < timedelta(minutes=2)
+    assert stated["stepped_ns"] == 0
+    events = house.status()["recorder"]["events"]
+    assert sum(events.get(f"clock_{word}", 0) for word in ("synchronised", "unsynchronised", "offset")) == 1
+    report = run_program("recorderctl", "status", "--config", house.recorder_toml).stdout
+    assert f"{shown['health']} by {shown['source']}, checked" in report
 
 
 def test_a_signature_of_another_recording_is_found_out(

@@ -15,6 +15,7 @@ from recorderd.archive import intake as i
 from recorderd.core.errors import FrameFormatError, ReceiptFormatError, RecorderError
 from recorderd.flush import delivery as d
 from recorderd.wire import frames as f
+from recorderd.wire.names import required_names
 from recorderd.wire.receipt import parse_receipt
 
 ID = "20261123T062236-5f3c9a1e77d0"
@@ -22,7 +23,9 @@ SHA = "0" * 64
 SIZES = (30, 0, 10, 5, 100)
 FILES = tuple(
     f.OfferedFile(name=name, size_bytes=size_bytes, sha256=SHA)
-    for name, size_bytes in zip(f.required_names(ID), SIZES, strict=True)
+    for name, size_bytes in zip(
+        required_names(ID, audio=f"20261123062236-1-2-internal-{ID}.wav"), SIZES, strict=True
+    )
 )
 NAMES = [entry.name for entry in FILES]
 

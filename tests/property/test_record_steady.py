@@ -17,8 +17,8 @@ from recorderd.core.terms import AudioFormat, Layout, Mode, RecordingTerms
 from recorderd.evidence.keys import Signer
 from recorderd.record.session import Recording
 from recorderd.record.steady import SteadyRound
-from recorderd.wire.manifest import Manifest, audio_name
-from tests.support.bundles import make_signer
+from recorderd.wire.manifest import Manifest
+from tests.support.bundles import audio_of, make_signer
 from tests.support.studio import Studio
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a play takes a while; shrinking plays hundreds
@@ -183,7 +183,7 @@ def test_what_is_rendered_together_is_what_each_would_have_rendered(
             assert steady.taken >= 3
         for number in range(len(plays)):
             name = f"s{number}"
-            files = [studio.folder(name) / audio_name(name) for studio in (together, alone)]
+            files = [audio_of(studio.folder(name)) for studio in (together, alone)]
             found, wanted = together.manifest(name), alone.manifest(name)
             assert np.array_equal(_audio(files[0]), _audio(files[1]))
             assert _without_speech(found) == _without_speech(wanted)

@@ -22,10 +22,10 @@ from recorderd.wire.manifest import (
     FileEntry,
     Manifest,
     StreamEntry,
-    audio_name,
     encode_manifest,
     manifest_name,
     offer_name,
+    parse_manifest,
     signature_name,
     signer_name,
 )
@@ -40,6 +40,19 @@ class ChainHead:
 
     sequence: int = 0
     manifest_sha256: str = GENESIS_SHA256
+
+
+def titled(recording_id: str) -> str:
+    """Name a recording's audio as recorderd would."""
+    return f"20261123063056-1001-1002-internal-{recording_id}.wav"
+
+
+def audio_of(folder: Path) -> Path:
+    """Find the audio of a sealed recording: the manifest says how it is called."""
+    manifest = next(folder.glob("*.manifest.json"))
+    audio = parse_manifest(manifest.read_bytes()).audio
+    assert audio is not None, f"{folder.name} is a tombstone"
+    return folder / audio.name
 
 
 def make_signer(folder: Path, name: str) -> Signer:
@@ -66,7 +79,7 @@ def make_recording(
     recording_id = recording_id or new_session_id(STARTED_UTC_NS)
     folder = spool.begin_draft(recording_id)
     samples = round(duration_s * SAMPLE_RATE_HZ)
-    with wave.open(str(folder / audio_name(recording_id)), "wb") as audio:
+    with wave.open(str(folder / titled(recording_id)), "wb") as audio:
         audio.setparams((2, 2, SAMPLE_RATE_HZ, 0, "NONE", "not compressed"))
         audio.writeframes(random.Random(seed).randbytes(samples * 4))
     (folder / offer_name(recording_id, 1)).write_bytes(b"INVITE sip:recorder SIP/2.0\r\n\r\n")
@@ -81,7 +94,7 @@ def make_tombstone(
     """Seal the tombstone of a recording that was erased into `ready/`; return its id."""
     recording_id = new_session_id(STARTED_UTC_NS)
     folder = spool.begin_draft(recording_id)
-    (folder / audio_name(recording_id)).touch()
+    (folder / titled(recording_id)).touch()
     (folder / offer_name(recording_id, 1)).touch()
     whole = _manifest(folder, recorder_id=recorder_id, samples=0, chain=chain)
     for path in list(folder.iterdir()):
@@ -105,7 +118,7 @@ def _write(folder: Path, signer: Signer, manifest: Manifest, chain: ChainHead) -
     now_utc_s = int(time.time())
     if manifest.audio is not None:
         audio_signature = signer.sign_digest(manifest.audio.sha256, signing_time_utc_s=now_utc_s)
-        (folder / signature_name(audio_name(recording_id))).write_bytes(audio_signature)
+        (folder / signature_name(manifest.audio.name)).write_bytes(audio_signature)
     (folder / manifest_name(recording_id)).write_bytes(content)
     (folder / signature_name(manifest_name(recording_id))).write_bytes(
         signer.sign_bytes(content, signing_time_utc_s=now_utc_s)
@@ -115,7 +128,7 @@ def _write(folder: Path, signer: Signer, manifest: Manifest, chain: ChainHead) -
 
 def _manifest(folder: Path, *, recorder_id: str, samples: int, chain: ChainHead) -> Manifest:
     recording_id, files = folder.name, []
-    for name, role in ((audio_name(recording_id), "audio"), (offer_name(recording_id, 1), "offer")):
+    for name, role in ((titled(recording_id), "audio"), (offer_name(recording_id, 1), "offer")):
         digest, size_bytes = sha256_file(folder / name)
         files.append(FileEntry(name=name, role=role, size_bytes=size_bytes, sha256=digest))
     streams = tuple(

@@ -152,7 +152,7 @@ class House:
         out = self.folder / "export" / recording_id
         out.mkdir(parents=True, exist_ok=True)
         run_program("archive", "export", "--config", self.archive_toml, recording_id, "--out", out)
-        found = next(out.rglob(f"{recording_id}.wav"))
+        found = next(out.rglob(f"{recording_id}.manifest.json"))
         return Recorded(found.parent)
 
     def sealed(self, recording_id: str) -> Recorded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +40,7 @@ from recorderd.core.messages import (
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
+from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disk, Disks, InlineDisk
 from recorderd.record.recorder import Pace, Recorder
@@ -48,9 +49,10 @@ from recorderd.record.seal import Sealer
 from recorderd.spool.layout import Place, Spool
 from recorderd.tap.intake import Intake
 from recorderd.tap.reading import Reading
-from recorderd.wire.manifest import Manifest, audio_name, manifest_name, parse_manifest
+from recorderd.wire.manifest import ClockStatement, Manifest, manifest_name, parse_manifest
 from recorderd.wire.rtp import parse_columns
 from tests.support import g711_reference
+from tests.support.bundles import audio_of
 from tests.support.rtp_sender import RtpStream
 
 RATE_HZ: Final = 8000
@@ -153,6 +155,8 @@ class Studio:
         self._packets: list[tuple[int, StreamId, bytes]] = []
         self._senders: dict[StreamId, tuple[RtpStream, int]] = {}  # and when each has spoken
         self._script: list[tuple[int, int, RecordMessage]] = []
+        self.names = NameTemplate()  # may be changed before a crash
+        self.host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement()
         self._restart()
 
     def mono_ns(self) -> int:
@@ -161,10 +165,19 @@ class Studio:
     def utc_ns(self) -> int:
         return BEGIN_UTC_NS + self.now_ms * NS_PER_MS
 
+    def _statement(self, since_mono_ns: int) -> ClockStatement:
+        return self.host_clock(since_mono_ns)
+
     def _restart(self) -> None:
         chain = Chain(self.root)
         self.sealer = Sealer(
-            recorder_id="rec-1", spool=self.spool, chain=chain, signer=self.signer, clock=self
+            recorder_id="rec-1",
+            spool=self.spool,
+            chain=chain,
+            signer=self.signer,
+            clock=self,
+            names=self.names,
+            host_clock=self._statement,
         )
         recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
         self.recorder = Recorder(
@@ -349,9 +362,7 @@ class Studio:
 
     def samples(self, session: str, *, rate_hz: int = RATE_HZ) -> np.ndarray:
         """Read a sealed recording's audio, which has the rate."""
-        samples, found_hz = soundfile.read(
-            self.folder(session) / audio_name(session), dtype="int16", always_2d=True
-        )
+        samples, found_hz = soundfile.read(audio_of(self.folder(session)), dtype="int16", always_2d=True)
         assert found_hz == rate_hz
         return samples
 

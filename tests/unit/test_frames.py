@@ -9,18 +9,20 @@ import pytest
 
 from recorderd.core.errors import FrameFormatError, ReceiptFormatError
 from recorderd.wire import frames as f
+from recorderd.wire.names import required_names
 from recorderd.wire.receipt import Receipt, ReceiptBody, ReceiptFile, encode_receipt, parse_receipt
 
 ID = "20261123T062236-5f3c9a1e77d0"
 SHA = "ab" * 32
-FILES = tuple(f.OfferedFile(name=name, size_bytes=7, sha256=SHA) for name in f.required_names(ID))
+AUDIO = f"20261123062236-442920123123-1002-inbound-{ID}.wav"
+FILES = tuple(f.OfferedFile(name=name, size_bytes=7, sha256=SHA) for name in required_names(ID, audio=AUDIO))
 MESSAGES = [
     f.Hello(recorder_id="rec-1"),
     f.Welcome(archive_id="arc-1"),
     f.Unwelcome(reason="not today"),
     f.Offer(recording_id=ID, files=FILES),
-    f.Credit(recording_id=ID, name=f"{ID}.wav", offset_bytes=5, window_chunks=8, rewind=True),
-    f.Chunk(recording_id=ID, name=f"{ID}.wav", offset_bytes=5, sha256=SHA, payload=b"\x00audio"),
+    f.Credit(recording_id=ID, name=AUDIO, offset_bytes=5, window_chunks=8, rewind=True),
+    f.Chunk(recording_id=ID, name=AUDIO, offset_bytes=5, sha256=SHA, payload=b"\x00audio"),
     f.ReceiptMessage(recording_id=ID, receipt=b"{}"),
     f.Refused(recording_id=ID, code="digest", reason="differs", retryable=False),
     f.Ping(number=1),
@@ -64,6 +66,8 @@ def test_a_missing_or_surplus_payload_is_refused(message: f.FlushMessage) -> Non
         (4, {"name": "../../etc/passwd"}),
         (4, {"name": "another.wav"}),
         (4, {"name": f"{ID}.wav/../x"}),
+        (4, {"name": f"../x-{ID}.wav"}),
+        (4, {"name": f"x-{ID}-y.wav"}),
         (4, {"offset_bytes": -1}),
         (4, {"offset_bytes": True}),
         (4, {"window_chunks": f.WINDOW_LIMIT_CHUNKS + 1}),
@@ -89,7 +93,7 @@ def test_an_offer_needs_every_file_that_verification_needs_and_each_once() -> No
 
 def test_a_chunk_beyond_the_limit_is_refused() -> None:
     chunk = f.Chunk(
-        recording_id=ID, name=f"{ID}.wav", offset_bytes=0, sha256=SHA, payload=bytes(f.CHUNK_LIMIT_BYTES + 1)
+        recording_id=ID, name=AUDIO, offset_bytes=0, sha256=SHA, payload=bytes(f.CHUNK_LIMIT_BYTES + 1)
     )
     with pytest.raises(FrameFormatError):
         f.parse_message(f.encode_message(chunk))
@@ -115,7 +119,7 @@ def a_receipt() -> Receipt:
         recording_id=ID,
         recorder_id="rec-1",
         manifest_sha256=SHA,
-        files=(ReceiptFile(name=f"{ID}.wav", sha256=SHA),),
+        files=(ReceiptFile(name=AUDIO, sha256=SHA),),
         archive_id="arc-1",
         sequence=1,
         archived_at="2026-11-23T06:22:36.125Z",
@@ -146,10 +150,10 @@ def test_a_receipt_that_is_not_one_is_refused(old: bytes, new: bytes) -> None:
 
 
 def test_an_offer_has_audio_and_its_signature_or_neither() -> None:
-    small = tuple(row for row in FILES if row.name not in f.audio_names(ID))
+    small = tuple(row for row in FILES if not row.name.startswith(AUDIO))
     tombstone = f.Offer(recording_id=ID, files=small)
     assert f.parse_message(f.encode_message(tombstone)) == tombstone
     for row in FILES:
-        if row.name in f.audio_names(ID):
+        if row.name.startswith(AUDIO):
             with pytest.raises(FrameFormatError, match="is missing"):
                 f.parse_message(f.encode_message(f.Offer(recording_id=ID, files=(*small, row))))

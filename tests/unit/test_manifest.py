@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from recorderd.wire.manifest import (
     GENESIS_SHA256,
     TOMBSTONES,
     CallEntry,
+    ClockStatement,
     FileEntry,
     Gap,
     Manifest,
+    ProofEntry,
     StreamEntry,
     encode_manifest,
     parse_manifest,
@@ -30,6 +33,11 @@ SPAN = {
 CONTROL = {
     "at": "2026-11-23T06:22:36.001Z", "sample": 10, "action": "pause", "by": "1000", "via": "feature_code",
     "state": "paused", "accepted": True, "reason": "",
+}  # fmt: skip
+PLAIN = {"encryption": "", "content_sha256": "", "content_bytes": 0}
+CLOCK = {
+    "source": "chrony", "synchronised": True, "offset_ns": -1200, "stratum": 3, "max_error_ns": 900_000,
+    "checked_at": "2026-11-23T06:22:30.000Z", "stepped_ns": 0,
 }  # fmt: skip
 
 
@@ -58,6 +66,8 @@ def _manifest() -> Manifest:
         rule=RuleEntry(name="support", mode="always-pausable", layout="sides", priority=-1, mandatory=True),
         controls=(ControlEntry(**CONTROL),), spans=(SilentSpan(**SPAN),), call_ids=("c", "d"),
         joins=(JoinEntry(at_samples=3, call_id="d", session="s2"),), joined_into="s3",
+        clock=ClockStatement(**CLOCK),
+        proof=ProofEntry(leaf_samples=8000, leaves=1, root_sha256="cd" * 32),
     )  # fmt: skip
 
 
@@ -73,7 +83,14 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
         ({"recording_id": "../x"}, "recording_id"),
         ({"extra": 1}, "extra"),
         ({"software": "\ud800"}, "software"),
-        ({"manifest_version": 4}, "manifest_version"),
+        ({"call_ids": ["\ud800"]}, "call_ids"),
+        ({"manifest_version": 5}, "manifest_version"),
+        ({"clock": {**CLOCK, "source": "sundial"}}, "source"),
+        ({"clock": {**CLOCK, "stratum": 16}}, "stratum"),
+        ({"clock": {**CLOCK, "checked_at": ""}}, "synchronised"),
+        ({"proof": {"leaf_samples": 8000, "leaves": 0, "root_sha256": ""}}, "leaf_samples"),
+        ({"proof": {"leaf_samples": 8000, "leaves": 1, "root_sha256": ""}}, "root_sha256"),
+        ({"proof": {"leaf_samples": 0, "leaves": 0, "root_sha256": "ab" * 32}}, "root_sha256"),
         ({"outcome": "lost"}, "outcome"),
         ({"outcome": "objected"}, "files"),
         ({"channels": 0}, "channels"),
@@ -93,8 +110,30 @@ def test_a_field_that_is_not_right_is_named(change: dict[str, Any], field: str) 
         parse_manifest(json.dumps(table, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _second_version() -> dict[str, Any]:
+def _third_version() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(encode_manifest(_manifest()))
+    for key in ("clock", "proof"):
+        del table[key]
+    for key in ("encryption", "content_sha256", "content_bytes"):
+        del table["files"][0][key]
+    return {**table, "manifest_version": 3}
+
+
+def test_a_manifest_of_the_third_version_is_still_read_and_written_back_as_it_was() -> None:
+    table = _third_version()
+    manifest = parse_manifest(canonical_json(table))
+    assert encode_manifest(manifest) == canonical_json(table)
+    assert (manifest.clock, manifest.proof) == (ClockStatement(), ProofEntry())
+    assert (manifest.clock.source, manifest.clock.synchronised) == ("none", False)
+    with pytest.raises(ManifestFormatError, match="proof: unknown field"):
+        parse_manifest(canonical_json({**table, "proof": {}}))
+    table["files"][0]["name"] = f"20261123062236-1-2--{ID}.wav"
+    with pytest.raises(ManifestFormatError, match="files"):
+        parse_manifest(canonical_json(table))
+
+
+def _second_version() -> dict[str, Any]:
+    table = _third_version()
     for key in ("audio_format", "talk_over_ms"):
         del table[key]
     for key in ("sources", "clock", "quality", "keys"):
@@ -145,9 +184,17 @@ def test_a_tombstone_reads_back_and_has_no_audio(outcome: str) -> None:
 )
 def test_a_tombstone_that_keeps_something_is_refused(change: dict[str, Any]) -> None:
     for row in change.get("files", []):
-        row.update({"role": "offer", "size_bytes": 1, "sha256": "ab" * 32})
+        row.update({"role": "offer", "size_bytes": 1, "sha256": "ab" * 32, **PLAIN})
     with pytest.raises(ManifestFormatError, match="nothing was kept"):
         parse_manifest(canonical_json({**_tombstone("objected"), **change}))
+
+
+@pytest.mark.parametrize("ssrc", [True, -1, 2**32, 1.0, "1"])
+def test_an_ssrc_is_a_number_of_32_bits(ssrc: Any) -> None:
+    table = json.loads(encode_manifest(_manifest()))
+    table["streams"][0]["ssrcs"] = [ssrc]
+    with pytest.raises(ManifestFormatError, match="ssrcs"):
+        parse_manifest(canonical_json(table))
 
 
 def test_another_spelling_of_the_same_manifest_is_refused() -> None:
@@ -158,9 +205,62 @@ def test_another_spelling_of_the_same_manifest_is_refused() -> None:
         parse_manifest(canonical_json(table) + b"\n")
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", f"{ID}.wav/x", "..", f"other.{ID}.wav"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd",
+        f"{ID}.wav/x",
+        "..",
+        f"../{ID}.wav",
+        f"other.{ID}.wav",
+        f"other{ID}.wav",
+        f"{ID}-other.wav",
+        f"{ID}.mp3",
+        f"{ID}.wav.p7s",
+        f".{ID}.wav",
+        f"caf\u00e9-{ID}.wav",
+        f"{'x' * 100}-{ID}.wav",
+    ],
+)
 def test_a_file_name_that_leads_elsewhere_is_refused(name: str) -> None:
     table = json.loads(encode_manifest(_manifest()))
     table["files"][0]["name"] = name
-    with pytest.raises(ManifestFormatError, match=r"name|files"):
+    with pytest.raises(ManifestFormatError, match="files"):
+        parse_manifest(canonical_json(table))
+
+
+@pytest.mark.parametrize("ending", ["manifest.json", "manifest.json.p7s", "signer.pem", "wav.p7s"])
+def test_what_is_written_after_the_manifest_cannot_be_listed_in_it(ending: str) -> None:
+    table = json.loads(encode_manifest(_manifest()))
+    table["files"].append({**table["files"][0], "name": f"{ID}.{ending}", "role": "offer"})
+    with pytest.raises(ManifestFormatError, match="files"):
+        parse_manifest(canonical_json(table))
+
+
+@pytest.mark.parametrize("name", [f"20261123062236-442920123123-2-inbound-{ID}.wav", f"{ID}.wav.p7m"])
+def test_the_audio_has_the_name_that_the_manifest_gives_it(name: str) -> None:
+    manifest = _manifest()
+    manifest = replace(manifest, files=(replace(manifest.files[0], name=name),))
+    audio = parse_manifest(encode_manifest(manifest)).audio
+    assert audio is not None and audio.name == name
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"encryption": "rot13", "content_sha256": "ab" * 32}, "encryption"),
+        ({"encryption": "cms", "content_sha256": ""}, "content_sha256"),
+        ({"content_sha256": "ab" * 32}, "content_sha256"),
+        ({"content_bytes": 1}, "content_sha256"),
+    ],
+)
+def test_a_file_is_encrypted_with_the_digest_of_its_plain_text_or_plain_without(
+    change: dict[str, Any], field: str
+) -> None:
+    table = json.loads(encode_manifest(_manifest()))
+    table["files"][0].update({"encryption": "cms", "content_sha256": "ab" * 32, "content_bytes": 44})
+    assert parse_manifest(canonical_json(table)).files[0].content_bytes == 44
+    table["files"][0].update(PLAIN)
+    table["files"][0].update(change)
+    with pytest.raises(ManifestFormatError, match=field):
         parse_manifest(canonical_json(table))

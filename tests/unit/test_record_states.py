@@ -20,7 +20,8 @@ from recorderd.core.messages import (
 )
 from recorderd.core.terms import Layout, Mode, RecordingTerms
 from recorderd.evidence.verify import TrustStore
-from tests.support.bundles import make_signer
+from recorderd.wire.manifest import ClockStatement
+from tests.support.bundles import audio_of, make_signer
 from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, Studio, Voice
 
 ON, OFF, PAUSED = RecordingState.ON, RecordingState.OFF, RecordingState.PAUSED
@@ -296,8 +297,9 @@ def test_a_recording_whose_audio_was_taken_away_does_not_pass_for_a_tombstone(st
     studio.run(4000)
     studio.manifest(session)
     folder = studio.folder(session)
-    (folder / "s.wav").unlink()
-    (folder / "s.wav.p7s").unlink()
+    audio = audio_of(folder)
+    audio.with_name(f"{audio.name}.p7s").unlink()
+    audio.unlink()
     verdict = verify_bundle(folder, TrustStore.from_files([folder / "s.signer.pem"]))
     assert {finding.code for finding in verdict.findings} == {"files"}
 
@@ -335,3 +337,28 @@ def test_a_call_that_nobody_started_is_not_kept_in_memory_longer_than_it_may(stu
     studio.run(9000)
     held = studio.recorder._sessions[session].preroll
     assert sum(window.end - window.start for window in held._windows) <= 8 * (1000 + 500)
+
+
+def test_the_manifest_states_what_the_clock_was_worth_since_the_session_began(studio: Studio) -> None:
+    asked: list[int] = []
+    stated = ClockStatement(
+        source="chrony",
+        synchronised=True,
+        offset_ns=-1200,
+        stratum=3,
+        max_error_ns=5000,
+        checked_at="2026-11-23T06:22:36.125Z",
+        stepped_ns=-1_500_000_000,
+    )
+
+    def state(since_mono_ns: int) -> ClockStatement:
+        asked.append(since_mono_ns)
+        return stated
+
+    studio.host_clock = state
+    session = studio.session("s", ms=700)
+    studio.voice(session, "s/1", first_ms=700, packets=50)
+    studio.end(session, ms=2000)
+    studio.run(5000)
+    assert studio.manifest(session).clock == stated
+    assert asked == [BEGIN_MONO_NS + 700 * 1_000_000]

@@ -22,9 +22,9 @@ from recorderd.evidence.keys import Signer
 from recorderd.record.meter import Meter
 from recorderd.record.recorder import Pace
 from recorderd.record.steering import SkewMode, SkewPolicy
-from recorderd.wire.manifest import StreamEntry, audio_name
+from recorderd.wire.manifest import StreamEntry
 from recorderd.wire.rtp import parse_columns
-from tests.support.bundles import make_signer
+from tests.support.bundles import audio_of, make_signer
 from tests.support.studio import BEGIN_MONO_NS, Studio
 
 RATE_HZ = 1000
@@ -196,7 +196,7 @@ def _play(
             studio.recorder.messages.put(studio._script.pop()[2])
         studio.recorder.round(studio.mono_ns())
     manifest = studio.manifest("s")
-    samples, rate_hz = soundfile.read(studio.folder("s") / audio_name("s"), dtype="int16", always_2d=True)
+    samples, rate_hz = soundfile.read(audio_of(studio.folder("s")), dtype="int16", always_2d=True)
     assert rate_hz == RATE_HZ
     assert samples.shape[0] == manifest.duration_samples
     assert abs(manifest.duration_samples - until_ms) <= 20

@@ -1,0 +1,75 @@
+"""The names of a recording's files: every name tells whose it is.
+
+Rule: what stands before a name's first dot is the recording's id, or ends in a hyphen and the id; so a name
+can be told from another recording's without opening anything. Only the audio and what belongs to it make use
+of the longer form (`<what the template says>-<id>.wav`); a draft's audio is `<id>.wav`. The rest is
+`<id>.manifest.json`, `<id>.manifest.json.p7s`, `<id>.signer.pem` and `<id>.offer-<n>.sip`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+NAME_LIMIT: Final = 128  # octets; what a link message carries
+_FILE_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LIMIT - 1}}}")
+_AUDIO: Final = "wav"
+_SIGNATURE: Final = ".p7s"
+
+
+def manifest_name(recording_id: str) -> str:
+    """Name a recording's manifest file."""
+    return f"{recording_id}.manifest.json"
+
+
+def audio_name(recording_id: str) -> str:
+    """Name a draft's WAV file; a sealed recording's manifest says how the WAV is called."""
+    return f"{recording_id}.{_AUDIO}"
+
+
+def offer_name(recording_id: str, number: int) -> str:
+    """Name the attachment that keeps the ``number``-th offer, counted from 1."""
+    return f"{recording_id}.offer-{number}.sip"
+
+
+def signer_name(recording_id: str) -> str:
+    """Name the file that carries the signer's certificate."""
+    return f"{recording_id}.signer.pem"
+
+
+def signature_name(name: str) -> str:
+    """Name the detached signature of a file."""
+    return f"{name}{_SIGNATURE}"
+
+
+def is_own_name(name: str, recording_id: str) -> bool:
+    """Tell whether ``name`` is a plain file name, and of this recording."""
+    stem = name.partition(".")[0]
+    return _FILE_NAME.fullmatch(name) is not None and (
+        stem == recording_id or stem.endswith(f"-{recording_id}")
+    )
+
+
+def is_audio_name(name: str, recording_id: str) -> bool:
+    """Tell whether ``name`` may be that of the recording's audio, plain or encrypted."""
+    rest = name.partition(".")[2]
+    return (
+        is_own_name(name, recording_id)
+        and rest.partition(".")[0] == _AUDIO
+        and not name.endswith(_SIGNATURE)
+        and len(signature_name(name)) <= NAME_LIMIT
+    )
+
+
+def audio_among(names: Iterable[str], recording_id: str) -> tuple[str, ...]:
+    """Find what the audio is called where no manifest tells: by itself or by its signature, sorted."""
+    candidates = {name.removesuffix(_SIGNATURE) for name in names}
+    return tuple(sorted(name for name in candidates if is_audio_name(name, recording_id)))
+
+
+def required_names(recording_id: str, *, audio: str) -> tuple[str, ...]:
+    """Name the files without which a recording cannot be verified; a tombstone has no ``audio``."""
+    manifest = manifest_name(recording_id)
+    small = (manifest, signature_name(manifest), signer_name(recording_id))
+    return (*small, signature_name(audio), audio) if audio else small
