@@ -15,7 +15,7 @@ from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from recorderd.wire.manifest_xml import render_manifest, rendering_name
-from recorderd.wire.names import manifest_name, required_names, signature_name
+from recorderd.wire.names import manifest_name, required_names, signature_name, signed_name
 from recorderd.wire.receipt import RECEIPT_NAME
 
 SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
@@ -73,8 +73,10 @@ def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
         findings.append(Finding(code="files", reason=f"{', '.join(missing)} is missing"))
     signers: tuple[str, ...] = ()
     if not missing:
-        signed = [manifest_name(recording_id), *([audio] if audio else [])]
-        signers = _verify_signatures(folder, signed, sha256s, trust, findings)
+        signed = {manifest_name(recording_id): sha256s[manifest_name(recording_id)]}
+        if manifest is not None and manifest.audio is not None:
+            signed[signed_name(audio)] = manifest.audio.content_sha256 or sha256s[audio]
+        signers = _verify_signatures(folder, signed, trust, findings)
     if manifest is not None:
         _check_manifest(manifest, recording_id, required, set(sha256s), findings)
         _check_files(manifest, sha256s, sizes_bytes, findings)
@@ -124,14 +126,14 @@ def _read_manifest(path: Path, sha256s: dict[str, str], findings: list[Finding])
 
 
 def _verify_signatures(
-    folder: Path, names: list[str], sha256s: dict[str, str], trust: TrustStore, findings: list[Finding]
+    folder: Path, signed: dict[str, str], trust: TrustStore, findings: list[Finding]
 ) -> tuple[str, ...]:
     signers = []
-    for name in names:
+    for name, sha256_hex in signed.items():
         with (folder / signature_name(name)).open("rb") as stream:
             signature = stream.read(SIGNATURE_LIMIT_BYTES)  # a longer one is cut, and does not hold
         try:
-            identity = verify_detached(signature, sha256_hex=sha256s[name], trust=trust, subject=name)
+            identity = verify_detached(signature, sha256_hex=sha256_hex, trust=trust, subject=name)
             signers.append(str(identity))
         except SignerUnknown as problem:
             findings.append(Finding(code="signer_unknown", reason=str(problem)))

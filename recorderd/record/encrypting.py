@@ -8,7 +8,7 @@ time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -33,6 +33,14 @@ class Recipients(Protocol):
 
     def encrypt(self, blocks: Iterable[bytes | memoryview], *, content_bytes: int) -> Iterator[bytes]:
         """Encrypt a stream into one envelope. Errors: EncryptionFailed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enclosure:
+    """How a finished recording is to be encrypted."""
+
+    recipients: Recipients
+    plain: Callable[[], Iterator[memoryview]]  # reads it from its beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

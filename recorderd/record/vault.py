@@ -31,13 +31,13 @@ from recorderd.evidence.draft_cipher import (
     TAG_BYTES,
     Block,
     DraftKey,
-    Encrypts,
     Heading,
     parse_block,
     parse_heading,
 )
 from recorderd.evidence.draft_container import Piece, pieces_of, survey
 from recorderd.record.draft_file import create_file
+from recorderd.record.encrypting import Recipients
 
 _EVERYTHING: Final = 1 << 63
 _Content = Callable[[int, int], bytes | memoryview]  # an offset, how many octets
@@ -72,15 +72,15 @@ class Vault:
         )
 
 
-def begin_vault(folder: Path, audio: str, *, recipients: Encrypts, suffix: str) -> DraftKey:
+def begin_vault(folder: Path, audio: str, *, recipients: Recipients) -> Vault:
     """Make a recording's content key and put it, wrapped, into the draft's folder.
 
     Durable: after return the wrapped key survives; no container may be begun before.
     Errors: OSError; EncryptionFailed.
     """
     key = DraftKey(recipients)
-    durable.create(folder / wrapped_key_name(audio, suffix=suffix), key.wrapped)
-    return key
+    durable.create(folder / wrapped_key_name(audio, suffix=recipients.suffix), key.wrapped)
+    return Vault(recording_id=folder.name, key=key)
 
 
 class VaultFile:

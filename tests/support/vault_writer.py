@@ -23,7 +23,7 @@ def main() -> None:
     """Write until the end."""
     folder, certificate = (Path(word) for word in sys.argv[1:])
     recipients = CertificateRecipients(recipients=(load_certificate(certificate),))
-    key = begin_vault(folder, AUDIO, recipients=recipients, suffix=recipients.suffix)
+    key = begin_vault(folder, AUDIO, recipients=recipients).key
     head = HEADER.encode(data_bytes=0)
     path = folder / vault_name(AUDIO)
     file = VaultFile(path, key=key, recording_id="r-1", head=head, frame_bytes=4, silence=0)

@@ -75,7 +75,7 @@ def _append(vault: VaultFile, content: bytes) -> bytes:
 def test_the_wrapped_key_stands_before_the_container_and_openssl_opens_both_by_hand(tmp_path: Path) -> None:
     certificate = make_recipient(tmp_path, "customer")
     recipients = CertificateRecipients(recipients=(load_certificate(certificate),))
-    key = begin_vault(tmp_path, AUDIO, recipients=recipients, suffix=recipients.suffix)
+    key = begin_vault(tmp_path, AUDIO, recipients=recipients).key
     wrapped = tmp_path / wrapped_key_name(AUDIO, suffix=".p7m")
     assert wrapped.name == "r-1.wav.draft-key.p7m"
     opened = openssl_opens(wrapped, certificate)
@@ -106,7 +106,7 @@ def test_an_openpgp_recipient_opens_the_key_too(tmp_path: Path) -> None:
     with keyring() as ring:
         public = ring.make_key(tmp_path / "x.asc", "x", ("ed25519", "cv25519"))
         recipients = load_pgp_recipients([public])
-        key = begin_vault(tmp_path, AUDIO, recipients=recipients, suffix=recipients.suffix)
+        key = begin_vault(tmp_path, AUDIO, recipients=recipients).key
         vault = VaultFile(tmp_path / "d", key=key, recording_id="r-1", head=HEAD, frame_bytes=2, silence=0)
         said = _append(vault, os.urandom(1000))
         opened = ring.gpg("--decrypt", tmp_path / "r-1.wav.draft-key.gpg")
