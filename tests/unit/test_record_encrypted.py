@@ -23,11 +23,12 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.flush.parcel import list_files
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record import encrypting
+from recorderd.record.vault import stand
 from recorderd.spool.layout import Place
 from tests.support.bundles import make_signer
 from tests.support.recipients import keyring, make_recipient, openssl_opens
 from tests.support.signing_material import openssl_accepts
-from tests.support.studio import Studio
+from tests.support.studio import RATE_HZ, Studio
 
 TERMS = RecordingTerms(rule="bank", encrypt="bank")
 NAMES = NameTemplate(text="{id}")
@@ -209,34 +210,46 @@ def test_a_crash_leaves_a_draft_that_is_sealed_as_it_stands_and_only_its_recipie
     assert np.array_equal(read, wanted[: len(read)])
 
 
-def test_what_was_paused_is_destroyed_after_a_crash_and_the_manifest_tells_what_went_with_it(
+def test_after_a_crash_what_was_paused_is_destroyed_even_if_the_disk_had_not_been_told_yet(
     tmp_path: Path, signer: Signer, office: Path, recipients: CertificateRecipients
 ) -> None:
     wanted = _in_clear(tmp_path / "clear", signer)
     terms = RecordingTerms(rule="bank", encrypt="bank", mode=Mode.ALWAYS_PAUSABLE)
     studio = _studio(tmp_path / "r", signer, recipients, terms=terms)
-    studio.run(2200)
-    # The pause reaches the journal; the process dies before the disk has been told to silence anything.
+    studio.run(3300)
     draft = studio.spool.path(Place.DRAFTS, "s")
-    before = (draft / "s.wav.draft").read_bytes()
-    studio.change(SessionId("s"), RecordingState.PAUSED, ms=1000, put_ms=2250)
-    studio.run(2600)
+    before = (draft / "s.wav.draft").read_bytes()  # with what was said during the pause
+    studio.change(SessionId("s"), RecordingState.PAUSED, ms=1000, put_ms=3350)
+    studio.run(3800)
     (draft / "s.wav.draft").write_bytes(before)
     studio.crash()
     manifest = studio.manifest("s")
+    assert [control.action for control in manifest.controls] == ["pause"]
     read = _open(studio.folder("s"), office, tmp_path / "out")
-    start = 8 * 1000
-    assert len(read) > start
-    assert wanted[start : len(read)].any()
-    assert not read[start:].any()
-    assert len(manifest.spans) <= 1
-    (gaps,) = [stream.gaps for stream in manifest.streams]
-    told = np.zeros(len(read), dtype=bool)
-    for gap in gaps:
-        told[gap.start_samples : gap.start_samples + gap.length_samples] = True
-    differs = (read != wanted[: len(read)]).any(axis=1)
-    assert told[differs].all()
-    assert np.array_equal(read[: start - 8000], wanted[: start - 8000])
+    paused = RATE_HZ
+    assert paused - RATE_HZ // 2 <= len(read) == manifest.duration_samples <= paused
+    assert np.array_equal(read, wanted[: len(read)])
+    assert len((studio.folder("s") / "s.wav.draft").read_bytes()) == len(before)  # it was there
+
+
+def test_what_is_missing_in_a_draft_that_a_crash_left_is_a_gap_in_its_manifest(
+    tmp_path: Path, signer: Signer, office: Path, recipients: CertificateRecipients
+) -> None:
+    wanted = _in_clear(tmp_path / "clear", signer)
+    studio = _studio(tmp_path / "r", signer, recipients)
+    studio.run(3300)
+    container = studio.spool.path(Place.DRAFTS, "s") / "s.wav.draft"
+    (hole,) = stand(container, silent=[(4096 + 2 * RATE_HZ, 4098 + 2 * RATE_HZ)]).destroyed
+    studio.crash()
+    manifest = studio.manifest("s")
+    (gap,) = manifest.streams[0].gaps
+    start, end = ((at - 4096) // 2 for at in hole)
+    assert (gap.start_samples, gap.start_samples + gap.length_samples) == (start, end)
+    assert gap.cause == "recorder_restart"
+    read = _open(studio.folder("s"), office, tmp_path / "out")
+    assert len(read) == manifest.duration_samples > end
+    assert np.array_equal(read[:start], wanted[:start])
+    assert np.array_equal(read[end:], wanted[end : len(read)])
 
 
 def test_a_class_without_recipients_is_never_recorded_in_clear(tmp_path: Path, signer: Signer) -> None:

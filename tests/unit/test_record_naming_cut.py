@@ -59,15 +59,15 @@ def _studio(root: Path, signer: Signer) -> Studio:
 
 def _sealing_is_cut(studio: Studio, fuse: Fuse, patch: pytest.MonkeyPatch) -> bool:
     """Run the call; tell whether the power went while it was sealed."""
-    seal = studio.sealer.seal
+    seal_all = studio.sealer.seal_all
 
     def armed(*arguments: Any) -> Any:
         fuse.seen = 0
-        manifest = seal(*arguments)
+        sealed = seal_all(*arguments)
         fuse.seen = -1
-        return manifest
+        return sealed
 
-    patch.setattr(studio.sealer, "seal", armed)
+    patch.setattr(studio.sealer, "seal_all", armed)
     for name in CALLS:
         patch.setattr(os, name, fuse.watch(getattr(os, name)))
     try:
