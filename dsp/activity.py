@@ -90,15 +90,20 @@ class Activity:
         return Activity(**columns)
 
 
-def detect(activity: Activity, energy: I64, *, frame_samples: int, rate_hz: int) -> tuple[BOOL, Activity]:
+def detect(
+    activity: Activity, energy: I64, *, frame_samples: int, rate_hz: int, frames: I64 | None = None
+) -> tuple[BOOL, Activity]:
     """Tell for each frame whether somebody speaks; windows may be divided between any two frames.
 
-    Shapes: activity of k streams, energy (k, f) -> (k, f), Activity of k streams.
+    With ``frames`` only so many of each stream's frames are there; in the others nobody speaks.
+
+    Shapes: activity of k streams, energy (k, f), frames (k,) -> (k, f), Activity of k streams.
     Errors: ShapeError when the numbers of streams differ.
     """
     streams, count = energy.shape
-    if activity.floor_dbfs.shape[0] != streams:
+    if activity.floor_dbfs.shape[0] != streams or (frames is not None and frames.shape[0] != streams):
         raise ShapeError(f"activity of {activity.floor_dbfs.shape[0]} streams, energy of {streams}")
+    ends = None if frames is None or frames.min(initial=count) == count else frames
     frame_ms = 1000.0 * frame_samples / rate_hz
     onset, hangover = max(1, round(ONSET_MS / frame_ms)), max(1, round(HANGOVER_MS / frame_ms))
     fall, rise_db = 1.0 - np.exp(-frame_ms / FALL_MS), RISE_DB_PER_S * frame_ms / 1000.0
@@ -110,6 +115,7 @@ def detect(activity: Activity, energy: I64, *, frame_samples: int, rate_hz: int)
     active = np.empty((count, streams), dtype=np.bool_)
     for frame in range(count):  # a Python loop per frame, over all streams
         level, sound = level_dbfs[frame], sounds[frame]
+        before = floor, louder, hang
         floor = np.where(np.isnan(floor) & sound, np.minimum(level, HIGHEST_FIRST_FLOOR_DBFS), floor)
         above_db = level - floor
         is_louder = sound & (above_db > MARGIN_DB) & (level > QUIETEST_DBFS)
@@ -121,6 +127,12 @@ def detect(activity: Activity, energy: I64, *, frame_samples: int, rate_hz: int)
         active[frame] = hang > 0
         step = np.where(above_db < 0, fall * above_db, np.minimum(rise_db, above_db))
         floor = np.where(sound, np.maximum(floor + step, LOWEST_FLOOR_DBFS), floor)
+        if ends is not None:
+            there = frame < ends
+            active[frame] &= there
+            floor, louder, hang = (
+                np.where(there, new, old) for new, old in zip((floor, louder, hang), before, strict=True)
+            )
     return np.ascontiguousarray(active.T), Activity(floor_dbfs=floor, louder_frames=louder, hang_frames=hang)
 
 

@@ -20,7 +20,7 @@ from recorderd.app.host_clock import HostClock
 from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
 from recorderd.app.schema import refuse
-from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.app.service import FolderLock, Service, run_reporting, settle_memory
 from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
 from recorderd.core.clock import SystemClock
 from recorderd.core.events import Ev, EventLog
@@ -192,6 +192,7 @@ class Appliance:
             while not self.sip.ready.wait(0.05) and not failed:
                 pass
             if not failed:
+                settle_memory()
                 self.log.info(Ev.READY)
                 self.service.ready("recording")
             self._serve(failed)

@@ -6,8 +6,10 @@ event counts, logged or not.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+import time
 import uuid
 from collections import Counter
 from enum import Enum
@@ -98,7 +100,35 @@ class Ev(Enum):
     @property
     def message_id(self) -> str:
         """The journal's MESSAGE_ID of this event: 32 hexadecimal digits, the same in every release."""
-        return uuid.uuid5(_NAMESPACE, self.value).hex
+        return _message_id(self.value)
+
+
+@functools.cache
+def _message_id(name: str) -> str:
+    return uuid.uuid5(_NAMESPACE, name).hex
+
+
+class EventRecord(logging.LogRecord):
+    """An event on its way to the handlers.
+
+    What the library's own record looks for is left out: the line of code is always the event log's, and the
+    process one. A call that comes and goes has a dozen events.
+    """
+
+    def __init__(self, logger: str, level: int, text: str, event: Ev, fields: dict[str, object]) -> None:
+        self.name = logger
+        self.msg, self.args = text, ()
+        self.levelno, self.levelname = level, logging.getLevelName(level)
+        self.pathname, self.filename, self.module = __file__, "events.py", "events"
+        self.lineno, self.funcName = 0, "_emit"
+        self.exc_info = self.exc_text = self.stack_info = None
+        self.created = time.time()
+        self.msecs = self.created * 1000 // 1 % 1000
+        self.relativeCreated = 0.0
+        self.thread, self.threadName = threading.get_ident(), threading.current_thread().name
+        self.process, self.processName = None, "MainProcess"
+        self.recorderd_event = event
+        self.recorderd_fields = fields
 
 
 class EventLog:
@@ -132,9 +162,9 @@ class EventLog:
         self._emit(logging.ERROR, event, subject, fields)
 
     def _emit(self, level: int, event: Ev, subject: str, fields: dict[str, object]) -> None:
-        now_ns = self._clock.mono_ns()
+        now_ns, name = self._clock.mono_ns(), event.value
         with self._lock:
-            self._counters[event.value] += 1
+            self._counters[name] += 1
             suppressed = 0
             if level > logging.INFO:
                 key = (event, subject)
@@ -146,14 +176,14 @@ class EventLog:
                 if len(self._last) >= _SUBJECTS_MAX:
                     self._last.clear()
                 self._last[key] = (now_ns, 0)
+        if not self._logger.isEnabledFor(level):
+            return
         if subject:
             fields = {"subject": subject, **fields}
         if suppressed:
-            fields = {**fields, "repeated": suppressed}
-        text = " ".join([event.value, *(f"{name}={_one_line(value)}" for name, value in fields.items())])
-        self._logger.log(
-            level, "%s", text, extra={"recorderd_event": event, "recorderd_fields": dict(fields)}
-        )
+            fields["repeated"] = suppressed
+        text = " ".join([name, *[f"{key}={_one_line(value)}" for key, value in fields.items()]])
+        self._logger.handle(EventRecord(self._logger.name, level, text, event, fields))
 
 
 def _one_line(value: object) -> str:

@@ -1,9 +1,10 @@
 """The end of a recording: rendered to its end, its files closed, sealed by a thread of its own.
 
-Contract: ``close`` returns at once; the recording's streams are free then. What goes wrong afterwards is
-reported and leaves the draft for recovery. Recordings that wait to be sealed are sealed together.
-Thread: ``close`` the recording's; the rest is done on the sealing thread, where one slow signature keeps
-nobody's audio from the disk.
+Contract: first ``render``, then ``close``, which returns at once; the recording's streams are free then.
+What goes wrong afterwards is reported and leaves the draft for recovery. Recordings that wait to be sealed
+are sealed together.
+Thread: ``render`` and ``close`` the recording's; the rest is done on the sealing thread, where one slow
+signature keeps nobody's audio from the disk.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
-from recorderd.record.ending import finish
+from recorderd.record.ending import finish, render_to_end
 from recorderd.record.files import RecordingFiles
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
@@ -30,8 +31,13 @@ class Closing:
         self._log = log
         self.sealed = 0
 
+    def render(self, recording: Recording, ended: SessionEnded) -> None:
+        """Render what is left of a recording that is over; what others left in it was rendered."""
+        if not recording.failed:
+            render_to_end(recording, self._source, at_mono_ns=ended.at_mono_ns)
+
     def close(self, recording: Recording, ended: SessionEnded) -> None:
-        """Take a recording that is over; what other recordings left in it was rendered."""
+        """Take a recording that is rendered to its end, and measured."""
         session = recording.started.session
         cause = StreamEnd.JOINED if recording.notes.joined_into else ended.cause
         try:

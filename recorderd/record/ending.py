@@ -18,23 +18,34 @@ from recorderd.wire.manifest import OUTCOME_RECORDED
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended
 
 
-def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
-    """Render to the end; None when there was nothing to record. The files remain to be closed."""
-    rate_hz, tracks, files = recording.rate_hz, recording.tracks.values(), recording.files
+def render_to_end(recording: Recording, source: Source, *, at_mono_ns: int) -> None:
+    """Render what is left of a recording whose session ended."""
+    rate_hz, tracks = recording.rate_hz, recording.tracks.values()
     end = recording.samples_at(at_mono_ns)
-    recording.render(source, until=end)  # places what is not placed yet
+    if any(track.placement is None for track in tracks) or recording.state is not RecordingState.ON:
+        recording.render(source, until=end)  # places what is not placed yet
     if recording.state is RecordingState.ON:
         audio_end = max((track.audio_end(source) for track in tracks), default=0)
-        recording.render(source, until=min(audio_end, end + sample_at(OVERHANG_NS, rate_hz=rate_hz)))
+        overhang = min(audio_end, end + sample_at(OVERHANG_NS, rate_hz=rate_hz))
+        recording.render(source, until=max(end, overhang))
+    if _is_kept(recording, end):
+        if not recording.files.is_open:
+            recording.begin(source)
+        recording.release_held(source)
+
+
+def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
+    """Tell what is to be sealed of a recording that is rendered to its end; None when nothing is.
+
+    The files remain to be closed.
+    """
+    rate_hz, tracks, files = recording.rate_hz, recording.tracks.values(), recording.files
+    end = recording.samples_at(at_mono_ns)
     for track in tracks:
         track.end_cause = track.end_cause or cause
-    timeline, head = recording.notes.timeline, max(recording.rendered, end)
-    first = timeline.first_on(rate_hz=rate_hz)
-    if recording.notes.outcome != OUTCOME_RECORDED or first is None or first > head:
+    if not _is_kept(recording, end):
         return _without_audio(recording, source, cause)
-    if not files.is_open:
-        recording.begin(source)
-    recording.release_held(source)
+    timeline, head = recording.notes.timeline, max(recording.rendered, end)
     kept = timeline.end_of_kept(head, rate_hz=rate_hz)
     recording.fill(kept)  # a pause of which we heard after a stop that it follows
     origin = recording.origin
@@ -62,6 +73,14 @@ def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns
         audio_format=audio_format(files.encoding),
         talk_over_ms=recording.talk_over_frames * FRAME_MS,
     )
+
+
+def _is_kept(recording: Recording, end: int) -> bool:
+    """Tell whether there is anything to keep of a recording whose session ended at a sample."""
+    first = recording.notes.timeline.first_on(rate_hz=recording.rate_hz)
+    if recording.notes.outcome != OUTCOME_RECORDED or first is None:
+        return False
+    return first <= max(recording.rendered, end)
 
 
 def _without_audio(recording: Recording, source: Source, cause: StreamEnd) -> Finished | None:

@@ -6,6 +6,9 @@ has its samples before, the other those from there on; the ring keeps its place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from recorderd.core.ids import SessionId
 from recorderd.core.messages import StreamMoved
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
@@ -47,3 +50,27 @@ def render_absorbed(into: Recording, absorbed: Recording, source: Source) -> Non
     left = [absorbed.tracks[stream].let_go_at for stream in into.tracks if stream in absorbed.tracks]
     until = max((at for at in left if at is not None), default=0)
     absorbed.render(source, until=until)
+
+
+def in_order(sessions: Mapping[SessionId, Recording]) -> list[Recording]:
+    """List the sessions, each behind those that have left it a stream."""
+    ordered: dict[SessionId, Recording] = {}
+    for recording in sessions.values():
+        _visit(recording, sessions, ordered, set())
+    return list(ordered.values())
+
+
+def _visit(
+    recording: Recording,
+    sessions: Mapping[SessionId, Recording],
+    ordered: dict[SessionId, Recording],
+    visiting: set[SessionId],
+) -> None:
+    session = recording.started.session
+    if session in ordered or session in visiting:
+        return
+    for join in recording.notes.joins:
+        absorbed = sessions.get(SessionId(join.session))
+        if absorbed is not None:
+            _visit(absorbed, sessions, ordered, visiting | {session})
+    ordered[session] = recording

@@ -24,7 +24,7 @@ _ROWS: Final = 64  # state is reserved for so many streams at a time
 
 @dataclass(slots=True)
 class _Windows:
-    """Windows of one rate and length, a recording's behind each other."""
+    """Windows of one rate, a recording's behind each other."""
 
     recordings: list[tuple[Recording, int]] = field(default_factory=list)  # and how many tracks it has here
     tracks: list[Track] = field(default_factory=list)
@@ -37,13 +37,17 @@ class Meter:
     def __init__(self) -> None:
         self._state = Activity.of(_ROWS)
         self._free = list(range(_ROWS - 1, -1, -1))
-        self._groups: dict[tuple[int, int], _Windows] = {}
+        self._groups: dict[int, _Windows] = {}  # by rate
+        self._waiting: set[int] = set()  # recordings that have a window here by ``take``
 
     def take(self, recording: Recording, tracks: Sequence[Track], samples: I16) -> None:
         """Take the next windows of some of a recording's tracks.
 
         Shapes: samples (len(tracks), n), one row each.
         """
+        if id(recording) in self._waiting:  # its second window of this round begins where the first one ends
+            self.settle()
+        self._waiting.add(id(recording))
         frame_samples = recording.rate_hz * FRAME_MS // 1000
         energies = frame_energy(samples, frame_samples=frame_samples)
         self.take_energies([(recording, len(tracks))], tracks, energies, rate_hz=recording.rate_hz)
@@ -62,20 +66,22 @@ class Meter:
         """
         if energies.shape[1] == 0:
             return
-        group = self._groups.setdefault((rate_hz, energies.shape[1]), _Windows())
+        group = self._groups.setdefault(rate_hz, _Windows())
         group.recordings.extend(recordings)
         group.tracks.extend(tracks)
         group.energies.append(energies)
 
     def settle(self) -> None:
         """Find who spoke in the windows that were taken."""
-        for (rate_hz, _), group in self._groups.items():
+        for rate_hz, group in self._groups.items():
             rows = np.array([self._row(track) for track in group.tracks], dtype=np.int64)
+            energies, frames = _side_by_side(group.energies)
             active, after = detect(
                 self._state.rows(rows),
-                np.concatenate(group.energies),
+                energies,
                 frame_samples=rate_hz * FRAME_MS // 1000,
                 rate_hz=rate_hz,
+                frames=frames,
             )
             self._state = self._state.replaced(rows, after)
             spoke = active.sum(axis=1)
@@ -86,9 +92,10 @@ class Meter:
             for number in np.flatnonzero(over).tolist():
                 group.recordings[number][0].talk_over_frames += int(over[number])
         self._groups.clear()
+        self._waiting.clear()
 
     def forget(self, recording: Recording) -> None:
-        """Let the tracks of a recording that is over go."""
+        """Let the tracks of a recording go that is over, after its last window was settled."""
         for track in recording.tracks.values():
             if track.meter_row >= 0:
                 self._free.append(track.meter_row)
@@ -105,3 +112,19 @@ class Meter:
             row = np.array([track.meter_row])
             self._state = self._state.replaced(row, Activity.of(1))
         return track.meter_row
+
+
+def _side_by_side(energies: Sequence[I64]) -> tuple[I64, I64]:
+    """Put windows of different lengths into one array.
+
+    Shapes: each (k, f) -> (all k, largest f), and how many frames each row has.
+    """
+    frames = np.repeat([one.shape[1] for one in energies], [one.shape[0] for one in energies])
+    if len({one.shape[1] for one in energies}) == 1:
+        return np.concatenate(energies), frames
+    together = np.zeros((frames.size, int(frames.max())), dtype=np.int64)
+    row = 0
+    for one in energies:
+        together[row : row + one.shape[0], : one.shape[1]] = one
+        row += one.shape[0]
+    return together, frames

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,7 +46,7 @@ from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
 from recorderd.record.encrypting import Recipients
 from recorderd.record.files import RecordingFiles
-from recorderd.record.joining import move_stream, render_absorbed
+from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.seal import Sealer
 from recorderd.record.session import Recording
@@ -113,11 +114,14 @@ class Recorder:
         self._sessions: dict[SessionId, Recording] = {}
         self._usage_mono_ns = self._synced_mono_ns = self._looked_mono_ns = 0
         self._has_joins = False
+        self._over: deque[tuple[Recording, SessionEnded]] = (
+            deque()
+        )  # rendered to their end, still to be closed
 
     @property
     def sessions_open(self) -> int:
         """Sessions that are being recorded."""
-        return len(self._sessions)
+        return len(self._sessions) + len(self._over)
 
     @property
     def sealed(self) -> int:
@@ -151,7 +155,7 @@ class Recorder:
                 stopped_ns = stopped_ns or now_ns
                 if now_ns - stopped_ns > SHUTDOWN_NS:
                     self._end_all(now_ns)
-                if not self._sessions and self.messages.empty():
+                if not self.sessions_open and self.messages.empty():
                     return
 
     def round(self, now_ns: int) -> None:
@@ -159,7 +163,8 @@ class Recorder:
         self._take_waiting()
         self._take_causes()
         self._take_keys()
-        ordered = self._in_order()
+        sessions = self._sessions
+        ordered = in_order(sessions) if self._has_joins else list(sessions.values())
         heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
         for recording in ordered:
@@ -216,27 +221,6 @@ class Recorder:
                 self.handle(self.messages.get_nowait())
             except queue.Empty:
                 return
-
-    def _in_order(self) -> list[Recording]:
-        """List the sessions, each behind those that have left it a stream."""
-        if not self._has_joins:
-            return list(self._sessions.values())
-        ordered: dict[SessionId, Recording] = {}
-        for recording in self._sessions.values():
-            self._visit(recording, ordered, set())
-        return list(ordered.values())
-
-    def _visit(
-        self, recording: Recording, ordered: dict[SessionId, Recording], visiting: set[SessionId]
-    ) -> None:
-        session = recording.started.session
-        if session in ordered or session in visiting:
-            return
-        for join in recording.notes.joins:
-            absorbed = self._sessions.get(SessionId(join.session))
-            if absorbed is not None:
-                self._visit(absorbed, ordered, visiting | {session})
-        ordered[session] = recording
 
     def _move(self, message: StreamMoved) -> None:
         """Hand a stream from one recording to another; where one of them is gone, nothing moves."""
@@ -329,19 +313,30 @@ class Recorder:
         """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring
         of a stream that goes on holds four seconds.
         """
-        until_ns = self._clock.mono_ns() + self._pace.window_ms * NS_PER_MS
+        window_ns = self._pace.window_ms * NS_PER_MS
+        began_ns = self._clock.mono_ns()
+        rendered = False
         for recording in ordered:
             if recording.ended is not None and _is_over(recording, heard_ns):
                 self._render_absorbed(recording)
                 del self._sessions[recording.started.session]
-                self._watch.changed()
-                for stream in recording.tracks:
-                    if self._owners.get(stream) == recording.started.session:
-                        del self._owners[stream]
-                self._guarded(recording, partial(self._closing.close, recording, recording.ended))
-                self._meter.forget(recording)
-                if self._clock.mono_ns() >= until_ns:
-                    return
+                self._guarded(recording, partial(self._closing.render, recording, recording.ended))
+                self._over.append((recording, recording.ended))
+                rendered = True
+                if self._clock.mono_ns() - began_ns >= window_ns // 2:
+                    break
+        if rendered:
+            self._meter.settle()
+            self._watch.changed()
+        while self._over:
+            recording, ended = self._over.popleft()
+            for stream in recording.tracks:
+                if self._owners.get(stream) == recording.started.session:
+                    del self._owners[stream]
+            self._guarded(recording, partial(self._closing.close, recording, ended))
+            self._meter.forget(recording)
+            if self._clock.mono_ns() - began_ns >= window_ns:
+                return
 
     def _render_absorbed(self, recording: Recording) -> None:
         """Give recordings that left a stream here their part of it, before the rest is taken."""

@@ -14,6 +14,7 @@ fails leaves the others to themselves. Each step is safe to be cut after:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -350,8 +351,10 @@ def _call_ids(description: CallDescription, notes: Notes) -> tuple[str, ...]:
 
 
 def _attachments(folder: Path) -> list[FileEntry]:
+    with os.scandir(folder) as found:
+        names = [entry.name for entry in found if entry.name.endswith(".sip") and ".offer-" in entry.name]
     entries = []
-    for path in sorted(folder.glob("*.offer-*.sip"), key=lambda path: int(path.stem.rpartition("-")[2])):
-        digest, size_bytes = sha256_file(path)
-        entries.append(FileEntry(name=path.name, role="offer", size_bytes=size_bytes, sha256=digest))
+    for name in sorted(names, key=lambda name: int(name.removesuffix(".sip").rpartition("-")[2])):
+        digest, size_bytes = sha256_file(folder / name)
+        entries.append(FileEntry(name=name, role="offer", size_bytes=size_bytes, sha256=digest))
     return entries

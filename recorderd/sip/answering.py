@@ -20,16 +20,21 @@ class Answering:
     def __init__(self, *, log: EventLog) -> None:
         self._log = log
         self._refused: list[RecorderCall] = []
+        self._acceptances: dict[int, pjsua2.CallOpParam] = {}  # by their number of lines; the library copies
 
     def accept(self, call: RecorderCall, *, lines: int) -> None:
         """Answer 200; the library asks for the SDP meanwhile.
 
         Errors: pjsua2.Error when the dialog is over already.
         """
-        answer = pjsua2.CallOpParam(True)
-        answer.statusCode = 200
-        answer.opt.audioCount = min(lines, LINES_MAX)
-        answer.opt.videoCount = answer.opt.textCount = 0
+        lines = min(lines, LINES_MAX)
+        answer = self._acceptances.get(lines)
+        if answer is None:
+            answer = self._acceptances[lines] = pjsua2.CallOpParam(True)
+            answer.statusCode = 200
+            options = answer.opt
+            options.audioCount = lines
+            options.videoCount = options.textCount = 0
         call.answer(answer)
 
     def refuse(
@@ -58,4 +63,5 @@ class Answering:
 
     def over(self, call: RecorderCall) -> None:
         """Let go of a call that is over."""
-        self._refused = [entry for entry in self._refused if entry is not call]
+        if self._refused:
+            self._refused = [entry for entry in self._refused if entry is not call]

@@ -14,6 +14,7 @@ import pjsua2
 from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError, MetadataFormatError
 from recorderd.core.events import Ev, EventLog
+from recorderd.core.ids import DialogId
 from recorderd.core.messages import ControlAction, RecordingState, StreamEnd
 from recorderd.core.terms import Consent, Mode
 from recorderd.sip.conductor import Conductor
@@ -52,6 +53,7 @@ class Changes:
         self._settings = settings
         self._clock = clock
         self._log = log
+        self._want_snapshots: dict[DialogId, None] = {}  # in the order in which they came to
 
     # --- requests within a dialog, at first sight -------------------------------------------------
 
@@ -62,8 +64,8 @@ class Changes:
         except FormatError as problem:
             self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
             return Reply()  # the library refuses it, or ignores an ACK
-        if message.method == "ACK":
-            if entry.awaits_answer and described.sdp is not None:
+        if message.method == "ACK":  # to an answer that was our offer
+            if described.sdp is not None:
                 self._answered(entry, described.sdp, wire, arrived_mono_ns=arrived_mono_ns)
             return Reply()
         if described.sdp is not None:
@@ -140,7 +142,7 @@ class Changes:
         at_mono_ns = self._clock.mono_ns()
         for stream in change.closed:
             entry.session.drop_stream(entry.dialog, stream)
-            self._conductor.line_closed(stream)
+            self._conductor.line_closed(entry.session, stream)
             self._report.stream_ended(entry.session, stream, StreamEnd.REPLACED, at_mono_ns=at_mono_ns)
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
@@ -249,21 +251,25 @@ class Changes:
     # --- snapshots ---------------------------------------------------------------------------------------
 
     def _want_snapshot(self, entry: Dialog) -> None:
-        entry.snapshot_wanted = not entry.snapshot_asked
+        if not entry.snapshot_asked:
+            self._want_snapshots[entry.dialog] = None
 
     def ask_for_snapshots(self) -> None:
         """Ask the clients whose metadata cannot be understood for all of it, once per dialog.
 
         Source: RFC 7866 section 9.2.
         """
-        for entry in self._dialogs:
-            if not entry.snapshot_wanted or entry.ending is not None:
+        for dialog in list(self._want_snapshots) if self._want_snapshots else ():
+            entry = self._dialogs.of_id(dialog)
+            if entry is None or entry.ending is not None:
+                del self._want_snapshots[dialog]
                 continue
             try:
                 state = entry.call.getInfo()
                 if state.state != pjsua2.PJSIP_INV_STATE_CONFIRMED:
                     continue
-                entry.snapshot_wanted, entry.snapshot_asked = False, True
+                del self._want_snapshots[dialog]
+                entry.snapshot_asked = True
                 if not has_literal_host(state.remoteContact):
                     continue  # to look up a name of the peer's choice would hold up all signalling
                 request = pjsua2.CallSendRequestParam()

@@ -4,12 +4,14 @@ Contract: ``request`` applies what somebody asks (``policy.modes`` decides), tel
 says how it went; ``tick`` does what time does: consent that does not come, pauses that last, beeps. A
 prompt is said on every line that carries audio back; recording begins when the last of them has been heard,
 or at once, with an event, where nobody can hear one. A pause, a stop and an objection count from the
-earliest instant at which the request can have arrived, everything else from now.
-Thread: the SIP thread.
+earliest instant at which the request can have arrived, everything else from now. A session for which time
+does nothing is looked at by no ``tick``. Thread: the SIP thread.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,6 +27,7 @@ from recorderd.core.messages import (
     RecordMessage,
 )
 from recorderd.core.prompts import Prompt
+from recorderd.core.terms import RecordingTerms
 from recorderd.policy.modes import Reason, Refusal, step
 from recorderd.sip.sessions import Session
 from recorderd.sip.speech import Speech
@@ -66,12 +69,17 @@ class _Watch:
     paused_via: str = ""
     pause_warned: bool = False
     beep_due_ns: int = 0
+    planned_ns: int | None = None  # when it will be looked at; None = it waits for nothing
 
-    @property
-    def waits(self) -> bool:
-        """Tell whether time may bring anything about by itself."""
-        due = (self.prompt_due_ns, self.consent_due_ns, self.paused_mono_ns)
-        return bool(self.about_to_hear) or due != (None, None, None)
+    def next_due_ns(self, terms: RecordingTerms) -> int | None:
+        """Say when time will bring something about; None = never."""
+        due = [due_ns for _, due_ns in self.about_to_hear.values()]
+        due += [due_ns for due_ns in (self.prompt_due_ns, self.consent_due_ns) if due_ns is not None]
+        if terms.pause_limit_s and self.paused_mono_ns is not None and not self.pause_warned:
+            due.append(self.paused_mono_ns + terms.pause_limit_s * NS_PER_S)
+        if terms.beep_every_s:
+            due.append(self.beep_due_ns)
+        return min(due, default=None)
 
 
 PROMPT_WAIT_NS: Final = NS_PER_S  # for a leg that carries audio back: legs of one call come one by one
@@ -98,6 +106,9 @@ class Conductor:
         self._clock = clock
         self._log = log
         self._watches: dict[SessionId, tuple[Session, _Watch]] = {}
+        self._due: list[tuple[int, int, SessionId]] = []  # a heap; what no longer holds is passed over
+        self._order = itertools.count()
+        self._prompted: dict[StreamId, SessionId] = {}  # lines on which a prompt is being said
 
     def began(self, session: Session, *, at_mono_ns: int) -> None:
         """Take a new session."""
@@ -108,6 +119,7 @@ class Conductor:
             self._await_consent(session, watch, at_mono_ns)
         watch.beep_due_ns = at_mono_ns + session.terms.beep_every_s * NS_PER_S
         self._watches[session.session] = (session, watch)
+        self._plan(session, watch)
 
     def line_opened(self, session: Session, line: Line) -> None:
         """Say the prompt on a line that came while it is pending."""
@@ -116,20 +128,25 @@ class Conductor:
             return
         if line.stream not in found[1].prompting:
             found[1].about_to_hear[line.stream] = (line, self._clock.mono_ns() + LISTEN_AFTER_NS)
+            self._plan(*found)
 
-    def line_closed(self, stream: StreamId) -> None:
-        """A line is no more: nothing is to be said on it."""
+    def line_closed(self, session: Session, stream: StreamId) -> None:
+        """A line of a session is no more: nothing is to be said on it."""
         self._speech.release(stream)
-        for _, watch in self._watches.values():
-            watch.about_to_hear.pop(stream, None)
+        found = self._watches.get(session.session)
+        if found is not None:
+            found[1].about_to_hear.pop(stream, None)
 
     def heard(self, stream: StreamId) -> None:
         """An utterance on a stream is over."""
-        for session, watch in list(self._watches.values()):
-            if stream in watch.prompting:
-                watch.prompting.discard(stream)
-                if not watch.prompting and not watch.about_to_hear and session.conduct.prompt_pending:
-                    self.request(session, ControlAction.PROMPT_ENDED, via="timer")
+        prompted = self._prompted.pop(stream, None)
+        found = self._watches.get(prompted) if prompted is not None else None
+        if found is None:
+            return
+        session, watch = found
+        watch.prompting.discard(stream)
+        if not watch.prompting and not watch.about_to_hear and session.conduct.prompt_pending:
+            self.request(session, ControlAction.PROMPT_ENDED, via="timer")
 
     def _await_consent(self, session: Session, watch: _Watch, from_ns: int) -> None:
         if session.conduct.consent_pending:
@@ -137,7 +154,9 @@ class Conductor:
 
     def forget(self, session: SessionId) -> None:
         """A session is over."""
-        self._watches.pop(session, None)
+        found = self._watches.pop(session, None)
+        for stream in found[1].prompting if found is not None else ():
+            self._prompted.pop(stream, None)
 
     def request(
         self,
@@ -187,6 +206,7 @@ class Conductor:
             )  # fmt: skip
             if before is not after.state:
                 self._signal(session)
+        self._plan(session, watch)
         return Outcome(done=True, state=after.state)
 
     def resume_source(self, session: Session, *, arrived_mono_ns: int) -> None:
@@ -196,29 +216,46 @@ class Conductor:
             self.request(session, ControlAction.RESUME, via="siprec", arrived_mono_ns=arrived_mono_ns)
 
     def tick(self) -> None:
-        """Do what is due."""
+        """Do what is due; fifty times a second that is nothing, and costs nothing."""
+        if not self._due:
+            return
         now_ns = self._clock.mono_ns()
-        for session, watch in list(self._watches.values()):
-            if not (watch.waits or session.terms.beep_every_s):
-                continue  # nearly all of them, fifty times a second
-            self._prompt_due(session, watch, now_ns)
-            if watch.consent_due_ns is not None and now_ns >= watch.consent_due_ns:
-                watch.consent_due_ns = None
-                if session.conduct.consent_pending:
-                    self.request(session, ControlAction.CONSENT_TIMED_OUT, via="timer")
-            limit_ns = session.terms.pause_limit_s * NS_PER_S
-            paused = watch.paused_mono_ns
-            if limit_ns and paused is not None and not watch.pause_warned and now_ns - paused >= limit_ns:
-                watch.pause_warned = True
-                self.request(session, ControlAction.PAUSE_TIMED_OUT, via="timer")
-            self._beep(session, watch, now_ns)
+        while self._due and self._due[0][0] <= now_ns:
+            due_ns, _, name = heapq.heappop(self._due)
+            found = self._watches.get(name)
+            if found is not None and found[1].planned_ns == due_ns:
+                found[1].planned_ns = None
+                self._do_due(*found, now_ns)
+                self._plan(*found)
+
+    def _plan(self, session: Session, watch: _Watch) -> None:
+        """See that a session is looked at when time brings something about."""
+        due_ns = watch.next_due_ns(session.terms)
+        if due_ns is not None and (watch.planned_ns is None or due_ns < watch.planned_ns):
+            watch.planned_ns = due_ns
+            heapq.heappush(self._due, (due_ns, next(self._order), session.session))
+
+    def _do_due(self, session: Session, watch: _Watch, now_ns: int) -> None:
+        self._prompt_due(session, watch, now_ns)
+        if watch.consent_due_ns is not None and now_ns >= watch.consent_due_ns:
+            watch.consent_due_ns = None
+            if session.conduct.consent_pending:
+                self.request(session, ControlAction.CONSENT_TIMED_OUT, via="timer")
+        limit_ns = session.terms.pause_limit_s * NS_PER_S
+        paused = watch.paused_mono_ns
+        if limit_ns and paused is not None and not watch.pause_warned and now_ns - paused >= limit_ns:
+            watch.pause_warned = True
+            self.request(session, ControlAction.PAUSE_TIMED_OUT, via="timer")
+        self._beep(session, watch, now_ns)
 
     def _prompt_due(self, session: Session, watch: _Watch, now_ns: int) -> None:
         for stream, (line, due_ns) in list(watch.about_to_hear.items()):
             if now_ns >= due_ns:
                 del watch.about_to_hear[stream]
                 said = self._speech.say(line, [session.terms.prompt], language=session.terms.language)
-                watch.prompting |= {stream} if said else set()
+                if said:
+                    watch.prompting.add(stream)
+                    self._prompted[stream] = session.session
         if watch.prompt_due_ns is None or now_ns < watch.prompt_due_ns:
             return
         watch.prompt_due_ns = None

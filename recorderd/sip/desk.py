@@ -44,6 +44,7 @@ from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import parse_sip
 
 NO_ROOM: Final = "no RTP port or no place in the ring is free"
+_PLAIN_TERMS: Final = RecordingTerms()
 
 
 class SessionDesk:
@@ -107,7 +108,7 @@ class SessionDesk:
 
     def is_healthy(self) -> bool:
         """Say whether the next session would be taken."""
-        return self._admit(len(self._dialogs), RecordingTerms()).accept
+        return self._admit(len(self._dialogs), _PLAIN_TERMS).accept
 
     # --- INVITE ---------------------------------------------------------------------------------
 
@@ -359,9 +360,9 @@ class SessionDesk:
 
     def end_session(self, wanted: SessionId, cause: StreamEnd) -> None:
         """Hang up every dialog of a session."""
-        for entry in self._dialogs:
-            if entry.session.session == wanted:
-                self._end(entry, cause)
+        session = self._book.get(wanted)
+        for entry in self._dialogs.of_session(session) if session is not None else ():
+            self._end(entry, cause)
 
     def end_all(self, cause: StreamEnd) -> None:
         """Hang up every dialog."""
@@ -387,7 +388,7 @@ class SessionDesk:
         if left is None:
             return
         for stream in left.streams:
-            self.conductor.line_closed(stream)
+            self.conductor.line_closed(left.session, stream)
             self._report.stream_ended(left.session, stream, cause, at_mono_ns=at_mono_ns)
         if left.is_over:
             self.conductor.forget(left.session.session)

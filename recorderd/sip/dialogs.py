@@ -1,6 +1,7 @@
 """The dialogs that are open, and what each has agreed on.
 
-Contract: pure bookkeeping; a dialog is found by the library's call, by its number and by its SIP Call-ID.
+Contract: pure bookkeeping; a dialog is found by the library's call, by its number, by its own id and by its
+SIP Call-ID, without a walk over all of them.
 Thread: the SIP thread.
 """
 
@@ -47,7 +48,6 @@ class Dialog:
     pending: bytes = b""  # the request that the library is about to ask us about
     record_aware: bool = False
     told: bool = False  # the recording knows of it
-    snapshot_wanted: bool = False
     snapshot_asked: bool = False
     ending: StreamEnd | None = None  # set when we hang up
 
@@ -65,6 +65,8 @@ class DialogBook:
     def __init__(self) -> None:
         self._by_number: dict[int, Dialog] = {}
         self._by_sip_call_id: dict[str, Dialog] = {}
+        self._by_call: dict[RecorderCall, Dialog] = {}
+        self._by_id: dict[DialogId, Dialog] = {}
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -73,16 +75,20 @@ class DialogBook:
         return iter(list(self._by_number.values()))
 
     def __contains__(self, entry: object) -> bool:
-        return any(known is entry for known in self._by_number.values())
+        return isinstance(entry, Dialog) and self._by_number.get(entry.call_id) is entry
 
     def add(self, entry: Dialog) -> None:
         """Take a dialog in."""
         self._by_number[entry.call_id] = entry
         self._by_sip_call_id[entry.offer.sip_call_id] = entry
+        self._by_call[entry.call] = entry
+        self._by_id[entry.dialog] = entry
 
     def remove(self, entry: Dialog) -> None:
         """Let a dialog go; nothing happens where it is unknown."""
         self._by_number.pop(entry.call_id, None)
+        self._by_call.pop(entry.call, None)
+        self._by_id.pop(entry.dialog, None)
         if self._by_sip_call_id.get(entry.offer.sip_call_id) is entry:
             del self._by_sip_call_id[entry.offer.sip_call_id]
 
@@ -92,7 +98,11 @@ class DialogBook:
 
     def of_call(self, call: RecorderCall) -> Dialog | None:
         """Find a dialog by the library's call."""
-        return next((entry for entry in self._by_number.values() if entry.call is call), None)
+        return self._by_call.get(call)
+
+    def of_id(self, dialog: DialogId) -> Dialog | None:
+        """Find a dialog by its id."""
+        return self._by_id.get(dialog)
 
     def of_sip_call_id(self, sip_call_id: str) -> Dialog | None:
         """Find a dialog by its SIP Call-ID."""
@@ -100,4 +110,4 @@ class DialogBook:
 
     def of_session(self, session: Session) -> list[Dialog]:
         """List the dialogs of a session."""
-        return [entry for entry in self._by_number.values() if entry.session is session]
+        return [self._by_id[dialog] for dialog in session.dialogs if dialog in self._by_id]

@@ -15,7 +15,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.policy.peers import is_allowed
 from recorderd.sip.changes import Changes
 from recorderd.sip.dialogs import Dialog, DialogBook
-from recorderd.sip.library import Reply
+from recorderd.sip.library import LEFT, Reply
 from recorderd.sip.requests import Requests
 from recorderd.sip.settings import SipSettings
 from recorderd.wire.offered import is_in_dialog
@@ -27,7 +27,7 @@ PASSED: Final = ("BYE", "CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library 
 CHANGES: Final = ("INVITE", "UPDATE", "ACK")
 CONTROL: Final = ("INFO", "NOTIFY", "MESSAGE")
 REFUSED: Final = ("REGISTER", "PUBLISH")
-_CALL_ID: Final = re.compile(r"^(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+_CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
 
 
 class Gate:
@@ -51,10 +51,12 @@ class Gate:
     def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
         """Say what becomes of a request."""
         method = raw.partition(" ")[0]
+        if method in PASSED:
+            return LEFT
         found = _CALL_ID.search(raw)
         entry = self._dialogs.of_sip_call_id(found[1]) if found else None
-        if method in PASSED or (method in CHANGES and entry is None):
-            return Reply()  # a new call, or a dialog that the library does not know either
+        if method in CHANGES and (entry is None or (method == "ACK" and not entry.awaits_answer)):
+            return LEFT  # a new call, a dialog that the library does not know either, or nothing to be read
         if method in REFUSED:
             return Reply(code=405, headers=(("Allow", ALLOW),))
         if method not in (*CHANGES, *CONTROL, "OPTIONS"):
@@ -71,15 +73,13 @@ class Gate:
         if not is_allowed(peer, self._settings.allowed):
             self._log.warning(Ev.SESSION_REFUSED, subject="403", reason=f"{peer} is not in sip.allow_from")
             return Reply(code=403)
-        if method in CONTROL:
+        if entry is None or method in CONTROL:
             return self._control(entry, message, arrived_mono_ns=arrived_mono_ns)
-        if entry is None:
-            return Reply()
         return self._changes.requested(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
 
     def _control(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
         if entry is None and message.method != "MESSAGE":
-            return Reply() if is_in_dialog(message) else Reply(code=481)
+            return LEFT if is_in_dialog(message) else Reply(code=481)
         return self._requests.message(entry, message, arrived_mono_ns=arrived_mono_ns)
 
 
@@ -89,4 +89,4 @@ def _options(message: SipMessage) -> Reply:
     unknown = [word for word in required if word and word.lower() not in EXTENSIONS]
     if unknown:
         return Reply(code=420, headers=(("Unsupported", ", ".join(unknown)),))
-    return Reply()
+    return LEFT

@@ -1,6 +1,8 @@
 """The library's callbacks, each guarded: an exception there is printed and dropped otherwise (pjsua2).
 
-Contract: this file turns callbacks into calls of a handler and decides nothing. Thread: the SIP thread.
+Contract: this file turns callbacks into calls of a handler and decides nothing. Each look at a field of the
+library's is a call into it, which gives up the interpreter's lock and waits for it again: fields are read
+once. Thread: the SIP thread.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ class Reply:
     drop_body: bool = False  # the library shall not see its body
 
 
+LEFT: Final = Reply()  # to the library
+
+
 class Handler(Protocol):
     """Who decides (see ``room``)."""
 
@@ -60,6 +65,10 @@ class Handler(Protocol):
 
     def offered(self, call: RecorderCall, offer: str) -> int:
         """A re-INVITE or UPDATE brought an SDP; return how many lines it has."""
+        ...
+
+    def awaits(self, call: RecorderCall) -> bool:
+        """Tell whether somebody wants to know when a dialog stands."""
         ...
 
     def established(self, call: RecorderCall) -> None:
@@ -130,7 +139,10 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
         """Look at a request first (see first-look.patch)."""
 
         def step() -> None:
-            reply = self._handler.requested(prm.rdata.wholeMsg, prm.rdata.srcAddress)
+            request = prm.rdata
+            reply = self._handler.requested(request.wholeMsg, request.srcAddress)
+            if reply is LEFT:
+                return
             prm.statusCode, prm.reason, prm.dropBody = reply.code, reply.reason, reply.drop_body
             for name, value in reply.headers:
                 prm.headers.append(sip_header(name, value))
@@ -154,7 +166,8 @@ class RecorderAccount(pjsua2.Account):  # type: ignore[misc]  # pjsua2 has no ty
 
     def onIncomingCall(self, prm: pjsua2.OnIncomingCallParam) -> None:
         """Hand an INVITE on."""
-        call_id, raw, source = prm.callId, prm.rdata.wholeMsg, prm.rdata.srcAddress
+        request = prm.rdata
+        call_id, raw, source = prm.callId, request.wholeMsg, request.srcAddress
         guarded(self._log, lambda: self._handler.incoming(call_id, raw, source))
 
     def onRegState(self, prm: pjsua2.OnRegStateParam) -> None:
@@ -194,6 +207,8 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
         """Notice that a dialog stands, and its end."""
 
         def step() -> None:
+            if self.isActive() and not self._handler.awaits(self):
+                return
             state = self.getInfo()
             if state.state == pjsua2.PJSIP_INV_STATE_CONFIRMED:
                 self._handler.established(self)

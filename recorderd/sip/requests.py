@@ -294,6 +294,10 @@ class Requests:
         entry = self._of_call(call)
         return entry.sdp if entry is not None else None
 
+    def awaits(self, call: RecorderCall) -> bool:
+        """Tell whether a call is one that we speak on."""
+        return self._of_call(call) is not None
+
     def established(self, call: RecorderCall) -> None:
         """Speak once the caller hears: its ACK has come."""
         entry = self._of_call(call)
@@ -314,6 +318,8 @@ class Requests:
 
     def tick(self) -> None:
         """Hang up calls that last too long."""
+        if not self._feature_calls:
+            return
         now_ns = self._clock.mono_ns()
         for entry in self._feature_calls:
             if now_ns >= entry.hang_up_ns:

@@ -37,6 +37,7 @@ from recorderd.sip.settings import SipSettings, account_config, endpoint_config,
 from recorderd.tap.speaker import UtteranceEnded
 
 POLL_MS: Final = 20
+LOOK_EVERY_NS: Final = NS_PER_S // 10  # at whether to register, and at our own health
 COMMAND_WAIT_S: Final = 2.0  # a poll takes milliseconds, a thousand INVITEs at once some hundred
 BYE_WAIT_NS: Final = NS_PER_S  # for the answers to our BYEs and the unregistration at stop
 
@@ -59,6 +60,7 @@ class SipRoom:
         self._inbox: deque[SessionSilent | UtteranceEnded | _Command] = deque()
         self._arrived_mono_ns = 0  # what a poll finds cannot have come before the poll before it began
         self._poll_began_mono_ns = 0
+        self._look_due_ns = 0
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
         self._healthy: bool | None = None
@@ -150,8 +152,10 @@ class SipRoom:
         self._arrived_mono_ns = self._poll_began_mono_ns
         self._poll_began_mono_ns = self._clock.mono_ns()
         endpoint.libHandleEvents(POLL_MS)
-        self._register()
-        self._show_health()
+        if self._poll_began_mono_ns >= self._look_due_ns:
+            self._look_due_ns = self._poll_began_mono_ns + LOOK_EVERY_NS
+            self._register()
+            self._show_health()
         while self._inbox:
             self._take(self._inbox.popleft())
         self._desk.tick()
@@ -244,6 +248,10 @@ class SipRoom:
     def offered(self, call: RecorderCall, offer: str) -> int:
         """Hand a re-INVITE's or UPDATE's SDP to the desk."""
         return self._desk.changes.offered(call, offer)
+
+    def awaits(self, call: RecorderCall) -> bool:
+        """Ask the desk whether it wants to know when a dialog stands."""
+        return self._desk.requests.awaits(call)
 
     def established(self, call: RecorderCall) -> None:
         """Tell the desk that a dialog stands."""

@@ -93,10 +93,10 @@ class SessionBook:
 
     def pair(self, parties: frozenset[str], *, at_mono_ns: int) -> Session | None:
         """Find the single leg that came just before and has the same two parties."""
-        for session in reversed(self._sessions.values()):
+        for session in reversed(self._sessions.values()) if parties else ():
             if at_mono_ns - session.began_mono_ns > PAIRING_NS:
                 return None
-            if parties and session.parties == parties and len(session.dialogs) == 1:
+            if session.parties == parties and len(session.dialogs) == 1:
                 return session
         return None
 

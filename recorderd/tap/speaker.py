@@ -103,8 +103,9 @@ class Speaker:
         """Fall silent and forget the stream: its call is over."""
         with self._lock:
             self._hush(stream)
-            self._streams.pop(stream, None)
-        self._wake.set()
+            spoke = self._streams.pop(stream, None)
+        if spoke is not None:  # on most nothing was ever said
+            self._wake.set()
 
     # --- the thread ---------------------------------------------------------------------------------
 

@@ -158,33 +158,39 @@ def _siprec_offer(
         problem = MetadataFormatError(**found.fields)  # a fresh one: what was raised holds on to its callers
     sip_call_id = _sip_call_id(message)
     call_id = read_header(message, names.call_id)
-    caller, callee = from_and_to(message)
     stated = CallDescription(
         call_id=call_id or _user_to_user(message) or read_header(message, "cisco-guid"),
         origin=Origin.SIPREC,
         caller=read_header(message, names.caller),
         callee=read_header(message, names.callee),
+        direction=read_header(message, names.direction).lower(),
+        extension=read_header(message, names.extension),
+        trunk=read_header(message, names.trunk),
+        queue=read_header(message, names.queue),
+        conference=read_header(message, names.conference),
+        kind=read_header(message, names.kind).lower(),
     )
-    stated = _with_headers(stated, message, names)
     described = describe_metadata(metadata, sdp=sdp, stated=stated)
     if metadata is None:  # the addresses are those of the client and of ours: better than nothing
+        caller, callee = from_and_to(message)
         described = replace(described, caller=described.caller or caller, callee=described.callee or callee)
-    return _with_more(
-        Offer(
-            kind=OfferKind.SIPREC,
-            description=replace(described, call_id=described.call_id or sip_call_id),
-            stated=stated,
-            sip_call_id=sip_call_id,
-            has_call_id=metadata is not None or bool(call_id),
-            call_key=call_id,
-            leg="",
-            sdp=sdp,
-            lines=lines_of_metadata(sdp, metadata),
-            metadata=metadata,
-            metadata_problem=problem,
-        ),
-        message,
-        names,
+    if not described.call_id:
+        described = replace(described, call_id=sip_call_id)
+    return Offer(
+        kind=OfferKind.SIPREC,
+        description=described,
+        stated=stated,
+        sip_call_id=sip_call_id,
+        has_call_id=metadata is not None or bool(call_id),
+        call_key=call_id,
+        leg="",
+        sdp=sdp,
+        lines=lines_of_metadata(sdp, metadata),
+        metadata=metadata,
+        metadata_problem=problem,
+        linked_call_id=read_header(message, names.linked),
+        consent=read_consent(read_header(message, names.consent)),
+        record_aware=_is_record_aware(message),
     )
 
 
@@ -197,27 +203,30 @@ def _leg_offer(message: SipMessage, sdp: SessionDescription | None, names: LegHe
         origin=Origin.LEG,
         caller=read_header(message, names.caller) or leg.caller,
         callee=read_header(message, names.callee) or leg.callee,
-        extension=leg.extension,
-        conference=leg.callee if leg.leg.lower() == CONFERENCE_LEG else "",
+        direction=read_header(message, names.direction).lower(),
+        extension=read_header(message, names.extension) or leg.extension,
+        trunk=read_header(message, names.trunk),
+        queue=read_header(message, names.queue),
+        conference=read_header(message, names.conference)
+        or (leg.callee if leg.leg.lower() == CONFERENCE_LEG else ""),
+        kind=read_header(message, names.kind).lower(),
         participants=leg.participants,
     )
-    stated = _with_headers(stated, message, names)
-    return _with_more(
-        Offer(
-            kind=leg.kind,
-            description=stated,
-            stated=stated,
-            sip_call_id=sip_call_id,
-            has_call_id=bool(call_id),
-            call_key=read_header(message, names.call_id) or leg.call_key,
-            leg=leg.leg,
-            parties=_parties(message, names),
-            sdp=sdp,
-            lines=lines_of_legs(sdp, voices=leg.voices),
-            voices=leg.voices,
-        ),
-        message,
-        names,
+    return Offer(
+        kind=leg.kind,
+        description=stated,
+        stated=stated,
+        sip_call_id=sip_call_id,
+        has_call_id=bool(call_id),
+        call_key=read_header(message, names.call_id) or leg.call_key,
+        leg=leg.leg,
+        parties=_parties(message, names),
+        sdp=sdp,
+        lines=lines_of_legs(sdp, voices=leg.voices),
+        voices=leg.voices,
+        linked_call_id=read_header(message, names.linked),
+        consent=read_consent(read_header(message, names.consent)),
+        record_aware=_is_record_aware(message),
     )
 
 
@@ -228,26 +237,9 @@ def _parties(message: SipMessage, names: LegHeaderNames) -> frozenset[str]:
     return frozenset(stated - {""})
 
 
-def _with_headers(stated: CallDescription, message: SipMessage, names: LegHeaderNames) -> CallDescription:
-    return replace(
-        stated,
-        direction=read_header(message, names.direction).lower(),
-        extension=read_header(message, names.extension) or stated.extension,
-        trunk=read_header(message, names.trunk),
-        queue=read_header(message, names.queue),
-        conference=read_header(message, names.conference) or stated.conference,
-        kind=read_header(message, names.kind).lower(),
-    )
-
-
-def _with_more(offer: Offer, message: SipMessage, names: LegHeaderNames) -> Offer:
+def _is_record_aware(message: SipMessage) -> bool:
     options = ",".join((*message.headers("supported"), *message.headers("require"))).lower()
-    return replace(
-        offer,
-        linked_call_id=read_header(message, names.linked),
-        consent=read_consent(read_header(message, names.consent)),
-        record_aware="record-aware" in map(str.strip, options.split(",")),
-    )
+    return "record-aware" in map(str.strip, options.split(","))
 
 
 def _is_siprec(message: SipMessage) -> bool:

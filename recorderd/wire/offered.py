@@ -83,7 +83,8 @@ class Offer:
 
 def read_header(message: SipMessage, name: str) -> str:
     """Give a header's text on one line, at most ``HEADER_MAX`` long; empty when absent or nameless."""
-    return " ".join((message.header(name) or "").split())[:HEADER_MAX] if name else ""
+    text = message.header(name) if name else None
+    return " ".join(text.split())[:HEADER_MAX] if text else ""
 
 
 def read_consent(text: str) -> bool | None:

@@ -8,7 +8,6 @@ Source: RFC 8866 (SDP), RFC 3264 (offer and answer), RFC 4574 (label), RFC 4568 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -105,8 +104,7 @@ def parse_sdp(raw: bytes) -> SessionDescription:
     if len(lines) > LINES_MAX:
         raise _bad("document", f"more than {LINES_MAX} lines")
     sections: list[list[tuple[str, str]]] = [[]]
-    for number, octets in enumerate(lines, start=1):
-        line = _decoded(octets, number)
+    for number, line in enumerate(_all_decoded(lines), start=1):
         if len(line) < 2 or line[1] != "=" or not line[0].isalpha():
             raise _bad(f"line {number}", f"{_quoted(line)} is not of the form x=value")
         if line[0] == "m":
@@ -119,7 +117,7 @@ def parse_sdp(raw: bytes) -> SessionDescription:
         raise _bad("media", f"more than {MEDIA_MAX} lines")
     address = _connection(session) or ""
     direction = _direction(session) or "sendrecv"
-    common = tuple(value for kind, value in session if kind == "a")
+    common = _values([value for kind, value in session if kind == "a"])
     return SessionDescription(
         origin=_first(session, "o"),
         name=_first(session, "s"),
@@ -199,7 +197,7 @@ def answered_direction(media: MediaLine, *, wanted: str) -> str:
 
 
 def _head(*, address: str, session_id: int, version: int) -> list[str]:
-    family = "IP6" if ipaddress.ip_address(address).version == 6 else "IP4"
+    family = "IP6" if ":" in address else "IP4"
     return [
         "v=0",
         f"o=recorderd {session_id} {version} IN {family} {address}",
@@ -238,9 +236,7 @@ def _answer_lines(media: MediaLine, choice: MediaChoice | None) -> list[str]:
     return lines
 
 
-def _media(
-    rows: list[tuple[str, str]], *, address: str, direction: str, common: tuple[str, ...]
-) -> MediaLine:
+def _media(rows: list[tuple[str, str]], *, address: str, direction: str, common: dict[str, str]) -> MediaLine:
     words = rows[0][1].split()
     if len(words) < 4:
         raise _bad("m=", f"{rows[0][1][:60]!r} lacks a field")
@@ -249,7 +245,8 @@ def _media(
         raise _bad("m=", f"{words[1][:20]!r} is no port")
     rtpmap: dict[int, RtpMap] = {}
     fmtp: dict[int, str] = {}
-    attributes = tuple(value for kind, value in rows if kind == "a")
+    attributes = tuple([value for kind, value in rows if kind == "a"])
+    values = _values(attributes)
     reads_types = words[0] == "audio" and "RTP/" in words[2].upper()  # what else there is is refused anyway
     for attribute in attributes if reads_types else ():
         name, _, value = attribute.partition(":")
@@ -266,13 +263,13 @@ def _media(
         formats=tuple(words[3:]),
         address=_connection(rows) or address,
         direction=_direction(rows) or direction,
-        label=_attribute(attributes, "label"),
-        ptime=_ptime(_attribute(attributes, "ptime")),
+        label=values.get("label", ""),
+        ptime=_ptime(values.get("ptime", "")),
         rtpmap=rtpmap,
         fmtp=fmtp,
-        crypto=_crypto(attributes),
-        record=_word((*attributes, *common), "record", _RECORD),
-        recordpref=_word((*attributes, *common), "recordpref", _RECORD_PREFERENCES),
+        crypto=_crypto(attributes) if "crypto" in values else (),
+        record=_word(values, common, "record", _RECORD),
+        recordpref=_word(values, common, "recordpref", _RECORD_PREFERENCES),
         attributes=attributes,
     )
 
@@ -286,9 +283,25 @@ def _crypto(attributes: tuple[str, ...]) -> tuple[CryptoLine, ...]:
     return tuple(found)
 
 
-def _word(attributes: tuple[str, ...], wanted: str, known: tuple[str, ...]) -> str:
-    value = _attribute(attributes, wanted).lower()
+def _values(attributes: Sequence[str]) -> dict[str, str]:
+    """Give the first value of each attribute."""
+    values: dict[str, str] = {}
+    for name, _, value in [attribute.partition(":") for attribute in attributes]:
+        if name not in values:
+            values[name] = value.strip()
+    return values
+
+
+def _word(own: dict[str, str], common: dict[str, str], wanted: str, known: tuple[str, ...]) -> str:
+    value = (own[wanted] if wanted in own else common.get(wanted, "")).lower()
     return value if value in known else ""
+
+
+def _all_decoded(lines: list[bytes]) -> list[str]:
+    whole = b"\n".join(lines)
+    if whole.isascii() and b"\0" not in whole:  # nearly always
+        return whole.decode().split("\n")
+    return [_decoded(octets, number) for number, octets in enumerate(lines, start=1)]
 
 
 def _decoded(octets: bytes, number: int) -> str:
@@ -340,12 +353,6 @@ def _connection(rows: list[tuple[str, str]]) -> str | None:
 
 def _direction(rows: list[tuple[str, str]]) -> str | None:
     return next((value.strip() for kind, value in rows if kind == "a" and value.strip() in _DIRECTIONS), None)
-
-
-def _attribute(attributes: tuple[str, ...], wanted: str) -> str:
-    return next(
-        (value.strip() for name, _, value in (row.partition(":") for row in attributes) if name == wanted), ""
-    )
 
 
 def _first(rows: list[tuple[str, str]], wanted: str) -> str:

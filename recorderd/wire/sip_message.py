@@ -7,8 +7,7 @@ Source: RFC 3261 sections 7, 20 and 25; RFC 2046 section 5.1 (multipart); RFC 56
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from recorderd.core.errors import SipFormatError
@@ -35,6 +34,7 @@ class SipMessage:
     start_line: str
     fields: tuple[tuple[str, str], ...]  # lower-case long names, in order
     body: bytes
+    first: dict[str, str] = field(repr=False, compare=False)  # the first field of each name
 
     @property
     def method(self) -> str:
@@ -53,12 +53,13 @@ class SipMessage:
 
     def header(self, name: str) -> str | None:
         """Return the first header of a name."""
-        wanted = name.lower()
-        return next((value for known, value in self.fields if known == wanted), None)
+        return self.first.get(name.lower())
 
     def headers(self, name: str) -> tuple[str, ...]:
         """Return all headers of a name."""
         wanted = name.lower()
+        if wanted not in self.first:
+            return ()
         return tuple(value for known, value in self.fields if known == wanted)
 
 
@@ -110,8 +111,14 @@ def parse_sip(raw: bytes) -> SipMessage:
             raise _bad("header", f"more than {HEADERS_MAX}")
         name = name.strip().lower()
         fields.append((_COMPACT.get(name, name), value.strip()))
-    _check_single(start_line, fields)
-    return SipMessage(start_line=start_line, fields=tuple(fields), body=_cut(fields, body))
+    first: dict[str, str] = {}
+    for name, value in fields:
+        if name not in first:
+            first[name] = value
+        elif name in _ONCE:
+            raise _bad(name, "stands more than once")
+    _check_method(start_line, first)
+    return SipMessage(start_line=start_line, fields=tuple(fields), body=_cut(first, body), first=first)
 
 
 def body_parts(message: SipMessage) -> tuple[BodyPart, ...]:
@@ -160,14 +167,10 @@ def address_of(value: str) -> SipAddress:
     )
 
 
-def _check_single(start_line: str, fields: list[tuple[str, str]]) -> None:
+def _check_method(start_line: str, first: dict[str, str]) -> None:
     """Refuse what may be read in two ways. Source: RFC 4475 sections 3.1.2.17, 3.3.8 and 3.3.9."""
-    names = Counter(name for name, _ in fields)
-    for name in _ONCE:
-        if names[name] > 1:
-            raise _bad(name, "stands more than once")
     method = start_line.split(" ", 1)[0]
-    cseq = next((value.split() for name, value in fields if name == "cseq"), None)
+    cseq = first["cseq"].split() if "cseq" in first else None
     if cseq is not None and not start_line.startswith("SIP/") and cseq[-1:] != [method]:
         raise _bad("cseq", f"{' '.join(cseq)[:40]!r} is not of {method[:20]}")
 
@@ -181,8 +184,8 @@ def _start_line(line: str) -> str:
     raise _bad("start line", f"{line[:40]!r} is neither request nor response")
 
 
-def _cut(fields: list[tuple[str, str]], body: bytes) -> bytes:
-    stated = next((value for name, value in fields if name == "content-length"), None)
+def _cut(first: dict[str, str], body: bytes) -> bytes:
+    stated = first.get("content-length")
     if stated is None:
         return body
     if re.fullmatch("[0-9]{1,9}", stated) is None:

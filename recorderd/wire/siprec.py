@@ -8,22 +8,13 @@ Source: RFC 7865 section 6, RFC 7866 section 9.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
-from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
-
-from recorderd.core.errors import MetadataFormatError
 from recorderd.core.messages import Participant
+from recorderd.wire.xml_document import XmlDocument, XmlElement, parse_document
 
-METADATA_MAX_BYTES: Final = 256 * 1024
-DEPTH_MAX: Final = 32
-ELEMENTS_MAX: Final = 5_000
 EXTENSIONS_MAX: Final = 64
 TEXT_MAX: Final = 512
 METADATA_TYPES: Final = ("application/rs-metadata+xml", "application/rs-metadata")
@@ -34,8 +25,6 @@ _STANDARD: Final = frozenset({
     "label", "mode", "group-ref", "sipSessionID", "reason", "initiator", "requestor", "type", "id",
     "content-type",
 })  # fmt: skip
-_AROUND: Final = b" \t\r\n\0"
-_ENCODING: Final = re.compile(rb"""<\?xml[^>]{0,80}\sencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})""")
 _ENDS: Final = ("disassociate-time",)
 
 
@@ -73,20 +62,20 @@ def parse_metadata(raw: bytes) -> RecordingMetadata:
 
     Errors: MetadataFormatError; entities and document types are refused.
     """
-    root = parse_document(raw)
-    elements = list(root.iter())
-    streams = _streams(elements)
-    senders, ended, associated = _senders(elements, streams)
-    joined, left = _presence(elements)
+    document = parse_document(raw)
+    root = document.root
+    streams = _streams(document)
+    senders, ended, associated = _senders(document, streams)
+    joined, left = _presence(document)
     mode = _text(root, "datamode") or _text(root, "dataMode")
     return RecordingMetadata(
         datamode="partial" if mode.lower() == "partial" else "complete",
-        session_ids=_ids(elements, "session"),
+        session_ids=_ids(document, "session"),
         sip_session_ids=tuple(
-            text for element in _named(elements, "sipSessionID") if (text := _plain(element.text))
+            text for element in document.named("sipSessionID") if (text := _plain(element.text))
         ),
-        group_ids=_ids(elements, "group"),
-        participants=_participants(elements),
+        group_ids=_ids(document, "group"),
+        participants=_participants(document),
         streams=streams,
         senders=senders,
         associated=associated,
@@ -97,44 +86,12 @@ def parse_metadata(raw: bytes) -> RecordingMetadata:
             dict.fromkeys(
                 found
                 for kind in ("participantsessionassoc", "sessionrecordingassoc", "stream")
-                for element in _named(elements, kind)
+                for element in document.named(kind)
                 if (found := _session_of(element))
             )
         ),
         extensions=tuple(_extensions(root, owner="", inside=False).items()),
     )
-
-
-def parse_document(raw: bytes) -> Element:
-    """Read XML within our limits.
-
-    Errors: MetadataFormatError.
-    """
-    if len(raw) > METADATA_MAX_BYTES:
-        raise _bad("document", f"longer than {METADATA_MAX_BYTES} octets")
-    try:
-        root: Element = fromstring(_as_declared(raw.strip(_AROUND)), forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as problem:
-        raise _bad("document", f"{type(problem).__name__}: {str(problem)[:200]}") from None
-    _check_size(root)
-    return root
-
-
-def _as_declared(raw: bytes) -> bytes:
-    """Keep a document readable that says UTF-8, or nothing, and has a name in another character set."""
-    declared = _ENCODING.match(raw)
-    if declared is not None and declared.group(1).lower() not in (b"utf-8", b"utf8"):
-        return raw
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return raw if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else raw.decode(errors="replace").encode()
-    return raw
-
-
-def local_name(tag: object) -> str:
-    """Take the namespace off a tag."""
-    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 def senders_by_stream(metadata: RecordingMetadata) -> dict[str, tuple[str, ...]]:
@@ -172,13 +129,13 @@ def number_of(address: str) -> str:
     return unquote(rest.partition("@")[0].partition(";")[0], errors="replace")
 
 
-def _participants(elements: list[Element]) -> tuple[Participant, ...]:
+def _participants(document: XmlDocument) -> tuple[Participant, ...]:
     found: dict[str, Participant] = {}
-    for element in _named(elements, "participant"):
+    for element in document.named("participant"):
         participant_id = _id(element, "participant")
         aor = name = ""
-        for inner in element.iter():
-            kind = local_name(inner.tag)
+        for inner in element.below():
+            kind = inner.name
             if kind == "nameID":
                 aor = aor or _plain(inner.get("aor"))
                 name = name or _text(inner, "name")
@@ -193,14 +150,14 @@ def _participants(elements: list[Element]) -> tuple[Participant, ...]:
     return tuple(found.values())
 
 
-def _streams(elements: list[Element]) -> tuple[MetadataStream, ...]:
+def _streams(document: XmlDocument) -> tuple[MetadataStream, ...]:
     return tuple(
         MetadataStream(
             stream_id=_id(element, "stream") or f"#{_text(element, 'label') or f'.{place}'}",
             label=_text(element, "label"),
             session_id=_session_of(element),
         )
-        for place, element in enumerate(_named(elements, "stream"))
+        for place, element in enumerate(document.named("stream"))
     )
 
 
@@ -208,7 +165,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 def _senders(
-    elements: list[Element], streams: tuple[MetadataStream, ...]
+    document: XmlDocument, streams: tuple[MetadataStream, ...]
 ) -> tuple[Pairs, Pairs, tuple[str, ...]]:
     """Say who sends what, who has ceased to, and of whom anything was said.
 
@@ -218,12 +175,12 @@ def _senders(
     senders: dict[tuple[str, str], bool] = {}
     associated: dict[str, None] = {}
     for kind in ("participantstreamassoc", "participant"):
-        for element in _named(elements, kind):
+        for element in document.named(kind):
             participant_id = _id(element, "participant")
             sent = [
                 stream
-                for inner in element
-                if local_name(inner.tag) == "send" and (stream := _stream_of(inner) or next(unnamed, ""))
+                for inner in element.inner
+                if inner.name == "send" and (stream := _stream_of(inner) or next(unnamed, ""))
             ]
             ended = _has(element, _ENDS) and kind == "participantstreamassoc"
             if not participant_id or not (sent or ended or _has(element, ("recv",))):
@@ -238,10 +195,10 @@ def _senders(
     )
 
 
-def _presence(elements: list[Element]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _presence(document: XmlDocument) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Say who is on a session and who was; a participant that came back is on it."""
     on_session: dict[tuple[str, str], bool] = {}
-    for element in _named(elements, "participantsessionassoc"):
+    for element in document.named("participantsessionassoc"):
         if participant_id := _id(element, "participant"):
             on_session[participant_id, _session_of(element)] = not _has(element, _ENDS)
     joined = dict.fromkeys(who for (who, _), live in on_session.items() if live)
@@ -249,71 +206,47 @@ def _presence(elements: list[Element]) -> tuple[tuple[str, ...], tuple[str, ...]
     return tuple(joined), tuple(who for who in left if who not in joined)
 
 
-def _extensions(element: Element, *, owner: str, inside: bool) -> dict[str, str]:
+def _extensions(element: XmlElement, *, owner: str, inside: bool) -> dict[str, str]:
     """Flatten what the standard does not know; the value of an element with one child is the child's name."""
     found: dict[str, str] = {}
-    for inner in element:
-        name = local_name(inner.tag)
+    for inner in element.inner:
+        name = inner.name
         owner_inside = _id(inner, "participant") if name == "participant" and not inside else owner
         is_ours = inside or name == "extensiondata" or name not in _STANDARD
-        text = _plain(inner.text) or (local_name(inner[0].tag) if len(inner) == 1 and inside else "")
+        text = _plain(inner.text) or (inner.inner[0].name if len(inner.inner) == 1 and inside else "")
         if is_ours and name and text and name != "extensiondata":
             found.setdefault(f"{name}@{owner}" if owner else name, text)
-        for key, value in _extensions(inner, owner=owner_inside, inside=is_ours).items():
-            found.setdefault(key, value)
+        if inner.inner:
+            for key, value in _extensions(inner, owner=owner_inside, inside=is_ours).items():
+                found.setdefault(key, value)
         if len(found) >= EXTENSIONS_MAX:
-            break
-    return dict(list(found.items())[:EXTENSIONS_MAX])
+            return dict(list(found.items())[:EXTENSIONS_MAX])
+    return found
 
 
-def _stream_of(send: Element) -> str:
+def _stream_of(send: XmlElement) -> str:
     return _plain(send.text) or _plain(send.get("id")) or _text(send, "id")
 
 
-def _session_of(element: Element) -> str:
+def _session_of(element: XmlElement) -> str:
     return _plain(element.get("session_id") or element.get("session"))
 
 
-def _ids(elements: list[Element], kind: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(found for element in _named(elements, kind) if (found := _id(element, kind))))
+def _ids(document: XmlDocument, kind: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(found for element in document.named(kind) if (found := _id(element, kind))))
 
 
-def _id(element: Element, kind: str) -> str:
+def _id(element: XmlElement, kind: str) -> str:
     return _plain(element.get(f"{kind}_id") or element.get("id"))
 
 
-def _named(elements: list[Element], name: str) -> list[Element]:
-    return [element for element in elements if local_name(element.tag) == name]
+def _has(element: XmlElement, names: tuple[str, ...]) -> bool:
+    return any(inner.name in names for inner in element.inner)
 
 
-def _has(element: Element, names: tuple[str, ...]) -> bool:
-    return any(local_name(inner.tag) in names for inner in element)
+def _text(element: XmlElement, name: str) -> str:
+    return next((_plain(inner.text) for inner in element.inner if inner.name == name), "")
 
 
-def _text(element: Element, name: str) -> str:
-    return next((_plain(inner.text) for inner in element if local_name(inner.tag) == name), "")
-
-
-def _plain(text: str | None) -> str:
-    return " ".join((text or "").split())[:TEXT_MAX]
-
-
-def _levels(root: Element) -> Iterator[list[Element]]:
-    level = [root]
-    while level:
-        yield level
-        level = [inner for element in level for inner in element]
-
-
-def _check_size(root: Element) -> None:
-    count = 0
-    for depth, level in enumerate(_levels(root), start=1):
-        count += len(level)
-        if count > ELEMENTS_MAX:
-            raise _bad("document", f"more than {ELEMENTS_MAX} elements")
-        if depth > DEPTH_MAX:
-            raise _bad("document", f"more than {DEPTH_MAX} levels")
-
-
-def _bad(field: str, reason: str) -> MetadataFormatError:
-    return MetadataFormatError(what="metadata", field=field, reason=reason)
+def _plain(text: str) -> str:
+    return " ".join(text.split())[:TEXT_MAX]

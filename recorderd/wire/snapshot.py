@@ -12,7 +12,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from recorderd.core.errors import MetadataFormatError
-from recorderd.wire.siprec import local_name, parse_document
+from recorderd.wire.xml_document import parse_document
 
 SNAPSHOT_TYPE: Final = "application/rs-metadata-request"
 SNAPSHOT_DISPOSITION: Final = "recording-session"
@@ -37,8 +37,8 @@ def read_snapshot_request(body: bytes) -> str:
     """
     if not body.lstrip().startswith(b"<"):
         return " ".join(body.decode(errors="replace").split())[:REASON_MAX]
-    root = parse_document(body)
-    if local_name(root.tag) != "requestsnapshot":
+    root = parse_document(body).root
+    if root.name != "requestsnapshot":
         raise MetadataFormatError(what="metadata", field="document", reason="is no requestsnapshot")
-    texts = (element.text for element in root if local_name(element.tag) == "requestreason")
-    return " ".join((next(texts, "") or "").split())[:REASON_MAX]
+    texts = (element.text for element in root.inner if element.name == "requestreason")
+    return " ".join(next(texts, "").split())[:REASON_MAX]

@@ -168,6 +168,8 @@ def _history_line(coding: str, rate_hz: int, *, bits: int, channels: int, text: 
 
 def _clean(text: str) -> str:
     """Drop what is no character to be shown, on one line."""
+    if text.isascii() and text.isprintable():  # nearly every text; no look at each character
+        return text
     kept = (" " if mark.isspace() else mark for mark in text)
     return "".join(
         mark for mark in kept if mark not in _TURNS and unicodedata.category(mark) not in _UNWANTED
@@ -176,6 +178,8 @@ def _clean(text: str) -> str:
 
 def _ascii(text: str) -> bytes:
     """Write text in ASCII; letters lose their marks, what is no Latin letter becomes a question mark."""
+    if text.isascii() and text.isprintable():
+        return text.encode()
     plain = unicodedata.normalize("NFKD", _clean(text))
     return "".join(mark for mark in plain if not unicodedata.combining(mark)).encode("ascii", "replace")
 

@@ -179,6 +179,9 @@ late = st.lists(
 
 @settings(max_examples=60, deadline=None, phases=PHASES)
 @given(late, st.lists(st.integers(1, 12), min_size=1, max_size=6))
+@example(  # what is to go on is paused again before it does
+    [Asked(32, PAUSED, 3000), Asked(93, ON, 84), Asked(1078, PAUSED, 0), Asked(1399.3, OFF, 0)], [4, 8, 6]
+)
 def test_a_pause_that_comes_late_is_silent_from_its_instant_nevertheless(
     signer: Signer, changes: list[Asked], paces: list[int]
 ) -> None:
@@ -187,19 +190,22 @@ def test_a_pause_that_comes_late_is_silent_from_its_instant_nevertheless(
         signer, initial=ON, changes=changes, terms=RecordingTerms(), looks=looks, first_ms=(0, 60)
     )
     with folder:
-        asked: list[tuple[int, RecordingState]] = []
-        put_ms, last_ns, state = 0, 0, ON
+        instants: list[tuple[int, RecordingState]] = [(0, ON)]
+        put_ms = 0
         for row in changes:
             put_ms = max(put_ms, round(row.ms) + row.delay_ms)
             seen_ms = next(look for look in looks if look >= put_ms)
             rendered_ms = max([0, *(look - DELAY_MS for look in looks if look < seen_ms)])
             at_ns = round(row.ms * 1_000_000)
-            if row.state is state:
+            if row.state is instants[-1][1]:
                 continue
             if row.state is ON:  # what was thrown away does not come back
                 at_ns = max(at_ns, rendered_ms * 1_000_000)
-            last_ns, state = max(at_ns, last_ns), row.state
-            asked.append((sample_at(last_ns, rate_hz=RATE_HZ), state))
+            if at_ns <= instants[-1][0]:  # what was to hold from then on never held
+                at_ns, _ = instants.pop()
+            if not instants or row.state is not instants[-1][1]:
+                instants.append((at_ns, row.state))
+        asked = [(sample_at(at_ns, rate_hz=RATE_HZ), state) for at_ns, state in instants]
         end_ms = max(END_MS, put_ms)
         line = _states_of(ON, asked, end_ms * RATE_HZ // 1000)
         assume(line[0] is ON)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +106,43 @@ def test_events_reach_the_journal_with_their_fields(tmp_path: Path, monkeypatch:
     assert (entry["RECORDERD_EVENT"], entry["RECORDERD_REASON"]) == ("link_down", "a\nb")
     assert entry["SYSLOG_IDENTIFIER"] == "test-journal" and "\n" not in entry["text"]
     assert all(name.isupper() for name in entry if name != "text")
+
+
+def test_an_event_is_one_line_with_its_utc_time_whatever_its_fields_hold(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recorderd.app.service.stderr_is_journal", lambda _: False)
+    log = EventLog(logger=set_up_logging(program="test-lines", level="info"), clock=SystemClock())
+    began_s = time.time()
+    log.info(Ev.STREAM_ENDED, subject="s/1", cause="bye")
+    log.error(Ev.LINK_DOWN, reason="a\nb")
+    first, second = capsys.readouterr().err.splitlines()
+    stamp, _, rest = first.partition(" ")
+    written_s = datetime.fromisoformat(stamp).timestamp()
+    assert stamp.endswith("Z") and len(stamp) == len("2026-11-23T06:22:36.125Z")
+    assert began_s - 0.001 <= written_s <= time.time()
+    assert (rest, second.partition(" ")[2]) == (
+        "INFO stream_ended subject=s/1 cause=bye",
+        "ERROR link_down reason='a\\nb'",
+    )
+    log = EventLog(logger=set_up_logging(program="test-lines", level="warning"), clock=SystemClock())
+    log.info(Ev.STREAM_ENDED, subject="s/2")
+    assert (capsys.readouterr().err, log.counters()) == ("", {"stream_ended": 1})
+
+
+def test_cycles_are_still_found_after_the_start_has_settled() -> None:
+    program = """
+import gc, weakref
+from recorderd.app.service import GARBAGE_LOOK_AFTER, settle_memory
+class Knot: pass
+settle_memory()
+assert gc.get_freeze_count() > 1_000
+knots = []
+for _ in range(3 * GARBAGE_LOOK_AFTER):
+    knot = Knot()
+    knot.itself = knot
+    knots.append(weakref.ref(knot))
+print(sum(knot() is not None for knot in knots) <= 2 * GARBAGE_LOOK_AFTER, gc.get_stats()[2]["collections"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "1"]  # one look at everything: that of the start itself

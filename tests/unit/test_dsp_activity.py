@@ -184,3 +184,23 @@ def test_levels_of_nothing_are_nothing_and_wrong_shapes_are_refused() -> None:
         levels.gather_many(np.zeros(3, dtype=np.int16))
     with pytest.raises(ShapeError):
         levels.gather_many(np.zeros((3, 4), dtype=np.int16), frames=np.zeros((2, 1), dtype=np.int64))
+
+
+def test_windows_of_different_lengths_together_give_what_each_gives_alone() -> None:
+    blocks = [_noise(seconds, -30 + 5 * seed, seed) for seed, seconds in enumerate((0.5, 0.24, 0.02))]
+    energies = [frame_energy(block[np.newaxis], frame_samples=FRAME_SAMPLES) for block in blocks]
+    frames = np.array([one.shape[1] for one in energies])
+    together = np.zeros((3, int(frames.max())), dtype=np.int64)
+    for row, one in enumerate(energies):
+        together[row, : one.shape[1]] = one[0]
+    active, after = detect(
+        Activity.of(3), together, frame_samples=FRAME_SAMPLES, rate_hz=RATE_HZ, frames=frames
+    )
+    assert active.any()
+    for row, one in enumerate(energies):
+        alone, state = detect(Activity.of(1), one, frame_samples=FRAME_SAMPLES, rate_hz=RATE_HZ)
+        assert active[row, : one.shape[1]].tolist() == alone[0].tolist()
+        assert not active[row, one.shape[1] :].any()
+        assert state.floor_dbfs[0] == after.floor_dbfs[row]
+        assert state.louder_frames[0] == after.louder_frames[row]
+        assert state.hang_frames[0] == after.hang_frames[row]

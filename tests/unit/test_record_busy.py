@@ -76,3 +76,15 @@ def test_a_tap_that_hangs_for_good_keeps_no_recording_from_being_sealed(tmp_path
     studio.run(8000)
     came = 1500 * 8
     assert np.array_equal(studio.samples("s")[:came, 0], voice.samples[:came])
+
+
+def test_calls_that_come_and_go_leave_nothing_with_the_meter(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"), slots=128)
+    for number in range(100):
+        session = studio.session(f"s{number}", ms=200 * number)
+        studio.voice(session, f"s{number}/a", first_ms=200 * number, packets=9)
+        studio.end(session, ms=200 * number + 180)
+    studio.run(24_000)
+    assert len(studio.places()["ready"]) == 100
+    meter = studio.recorder._meter
+    assert len(meter._free) == meter._state.floor_dbfs.shape[0] == 64

@@ -15,13 +15,8 @@ from recorderd.wire.offer import LegHeaderNames, Offer, describe_offer
 from recorderd.wire.sdp import MediaChoice, answer_for, parse_sdp
 from recorderd.wire.sdp_codecs import supported_codecs
 from recorderd.wire.sip_message import address_of, body_parts, parse_sip
-from recorderd.wire.siprec import (
-    DEPTH_MAX,
-    ELEMENTS_MAX,
-    METADATA_MAX_BYTES,
-    RecordingMetadata,
-    parse_metadata,
-)
+from recorderd.wire.siprec import RecordingMetadata, parse_metadata
+from recorderd.wire.xml_document import DEPTH_MAX, DOCUMENT_MAX_BYTES, ELEMENTS_MAX
 
 INVITE = b"INVITE sip:r@example.com SIP/2.0\r\nCall-ID: 7\r\n"
 PARTIES = (("par-a", "1001", "str-a"), ("par-b", "1002", "str-b"))
@@ -192,7 +187,7 @@ OVERLONG: list[Callable[[], object]] = [
     lambda: body_parts(
         parse_sip(INVITE + b"c: multipart/mixed;boundary=B\r\n\r\n" + b"--B\r\n\r\nx\r\n" * 17)
     ),
-    lambda: parse_metadata(b"<a>" + b" " * METADATA_MAX_BYTES + b"</a>"),
+    lambda: parse_metadata(b"<a>" + b" " * DOCUMENT_MAX_BYTES + b"</a>"),
     lambda: parse_metadata(b"<a>" * (DEPTH_MAX + 1) + b"</a>" * (DEPTH_MAX + 1)),
     lambda: parse_metadata(b"<a>" + b"<b/>" * ELEMENTS_MAX + b"</a>"),
     lambda: parse_metadata(b"<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>"),
