@@ -97,15 +97,18 @@ class HostClock:
         due_ns = self._clock.mono_ns()
         while True:
             if self._clock.mono_ns() >= due_ns:
-                self.check()
+                self.check(stop)
                 due_ns = self._clock.mono_ns() + self._check_ns
             self.look()
             if stop.wait(_LOOK_S):
                 return
 
-    def check(self) -> None:
-        """Ask whoever knows; takes as long as that takes, but has its bound."""
-        found = self._dated(self._ask())
+    def check(self, stop: threading.Event | None = None) -> None:
+        """Ask whoever knows; takes as long as that takes, but has its bound, and ends when asked to."""
+        found = self._ask(stop)
+        if found is None:
+            return
+        found = self._dated(found)
         health = health_of(found, offset_limit_ns=self._offset_limit_ns)
         with self._lock:
             changed, self._health, self._latest = health is not self._health, health, found
@@ -147,18 +150,23 @@ class HostClock:
             "steps": steps,
         }
 
-    def _ask(self) -> ClockStatement:
+    def _ask(self, stop: threading.Event | None) -> ClockStatement | None:
         for source in self._sources:
             path = shutil.which(source.program, path=self._program_dirs)
             if path is None:
                 continue
             try:
                 code, output = ask_program(
-                    (path, *source.arguments), limit_s=ANSWER_LIMIT_S, limit_bytes=OUTPUT_LIMIT_BYTES
+                    (path, *source.arguments),
+                    limit_s=ANSWER_LIMIT_S,
+                    limit_bytes=OUTPUT_LIMIT_BYTES,
+                    stop=stop,
                 )
                 if code == 0:
                     return source.read(output)  # else its daemon does not run
             except (RecorderError, OSError) as problem:
+                if stop is not None and stop.is_set():
+                    return None
                 self._log.warning(Ev.CLOCK_SOURCE_FAILED, subject=source.program, reason=problem)
         return read_kernel_clock()
 

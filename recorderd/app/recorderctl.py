@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
     verify.add_argument("--json", action="store_true", help="for programs")
     verify.set_defaults(run=_verify)
+
+    schema = commands.add_parser("schema", help="print the JSON Schema of manifests, or the XSD of their XML")
+    schema.add_argument("--xsd", action="store_true", help="the XSD")
+    schema.set_defaults(run=_schema)
 
     opening.add_command(commands)
     explain.add_command(commands)
@@ -167,6 +172,12 @@ def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
                 ]
             table.add_row(*row)
     return table
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    name = "manifest.xsd" if arguments.xsd else "manifest.schema.json"
+    print((resources.files("recorderd.wire") / name).read_text(), end="")
+    return 0
 
 
 # --- verify -----------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Asking a small program for its output, whatever it does instead: bounded in time and in octets.
 
-Contract: after at most ``limit_s`` and a moment the program has ended or was killed. It runs at ordinary
-priority also when we run in real time, with an empty input, and its words for errors are dropped.
+Contract: after at most ``limit_s`` and a moment, or once ``stop`` is set, the program has ended or was ended.
+It runs at ordinary priority also when we run in real time, with an empty input, and its words for errors are
+dropped.
 """
 
 from __future__ import annotations
@@ -10,20 +11,24 @@ import contextlib
 import os
 import select
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from recorderd.core.errors import ProgramFailed
 
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 _REAP_S: Final = 1.0
+_STOP_LOOK_S: Final = 0.2
 
 
-def ask_program(arguments: Sequence[str], *, limit_s: float, limit_bytes: int) -> tuple[int, bytes]:
+def ask_program(
+    arguments: Sequence[str], *, limit_s: float, limit_bytes: int, stop: threading.Event | None = None
+) -> tuple[int, bytes]:
     """Run the program at the path ``arguments[0]``; return its exit code and what it wrote.
 
-    Errors: ProgramFailed when it cannot be started, takes longer, or writes more.
+    Errors: ProgramFailed when it cannot be started, takes longer, writes more, or nobody waits any more.
     """
     name = arguments[0]
     reading, writing = os.pipe()
@@ -45,18 +50,23 @@ def ask_program(arguments: Sequence[str], *, limit_s: float, limit_bytes: int) -
             raise ProgramFailed(program=name, reason=problem.strerror) from None
         finally:
             os.close(writing)
-        return _listen(name, child, reading, limit_s=limit_s, limit_bytes=limit_bytes)
+        stopped = stop.is_set if stop is not None else lambda: False
+        return _listen(name, child, reading, limit_s=limit_s, limit_bytes=limit_bytes, stopped=stopped)
     finally:
         os.close(reading)
 
 
-def _listen(name: str, child: int, reading: int, *, limit_s: float, limit_bytes: int) -> tuple[int, bytes]:
+def _listen(
+    name: str, child: int, reading: int, *, limit_s: float, limit_bytes: int, stopped: Callable[[], bool]
+) -> tuple[int, bytes]:
     ends_at, output, code = time.monotonic() + limit_s, b"", None
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     try:
         while (left_s := ends_at - time.monotonic()) > 0:
-            if not poll.poll(left_s * 1000):
+            if stopped():
+                raise ProgramFailed(program=name, reason="nobody waits any more")
+            if not poll.poll(min(left_s, _STOP_LOOK_S) * 1000):
                 continue
             piece = os.read(reading, limit_bytes + 1 - len(output))
             output += piece

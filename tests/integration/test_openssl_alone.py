@@ -9,15 +9,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from tests.support.house import House, Recorded, run_program
+from tests.support.manifest_xsd import XSD
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import SipClient, siprec_call
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Recorded]]:
-    with House(tmp_path_factory.mktemp("auditor")) as house:
+    named = '\n[record]\nfile_name = "%Y-{to}_{from}-{id}"\n'
+    with House(tmp_path_factory.mktemp("auditor"), extra=named) as house:
         house.all()
         with SipClient(server=house.server) as client:
             call = siprec_call(client)
@@ -74,6 +77,25 @@ def test_the_manifest_names_the_digest_of_every_file(exported: tuple[House, Reco
         content = (recorded.folder / entry["name"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == entry["sha256"]
         assert len(content) == entry["size_bytes"]
+
+
+def test_the_wav_and_its_xml_are_called_as_configured(exported: tuple[House, Recorded]) -> None:
+    house, recorded = exported
+    recording_id = recorded.manifest["recording_id"]
+    stem = f"{recorded.manifest['started_at'][:4]}-2002_442079460101-{recording_id}"
+    assert {path.name for path in recorded.folder.iterdir() if not path.name.startswith(recording_id)} == {
+        f"{stem}.wav",
+        f"{stem}.wav.p7s",
+        f"{stem}.xml",
+    }
+    xsd = etree.XMLSchema(etree.parse(XSD))
+    document = etree.parse(recorded.folder / f"{stem}.xml")
+    assert xsd.validate(document), xsd.error_log
+    digest = hashlib.sha256(recorded.manifest_path.read_bytes()).hexdigest()
+    assert document.getroot().get("manifest_sha256") == digest
+    judged = run_program("recorderctl", "verify", recorded.folder, "--json")
+    assert json.loads(judged.stdout)[0]["verdict"] == "verified"
+    assert not list((house.folder / "archive").rglob("*.xml"))  # made for the export, kept nowhere
 
 
 def test_the_manifest_and_the_operator_are_told_what_the_clock_was_worth(

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from recorderd.app.recorderctl import main as recorderctl
 from recorderd.archive.verification import verify_bundle
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
@@ -41,6 +42,12 @@ def _render(manifest: Manifest) -> bytes:
 
 def test_the_xsd_is_the_schemas() -> None:
     assert XSD.read_text() == xsd_text(json.loads(SCHEMA.read_text()))
+
+
+def test_the_published_files_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, path in ((["schema"], SCHEMA), (["schema", "--xsd"], XSD)):
+        assert recorderctl(arguments) == 0
+        assert capsys.readouterr().out == path.read_text()
 
 
 @given(manifests())

@@ -13,9 +13,11 @@ from recorderd.wire import manifest_rows as r
 
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 # What XML cannot hold, what it normalises, what it means something by, what turns a line, and plain text.
-TEXTS = st.text(st.sampled_from("\x00\x1b\r\n\t<>&\"'\u0085\u2028\u202e\ufffe]\U0001f4de-a ") | st.characters(
-    exclude_categories=["Cs"]
-), max_size=12)  # fmt: skip
+SIGNS = st.sampled_from("\x00\x1b\r\n\t<>&\"'\u0085\u2028\u202e\ufffe]\U0001f4de-a ")
+ANY_TEXTS = st.text(SIGNS | st.characters(exclude_categories=["Cs"]), max_size=12)
+TEXTS = st.sampled_from(
+    ["", "1000", " Zo\u00eb ", "]]><!--", "&amp;\r\n\t", "\x00\x1b\x7f\x85\ufffe", "\u202e\U0001f4de"]
+)
 SHA256S = st.sampled_from(["ab" * 32, "0" * 64])
 COUNTS = st.integers(0, 2**63 - 1)
 SIGNED = st.integers(-(2**62), 2**62)
@@ -31,10 +33,10 @@ def _some(rows: st.SearchStrategy[Any], most: int = 2) -> st.SearchStrategy[tupl
 
 CALLS = _of(
     e.CallEntry,
-    **dict.fromkeys(("call_id", "origin", "caller", "callee", "direction"), TEXTS),
+    **dict.fromkeys(("call_id", "origin", "caller", "callee", "direction"), ANY_TEXTS),
     **dict.fromkeys(("extension", "trunk", "queue", "conference"), TEXTS),
 )
-PARTICIPANTS = _of(e.ParticipantEntry, participant_id=TEXTS, aor=TEXTS, name=TEXTS, number=TEXTS)
+PARTICIPANTS = _of(e.ParticipantEntry, participant_id=TEXTS, aor=TEXTS, name=ANY_TEXTS, number=TEXTS)
 CLOCKS = _of(
     e.ClockStatement,
     source=st.sampled_from(e.CLOCK_SOURCES),

@@ -133,3 +133,10 @@ def test_any_call_gets_a_name_that_every_reader_takes(
     )
     assert is_audio_name(audio_name(stem), recording_id)
     assert len(stem) <= STEM_LIMIT and stem.endswith(recording_id)
+
+
+def test_a_name_is_cut_before_it_is_too_long_for_its_signature_and_keeps_the_id() -> None:
+    facts = dict.fromkeys(("from_", "to", "queue", "trunk"), "9" * 40)
+    stem = _stem("{from}-{to}-{queue}-{trunk}-{id}", **facts)
+    assert stem == f"{'9' * 32}-{'9' * 32}-{'9' * (STEM_LIMIT - 67 - len(ID))}-{ID}"
+    assert len(stem) == STEM_LIMIT and is_audio_name(audio_name(stem) + ".p7m", ID)

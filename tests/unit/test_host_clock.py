@@ -221,3 +221,17 @@ def test_the_thread_checks_at_once_and_ends_when_asked(watched: Watched) -> None
     stop.set()
     thread.join(timeout=5)
     assert not thread.is_alive()
+
+
+def test_a_stop_does_not_wait_for_a_program_that_hangs(watched: Watched) -> None:
+    watched.program("chronyc", f"echo $$ > {watched.dir}/pid; sleep 60")
+    stop = threading.Event()
+    thread = threading.Thread(target=watched.host.run, args=(stop,))
+    thread.start()
+    wait_until(lambda: (watched.dir / "pid").exists() and (watched.dir / "pid").read_text(), what="it hangs")
+    stop.set()
+    thread.join(timeout=1)
+    assert not thread.is_alive()
+    group = int((watched.dir / "pid").read_text())
+    wait_until(lambda: not _lives(group), what="nothing of it runs")
+    assert watched.events() == {}
