@@ -2,7 +2,8 @@
 
 Contract: what opens stands whole under its own name in ``--out``, or not at all; nothing is overwritten. A
 draft that a crash left is opened as far as it goes: what is damaged or destroyed in it reads as silence, is
-named, and the exit code says so. Its WAV header is made to tell of what there is.
+named, and the exit code says so. Its WAV header is made to tell of what there is. Where a manifest lies
+beside envelopes, what was opened is compared with what it tells; CBC proves nothing by itself.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from recorderd import durable
-from recorderd.core.errors import EnvelopeUnopened, ExportBlocked, KeyUnusable, RecorderError
+from recorderd.core.errors import EnvelopeUnopened, ExportBlocked, FormatError, KeyUnusable, RecorderError
 from recorderd.evidence.draft_cipher import KEY_BYTES, BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
 from recorderd.evidence.opening import Opener, open_envelope
 from recorderd.record.vault import vault_name, wrapped_key_name
 from recorderd.record.wav_file import close_data
+from recorderd.wire.manifest import parse_manifest
 from recorderd.wire.wav import parse_wav
 
 EXIT_DAMAGED: Final = 65
@@ -160,7 +162,25 @@ def _open_parts(paths: Sequence[Path], opener: Opener, target: Path) -> Opened:
                 yield from open_envelope(stream, opener, subject=path.name)
 
     digest = _publish(target, blocks())
-    return Opened(path=str(target), sha256=digest, size_bytes=target.stat().st_size)
+    findings = tuple(_differences(paths, digest))
+    return Opened(path=str(target), sha256=digest, size_bytes=target.stat().st_size, findings=findings)
+
+
+def _differences(paths: Sequence[Path], sha256_hex: str) -> Iterator[str]:
+    """Compare what was opened with what a manifest beside it tells; whose that is, `verify` says."""
+    for path in sorted(paths[0].parent.glob("*.manifest.json")):
+        try:
+            manifest = parse_manifest(path.read_bytes())
+        except FormatError as problem:
+            yield f"{path.name}: {problem}"
+            continue
+        told = [entry for entry in manifest.files if entry.role == "audio" and entry.content_sha256]
+        if not {entry.name for entry in told} & {one.name for one in paths}:
+            continue
+        if [entry.name for entry in told] != [one.name for one in paths]:
+            yield f"{path.name} tells of {len(told)} parts, not of {len(paths)}"
+        elif told[0].content_sha256 != sha256_hex:
+            yield f"{path.name} tells of another content, {told[0].content_sha256}"
 
 
 def _open_draft(path: Path, key: BlockOpener, target: Path) -> Opened:

@@ -105,8 +105,7 @@ def test_a_call_of_an_encrypted_class_is_never_in_clear_and_its_recipient_hears_
     certificates = [make_recipient(tmp_path, "rsa", kind="rsa-3072"), make_recipient(tmp_path, "ec")]
     with _house(tmp_path / "house", *certificates) as house:
         house.all()
-        folders = [house.folder / "spool", house.folder / "state", house.folder / "archive"]
-        with _copied(folders) as copies, SipClient(server=house.server) as client:
+        with _copied([house.folder]) as copies, SipClient(server=house.server) as client:
             call, streams = _talk(client, 100)
             call.bye()
             (row,) = house.wait_archived(1)

@@ -15,7 +15,7 @@ from recorderd.archive.verification import verify_bundle
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import RecordingState
 from recorderd.core.terms import Mode, RecordingTerms
-from recorderd.evidence.envelope import CertificateRecipients
+from recorderd.evidence.envelope import CertificateRecipients, Cipher
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.openpgp import load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate
@@ -26,6 +26,7 @@ from recorderd.record import encrypting
 from recorderd.record.vault import stand
 from recorderd.spool.layout import Place
 from tests.support.bundles import make_signer
+from tests.support.power_cut import Fuse, sealing_is_cut
 from tests.support.recipients import keyring, make_recipient, openssl_opens
 from tests.support.signing_material import openssl_accepts
 from tests.support.studio import RATE_HZ, Studio
@@ -230,6 +231,63 @@ def test_after_a_crash_what_was_paused_is_destroyed_even_if_the_disk_had_not_bee
     assert paused - RATE_HZ // 2 <= len(read) == manifest.duration_samples <= paused
     assert np.array_equal(read, wanted[: len(read)])
     assert len((studio.folder("s") / "s.wav.draft").read_bytes()) == len(before)  # it was there
+
+
+def test_open_compares_with_the_manifest_and_names_a_missing_end_or_another_content(
+    tmp_path: Path,
+    signer: Signer,
+    office: Path,
+    recipients: CertificateRecipients,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        encrypting, "part_lengths", lambda size, limit_bytes: [30_000] * (size // 30_000) + [size % 30_000]
+    )
+    by_cbc = CertificateRecipients(recipients=recipients.recipients, cipher=Cipher.AES_256_CBC)
+    studio = _studio(tmp_path / "r", signer, by_cbc)
+    studio.end(SessionId("s"), ms=4000)
+    studio.run(7000)
+    folder = studio.folder("s")
+    key = ["--key", str(office / "customer.key"), "--certificate", str(office / "customer.pem")]
+    command = ["open", str(folder), *key, "--out"]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    first, *_, last = sorted(folder.glob("*.p7m"))
+    held = bytearray(first.read_bytes())
+    held[-20_000] ^= 1  # CBC opens all the same
+    first.write_bytes(held)
+    assert main([*command, str(tmp_path / "altered")]) == 65
+    assert "s.manifest.json tells of another content" in capsys.readouterr().out
+    last.unlink()
+    assert main([*command, str(tmp_path / "short")]) == 65
+    assert "s.manifest.json tells of 3 parts, not of 2" in capsys.readouterr().out
+
+
+def test_a_seal_that_is_cut_anywhere_leaves_a_recording_that_only_its_recipient_opens(
+    tmp_path: Path, signer: Signer, office: Path, recipients: CertificateRecipients
+) -> None:
+    wanted = _in_clear(tmp_path / "clear", signer)
+    endings: set[str] = set()
+    patch = pytest.MonkeyPatch()
+    for blows_at in range(1000):
+        studio = _studio(tmp_path / str(blows_at), signer, recipients)
+        studio.end(SessionId("s"), ms=2000)
+        if not sealing_is_cut(studio, Fuse(blows_at), patch):
+            break
+        studio.crash()
+        manifest = studio.manifest("s")  # the verifier finds nothing that should not be there
+        assert manifest.sequence == 1
+        folder = studio.folder("s")
+        audio = folder / manifest.files[0].name
+        endings.add(audio.suffix)
+        listed = {path.name for path in folder.iterdir()}
+        assert not (listed & {"s.wav", "s.wav.draft"}) - {audio.name}
+        assert not any(_shows(content, wanted) for _, content in _held(tmp_path / str(blows_at)))
+        read = _open(folder, office, tmp_path / f"{blows_at}.out")
+        assert len(read) == manifest.duration_samples >= 2 * RATE_HZ
+        assert np.array_equal(read, wanted[: len(read)])
+    assert blows_at > 15, "the seal does more than this"
+    assert endings == {".draft", ".p7m"}
 
 
 def test_what_is_missing_in_a_draft_that_a_crash_left_is_a_gap_in_its_manifest(
