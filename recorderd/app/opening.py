@@ -108,7 +108,7 @@ def _groups(paths: Iterable[Path]) -> dict[str, list[Path]]:
                 found[part[1]] = siblings
             elif entry.name.endswith(_DRAFT):
                 found[entry.name.removesuffix(_DRAFT)] = [entry]
-            elif entry.suffix == ".p7m" and _DRAFT_KEY not in entry.name:
+            elif entry.suffix == ".p7m" and not entry.stem.endswith(_DRAFT_KEY):
                 found[entry.stem] = [entry]
             elif not path.is_dir():
                 raise EnvelopeUnopened(subject=entry, reason="is neither .p7m nor .draft; for .gpg take gpg")

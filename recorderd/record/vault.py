@@ -50,7 +50,7 @@ def vault_name(audio: str) -> str:
 
 def wrapped_key_name(audio: str, *, suffix: str) -> str:
     """Name the file with a container's key, wrapped to the recipients."""
-    return f"{audio}.draft-key{suffix}"
+    return f"{audio}.key{suffix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -242,13 +242,13 @@ def test_open_names_what_had_to_be_destroyed_and_gives_the_rest(
 def test_the_lines_of_the_readme_open_a_draft_with_openssl_alone(office: Path, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     said = _killed_writer(spool, office, after_s=0.0)
-    for name in (".draft", ".draft-key.p7m"):
+    for name in (".draft", ".key.p7m"):
         (spool / f"{AUDIO}{name}").rename(spool / f"X.wav{name}")
     for name in ("key", "pem"):
         target = spool / ("key.pem" if name == "key" else "cert.pem")
         target.write_bytes((office / f"customer.{name}").read_bytes())
     text = (ROOT / "recorderd" / "evidence" / "README.md").read_text()
-    begin = text.index("    openssl cms -decrypt -inform DER -binary -in X.wav.draft-key.p7m")
+    begin = text.index("    openssl cms -decrypt -inform DER -binary -in X.wav.key.p7m")
     lines = text[begin : text.index("> X.raw\n", begin) + len("> X.raw\n")]
     subprocess.run(["bash", "-e", "-c", lines], cwd=spool, check=True)
     raw = (spool / "X.raw").read_bytes()
@@ -261,7 +261,7 @@ def test_a_draft_opens_with_a_key_that_another_program_unwrapped_and_with_no_oth
 ) -> None:
     spool = tmp_path / "spool"
     said = _killed_writer(spool, office, after_s=0.0)
-    opened = openssl_opens(spool / f"{AUDIO}.draft-key.p7m", office / "customer.pem")
+    opened = openssl_opens(spool / f"{AUDIO}.key.p7m", office / "customer.pem")
     assert opened is not None
     for content, code in ((opened, 0), (bytes(32), 65), (opened[:16], 65)):
         (tmp_path / "key").write_bytes(content)
@@ -270,6 +270,6 @@ def test_a_draft_opens_with_a_key_that_another_program_unwrapped_and_with_no_oth
     read, _ = soundfile.read(out / "32" / "0" / AUDIO, dtype="int16")
     assert np.array_equal(read[:APPEND_FRAMES], _samples(said[:16_000]))
     assert not any(path.name == AUDIO for path in out.rglob("65/*"))
-    (spool / f"{AUDIO}.draft-key.p7m").unlink()
+    (spool / f"{AUDIO}.key.p7m").unlink()
     assert _open(office, out / "x", spool / vault_name(AUDIO)) == 65
     assert "name it with --draft-key" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_the_wrapped_key_stands_before_the_container_and_openssl_opens_both_by_h
     recipients = CertificateRecipients(recipients=(load_certificate(certificate),))
     key = begin_vault(tmp_path, AUDIO, recipients=recipients).key
     wrapped = tmp_path / wrapped_key_name(AUDIO, suffix=".p7m")
-    assert wrapped.name == "r-1.wav.draft-key.p7m"
+    assert wrapped.name == "r-1.wav.key.p7m"
     opened = openssl_opens(wrapped, certificate)
     assert opened is not None
     vault = VaultFile(
@@ -109,7 +109,7 @@ def test_an_openpgp_recipient_opens_the_key_too(tmp_path: Path) -> None:
         key = begin_vault(tmp_path, AUDIO, recipients=recipients).key
         vault = VaultFile(tmp_path / "d", key=key, recording_id="r-1", head=HEAD, frame_bytes=2, silence=0)
         said = _append(vault, os.urandom(1000))
-        opened = ring.gpg("--decrypt", tmp_path / "r-1.wav.draft-key.gpg")
+        opened = ring.gpg("--decrypt", tmp_path / "r-1.wav.key.gpg")
     assert _plain((tmp_path / "d").read_bytes(), BlockOpener(opened)) == HEAD + said
 
 
