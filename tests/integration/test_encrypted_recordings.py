@@ -146,7 +146,7 @@ def test_a_call_that_a_kill_cut_off_is_archived_encrypted_and_opens_up_to_the_la
             held = [path for path in house.folder.rglob("*") if path.is_file()]
             assert not [path for path in held if _shows(path.read_bytes(), streams)]
             (container,) = recorded.folder.glob("*.wav.draft")
-            wrapped = container.with_name(f"{container.name}-key.gpg")
+            wrapped = container.with_name(f"{container.stem}.key.gpg")
             (tmp_path / "key").write_bytes(ring.gpg("--decrypt", wrapped))
             command = ("recorderctl", "open", container, "--draft-key", tmp_path / "key", "--out", tmp_path)
             run_program(*command)

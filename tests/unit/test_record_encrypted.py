@@ -98,7 +98,7 @@ def test_an_encrypted_call_is_never_in_clear_on_disk_and_its_recipient_hears_eve
         for path, content in _held(tmp_path / "r"):
             names.add(path.name)
             assert not _shows(content, wanted), f"{path} at {ms} ms"
-    assert {"s.wav.draft", "s.wav.draft-key.p7m", "s.wav.p7m"} <= names
+    assert {"s.wav.draft", "s.wav.key.p7m", "s.wav.p7m"} <= names
     manifest = studio.manifest("s")  # the verifier has found nothing
     folder = studio.folder("s")
     assert {path.name for path in folder.iterdir()} == {
@@ -178,7 +178,7 @@ def test_openpgp_recipients_open_recording_and_crashed_draft(tmp_path: Path, sig
         assert crashed.manifest("s").recovered
         folder = crashed.folder("s")
         key = tmp_path / "key"
-        key.write_bytes(ring.gpg("--decrypt", folder / "s.wav.draft-key.gpg"))
+        key.write_bytes(ring.gpg("--decrypt", folder / "s.wav.key.gpg"))
     arguments = ["open", str(folder / "s.wav.draft"), "--draft-key", str(key), "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     read, _ = soundfile.read(tmp_path / "out" / "s.wav", dtype="int16", always_2d=True)
@@ -202,7 +202,7 @@ def test_a_crash_leaves_a_draft_that_is_sealed_as_it_stands_and_only_its_recipie
     assert manifest.recovered
     assert [(entry.role, entry.name, entry.encryption) for entry in manifest.files] == [
         ("audio", "s.wav.draft", "draft"),
-        ("key", "s.wav.draft-key.p7m", ""),
+        ("key", "s.wav.key.p7m", ""),
     ]
     assert {row.name for row in list_files(folder)} == {path.name for path in folder.iterdir()}
     assert not any(_shows(content, wanted) for _, content in _held(tmp_path / "r"))
