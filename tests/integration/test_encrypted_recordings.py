@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from tests.support import g711_reference
 from tests.support.house import House, Recorded, run_program
-from tests.support.recipients import keyring, make_recipient, openssl_opens
+from tests.support.recipients import make_recipient, openssl_opens
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import Call, SipClient, siprec_call
 
@@ -68,14 +69,14 @@ def _shows(content: bytes, streams: list[RtpStream]) -> bool:
 
 
 @contextmanager
-def _copied(folders: list[Path]) -> Iterator[dict[str, bytes]]:
-    """Copy what the folders hold each 100 ms; each different content once."""
+def _copied(folder: Path) -> Iterator[dict[str, bytes]]:
+    """Copy what a folder holds each 100 ms; each different content once."""
     copies: dict[str, bytes] = {}
     done = threading.Event()
 
     def copy() -> None:
         while not done.wait(0.1):
-            for path in [path for folder in folders for path in folder.rglob("*")]:
+            for path in list(folder.rglob("*")):
                 try:
                     content = path.read_bytes()
                 except OSError:  # a folder, or gone
@@ -101,58 +102,72 @@ def _matches(samples: np.ndarray, recorded: Recorded, streams: list[RtpStream]) 
     return True
 
 
-def test_a_call_of_an_encrypted_class_is_never_in_clear_and_its_recipient_hears_it(tmp_path: Path) -> None:
-    certificates = [make_recipient(tmp_path, "rsa", kind="rsa-3072"), make_recipient(tmp_path, "ec")]
-    with _house(tmp_path / "house", *certificates) as house:
-        house.all()
-        with _copied([house.folder]) as copies, SipClient(server=house.server) as client:
-            call, streams = _talk(client, 100)
-            call.bye()
-            (row,) = house.wait_archived(1)
-            time.sleep(0.3)
-        assert any(name.startswith(f"{row['id']}.wav.draft-") for name in copies)
-        assert not [name for name, content in copies.items() if _shows(content, streams)]
-        recorded = house.export(row["id"])
-        verified = run_program("recorderctl", "verify", recorded.folder)
-        assert "verified" in verified.stdout
-        (envelope,) = recorded.folder.glob("*.wav.p7m")
-        signature = envelope.with_suffix(".p7s")
-        wav = tmp_path / envelope.stem
-        for certificate in certificates:
-            assert openssl_opens(envelope, certificate, out=wav) == b""
-            assert _shows(wav.read_bytes(), streams)
-            samples, _ = soundfile.read(wav, dtype="int16", always_2d=True)
-            assert _matches(samples, recorded, streams)
-        # openssl verifies what was opened with the signature that lay beside the envelope
-        wav.with_name(f"{wav.name}.p7s").write_bytes(signature.read_bytes())
-        assert recorded.openssl_verifies(wav, certificate=house.folder / "keys" / "signing-cert.pem")
+@dataclass(frozen=True)
+class Played:
+    """Two calls of an encrypted class: one that ended, one that a kill cut off."""
+
+    house: House
+    certificates: list[Path]
+    copies: dict[str, bytes]
+    ended: Recorded
+    ended_streams: list[RtpStream]
+    killed: Recorded
+    killed_streams: list[RtpStream]
 
 
-def test_a_call_that_a_kill_cut_off_is_archived_encrypted_and_opens_up_to_the_last_second(
-    tmp_path: Path,
-) -> None:
-    with keyring() as ring:
-        public = ring.make_key(tmp_path / "x.asc", "x", ("ed25519", "cv25519"))
-        with _house(tmp_path / "house", public) as house:
-            recorder = house.recorder()
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    folder = tmp_path_factory.mktemp("encrypted")
+    certificates = [make_recipient(folder, "rsa", kind="rsa-3072"), make_recipient(folder, "ec")]
+    with _house(folder / "house", *certificates) as house:
+        _, recorder, _ = house.all()
+        with _copied(house.folder) as copies:
             with SipClient(server=house.server) as client:
-                _, streams = _talk(client, 150)
+                call, ended = _talk(client, 60)
+                call.bye()
+                _, killed = _talk(client, 110)
                 recorder.kill()
-            house.all()
-            (row,) = house.wait_archived(1)
-            recorded = house.export(row["id"])
-            assert recorded.manifest["recovered"]
-            assert "verified" in run_program("recorderctl", "verify", recorded.folder).stdout
-            held = [path for path in house.folder.rglob("*") if path.is_file()]
-            assert not [path for path in held if _shows(path.read_bytes(), streams)]
-            (container,) = recorded.folder.glob("*.wav.draft")
-            wrapped = container.with_name(f"{container.stem}.key.gpg")
-            (tmp_path / "key").write_bytes(ring.gpg("--decrypt", wrapped))
-            command = ("recorderctl", "open", container, "--draft-key", tmp_path / "key", "--out", tmp_path)
-            run_program(*command)
+            house.recorder()
+            rows = house.wait_archived(2)
+        exported = [house.export(row["id"]) for row in sorted(rows, key=lambda row: row["sequence"])]
+        yield Played(house, certificates, copies, exported[0], ended, exported[1], killed)
+
+
+def test_no_copy_of_any_disk_at_any_moment_shows_a_word(played: Played) -> None:
+    assert any(".wav.draft-" in name for name in played.copies)
+    assert any(".wav.p7m-" in name for name in played.copies)
+    said = played.ended_streams + played.killed_streams
+    assert not [name for name, content in played.copies.items() if _shows(content, said)]
+
+
+def test_each_recipient_hears_the_call_and_openssl_verifies_what_it_opened(
+    played: Played, tmp_path: Path
+) -> None:
+    recorded = played.ended
+    assert "verified" in run_program("recorderctl", "verify", recorded.folder).stdout
+    (envelope,) = recorded.folder.glob("*.wav.p7m")
+    wav = tmp_path / envelope.stem
+    wav.with_name(f"{wav.name}.p7s").write_bytes(envelope.with_suffix(".p7s").read_bytes())
+    for certificate in played.certificates:
+        assert openssl_opens(envelope, certificate, out=wav) == b""
+        assert _shows(wav.read_bytes(), played.ended_streams)
+        samples, _ = soundfile.read(wav, dtype="int16", always_2d=True)
+        assert _matches(samples, recorded, played.ended_streams)
+        signing = played.house.folder / "keys" / "signing-cert.pem"
+        assert recorded.openssl_verifies(wav, certificate=signing)
+
+
+def test_a_call_that_a_kill_cut_off_opens_up_to_the_last_second(played: Played, tmp_path: Path) -> None:
+    recorded = played.killed
+    assert recorded.manifest["recovered"]
+    assert "verified" in run_program("recorderctl", "verify", recorded.folder).stdout
+    (container,) = recorded.folder.glob("*.wav.draft")
+    certificate = played.certificates[1]
+    key = ("--key", certificate.with_suffix(".key"), "--certificate", certificate)
+    run_program("recorderctl", "open", container, *key, "--out", tmp_path)
     samples, _ = soundfile.read(tmp_path / container.stem, dtype="int16", always_2d=True)
-    assert len(samples) == recorded.manifest["duration_samples"] > 1.2 * 8000
-    assert _matches(samples, recorded, streams)
+    assert len(samples) == recorded.manifest["duration_samples"] > 0.7 * 8000
+    assert _matches(samples, recorded, played.killed_streams)
 
 
 def test_recipients_that_do_not_do_stop_the_recorder_before_the_first_call(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ LAST = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(
     st.lists(LIFE, min_size=2, max_size=8), LAST, st.lists(LIFE, max_size=2), st.randoms(use_true_random=True)
 )
