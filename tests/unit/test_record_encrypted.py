@@ -13,7 +13,7 @@ import soundfile
 from recorderd.app.recorderctl import main
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.ids import SessionId
-from recorderd.core.messages import RecordingState
+from recorderd.core.messages import ControlAction, RecordingState
 from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.evidence.envelope import CertificateRecipients, Cipher
 from recorderd.evidence.keys import Signer
@@ -308,6 +308,26 @@ def test_what_is_missing_in_a_draft_that_a_crash_left_is_a_gap_in_its_manifest(
     assert len(read) == manifest.duration_samples > end
     assert np.array_equal(read[:start], wanted[:start])
     assert np.array_equal(read[end:], wanted[end : len(read)])
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_an_objection_leaves_neither_the_container_nor_its_key(
+    tmp_path: Path, signer: Signer, recipients: CertificateRecipients, crashes: bool
+) -> None:
+    studio = _studio(tmp_path / "r", signer, recipients)
+    studio.run(2200)
+    draft = studio.spool.path(Place.DRAFTS, "s")
+    held = {path: path.read_bytes() for path in draft.glob("s.wav.*")}
+    assert {path.name for path in held} == {"s.wav.draft", "s.wav.key.p7m"}
+    studio.change(SessionId("s"), RecordingState.ERASED, ms=2250, action=ControlAction.OBJECT)
+    studio.end(SessionId("s"), ms=4000)
+    studio.run(2600 if crashes else 7000)
+    if crashes:
+        for path, content in held.items():  # the disk had not been told yet
+            path.write_bytes(content)
+        studio.crash()
+    assert studio.manifest("s").files == ()
+    assert not [path for path, _ in _held(tmp_path / "r") if ".wav" in path.name]
 
 
 def test_a_class_without_recipients_is_never_recorded_in_clear(tmp_path: Path, signer: Signer) -> None:
