@@ -13,6 +13,7 @@ from typing import Final
 
 from recorderd.archive.judgement import BundleVerdict
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, signature_name
+from recorderd.wire.names import signed_name
 
 _VERIFY: Final = "openssl cms -verify -binary -cades -inform DER"
 _OPTIONS: Final = "-purpose any -partial_chain"
@@ -38,11 +39,16 @@ def script(
         yield "# -attime is the signing time, for a certificate that has expired since; see it with:"
         p7s = shlex.quote(signature_name(manifest_name(recording_id)))
         yield f"#   openssl cms -cmsout -print -inform DER -in {p7s}"
+    audio = manifest.audio
     names = [manifest_name(recording_id)]
-    names += [manifest.audio.name] if manifest.audio is not None else []
+    names += [signed_name(audio.name)] if audio is not None else []
     for name in names:
         what = f"-in {shlex.quote(signature_name(name))} -content {shlex.quote(name)}"
-        yield f"{_VERIFY} {what} -CAfile {shlex.quote(str(trusted))} {_OPTIONS}{at} -out /dev/null"
+        line = f"{_VERIFY} {what} -CAfile {shlex.quote(str(trusted))} {_OPTIONS}{at} -out /dev/null"
+        if audio is not None and name != audio.name and name in names[1:]:
+            yield "# The audio is encrypted; once its recipient has opened it (`recorderctl open`), verify it by:"
+            line = f"#   {line}"
+        yield line
     if manifest.files:
         yield "# Each digest stands in the signed manifest, and the file has it:"
     for entry in manifest.files:

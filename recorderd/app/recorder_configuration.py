@@ -14,6 +14,7 @@ from typing import Any
 
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.checks import header_name as _header
+from recorderd.app.encryption_configuration import EncryptionSection, encryption_problems
 from recorderd.app.rules_configuration import (
     ConsentSection,
     ControlSection,
@@ -349,6 +350,9 @@ class RecorderConfiguration:
     log: LogSection = section("Logging.", default_factory=LogSection)
     numbering: NumberingSection = section("How numbers are dialled.", default_factory=NumberingSection)
     rules: tuple[RuleSection, ...] = section("Who is recorded; absent = every call.", default=())
+    encryption: dict[str, EncryptionSection] = section(
+        "To whom recordings are encrypted, by name.", default_factory=dict
+    )
     control: ControlSection = section("Changing a running recording.", default_factory=ControlSection)
     consent: ConsentSection = section("How consent arrives.", default_factory=ConsentSection)
 
@@ -375,6 +379,7 @@ class RecorderConfiguration:
         yield from _key_problems(self.evidence)
         yield from stamps_problems(self.timestamps)
         yield from rule_problems(self)
+        yield from encryption_problems(self)
 
 
 def _key_problems(evidence: EvidenceSection) -> Iterator[Problem]:

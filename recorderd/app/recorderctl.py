@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recorderd import __version__
-from recorderd.app import explain, keys_command, verify
+from recorderd.app import explain, keys_command, opening, verify
 from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--xsd", action="store_true", help="the XSD")
     schema.set_defaults(run=_schema)
 
+    opening.add_command(commands)
     explain.add_command(commands)
     keys_command.add_command(commands)
     add_steering(commands)

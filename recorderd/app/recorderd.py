@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
+from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
 from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
@@ -155,6 +156,7 @@ class Appliance:
             clock=clock,
             log=log,
             on_silent=self._hang_up,
+            encryption=recipients_of(configuration),
         )
         settings = sip_settings(configuration)
         self.max_calls = settings.max_calls

@@ -7,7 +7,7 @@ back. Whoever reads the files is ``verification``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -20,7 +20,14 @@ from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import SignerIdentity, TrustStore, certificate_sha256s, verify_detached
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from recorderd.wire.manifest_xml import render_manifest, rendering_name
-from recorderd.wire.names import audio_among, manifest_name, required_names, signature_name, signer_name
+from recorderd.wire.names import (
+    audio_among,
+    manifest_name,
+    required_names,
+    signature_name,
+    signed_name,
+    signer_name,
+)
 
 CLOCK_SLACK_S: Final = 2  # a signing time has whole seconds, and a clock may be slewed
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -141,7 +148,7 @@ def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None =
         findings.append(Finding(code=Check.FILES, reason=reason))
     identities: dict[str, SignerIdentity] = {}
     if Check.MANIFEST in checked:
-        signed = [manifest_name(recording_id), *([audio] if audio else [])]
+        signed = _signed(manifest, bundle, recording_id, audio)
         identities = _verify_signatures(bundle, signed, trust, findings)
         _check_certificate_file(bundle, recording_id, identities, findings)
         checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER}
@@ -154,7 +161,11 @@ def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None =
         checked |= {Check.DIGEST, Check.GAPS, Check.CLOCK}
         findings += [Finding(code=Check.GAPS, reason=reason) for reason in gap_problems(manifest)]
         findings += [Finding(code=Check.GAPS, reason=reason) for reason in time_problems(manifest)]
-        if manifest.audio is not None and manifest.audio.name in bundle.sha256s:
+        if (
+            manifest.audio is not None
+            and manifest.audio.name in bundle.sha256s
+            and not manifest.audio.encryption
+        ):
             checked.add(Check.WAV)
             size_bytes = bundle.sizes_bytes[manifest.audio.name]
             problems = wav_problems(manifest, bundle.audio_head, file_bytes=size_bytes)
@@ -205,19 +216,29 @@ def _read_manifest(raw: bytes, findings: list[Finding]) -> Manifest | None:
         return None
 
 
+def _signed(manifest: Manifest | None, bundle: Bundle, recording_id: str, audio: str) -> dict[str, str]:
+    """Say which digest each signature must be over; what is missing is left out.
+
+    An encrypted WAV's is over the plain one, whose digest the manifest tells.
+    """
+    name = manifest_name(recording_id)
+    digests = {name: bundle.sha256s[name]} if name in bundle.sha256s else {}
+    entry = manifest.audio if manifest is not None else None
+    sha256_hex = (entry.content_sha256 if entry is not None else "") or bundle.sha256s.get(audio, "")
+    return digests | ({signed_name(audio): sha256_hex} if sha256_hex else {})
+
+
 def _verify_signatures(
-    bundle: Bundle, names: Sequence[str], trust: TrustStore, findings: list[Finding]
+    bundle: Bundle, signed: Mapping[str, str], trust: TrustStore, findings: list[Finding]
 ) -> dict[str, SignerIdentity]:
-    """Verify both signatures; return who made them, vouched for or not."""
+    """Verify both signatures, over these digests; return who made them, vouched for or not."""
     signers: dict[str, SignerIdentity] = {}
-    for name in names:
+    for name, sha256_hex in signed.items():
         signature = bundle.contents.get(signature_name(name))
-        if name not in bundle.sha256s or signature is None:
+        if signature is None:
             continue  # missing, which is a finding of its own
         try:
-            signers[name] = verify_detached(
-                signature, sha256_hex=bundle.sha256s[name], trust=trust, subject=name
-            )
+            signers[name] = verify_detached(signature, sha256_hex=sha256_hex, trust=trust, subject=name)
         except SignerUnknown as problem:
             signer = problem.fields["signer"]
             if isinstance(signer, SignerIdentity):

@@ -168,6 +168,27 @@ class KeyringRefused(RecorderError):
     hint = "Nothing was changed; `recorderctl keys show` tells what is there."
 
 
+class RecipientUnusable(RecorderError):
+    """Recipient {path} cannot be encrypted to: {reason}."""
+
+    exit_code = 78
+    hint = "Name a file with one certificate (PEM) or one OpenPGP public key that is made for encryption."
+
+
+class EncryptionFailed(RecorderError):
+    """{subject} could not be encrypted: {reason}."""
+
+    exit_code = 74
+
+
+class EnvelopeUnopened(EvidenceError):
+    """{subject} does not open: {reason}."""
+
+    hint = (
+        "Take the private key of a recipient it was encrypted to; if that was the one, the file is altered."
+    )
+
+
 # --- our side ---------------------------------------------------------------------------------------
 
 

@@ -36,8 +36,8 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     recording_id = folder.name
     manifest = _manifest(folder)
     listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in manifest.files}
-    audio = [manifest.audio.name] if manifest.audio is not None else []  # a tombstone has none
-    required = required_names(recording_id, audio="".join(audio))
+    audio = [entry.name for entry in manifest.files if entry.role == "audio"]  # a tombstone has none
+    required = required_names(recording_id, audio="".join(audio[:1]))
     small = [name for name in required if name not in listed]
     present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {RECEIPT_NAME}
     small += [name for name in stamps_of(required) if name in present]

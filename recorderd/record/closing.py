@@ -83,7 +83,11 @@ class Closing:
                 continue
             digest, size_bytes, descriptor = proved
             known = replace(
-                finished, audio_sha256=digest, audio_bytes=size_bytes, audio_descriptor=descriptor
+                finished,
+                audio_sha256=digest,
+                audio_bytes=size_bytes,
+                audio_descriptor=descriptor,
+                enclosure=files.enclosure(),
             )
             going.append((files, known))
         sealed = self._sealer.seal_all([finished for _, finished in going])

@@ -16,13 +16,13 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import EncryptionFailed, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import (
@@ -46,6 +46,7 @@ from recorderd.core.messages import (
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
+from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.joining import in_order, move_stream, render_absorbed
@@ -96,7 +97,9 @@ class Recorder:
         clock: Clock,
         log: EventLog,
         on_silent: Callable[[SessionSilent], None],
+        encryption: Mapping[str, Recipients] | None = None,
     ) -> None:
+        self._encryption = encryption or {}
         self.messages: queue.Queue[RecordMessage | _Question] = queue.Queue(maxsize=QUEUE_MAX)
         self.usage: SpoolUsage = spool.usage()
         self.rounds = 0  # progress that the watchdog looks at
@@ -241,10 +244,17 @@ class Recorder:
 
     def _start(self, message: SessionStarted) -> None:
         session = message.session
+        encrypt = message.terms.encrypt
         files = RecordingFiles(
-            session=session, spool=self._spool, disks=self._disks, on_problem=self._draft_failed
+            session=session,
+            spool=self._spool,
+            disks=self._disks,
+            on_problem=self._draft_failed,
+            recipients=self._encryption.get(encrypt),
         )
         files.begin(message)
+        if encrypt and encrypt not in self._encryption:  # never in clear
+            files.give_up(EncryptionFailed(subject=session, reason=f"there is no [encryption.{encrypt}]"))
         self._sessions[session] = Recording(
             started=message,
             files=files,

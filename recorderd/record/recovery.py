@@ -16,12 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from recorderd import durable
+from recorderd.core import gap_causes
 from recorderd.core.errors import KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.core.outcomes import CHOSEN, NOT_STARTED
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.record.chain import Chain
+from recorderd.record.enclosing import discard_vault
 from recorderd.record.entries import Entries
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
@@ -30,6 +32,7 @@ from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.track import DEFAULT_RATE_HZ
+from recorderd.record.vault import stand, vault_name
 from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Gap, Manifest, StreamEntry, audio_name, manifest_name, parse_manifest
@@ -115,13 +118,19 @@ def _repair(folder: Path, recording_id: str) -> Finished:
     if journal.notes.timeline.state is RecordingState.ERASED or journal.notes.outcome in CHOSEN:
         return _erase(folder, journal, journal.started)
     audio = folder / audio_name(recording_id)
+    container = folder / vault_name(audio.name)
+    if container.exists():
+        audio = container
     begun = journal.notes.timeline.first_on(rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ)
     if not audio.exists() and begun is not None:
         raise ValueError("no audio was written")
     if begun is None:
+        discard_vault(folder)
         durable.discard(audio)
         journal.notes.ended_without(outcome=NOT_STARTED, reason="")
         return _erase(folder, journal, journal.started)
+    if audio is container:
+        return _stand(container, journal, journal.started)
     encoding, channels, frames = _repair_audio(audio, journal)
     digest, size_bytes = sha256_file(audio)
     spans = _spans(journal, frames)
@@ -190,8 +199,60 @@ def _repair_audio(audio: Path, journal: Journal) -> tuple[WavEncoding, int, int]
     return layout.encoding, layout.channels, frames
 
 
-def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> StreamEntry:
+def _stand(container: Path, journal: Journal, started: SessionStarted) -> Finished:
+    """Make of an encrypted draft what can be sealed without its key.
+
+    Durable: after return what had to be silent, or lies behind a stop, is destroyed.
+    """
+    if journal.sample_rate_hz < 1:
+        raise ValueError("the journal names no format")
+    rate_hz, origin = journal.sample_rate_hz, journal.origin_samples
+    found = stand(container, silent=[])
+    heading = found.heading
+    encoding = next(kind for kind in WavEncoding if kind.silence == heading.silence)
+
+    def place(frames: int) -> int:
+        return heading.head_bytes + frames * heading.frame_bytes
+
+    held = (found.plain_bytes - heading.head_bytes) // heading.frame_bytes
+    kept = journal.notes.timeline.end_of_kept(origin + held, rate_hz=rate_hz) - origin
+    frames = max(0, min(held, kept))
+    spans = _spans(journal, frames)
+    silent = [(place(row.start_samples), place(row.start_samples + row.length_samples)) for row in spans]
+    found = stand(container, silent=silent, end_bytes=place(frames))
+    frames = min(frames, (found.plain_bytes - heading.head_bytes) // heading.frame_bytes)
+    spans = _spans(journal, frames)
+    lost = [
+        tuple((at - heading.head_bytes) // heading.frame_bytes for at in hole) for hole in found.destroyed
+    ]
+    digest, size_bytes = sha256_file(container)
+    return Finished(
+        started=started,
+        notes=journal.notes,
+        origin_samples=origin,
+        end_cause=StreamEnd.CRASH.value,
+        recovered=True,
+        sample_rate_hz=rate_hz,
+        channels=heading.frame_bytes // encoding.sample_bytes,
+        duration_samples=frames,
+        streams=[_clip(entry, frames, spans, lost=lost) for entry in journal.entries()],
+        audio_format=audio_format(encoding),
+        audio_sha256=digest,
+        audio_bytes=size_bytes,
+        standing=True,
+    )
+
+
+def _clip(
+    entry: StreamEntry,
+    frames: int,
+    spans: Sequence[SilentSpan],
+    *,
+    lost: Sequence[tuple[int, ...]] = (),  # first and last frame of what had to go with a silent span
+) -> StreamEntry:
     gaps = within(_merged(list(entry.gaps)), start=0, end=frames)
+    for start, end in lost:
+        gaps = overlay(gaps, start, min(end, frames), gap_causes.RESTART)
     for span in spans:
         gaps = overlay(gaps, span.start_samples, span.start_samples + span.length_samples, span.cause)
     first = entry.first_sample if entry.first_sample < frames else -1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +43,7 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disk, Disks, InlineDisk
+from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
@@ -142,6 +143,7 @@ class Studio:
         pace: Pace | None = None,
         sealing: Disk | None = None,
         policy: EntryPolicy | None = None,
+        encryption: Mapping[str, Recipients] | None = None,
     ) -> None:
         """Begin; ``sealing`` is run by whoever gives it."""
         self.disks = Disks(audio=InlineDisk(), sealing=sealing or InlineDisk())
@@ -159,6 +161,7 @@ class Studio:
         self._senders: dict[StreamId, tuple[RtpStream, int]] = {}  # and when each has spoken
         self._script: list[tuple[int, int, RecordMessage]] = []
         self.names = NameTemplate()  # may be changed before a crash
+        self.encryption = encryption or {}
         self.host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement()
         self._restart()
 
@@ -201,6 +204,7 @@ class Studio:
             clock=self,
             log=self.log,
             on_silent=self.silent.append,
+            encryption=self.encryption,
         )
 
     # --- the script -----------------------------------------------------------------------------
