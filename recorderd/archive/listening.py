@@ -51,7 +51,10 @@ def export_listening_copy(folder: Path, out: Path) -> Path:
     Errors: ListeningImpossible; ExportBlocked when a file of that name holds something else;
     ManifestFormatError.
     """
-    manifest = parse_manifest(next(folder.glob(manifest_name("*"))).read_bytes())
+    found = next(folder.glob(manifest_name("*")), None)
+    if found is None:
+        raise ListeningImpossible(recording_id=folder.name, reason="its manifest is not there")
+    manifest = parse_manifest(found.read_bytes())
     entry = manifest.audio
     if entry is None:
         raise _impossible(manifest, f"there is no audio ({manifest.outcome})")

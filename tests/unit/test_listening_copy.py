@@ -242,6 +242,8 @@ def test_what_nobody_here_can_hear_is_refused_in_clear_words(studio: Studio, tmp
     content = audio.read_bytes()
     audio.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert f"{audio.name} is not what its manifest says" in _refused(folder, tmp_path / "out")
+    path.unlink()
+    assert "talk: its manifest is not there" in _refused(folder, tmp_path / "out")
 
 
 def _tombstone(whole: Manifest) -> Manifest:
