@@ -75,7 +75,6 @@ class Run:
     first: Report
     last: Report
     soonest: Report  # of the first minute's, the one that was held up least
-    rate_hz: int = 0  # of the timestamps; 0 = there is but one report
     ahead_ns: int = 0  # by which the timestamps have gone further than the wall clock
     line: Line = field(default_factory=lambda: Line().through(0, 0))  # of ``ahead_ns`` over wall ns
 
@@ -116,7 +115,7 @@ def follow(heard: Heard, report: Report, *, rates_hz: Sequence[int]) -> Heard:
     run, stray = heard.run, heard.stray
     if run is None or run.last.ssrc != report.ssrc:
         return Heard(run=_begin(report), before=_longest(heard.before, run))
-    rate_hz = _rate_of(run.last, report, (run.rate_hz,) if run.rate_hz else rates_hz)
+    rate_hz = _rate_of(run.last, report, rates_hz)
     if rate_hz:
         is_later = _wall_ns(run.last, report) > 0
         return replace(heard, run=_joined(run, report, rate_hz), stray=None) if is_later else heard
@@ -172,7 +171,6 @@ def _joined(run: Run, report: Report, rate_hz: int) -> Run:
         first=run.first,
         last=report,
         soonest=report if is_soonest else run.soonest,
-        rate_hz=rate_hz,
         ahead_ns=ahead_ns,
         line=run.line.through(since_first_ns, ahead_ns),
     )
