@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import functools
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,9 @@ from typing import Any, Final
 
 FILE_MODE: Final = 0o640
 DIR_MODE: Final = 0o750
+_GET_FLAGS: Final = 0x8008_6601  # FS_IOC_GETFLAGS
+_SET_FLAGS: Final = 0x4008_6602  # FS_IOC_SETFLAGS
+_TOP_OF_HIERARCHY: Final = 0x2_0000  # FS_TOPDIR_FL
 _WAIT_BEFORE: Final = 1  # SYNC_FILE_RANGE_WAIT_BEFORE: until what is under way has been written
 
 
@@ -92,6 +97,25 @@ def make_dir(folder: Path) -> None:
     for path in reversed(missing):
         path.mkdir(mode=DIR_MODE, exist_ok=True)
         sync_dir(path.parent)
+
+
+def spread_folders(folder: Path) -> bool:
+    """Let ext4 lay each folder that is made in this one in a place of its own; say whether it does.
+
+    It looks at every inode that was freed in the last minutes before it gives one out. Where recordings come
+    and go in one place by the thousand, that takes longer than everything else about a new file.
+    Source: chattr(1), attribute T; ioctl_iflags(2).
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = int.from_bytes(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8)), sys.byteorder)
+        wanted = (flags | _TOP_OF_HIERARCHY).to_bytes(8, sys.byteorder)
+        fcntl.ioctl(descriptor, _SET_FLAGS, wanted)
+    except OSError:  # another file system, which may not need it
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def create(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 
@@ -19,9 +20,14 @@ def networks(allowed: Iterable[str]) -> tuple[Network, ...]:
 def is_allowed(address: str, allowed: Iterable[Network]) -> bool:
     """Tell whether sessions from ``address`` are taken; what is no address is refused."""
     try:
-        peer = ipaddress.ip_address(address)
+        peer = _address(address)
     except ValueError:
         return False
     if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
         peer = peer.ipv4_mapped
     return any(peer in network for network in allowed)
+
+
+@functools.lru_cache(maxsize=256)  # few exchanges send many requests
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)

@@ -1,15 +1,16 @@
 """The threads that wait for the disk, so that the recording never does.
 
 Contract: jobs are done one after the other in the order in which they were given; what can be done together
-and waits one behind the other is done together, and nothing waits for more to come. What waits in memory is
-bounded by ``limit_bytes``: beyond it ``put`` waits, and the ring keeps meanwhile what comes. A job's owner
-guards it: one that raises ends the thread, and with it the process.
+and waits one behind the other is done together. What waits in memory is bounded by ``limit_bytes``: beyond it
+``put`` waits, and the ring keeps meanwhile what comes. A job's owner guards it: one that raises ends the
+thread, and with it the process.
 Thread: ``put`` and ``waiting_bytes`` any; ``run`` is the disk's own.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from recorderd.record.many_files import ManyFiles
 Job = Callable[[], None]
 Together = Callable[[list[Any]], None]
 
+GATHER_S: Final = 0.01  # a call that begins gives a dozen jobs; waking up for each costs both threads more
 TOGETHER_MAX: Final = 64
 LIMIT_BYTES: Final = 256 << 20  # a thousand calls in 16-bit stereo for eight seconds
 
@@ -35,10 +37,12 @@ class _Row:
 class Disk:
     """A queue of jobs and whoever does them."""
 
-    def __init__(self, *, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, *, limit_bytes: int = LIMIT_BYTES, gather_s: float = 0.0) -> None:
+        """Begin empty; ``gather_s`` is how long a thread that was woken lets more come before it begins."""
         self._jobs: deque[tuple[Job | _Row, int]] = deque()
         self._changed = threading.Condition()
         self._limit_bytes = limit_bytes
+        self._gather_s = gather_s
         self.many_files = ManyFiles()  # for jobs that write for many recordings
         self.waiting_bytes = 0
         self.waiting_bytes_max = 0
@@ -67,6 +71,8 @@ class Disk:
                     if stop.is_set():
                         return
                     self._changed.wait(timeout=0.2)
+            if self._jobs and not stop.is_set():
+                time.sleep(self._gather_s)
             self._do_all()
 
     def _do_all(self) -> None:
@@ -107,7 +113,7 @@ class InlineDisk(Disk):
 class Disks:
     """Who writes audio and journals, and who seals; neither waits for the other."""
 
-    audio: Disk = field(default_factory=Disk)
+    audio: Disk = field(default_factory=lambda: Disk(gather_s=GATHER_S))
     sealing: Disk = field(default_factory=Disk)
 
     @classmethod

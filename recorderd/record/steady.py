@@ -33,7 +33,7 @@ from recorderd.record.track import FRAME_MS, Track
 from recorderd.wire.wav import WavEncoding
 
 GRAINS_PER_S: Final = 50  # windows are whole fiftieths of a second: many have one length, and no frame is cut
-_JOB_BYTES: Final = 8 << 20  # audio that one job of the disk writes
+_JOB_BYTES: Final = 1 << 20  # audio that one job of the disk writes: larger arrays are new pages each time
 
 
 @dataclass(slots=True, kw_only=True)

@@ -76,7 +76,7 @@ def choose_codecs(media: MediaLine, *, pace: Pace | None = None) -> tuple[Codec,
     By octets it goes on at the pace that it has, when a codec of it is still there.
     """
     fit = supported_codecs(media)
-    if not fit or fit[0].is_framed or (pace is not None and not pace.octets_per_tick):
+    if len(fit) < 2 or fit[0].is_framed or (pace is not None and not pace.octets_per_tick):
         return fit
     kept = pace if any(pace_of([codec]) == pace for codec in fit) else pace_of(fit[:1])
     return tuple(codec for codec in fit if pace_of([codec]) == kept)

@@ -322,18 +322,11 @@ class DialogStreams:
             self._log.error(Ev.STREAM_REFUSED, subject=stream, reason=problem)
             return None
         return Line(
-            stream=stream,
-            port=sockets.rtp_port,
-            codecs=terms.codecs,
-            pace=pace_of(terms.codecs),
-            event_payload_types=terms.event_payload_types,
-            peer=terms.peer,
-            direction=terms.direction,
-            held=terms.held,
-            is_still=terms.is_still,
-            srtp_receive=receive,
+            stream=stream, port=sockets.rtp_port, codecs=terms.codecs, pace=pace_of(terms.codecs),
+            event_payload_types=terms.event_payload_types, peer=terms.peer, direction=terms.direction,
+            held=terms.held, is_still=terms.is_still, srtp_receive=receive,
             srtp_send=_fresh_keys(receive.suite) if receive is not None else None,
-        )
+        )  # fmt: skip
 
     def _keep(self, line: Line, terms: _Terms) -> Line | None:
         keys = terms.crypto.keys if terms.crypto is not None else None

@@ -67,6 +67,7 @@ class Spool:
             if not folder.exists():
                 durable.make_dir(folder)
                 folder.chmod(SHARED_DIR_MODE)
+        durable.spread_folders(self.root / Place.DRAFTS)
         for leftover in list((self.root / Place.REMOVED).iterdir()):
             durable.remove_tree(leftover)
 
@@ -171,10 +172,11 @@ class Spool:
         for place in Place:
             ids = self.ids(place)
             recordings[place.value] = len(ids)
+            folder = os.fspath(self.root / place)
             for recording_id in ids:
                 known = self._sealed_bytes.get(recording_id)
                 if place is Place.DRAFTS or known is None:
-                    known = _folder_bytes(self.root / place / recording_id)
+                    known = _folder_bytes(f"{folder}/{recording_id}")  # no path object for each of a thousand
                 if place is not Place.DRAFTS:
                     sealed_bytes[recording_id] = known
                 used_bytes += known
@@ -187,7 +189,7 @@ class Spool:
         return moved
 
 
-def _folder_bytes(folder: Path) -> int:
+def _folder_bytes(folder: str) -> int:
     try:
         with os.scandir(folder) as entries:
             return sum(entry.stat().st_size for entry in entries)

@@ -9,6 +9,7 @@ IPv6 are numbered as they come. Thread: callers hold one lock (see ``tap.drain``
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from enum import StrEnum
@@ -59,7 +60,7 @@ class SourceBook:
     def host_of(self, address: str) -> int:
         """Give the host's number of an address as signalling names it; 0 when it names none."""
         try:
-            parsed = ipaddress.ip_address(address)
+            parsed = _address(address)
         except ValueError:
             return 0  # a name, or nothing: signalling did not say
         if parsed.is_unspecified:
@@ -97,3 +98,8 @@ def hosts(keys: I64) -> I64:
     Shapes: (n,) -> (n,).
     """
     return keys >> PORT_BITS
+
+
+@functools.lru_cache(maxsize=256)  # few hosts send many streams
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)

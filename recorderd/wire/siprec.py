@@ -213,9 +213,10 @@ def _extensions(element: XmlElement, *, owner: str, inside: bool) -> dict[str, s
         name = inner.name
         owner_inside = _id(inner, "participant") if name == "participant" and not inside else owner
         is_ours = inside or name == "extensiondata" or name not in _STANDARD
-        text = _plain(inner.text) or (inner.inner[0].name if len(inner.inner) == 1 and inside else "")
-        if is_ours and name and text and name != "extensiondata":
-            found.setdefault(f"{name}@{owner}" if owner else name, text)
+        if is_ours and name and name != "extensiondata":
+            text = _plain(inner.text) or (inner.inner[0].name if len(inner.inner) == 1 and inside else "")
+            if text:
+                found.setdefault(f"{name}@{owner}" if owner else name, text)
         if inner.inner:
             for key, value in _extensions(inner, owner=owner_inside, inside=is_ours).items():
                 found.setdefault(key, value)

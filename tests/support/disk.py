@@ -35,6 +35,13 @@ int fdatasync(int fd) {
     return real(fd);
 }
 
+int sync_file_range(int fd, off64_t at, off64_t count, unsigned flags) {
+    static int (*real)(int, off64_t, off64_t, unsigned);
+    if (!real) real = (int (*)(int, off64_t, off64_t, unsigned))dlsym(RTLD_NEXT, "sync_file_range");
+    if (want("DISK_NOT_KEPT")) { errno = want("DISK_NOT_KEPT"); return -1; }
+    return real(fd, at, count, flags);
+}
+
 int syncfs(int fd) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "syncfs");

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -217,6 +217,13 @@ def test_an_ssrc_is_a_number_of_32_bits(ssrc: Any) -> None:
     table["streams"][0]["ssrcs"] = [ssrc]
     with pytest.raises(ManifestFormatError, match="ssrcs"):
         parse_manifest(canonical_json(table))
+
+
+def test_a_manifest_is_written_as_its_tables_would_be() -> None:
+    manifest = _manifest()
+    assert encode_manifest(manifest) == canonical_json(asdict(manifest))
+    with pytest.raises(TypeError):
+        canonical_json({"what": object()})
 
 
 def test_another_spelling_of_the_same_manifest_is_refused() -> None:

@@ -61,6 +61,14 @@ try:
 except OSError as problem:
     print(problem)
 """
+KEPT = """
+import os
+from pathlib import Path
+from recorderd import durable
+opened = durable.put_all(Path("."), {"a": b"1", "b": b"2"})
+problems = durable.sync_all(durable.FileSystem(Path(".")), opened)
+print([problem and problem.errno for problem in problems])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +133,18 @@ def test_the_file_system_is_synced_or_the_error_is_told(tmp_path: Path, disk: Pa
     assert run_on(disk, SYNC, folder=tmp_path, DISK_NO_SYNCFS=errno.ENOSYS) == "synced"  # one by one
     with pytest.raises(OSError, match="Bad file descriptor"):
         durable.sync_filesystem(-1)
+
+
+def test_many_files_are_synced_in_one_call_and_each_is_asked_what_became_of_it(
+    tmp_path: Path, disk: Path
+) -> None:
+    kept = "[None, None, None]"  # the folder and two files
+    assert run_on(disk, KEPT, folder=tmp_path) == kept
+    assert run_on(disk, KEPT, folder=tmp_path, DISK_NOT_KEPT=errno.EIO) == "[5, 5, 5]"
+    assert run_on(disk, KEPT, folder=tmp_path, DISK_NOT_KEPT=errno.ENOSYS) == kept  # synced one by one
+    assert run_on(disk, KEPT, folder=tmp_path, DISK_NOT_KEPT=errno.ENOSYS, DISK_NO_SYNC=1) == "[5, 5, 5]"
+    assert run_on(disk, KEPT, folder=tmp_path, DISK_NO_SYNCFS=errno.EIO) == kept  # somebody else's fault
+    assert (tmp_path / "b").read_bytes() == b"2"
 
 
 def test_a_failed_append_can_be_tried_again(tmp_path: Path) -> None:

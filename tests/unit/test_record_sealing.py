@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from recorderd import durable
+from recorderd.core.messages import RecordingState
+from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.record.chain import CHAIN_NAME, Chain, Link
 from recorderd.record.disk import TOGETHER_MAX, Disk
 from recorderd.spool.layout import Place
@@ -212,6 +214,25 @@ def test_a_chain_that_cannot_be_written_seals_nobody_and_goes_on_whole(
     studio.crash()
     assert _check_chain(studio) == ["later", *voices]
     _check_audio(studio, voices)
+
+
+def test_a_draft_lasts_from_its_first_checkpoint_on_or_at_once_when_its_state_changes(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = durable.sync_dir
+    monkeypatch.setattr(durable, "sync_dir", lambda folder: (synced.append(folder.name), real(folder)))
+    session = studio.session("s", terms=RecordingTerms(mode=Mode.ALWAYS_PAUSABLE))
+    studio.voice(session, "s/a", first_ms=0, packets=100)
+    whole = durable.sync_filesystem
+    checkpoints = []
+    monkeypatch.setattr(durable, "sync_filesystem", lambda at: (checkpoints.append(studio.now_ms), whole(at)))
+    studio.run(1500)
+    assert synced == []
+    assert checkpoints
+    studio.change(session, RecordingState.PAUSED, ms=1600)
+    studio.run(2000)
+    assert synced[:2] == ["s", "drafts"]
 
 
 STEPS = ("put_all", "_write_all", "sync_filesystem", "append", "_unlink", "_move", "sync_dir")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from recorderd import durable
 from recorderd.core.errors import SpoolBroken
 from recorderd.spool.layout import Place, Spool
 
@@ -77,3 +80,30 @@ def test_the_reason_of_a_quarantine_stands_beside_it(spool: Spool) -> None:
     _sealed(spool, "r1")
     folder = spool.quarantine("r1", come_from=Place.READY, reason="the archive says: digest")
     assert (folder / "reason.txt").read_text() == "the archive says: digest\n"
+
+
+def test_what_comes_after_thousands_that_went_is_made_as_fast_as_the_first(tmp_path: Path) -> None:
+    kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True)
+    spool = Spool(tmp_path / "spool", quota_bytes=10_000)
+    spool.prepare()
+    if "ext" not in kind.stdout:
+        assert not durable.spread_folders(spool.root)
+        return
+    listed = subprocess.run(
+        ["lsattr", "-d", spool.root / "drafts"], capture_output=True, text=True, check=True
+    )
+    assert "T" in listed.stdout.split()[0]
+    first = _seconds_of_files(spool, "before")
+    for number in range(3000):  # in the folder where all drafts would lie otherwise
+        (spool.root / f"{number}").touch()
+    for number in range(3000):
+        (spool.root / f"{number}").unlink()
+    assert _seconds_of_files(spool, "after") < 10 * first + 0.005
+
+
+def _seconds_of_files(spool: Spool, name: str) -> float:
+    folder = spool.begin_draft(name, synced=False)
+    began = time.thread_time()
+    for number in range(50):
+        (folder / f"{number}").touch()
+    return time.thread_time() - began
