@@ -293,3 +293,52 @@ def test_a_file_is_encrypted_with_the_digest_of_its_plain_text_or_plain_without(
     table["files"][0].update(change)
     with pytest.raises(ManifestFormatError, match=field):
         parse_manifest(canonical_json(table))
+
+
+def _with_audio(*rows: dict[str, Any]) -> bytes:
+    table = json.loads(encode_manifest(_manifest()))
+    known = table["files"][0]
+    others = [row for row in table["files"] if row["role"] != "audio"]
+    table["files"] = [*({**known, **row} for row in rows), *others]
+    return canonical_json(table)
+
+
+SEALED = {"encryption": "cms", "content_sha256": "ab" * 32, "content_bytes": 44}
+PARTS = [{**SEALED, "name": f"{ID}.wav.00{number}.p7m"} for number in (1, 2, 3)]
+DRAFT = {"name": f"{ID}.wav.draft", "encryption": "draft"}
+KEY = {"name": f"{ID}.wav.key.p7m", "role": "key"}
+
+
+def test_audio_in_encrypted_parts_and_a_draft_with_its_key_are_told() -> None:
+    assert [entry.name[-7:] for entry in parse_manifest(_with_audio(*PARTS)).files[:3]] == [
+        *("001.p7m", "002.p7m", "003.p7m")
+    ]
+    audio = parse_manifest(_with_audio(DRAFT, KEY)).audio
+    assert audio is not None and audio.encryption == "draft"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [PARTS[0], PARTS[2]],
+        [PARTS[1], PARTS[0]],
+        PARTS[1:],
+        [PARTS[0], {**PARTS[1], "content_sha256": "cd" * 32}],
+        [PARTS[0], {**PARTS[1], "encryption": "pgp"}],
+        [{"name": f"{ID}.wav"}, {"name": f"x-{ID}.wav"}],
+        [{**DRAFT, "content_sha256": "ab" * 32}],
+        [{"name": f"{ID}.wav"}, KEY],
+        [{**SEALED, "name": f"{ID}.wav.p7m"}, KEY],
+        [DRAFT, {**KEY, "name": f"other-{ID}x.wav.key.p7m"}],
+    ],
+    ids=[
+        *("a part is missing", "out of order", "without the first", "of different content", "of two kinds"),
+        *("two in clear", "a draft that tells its content", "a key to nothing", "a key to an envelope"),
+        "another recording's key",
+    ],
+)
+def test_parts_that_do_not_belong_together_and_keys_to_nothing_are_refused(
+    rows: list[dict[str, Any]],
+) -> None:
+    with pytest.raises(ManifestFormatError, match=r"files|content_sha256"):
+        parse_manifest(_with_audio(*rows))
