@@ -46,7 +46,7 @@ def script(
         what = f"-in {shlex.quote(signature_name(name))} -content {shlex.quote(name)}"
         line = f"{_VERIFY} {what} -CAfile {shlex.quote(str(trusted))} {_OPTIONS}{at} -out /dev/null"
         if audio is not None and name != audio.name and name in names[1:]:
-            yield "# The audio is encrypted; once its recipient has opened it (`recorderctl open`), verify it by:"
+            yield "# The audio is encrypted; when its recipient has opened it (`recorderctl open`):"
             line = f"#   {line}"
         yield line
     if manifest.files:

@@ -240,10 +240,8 @@ class Sealer:
 
     def _publish(self, manifests: Sequence[Manifest]) -> list[OSError | None]:
         """Take steps 3 to 5."""
-        problems = [
-            _name_audio(self._spool.path(Place.DRAFTS, manifest.recording_id), manifest)
-            for manifest in manifests
-        ]
+        folders = [self._spool.path(Place.DRAFTS, manifest.recording_id) for manifest in manifests]
+        problems = [_name_audio(folder, row) for folder, row in zip(folders, manifests, strict=True)]
         going = [number for number, problem in enumerate(problems) if problem is None]
         if not going:
             return problems
