@@ -3,8 +3,8 @@
 It lists the recording's other files; `wire.names` says how they are called. A tombstone, which stands for
 what was not kept, lists none.
 Version 1 had no outcome, rule, controls, spans and joins; version 2 no clocks, quality and keys, and knew
-fewer causes of gaps; version 3 said nothing of the recorder's own clock, of a proof and of encryption, and
-its audio was always `<id>.wav`. All are still read, and written back as they were.
+fewer causes of gaps; version 3 said nothing of the recorder's own clock, of senders' reports, of a proof
+and of encryption, and its audio was always `<id>.wav`. All are still read, and written back as they were.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ _STREAM_SINCE_2: Final = ("party", "moved_from", "doubled")
 _SINCE_3: Final = ("audio_format", "talk_over_ms")
 _STREAM_SINCE_3: Final = ("sources", "clock", "quality", "keys")
 _SINCE_4: Final = ("clock", "proof")
+_STREAM_CLOCK_SINCE_4: Final = ("reports", "reported_skew_ppb", "wall_offset_us")
 _FILE_SINCE_4: Final = ("encryption", "content_sha256", "content_bytes")
 
 
@@ -139,7 +140,9 @@ def manifest_table(manifest: Manifest) -> dict[str, Any]:
     """Give a manifest as plain tables and lists, in the shape of its version."""
     table = asdict(manifest)
     version = manifest.manifest_version
+    clocks = [row["clock"] for row in table["streams"]]
     for since, names, rows, row_names in (
+        (4, (), clocks, _STREAM_CLOCK_SINCE_4),
         (2, _SINCE_2, table["streams"], _STREAM_SINCE_2),
         (3, _SINCE_3, table["streams"], _STREAM_SINCE_3),
         (4, _SINCE_4, table["files"], _FILE_SINCE_4),

@@ -23,7 +23,7 @@ from recorderd.wire.manifest import (
     encode_manifest,
     parse_manifest,
 )
-from recorderd.wire.manifest_rows import ControlEntry, JoinEntry, RuleEntry, SilentSpan
+from recorderd.wire.manifest_rows import ClockEntry, ControlEntry, JoinEntry, RuleEntry, SilentSpan
 
 ID = "20261123T062236-aaaaaaaaaaaa"
 SPAN = {
@@ -39,6 +39,7 @@ CLOCK = {
     "source": "chrony", "synchronised": True, "offset_ns": -1200, "stratum": 3, "max_error_ns": 900_000,
     "checked_at": "2026-11-23T06:22:30.000Z", "stepped_ns": 0,
 }  # fmt: skip
+REPORTED = {"reports": 720, "reported_skew_ppb": -100_000, "wall_offset_us": -3_600_000_000}
 
 
 def _manifest() -> Manifest:
@@ -55,6 +56,7 @@ def _manifest() -> Manifest:
             Gap(start_samples=0, length_samples=10, cause="before_first"),
             Gap(start_samples=10, length_samples=5, cause="paused"),
         ),
+        clock=ClockEntry(skew_ppb=-12, **REPORTED),
     )  # fmt: skip
     return Manifest(
         recording_id=ID, recorder_id="r", software="recorderd 0.1.0", sequence=1,
@@ -116,6 +118,8 @@ def _third_version() -> dict[str, Any]:
         del table[key]
     for key in ("encryption", "content_sha256", "content_bytes"):
         del table["files"][0][key]
+    for key in REPORTED:
+        del table["streams"][0]["clock"][key]
     return {**table, "manifest_version": 3}
 
 
@@ -124,6 +128,7 @@ def test_a_manifest_of_the_third_version_is_still_read_and_written_back_as_it_wa
     manifest = parse_manifest(canonical_json(table))
     assert encode_manifest(manifest) == canonical_json(table)
     assert (manifest.clock, manifest.proof) == (ClockStatement(), ProofEntry())
+    assert manifest.streams[0].clock == ClockEntry(skew_ppb=-12)
     assert (manifest.clock.source, manifest.clock.synchronised) == ("none", False)
     with pytest.raises(ManifestFormatError, match="proof: unknown field"):
         parse_manifest(canonical_json({**table, "proof": {}}))
@@ -162,6 +167,23 @@ def test_a_manifest_of_the_first_version_is_still_read_and_written_back_as_it_wa
     assert (manifest.outcome, manifest.rule, manifest.spans) == ("recorded", RuleEntry(), ())
     with pytest.raises(ManifestFormatError, match="outcome: unknown field"):
         parse_manifest(canonical_json({**table, "outcome": "recorded"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"reports": 0}, "none, although they tell something"),
+        ({"reports": -1}, "reports: not an integer"),
+        ({"reported_skew_ppb": 10**9 + 1}, "reported_skew_ppb: not an integer"),
+        ({"wall_offset_us": -(2**62) - 1}, "wall_offset_us: not an integer"),
+        ({"wall_offset_us": 0.5}, "wall_offset_us: not of type int"),
+    ],
+)
+def test_what_a_sender_reported_is_bounded_and_told_by_reports(change: dict[str, Any], problem: str) -> None:
+    table = json.loads(encode_manifest(_manifest()))
+    table["streams"][0]["clock"].update(change)
+    with pytest.raises(ManifestFormatError, match=problem):
+        parse_manifest(canonical_json(table))
 
 
 def _tombstone(outcome: str) -> dict[str, Any]:
