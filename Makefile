@@ -35,6 +35,7 @@ libsystemd-dev: journal, readiness, watchdog (systemd-python)
 libsndfile1: judges WAV files independently of our own code (soundfile)
 espeak-ng: speaks the announcements
 openssl: verifies signatures independently of our own code
+gpg: encrypts to OpenPGP recipients
 endef
 define TEST_PACKAGES
 sip-tester: SIPp, an independent SIP client
@@ -43,6 +44,7 @@ libimage-exiftool-perl: reads names and times in WAV files independently of our 
 softhsm2: a token with keys that cannot be exported
 opensc: looks into that token independently of our own code
 systemd: runs our units for real, in a namespace of the test
+gpg-agent: holds the private keys of the tests' OpenPGP recipients
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench

@@ -136,6 +136,28 @@ def create(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool = 
         sync_dir(path.parent)
 
 
+def create_from(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE) -> int:
+    """Write a new file block by block; returns its size. What ``blocks`` raises leaves no file.
+
+    Durable: after return name and content survive; before, the name may stand with part of the content.
+    Errors: FileExistsError when the name is taken.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    size_bytes = 0
+    try:
+        for block in blocks:
+            _write_all(descriptor, block)
+            size_bytes += len(block)
+        os.fsync(descriptor)
+    except BaseException:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    sync_dir(path.parent)
+    return size_bytes
+
+
 def replace(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     """Put ``content`` at ``path``, in place of whatever stood there.
 

@@ -14,11 +14,16 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from recorderd import __version__, durable
+from recorderd.app import fsck
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.app.stamp_authorities import authorities
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
+from recorderd.archive.inclusion import export_inclusion
+from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
 from recorderd.archive.store import Store
 from recorderd.core.clock import SystemClock
@@ -31,6 +36,9 @@ _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "cha
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
 CONTROL_NAME: Final = "archive.sock"
 LOCK_NAME: Final = ".archive.lock"
+_LISTEN_HELP: Final = (
+    "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
+)
 CURVE_KEY_LENGTH: Final = 40
 
 
@@ -55,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         "list": (_list, "list what the archive holds"),
         "show": (_show, "show one recording"),
         "export": (_export, "copy one recording with its signatures"),
+        "fsck": (fsck.fsck, "check files, catalogue, receipts and chains against each other"),
+        "heads": (fsck.heads, "list the signed heads of the recorders' chains, or write them out"),
+        "stamps": (list_stamps, "list time stamps that are to be renewed"),
+        "renew": (renew_stamps, "renew them"),
         "status": (_status, "ask the running daemon"),
         "check-config": (_check_config, "check the configuration and its keys"),
     }
@@ -64,10 +76,17 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=work)
         if name in ("show", "export"):
             command.add_argument("recording_id", metavar="ID")
-        if name in ("list", "show", "status"):
+        if name in ("stamps", "renew"):
+            add_days(command)
+        if name == "stamps":
+            command.add_argument("--all", action="store_true", help="those that are good for longer too")
+        if name in ("list", "show", "stamps", "status", "fsck"):
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "export":
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
+            command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
+        if name == "heads":
+            command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     return parser
 
 
@@ -162,6 +181,7 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
 
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
+    authorities(configuration.timestamps)
     print(f"{arguments.config}: right for recorder-archive")
     return 0
 
@@ -203,9 +223,20 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    entry = _entry(arguments, configuration)
-    for copy in Store(configuration.archive.data_dir).export(entry.path, arguments.out):
+    entry, root = _entry(arguments, configuration), configuration.archive.data_dir
+    for copy in Store(root).export(entry.path, arguments.out):
         print(copy)
+    proof = export_inclusion(
+        root,
+        entry.recorder_id,
+        recording_id=entry.id,
+        manifest_sha256=entry.manifest_sha256,
+        out=arguments.out,
+    )
+    for path in proof:
+        print(path)
+    if arguments.listen:
+        print(export_listening_copy(root / entry.path, arguments.out))
     return 0
 
 

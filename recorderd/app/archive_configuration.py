@@ -13,6 +13,7 @@ from typing import Any
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.core.ids import is_safe_id
 
 
@@ -56,10 +57,12 @@ class ArchiveConfiguration:
     archive: ArchiveSection = section("Who and where this archive is.")
     receipt: ReceiptSection = section("Signing of receipts.")
     recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
+    timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
 
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
+        yield from stamps_problems(self.timestamps)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():
             if not is_safe_id(name):

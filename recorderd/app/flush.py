@@ -12,14 +12,18 @@ from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.app.stamp_authorities import stamping_settings
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import KeyUnusable
 from recorderd.core.events import Ev
 from recorderd.evidence.keys import read_secret_text, resolve_secret
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.curve import public_key_of
+from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkSettings
 from recorderd.flush.sender import Sender, SenderSettings
+from recorderd.flush.stamping import WORKERS, Stamper, StampingSettings
+from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
 
 CONTROL_NAME: Final = "flush.sock"
@@ -39,10 +43,11 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
     configuration = load_recorder_configuration(arguments.config)
     link, trust = link_settings(configuration), archive_trust(configuration)
+    stamping = stamping_settings(configuration.timestamps)
     if arguments.command == "check-config":
         print(f"{arguments.config}: right for recorderd-flush")
         return 0
-    serve(configuration, link=link, trust=trust)
+    serve(configuration, link=link, trust=trust, stamping=stamping)
     return 0
 
 
@@ -74,7 +79,13 @@ def archive_trust(configuration: RecorderConfiguration) -> TrustStore:
     return TrustStore.from_files([configuration.archive.receipt_certificate_file])
 
 
-def serve(configuration: RecorderConfiguration, *, link: LinkSettings, trust: TrustStore) -> None:
+def serve(
+    configuration: RecorderConfiguration,
+    *,
+    link: LinkSettings,
+    trust: TrustStore,
+    stamping: StampingSettings | None,
+) -> None:
     """Flush until asked to stop."""
     service, clock = Service(program="recorderd-flush", level=configuration.log.level.value), SystemClock()
     spool = Spool(configuration.spool.dir, quota_bytes=configuration.spool.quota_bytes)
@@ -90,13 +101,20 @@ def serve(configuration: RecorderConfiguration, *, link: LinkSettings, trust: Tr
         local_grace_s=configuration.spool.local_grace_s,
     )
     service.log.info(Ev.STARTED, version=__version__, recorder=settings.recorder_id)
+    box, connection = HeadBox(configuration.spool.dir), Link(link, now_ns=clock.mono_ns())
+    box.prepare()
+    stamper = None
+    if stamping is not None:
+        stamper = Stamper(settings=stamping, spool=spool, clock=clock, log=service.log)
     sender = Sender(
         settings=settings,
         spool=spool,
-        link=Link(link, now_ns=clock.mono_ns()),
+        link=connection,
+        heads=HeadCourier(box=box, send=connection.send, retry_ns=settings.retry_ns, log=service.log),
         trust=trust,
         clock=clock,
         log=service.log,
+        stamper=stamper,
     )
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +130,11 @@ def serve(configuration: RecorderConfiguration, *, link: LinkSettings, trust: Tr
     control = ControlServer(configuration.recorder.run_dir / CONTROL_NAME, answer, log=service.log)
     control_stop = threading.Event()
     thread = control.start(control_stop)
+    if stamper is not None:
+        for number in range(WORKERS):
+            # A daemon: an authority that is slow to answer does not hold up the end; its answer may be lost.
+            name = f"stamps-{number}"
+            threading.Thread(target=stamper.run, args=(service.stop,), name=name, daemon=True).start()
     try:
         service.log.info(Ev.READY)
         service.ready("waiting for recordings")

@@ -14,6 +14,7 @@ from typing import Any
 
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.checks import header_name as _header
+from recorderd.app.encryption_configuration import EncryptionSection, encryption_problems
 from recorderd.app.rules_configuration import (
     ConsentSection,
     ControlSection,
@@ -22,6 +23,8 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.app.stamps_configuration import TimestampsSection, stamps_problems
+from recorderd.core import outcomes
 from recorderd.evidence.token_uri import uri_flaw
 from recorderd.policy.file_names import DEFAULT_TEMPLATE, FACTS, TIME_PARTS, template_flaw
 from recorderd.wire.sdes import SrtpPolicy
@@ -54,6 +57,11 @@ def _networks(value: Any) -> str | None:
     except ValueError:
         return 'give a list of addresses or networks, for example ["192.0.2.7", "10.0.0.0/24"]'
     return None
+
+
+def _outcomes(value: Any) -> str | None:
+    unknown = sorted(set(value) - set(outcomes.CHOSEN))
+    return f"give a list of {', '.join(outcomes.CHOSEN)}" if unknown else None
 
 
 class Transport(StrEnum):
@@ -261,6 +269,20 @@ class EvidenceSection:
         minimum=0,
         maximum=3600,
     )
+    entries: tuple[str, ...] = option(
+        "What leaves a signed entry in the chain although nothing was recorded; the rest is only counted.",
+        default=outcomes.CHOSEN,
+        check=_outcomes,
+    )
+    entries_per_minute: int = option(
+        "Above so many entries of refused calls, they are only counted.", default=120, minimum=1
+    )
+    head_every_s: int = option(
+        "How often the head of the chain is signed and sent to the archive; at start and stop too.",
+        default=3600,
+        minimum=1,
+        maximum=86_400,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,9 +352,13 @@ class RecorderConfiguration:
     clock: ClockSection = section("The machine's clock.", default_factory=ClockSection)
     spool: SpoolSection = section("Buffer on disk.")
     archive: ArchiveLinkSection = section("Link to the archive host.")
+    timestamps: TimestampsSection | None = section("Trusted time; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
     numbering: NumberingSection = section("How numbers are dialled.", default_factory=NumberingSection)
     rules: tuple[RuleSection, ...] = section("Who is recorded; absent = every call.", default=())
+    encryption: dict[str, EncryptionSection] = section(
+        "To whom recordings are encrypted, by name.", default_factory=dict
+    )
     control: ControlSection = section("Changing a running recording.", default_factory=ControlSection)
     consent: ConsentSection = section("How consent arrives.", default_factory=ConsentSection)
 
@@ -357,7 +383,9 @@ class RecorderConfiguration:
                 key="sip.tls.ca_file", reason="missing", remedy="name who may vouch for client certificates"
             )
         yield from _key_problems(self.evidence)
+        yield from stamps_problems(self.timestamps)
         yield from rule_problems(self)
+        yield from encryption_problems(self)
 
 
 def _key_problems(evidence: EvidenceSection) -> Iterator[Problem]:

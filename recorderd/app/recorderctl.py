@@ -15,19 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from recorderd import __version__
-from recorderd.app import explain, keys_command
+from recorderd.app import explain, keys_command, opening, verify
 from recorderd.app.control import ask
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import run_reporting
 from recorderd.app.steer import add_commands as add_steering
-from recorderd.archive.verification import BundleVerdict, verify_bundle
+from recorderd.app.verify import EXIT_CANNOT_TELL
 from recorderd.core.errors import ControlUnavailable
-from recorderd.evidence.verify import TrustStore
-from recorderd.wire.manifest import manifest_name
-
-EXIT_BAD = 65
-EXIT_CANNOT_TELL = 69
+from recorderd.record.heads import stated_chain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,18 +56,17 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 
-    verify = commands.add_parser("verify", help="check recordings: signatures, digests, structure")
-    verify.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH", help="a recording's folder, or one of many"
-    )
-    verify.add_argument("--ca", type=Path, metavar="F", help="certificates that you trust, PEM")
-    verify.add_argument("--json", action="store_true", help="for programs")
-    verify.set_defaults(run=_verify)
+    chain = commands.add_parser("chain", help="how far the chain of recordings goes, and its fingerprint")
+    chain.add_argument("--config", type=Path, required=True, metavar="F")
+    chain.add_argument("--json", action="store_true", help="for programs")
+    chain.set_defaults(run=_chain)
 
+    verify.add_command(commands)
     schema = commands.add_parser("schema", help="print the JSON Schema of manifests, or the XSD of their XML")
     schema.add_argument("--xsd", action="store_true", help="the XSD")
     schema.set_defaults(run=_schema)
 
+    opening.add_command(commands)
     explain.add_command(commands)
     keys_command.add_command(commands)
     add_steering(commands)
@@ -136,6 +131,7 @@ def _show_status(report: dict[str, Any]) -> None:
         lost = f"kernel drops {rtp['kernel_dropped']}, late {rtp['late']}, malformed {rtp['malformed']}"
         lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
         lines.add_row("sealed", str(recorder["sealed"]))
+        lines.add_row("chain", _chain_text(recorder["chain"]))
         lines.add_row("clock", _clock_line(recorder["clock"]))
         lines.add_row("signing", _signing(recorder["signing"]))
     if "error" in flush:
@@ -144,9 +140,34 @@ def _show_status(report: dict[str, Any]) -> None:
         lines.add_row(
             "link", ", ".join(f"{k} {v}" for k, v in flush.items() if not isinstance(v, dict | list))
         )
+        if stamps := flush.get("stamps"):
+            counts = (
+                f"{name.replace('_', ' ')} {count}" for name, count in stamps.items() if name != "figures"
+            )
+            lines.add_row("time stamps", ", ".join(counts))
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))
+
+
+def _chain_text(chain: dict[str, Any]) -> str:
+    head = chain["head"]
+    stated = f"head {head['number']} of {head['stated_at']}" if head["number"] else "no head yet"
+    waiting = f", {head['waiting']} wait for the archive" if head["waiting"] else ""
+    return f"{chain['sequence']}   {chain['fingerprint']}   ({stated}{waiting})"
+
+
+def _chain(arguments: argparse.Namespace) -> int:
+    """Ask recorderd; where it does not run, its newest signed head tells."""
+    recorder = load_recorder_configuration(arguments.config).recorder
+    try:
+        chain = ask(recorder.run_dir / "recorderd.sock", {"command": "status"})["chain"]
+    except ControlUnavailable:
+        chain = stated_chain(recorder.state_dir)
+        if chain is None:
+            raise
+    print(json.dumps(chain, indent=2) if arguments.json else _chain_text(chain))
+    return 0
 
 
 def _clock_line(clock: dict[str, Any]) -> str:
@@ -192,57 +213,3 @@ def _schema(arguments: argparse.Namespace) -> int:
     name = "manifest.xsd" if arguments.xsd else "manifest.schema.json"
     print((resources.files("recorderd.wire") / name).read_text(), end="")
     return 0
-
-
-# --- verify -----------------------------------------------------------------------------------------
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    folders = [folder for path in arguments.paths for folder in recording_folders(path)]
-    if not folders:
-        print("recorderctl: no recording found there", file=sys.stderr)
-        return EXIT_CANNOT_TELL
-    code, rows = 0, []
-    for folder in folders:
-        trust = _trust(arguments.ca, folder)
-        verdict = verify_bundle(folder, trust)
-        rows.append(_verdict_row(folder, verdict, by_own_certificate=arguments.ca is None))
-        if not verdict.good:
-            code = EXIT_CANNOT_TELL if verdict.only_signer_unknown and code == 0 else EXIT_BAD
-    if arguments.json:
-        print(json.dumps(rows, indent=2))
-    else:
-        for row in rows:
-            print(f"{row['verdict']:<11} {row['recording_id'] or row['path']}")
-            for finding in row["findings"]:
-                print(f"            {finding}")
-        if arguments.ca is None:
-            print("(signatures checked against the certificate in each folder; --ca F checks who signed)")
-    return code
-
-
-def recording_folders(path: Path) -> list[Path]:
-    """Find the folders of recordings at and below ``path``."""
-    ending = manifest_name("")
-    if path.is_file():
-        path = path.parent
-    return sorted({found.parent for found in path.rglob(f"*{ending}")})
-
-
-def _trust(ca: Path | None, folder: Path) -> TrustStore:
-    paths = [ca] if ca is not None else sorted(folder.glob("*.signer.pem"))
-    return TrustStore.from_files(paths)
-
-
-def _verdict_row(folder: Path, verdict: BundleVerdict, *, by_own_certificate: bool) -> dict[str, Any]:
-    word = "verified" if verdict.good else "cannot tell" if verdict.only_signer_unknown else "BAD"
-    manifest = verdict.manifest
-    return {
-        "path": str(folder),
-        "recording_id": verdict.recording_id,
-        "verdict": word,
-        "trust": "own certificate" if by_own_certificate else "given certificates",
-        "sequence": manifest.sequence if manifest is not None else None,
-        "signers": list(verdict.signers),
-        "findings": [f"{finding.code}: {finding.reason}" for finding in verdict.findings],
-    }

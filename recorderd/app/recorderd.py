@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
+from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
 from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
@@ -23,7 +24,7 @@ from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting, settle_memory
 from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
 from recorderd.app.signing import KeyWatch, key_source
-from recorderd.core.clock import SystemClock
+from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import ControlAction, SessionSilent
 from recorderd.core.terms import RecordingTerms
@@ -32,6 +33,8 @@ from recorderd.policy.admission import Admission, decide, spool_level
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disks
+from recorderd.record.entries import Entries, EntryPolicy
+from recorderd.record.heads import Heads
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -40,6 +43,7 @@ from recorderd.sip.desk import SessionDesk
 from recorderd.sip.report import Report
 from recorderd.sip.room import SipRoom
 from recorderd.sip.speech import Speech
+from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
@@ -71,6 +75,7 @@ class Appliance:
         rtp, record = configuration.rtp, configuration.record
         self.service = service
         self.log = log
+        self._clock = clock
         self._stopping = threading.Event()
         self.key = KeyWatch(configuration.evidence, clock=clock, log=log)
         signer = self.key.open_first()
@@ -92,8 +97,35 @@ class Appliance:
             names=NameTemplate(text=record.file_name, local_time=record.file_name_time is TimeZone.LOCAL),
             host_clock=self.host_clock.statement,
         )
-        self._recover = partial(recover, spool=self.spool, chain=chain, sealer=sealer, log=log)
+        self.disks = Disks()
+        self.heads = Heads(
+            configuration.recorder.state_dir,
+            recorder_id=configuration.recorder.id,
+            chain=chain,
+            box=HeadBox(configuration.spool.dir),
+            signer=sealer.signer,
+            clock=clock,
+            log=log,
+        )
+        self.heads.begin()
+        self._head_every_ns = configuration.evidence.head_every_s * NS_PER_S
+        self.entries = entries = Entries(
+            sealer=sealer,
+            spool=self.spool,
+            disk=self.disks.sealing,
+            policy=EntryPolicy(
+                wanted=frozenset(configuration.evidence.entries),
+                per_minute=configuration.evidence.entries_per_minute,
+                count=self.heads.count,
+            ),
+            clock=clock,
+            log=log,
+        )
+        self._recover = partial(
+            recover, spool=self.spool, chain=chain, sealer=sealer, entries=entries, log=log
+        )
         self._unsealed = self._recover()  # drafts that want only the key
+        self.heads.state("start")
         ports = PortPool(
             address=rtp.address,
             port_min=rtp.port_min,
@@ -107,12 +139,12 @@ class Appliance:
             log=log,
             source_policy=SourcePolicy(rtp.source.value),
         )
-        self.disks = Disks()
         self.recorder = Recorder(
             source=self.tap,
             disks=self.disks,
             spool=self.spool,
             sealer=sealer,
+            entries=entries,
             pace=Pace(
                 window_ms=record.window_ms,
                 delay_ms=record.delay_ms,
@@ -125,6 +157,7 @@ class Appliance:
             clock=clock,
             log=log,
             on_silent=self._hang_up,
+            encryption=recipients_of(configuration),
         )
         settings = sip_settings(configuration)
         self.max_calls = settings.max_calls
@@ -137,7 +170,9 @@ class Appliance:
             ports=ports,
             tap=self.tap,
             speech=speech,
-            report=Report(messages=self.recorder.messages, tap=self.tap, clock=clock, log=log),
+            report=Report(
+                messages=self.recorder.messages, tap=self.tap, clock=clock, log=log, count=self.heads.count
+            ),
             clock=clock,
             log=log,
         )
@@ -164,6 +199,7 @@ class Appliance:
             },
             "sealed": self.recorder.sealed,
             "signing": {**self.key.describe(), "waiting": self._waiting},
+            "chain": self.heads.describe(),
             "disk": {
                 "waiting_bytes": self.disks.audio.waiting_bytes,
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
@@ -212,21 +248,27 @@ class Appliance:
                 stop.set()
                 thread.join(timeout=30)
             self.tap.close()
+            if not sealing.is_alive():  # else the chain has an owner still
+                self.heads.state("stop")
         if failed:
             raise failed[0]
 
     def _serve(self, failed: list[BaseException]) -> None:
         seen = (-1, -1, -1, -1)
+        head_due_ns = self._clock.mono_ns() + self._head_every_ns
         while not failed and not self.service.stop.wait(1.0):
             now = (self.tap.drains, self.recorder.rounds, self.sip.polls, self.speaker.rounds)
             self._look_at_key()
             if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
                 self.service.alive(f"{self.recorder.sessions_open} sessions, {self.recorder.sealed} sealed")
             seen = now
+            if self._clock.mono_ns() >= head_due_ns:
+                head_due_ns += self._head_every_ns
+                self.disks.sealing.put(partial(self.heads.state, "hour"))
 
     @property
     def _waiting(self) -> int:
-        return len(self._unsealed) + self.recorder.closing.waiting
+        return len(self._unsealed) + len(self.entries.unsealed) + self.recorder.closing.waiting
 
     def _look_at_key(self) -> None:
         reload = self.service.reload.is_set()
@@ -237,9 +279,11 @@ class Appliance:
     def _seal_waiting(self, signer: Signer) -> None:
         """Seal what waited for the key.  # thread: sealing"""
         self.sealer.use(signer)
-        if self._unsealed:
-            self._unsealed = self._recover(only=self._unsealed)
+        entries, self.entries.unsealed = self.entries.unsealed, []
+        if self._unsealed or entries:
+            self._unsealed = self._recover(only=(*self._unsealed, *entries))
         self.recorder.closing.seal_waiting()
+        self.heads.state_owed()
 
     def _thread(self, name: str, work: Callable[[], None], failed: list[BaseException]) -> threading.Thread:
         def body() -> None:

@@ -119,6 +119,9 @@ class RuleSection:
         "pcm16, or native: the wire's own G.711 octets at half the size, if all streams have one law.",
         default=AudioFormat.PCM16,
     )
+    encrypt: str = option(
+        "To whom, by the name of an [encryption.NAME]; empty = to nobody.", default="", check=_name
+    )
     mask_dtmf: bool = option(
         "Silence the keys that are pressed, and tell of them nowhere; false = list them in the manifest.",
         default=False,
@@ -217,6 +220,7 @@ def _rule(row: RuleSection, *, language: str) -> Rule:
             layout=row.layout,
             audio_format=row.format,
             mask_dtmf=row.mask_dtmf,
+            encrypt=row.encrypt,
             priority=row.priority,
             mandatory=row.mandatory,
             consent=row.consent,
@@ -295,6 +299,8 @@ def _contradictions(row: RuleSection) -> Iterator[tuple[str, str, str]]:
             yield "consent", "on a rule that never records", "leave it out"
         if row.beep_every_s:
             yield "beep_every_s", "on a rule that never records", "leave it out"
+        if row.encrypt:
+            yield "encrypt", "on a rule that never records", "leave it out"
         if row.mask_dtmf:
             yield "mask_dtmf", "on a rule that never records", "leave it out"
     if row.mandatory and (never or on_demand):

@@ -1,10 +1,12 @@
 """The catalogue: one SQLite row per archived recording, written after its files and before its receipt.
 
-Rule: a row is added once and never changed, but for `chain`, which a neighbour's arrival may settle.
+Rule: a row is added once and never changed, but for `chain`, which a neighbour's arrival may settle. Beside
+them stand the recorders' signed heads, each document once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd.core.errors import CatalogueFailed
+from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest
 
 CATALOGUE_NAME: Final = "catalogue.sqlite3"
@@ -45,6 +48,18 @@ CREATE TABLE IF NOT EXISTS recordings (
     receipt BLOB NOT NULL,
     UNIQUE (recorder_id, id)
 );
+CREATE TABLE IF NOT EXISTS heads (
+    recorder_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    manifest_sha256 TEXT NOT NULL,
+    document_sha256 TEXT NOT NULL,
+    kept_at TEXT NOT NULL,
+    document BLOB NOT NULL,
+    UNIQUE (recorder_id, document_sha256)
+);
+CREATE INDEX IF NOT EXISTS heads_by_sequence ON heads (recorder_id, sequence);
+CREATE INDEX IF NOT EXISTS heads_by_number ON heads (recorder_id, number);
 CREATE INDEX IF NOT EXISTS by_sequence ON recordings (recorder_id, sequence);
 CREATE INDEX IF NOT EXISTS by_id ON recordings (id);
 CREATE INDEX IF NOT EXISTS by_start ON recordings (started_at);
@@ -80,7 +95,7 @@ class Entry:
     channels: int
     sample_rate_hz: int
     size_bytes: int  # of all files
-    state: str  # archived, or the outcome of a tombstone: objected | consent_missing
+    state: str  # archived, or the outcome of an entry without audio
     chain: str
     path: str  # relative to the data folder
     archived_at: str
@@ -188,6 +203,57 @@ class Catalogue:
         """Count the rows."""
         with self._failures():
             return int(self._database.execute("SELECT count(*) FROM recordings").fetchone()[0])
+
+    def keep_head(self, body: HeadBody, document: bytes, *, kept_at: str) -> bool:
+        """Keep a verified head; False when this very document is here already.
+
+        Durable: after return it survives.
+        """
+        sha256 = hashlib.sha256(document).hexdigest()
+        row = (
+            *(body.recorder_id, body.number, body.sequence, body.manifest_sha256),
+            *(sha256, kept_at, document),
+        )
+        with self._failures(), self._transaction():
+            done = self._database.execute("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            return done.rowcount > 0
+
+    def heads(self) -> list[tuple[str, bytes]]:
+        """Return recorder and document of every head, oldest first."""
+        with self._failures():
+            known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'heads'"
+            if self._database.execute(known).fetchone() is None:
+                return []  # of a release before there were any, opened to be read only
+            query = "SELECT recorder_id, document FROM heads ORDER BY recorder_id, number, rowid"
+            return [(str(row[0]), bytes(row[1])) for row in self._database.execute(query)]
+
+    def heads_beside(self, recorder_id: str, number: int) -> list[bytes]:
+        """Return the documents of a recorder's heads with this number, the one before and the one after."""
+        with self._failures():
+            rows = self._database.execute(
+                "SELECT document FROM heads WHERE recorder_id = ? AND number BETWEEN ? AND ? ORDER BY number",
+                (recorder_id, number - 1, number + 1),
+            )
+            return [bytes(row[0]) for row in rows]
+
+    def stated_at(self, recorder_id: str, sequence: int) -> set[str]:
+        """Return the manifest digests that heads state for a place in the chain."""
+        with self._failures():
+            rows = self._database.execute(
+                "SELECT manifest_sha256 FROM heads WHERE recorder_id = ? AND sequence = ?",
+                (recorder_id, sequence),
+            )
+            return {str(row[0]) for row in rows}
+
+    def manifests_at(self, recorder_id: str, sequence: int) -> set[str]:
+        """Return the manifest digests of what is archived for a place in the chain."""
+        with self._failures():
+            return self._manifests_at(recorder_id, sequence)
+
+    def issued(self) -> int:
+        """Return how many rows were ever added: the number of the newest receipt."""
+        with self._failures():
+            return self._next_row_id() - 1
 
     def _select(self, tail: str, values: tuple[object, ...]) -> list[Entry]:
         with self._failures(), closing(self._database.cursor()) as cursor:

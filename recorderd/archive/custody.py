@@ -12,14 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recorderd.archive.catalogue import Catalogue, Entry, entry_of
+from recorderd.archive.heads import judge_head
 from recorderd.archive.intake import BundleRefused
+from recorderd.archive.judgement import ODD, BundleVerdict, Check
+from recorderd.archive.lineage import Break, judge_chains
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.store import Key, Store
-from recorderd.archive.verification import BundleVerdict, verify_bundle
+from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import Clock, utc_text
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
+from recorderd.wire.chain_head import parse_head
 from recorderd.wire.manifest import Manifest
 
 
@@ -85,6 +89,31 @@ class Custody:
             return entry or BundleRefused(code="id_taken", reason=reason, retryable=False)
         return self._commit(key, manifest, verdict, target)
 
+    def keep_head(self, recorder_id: str, document: bytes) -> str:
+        """Verify a recorder's signed head and keep it; say why not, or nothing when it is kept.
+
+        A head that contradicts what is here is kept all the more, and reported.
+        Durable: when nothing is returned, the head survives.
+        Errors: CatalogueFailed.
+        """
+        judged = judge_head(document, self._trusts[recorder_id], name="head")
+        if isinstance(judged, Break) or judged.body.recorder_id != recorder_id:
+            reason = judged.reason if isinstance(judged, Break) else f"is of {judged.body.recorder_id}"
+            self._log.warning(Ev.HEAD_REFUSED, subject=recorder_id, reason=reason)
+            return reason
+        body = judged.body
+        known = [parse_head(row).body for row in self._catalogue.heads_beside(recorder_id, body.number)]
+        if not self._catalogue.keep_head(body, document, kept_at=utc_text(self._clock.utc_ns())):
+            return ""
+        self._log.info(Ev.HEAD_KEPT, subject=recorder_id, number=body.number, sequence=body.sequence)
+        reasons = [row.reason for row in judge_chains([], [*known, body]) if row.code in ("head", "clock")]
+        here = self._catalogue.manifests_at(recorder_id, body.sequence)
+        if here and body.manifest_sha256 not in here:
+            reasons.append(f"head {body.number} states another manifest than is archived")
+        for reason in reasons:
+            self._log.error(Ev.CHAIN_BROKEN, subject=recorder_id, sequence=body.sequence, reason=reason)
+        return ""
+
     def _adopt(self, key: Key, target: str, *, like: BundleVerdict | None) -> Entry | None:
         """Commit the row of a folder that stands in the store without one, if it is what it should be."""
         if self._catalogue.by_path(target) is not None:
@@ -133,6 +162,11 @@ class Custody:
             path=target,
             chain=entry.chain,
         )
+        if verdict.findings:  # proved to be what was signed, and kept; but what was signed is odd
+            self._log.error(Ev.RECORDING_ODD, subject=entry.id, reason=_reasons(verdict))
+        stated = self._catalogue.stated_at(entry.recorder_id, entry.sequence)
+        if stated and entry.manifest_sha256 not in stated:
+            broken.append(entry)
         for link in broken:
             self._log.error(
                 Ev.CHAIN_BROKEN, subject=link.id, recorder=link.recorder_id, sequence=link.sequence
@@ -148,12 +182,15 @@ def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:
     if manifest is not None and manifest.recording_id != key.recording_id:
         reason = f"the manifest is of recording {manifest.recording_id}"
         return BundleRefused(code="manifest", reason=reason, retryable=False)
-    if verdict.good:
+    findings = [finding for finding in verdict.findings if finding.code not in ODD]
+    if not findings:
         return None
-    if verdict.only_signer_unknown:  # our configuration may be behind; the parts stay for the next offer
-        return BundleRefused(code="signer_unknown", reason=_reasons(verdict), retryable=True)
-    grave = next((row for row in verdict.findings if row.code != "signer_unknown"), None)
-    return BundleRefused(code=grave.code if grave else "manifest", reason=_reasons(verdict), retryable=False)
+    if any(finding.code is Check.READABLE for finding in findings):  # our own disk; the parts stay
+        return BundleRefused(code="storage", reason=_reasons(verdict), retryable=True)
+    grave = [finding for finding in findings if finding.code is not Check.SIGNER]
+    if not grave:  # our configuration may be behind; the parts stay for the next offer
+        return BundleRefused(code=Check.SIGNER.value, reason=_reasons(verdict), retryable=True)
+    return BundleRefused(code=grave[0].code.value, reason=_reasons(verdict), retryable=False)
 
 
 def _reasons(verdict: BundleVerdict) -> str:

@@ -21,6 +21,7 @@ from recorderd.archive import door
 from recorderd.archive import intake as i
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
+from recorderd.archive.deposits import keep_deposit
 from recorderd.archive.store import Key, Store
 from recorderd.archive.upload import Upload
 from recorderd.core.clock import NS_PER_S, Clock
@@ -179,8 +180,12 @@ class Receiver:
         match message:
             case f.Hello():
                 self._on_hello(peer, recorder_id, message)
+            case f.HeadOffer(document=document):
+                self._on_head(peer, recorder_id, document)
             case f.Ping(number=number):
                 self._send(peer, f.Pong(number=number))
+            case f.Deposit():
+                self._on_deposit(peer, recorder_id, message)
             case f.Offer() | f.Chunk():
                 key = Key(recorder_id, message.recording_id)
                 try:
@@ -201,13 +206,23 @@ class Receiver:
         reason = ""
         if hello.recorder_id != recorder_id:
             reason = f"this key is registered for recorder {recorder_id}, not {hello.recorder_id}"
-        elif hello.protocol != f.PROTOCOL_VERSION:
-            reason = f"protocol {hello.protocol} is not {f.PROTOCOL_VERSION}"
+        elif hello.protocol not in f.PROTOCOLS:
+            reason = f"protocol {hello.protocol} is none of {', '.join(map(str, f.PROTOCOLS))}"
         if reason:
             self._log.warning(Ev.CLIENT_REFUSED, subject=recorder_id, reason=reason)
             self._send(peer, f.Unwelcome(reason=f.plain_reason(reason)))
         else:
-            self._send(peer, f.Welcome(archive_id=self._settings.archive_id))
+            self._send(peer, f.Welcome(archive_id=self._settings.archive_id, protocol=hello.protocol))
+
+    def _on_head(self, peer: bytes, recorder_id: str, document: bytes) -> None:
+        try:
+            reason = self._custody.keep_head(recorder_id, document)
+        except RecorderError as problem:
+            self._log.error(Ev.INTERNAL_ERROR, subject=recorder_id, reason=problem)
+            reason = f"the archive cannot take it now: {problem}"
+        self._figures["heads"] += not reason
+        sha256 = hashlib.sha256(document).hexdigest()
+        self._send(peer, f.HeadAnswer(sha256=sha256, kept=not reason, reason=f.plain_reason(reason)))
 
     def _on_offer(self, peer: bytes, key: Key, offer: f.Offer) -> None:
         upload = self._uploads.get(key)
@@ -238,6 +253,17 @@ class Receiver:
             Ev.OFFERED, subject=key.recording_id, recorder=key.recorder_id, found_bytes=sum(sizes_bytes)
         )
         self._apply(key, i.PartsFound(sizes_bytes=sizes_bytes), b"")
+
+    def _on_deposit(self, peer: bytes, recorder_id: str, deposit: f.Deposit) -> None:
+        try:
+            answer = keep_deposit(self._store.root, recorder_id, deposit)
+        except OSError as problem:  # no answer: it comes again
+            self._log.error(Ev.INTERNAL_ERROR, subject=deposit.name, recorder=recorder_id, reason=problem)
+            return
+        event = Ev.DEPOSIT_REFUSED if answer.refusal else Ev.DEPOSIT_KEPT
+        note = self._log.warning if answer.refusal else self._log.info
+        note(event, subject=deposit.name, recorder=recorder_id, reason=answer.refusal or "kept")
+        self._send(peer, answer)
 
     def _offered_again(self, peer: bytes, key: Key, offer: f.Offer, entry: Entry) -> None:
         if entry.manifest_sha256 == offer.manifest_sha256:

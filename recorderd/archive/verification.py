@@ -1,207 +1,146 @@
-"""Does a folder hold a whole, unaltered recording? Reads only what was published, trusts nothing.
+"""Reads a recording's folder for ``judgement``: every file once, symbolic links never.
 
-Rule: a verdict is good only when every check passed; a check that could not be made has failed.
+Contract: small files are hashed from the very octets that are judged; large ones are streamed.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from datetime import datetime
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
-from recorderd.evidence.audio_proof import audio_root
-from recorderd.evidence.digest import sha256_bytes, sha256_file
-from recorderd.evidence.verify import TrustStore, verify_detached
-from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
-from recorderd.wire.manifest_xml import render_manifest, rendering_name
-from recorderd.wire.names import manifest_name, required_names, signature_name
+from recorderd.archive.judgement import (
+    AudioTree,
+    Bundle,
+    BundleVerdict,
+    Check,
+    Finding,
+    Verdict,
+    judge,
+)
+from recorderd.core.errors import WavFormatError
+from recorderd.evidence.audio_proof import AudioLeaves
+from recorderd.evidence.verify import TrustStore
+from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, audio_name, manifest_name
+from recorderd.wire.names import LISTENING_FOLDER
 from recorderd.wire.receipt import RECEIPT_NAME
 from recorderd.wire.wav import HEAD_LIMIT_BYTES, parse_wav
 
-SIGNATURE_LIMIT_BYTES: Final = 1 << 20  # a signature with a long chain takes a few KiB
-_MANIFEST_ENDING: Final = manifest_name("")
+__all__ = ["BundleVerdict", "Check", "Finding", "Verdict", "read_bundle", "verify_bundle"]
+
+SMALL_LIMIT_BYTES: Final = 1 << 20  # of a signature or token; a longer one is cut, and does not hold
+_BLOCK_BYTES: Final = 1 << 20
+Advance = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that does not hold; ``code`` is a word for programs."""
+def verify_bundle(
+    folder: Path,
+    trust: TrustStore,
+    *,
+    advance: Advance | None = None,
+    authorities: TrustStore | None = None,
+    exported: bool = False,
+) -> BundleVerdict:
+    """Read and judge one recording's folder; ``advance`` hears of the octets that were read.
 
-    code: str  # files | manifest | signature | signer_unknown | digest | rendering | proof
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleVerdict:
-    """What came out; ``manifest`` is there once it could be read, whether or not the rest holds."""
-
-    recording_id: str
-    manifest: Manifest | None
-    manifest_sha256: str
-    sha256s: dict[str, str]  # of every file, as it stands
-    size_bytes: int
-    signers: tuple[str, ...]
-    findings: tuple[Finding, ...]
-
-    @property
-    def good(self) -> bool:
-        """Tell whether everything holds."""
-        return self.manifest is not None and not self.findings
-
-    @property
-    def only_signer_unknown(self) -> bool:
-        """Tell whether nothing is wrong but that the signer is not trusted here."""
-        return bool(self.findings) and all(finding.code == "signer_unknown" for finding in self.findings)
-
-
-def verify_bundle(folder: Path, trust: TrustStore) -> BundleVerdict:
-    """Check one recording's folder: manifest, both signatures, every digest and size, nothing unlisted.
-
-    The one file that no manifest lists is its own XML, which must be what the manifest is rendered to.
+    In one that was ``exported`` there may be a folder of copies for the ear: it is not looked at.
 
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
-    findings: list[Finding] = []
-    sha256s, sizes_bytes = _read_all(folder, findings)
-    recording_id = _recording_id(set(sha256s))
-    manifest = None
-    if recording_id:
-        manifest = _read_manifest(folder / manifest_name(recording_id), sha256s, findings)
-    audio = manifest.audio.name if manifest is not None and manifest.audio is not None else ""
-    required = set(required_names(recording_id, audio=audio))
-    missing = sorted(required - set(sha256s)) if recording_id else ["the manifest"]
-    if missing:
-        findings.append(Finding(code="files", reason=f"{', '.join(missing)} is missing"))
-    signers: tuple[str, ...] = ()
-    if not missing:
-        signed = [manifest_name(recording_id), *([audio] if audio else [])]
-        signers = _verify_signatures(folder, signed, sha256s, trust, findings)
-    if manifest is not None:
-        _check_manifest(manifest, recording_id, required, set(sha256s), findings)
-        _check_files(manifest, sha256s, sizes_bytes, findings)
-        _check_rendering(manifest, recording_id, sha256s, findings)
-        if not any(finding.code in ("files", "digest") for finding in findings):
-            _check_proof(folder, manifest, findings)
-    return BundleVerdict(
-        recording_id=recording_id,
-        manifest=manifest,
-        manifest_sha256=sha256s.get(manifest_name(recording_id), ""),
+    bundle = read_bundle(folder, advance=advance, exported=exported)
+    return judge(bundle, trust, authorities=authorities)
+
+
+def is_listening_folder(path: Path) -> bool:
+    """Tell whether this is where an export puts copies for the ear, which are no evidence."""
+    return path.name == LISTENING_FOLDER and path.is_dir() and not path.is_symlink()
+
+
+def read_bundle(folder: Path, *, advance: Advance | None = None, exported: bool = False) -> Bundle:
+    """Read one recording's folder, without a receipt that lies in it.
+
+    Errors: OSError when the folder itself cannot be read.
+    """
+    sha256s: dict[str, str] = {}
+    sizes_bytes: dict[str, int] = {}
+    heads: dict[str, bytes] = {}
+    irregular, unreadable = [], {}
+    tree = _Tree()
+    for path in sorted(folder.iterdir()):
+        if path.name == RECEIPT_NAME or (exported and is_listening_folder(path)):
+            continue
+        if path.is_symlink() or not path.is_file():
+            irregular.append(path.name)
+            continue
+        try:
+            sha256s[path.name], sizes_bytes[path.name], heads[path.name] = _read(path, advance, tree)
+        except OSError as problem:
+            unreadable[path.name] = problem.strerror or str(problem)
+    audio = next((name for name in heads if name.endswith(audio_name(""))), "")
+    return Bundle(
         sha256s=sha256s,
-        size_bytes=sum(sizes_bytes.values()),
-        signers=signers,
-        findings=tuple(findings),
+        sizes_bytes=sizes_bytes,
+        contents={name: head for name, head in heads.items() if name != audio},
+        audio_head=heads.get(audio, b""),
+        audio_tree=tree.close(),
+        irregular=tuple(irregular),
+        unreadable=unreadable,
     )
 
 
-def _read_all(folder: Path, findings: list[Finding]) -> tuple[dict[str, str], dict[str, int]]:
-    """Hash every file once; all later checks use these digests."""
-    sha256s, sizes_bytes = {}, {}
-    for path in sorted(folder.iterdir()):
-        if path.name == RECEIPT_NAME:
-            continue
-        if path.is_symlink() or not path.is_file():
-            findings.append(Finding(code="files", reason=f"{path.name} is no regular file"))
-            continue
-        sha256s[path.name], sizes_bytes[path.name] = sha256_file(path)
-    return sha256s, sizes_bytes
+class _Tree:
+    """Makes the tree over a WAV's data while the file is read; nothing of one that is none."""
 
+    def __init__(self) -> None:
+        self._leaves: AudioLeaves | None = None
+        self._rate_hz = self._at = self._start = self._end = 0
 
-def _recording_id(names: set[str]) -> str:
-    ids = [name.removesuffix(_MANIFEST_ENDING) for name in names if name.endswith(_MANIFEST_ENDING)]
-    return ids[0] if len(ids) == 1 else ""
-
-
-def _read_manifest(path: Path, sha256s: dict[str, str], findings: list[Finding]) -> Manifest | None:
-    if path.stat().st_size > MANIFEST_LIMIT_BYTES:
-        findings.append(Finding(code="manifest", reason="too large for a manifest"))
-        return None
-    raw = path.read_bytes()
-    if sha256_bytes(raw) != sha256s[path.name]:
-        findings.append(Finding(code="manifest", reason="changed while it was read"))
-        return None
-    try:
-        return parse_manifest(raw)
-    except (FormatError, UnicodeError) as problem:
-        findings.append(Finding(code="manifest", reason=str(problem)))
-        return None
-
-
-def _verify_signatures(
-    folder: Path, names: list[str], sha256s: dict[str, str], trust: TrustStore, findings: list[Finding]
-) -> tuple[str, ...]:
-    signers = []
-    for name in names:
-        with (folder / signature_name(name)).open("rb") as stream:
-            signature = stream.read(SIGNATURE_LIMIT_BYTES)  # a longer one is cut, and does not hold
+    def begin(self, head: bytes, *, file_bytes: int) -> None:
+        """Read the header, which the first block holds."""
         try:
-            identity = verify_detached(signature, sha256_hex=sha256s[name], trust=trust, subject=name)
-            signers.append(str(identity))
-        except SignerUnknown as problem:
-            findings.append(Finding(code="signer_unknown", reason=str(problem)))
-        except RecorderError as problem:
-            findings.append(Finding(code="signature", reason=str(problem)))
-    return tuple(signers)
-
-
-def _check_manifest(
-    manifest: Manifest, recording_id: str, required: set[str], names: set[str], findings: list[Finding]
-) -> None:
-    if manifest.recording_id != recording_id:
-        findings.append(Finding(code="manifest", reason=f"is of recording {manifest.recording_id}"))
-    try:
-        datetime.fromisoformat(manifest.started_at)
-    except ValueError:
-        findings.append(Finding(code="manifest", reason="started_at is no RFC 3339 time"))
-    known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
-    if names - known:
-        unlisted = ", ".join(sorted(names - known))
-        findings.append(Finding(code="files", reason=f"{unlisted} is not in the manifest"))
-
-
-def _check_files(
-    manifest: Manifest, sha256s: dict[str, str], sizes_bytes: dict[str, int], findings: list[Finding]
-) -> None:
-    for entry in manifest.files:
-        actual = sha256s.get(entry.name)
-        if actual is None:
-            findings.append(Finding(code="files", reason=f"{entry.name} is missing"))
-        elif actual != entry.sha256 or sizes_bytes[entry.name] != entry.size_bytes:
-            reason = f"{entry.name} is {actual} ({sizes_bytes[entry.name]} bytes), "
-            reason += f"the manifest says {entry.sha256} ({entry.size_bytes} bytes)"
-            findings.append(Finding(code="digest", reason=reason))
-
-
-def _check_proof(folder: Path, manifest: Manifest, findings: list[Finding]) -> None:
-    """Make the tree over the audio again; what is encrypted cannot be asked."""
-    proof, audio = manifest.proof, manifest.audio
-    if audio is None or audio.encryption or not proof.leaves:
-        return
-    with (folder / audio.name).open("rb") as stream:
-        try:
-            layout = parse_wav(stream.read(HEAD_LIMIT_BYTES), file_bytes=audio.size_bytes)
-            found = audio_root(
-                lambda at, size: os.pread(stream.fileno(), size, layout.data_start_bytes + at),
-                size_bytes=manifest.duration_samples * layout.frame_bytes,
-                leaf_bytes=proof.leaf_samples * layout.frame_bytes,
-            )
-        except (FormatError, ValueError) as problem:
-            findings.append(Finding(code="proof", reason=str(problem)))
+            layout = parse_wav(head[:HEAD_LIMIT_BYTES], file_bytes=file_bytes)
+        except WavFormatError:
             return
-    if found != (proof.root_sha256, proof.leaves):
-        reason = f"the audio's {found[1]} leaves give {found[0]}, the manifest says "
-        reason += f"{proof.root_sha256} for {proof.leaves}"
-        findings.append(Finding(code="proof", reason=reason))
+        self._rate_hz, self._at = layout.sample_rate_hz, 0
+        self._start = layout.data_start_bytes
+        self._end = self._start + min(layout.data_bytes, layout.held_bytes)
+        self._leaves = AudioLeaves(layout.sample_rate_hz * layout.frame_bytes)
+
+    def take(self, block: bytes) -> None:
+        """Take the next octets of the file."""
+        if self._leaves is not None:
+            low, high = (min(max(place - self._at, 0), len(block)) for place in (self._start, self._end))
+            self._leaves.add(memoryview(block)[low:high])
+            self._at += len(block)
+
+    def close(self) -> AudioTree | None:
+        """Give the tree."""
+        if self._leaves is None:
+            return None
+        root, leaves = self._leaves.root_of_all()
+        return AudioTree(leaf_samples=self._rate_hz, leaves=leaves, root_sha256=root)
 
 
-def _check_rendering(
-    manifest: Manifest, recording_id: str, sha256s: dict[str, str], findings: list[Finding]
-) -> None:
-    """Make the XML again where there is one; nobody signs it, so it may say nothing of its own."""
-    name = rendering_name(manifest)
-    if name not in sha256s:
-        return
-    manifest_sha256 = sha256s[manifest_name(recording_id)]
-    if sha256_bytes(render_manifest(manifest, manifest_sha256=manifest_sha256)) != sha256s[name]:
-        findings.append(Finding(code="rendering", reason=f"{name} does not say what the manifest says"))
+def _read(path: Path, advance: Advance | None, tree: _Tree) -> tuple[str, int, bytes]:
+    """Hash a file; its digest, its size, and as much of its beginning as anybody judges."""
+    kept_bytes = SMALL_LIMIT_BYTES
+    if path.name.endswith(manifest_name("")):
+        kept_bytes = MANIFEST_LIMIT_BYTES + 1
+    elif path.name.endswith(audio_name("")):
+        kept_bytes = HEAD_LIMIT_BYTES
+    digest, size_bytes, head = hashlib.sha256(), 0, bytearray()
+    with path.open("rb") as stream:
+        is_audio = path.name.endswith(audio_name(""))
+        while block := stream.read(_BLOCK_BYTES):
+            if is_audio:
+                if not size_bytes:
+                    tree.begin(block, file_bytes=path.stat().st_size)
+                tree.take(block)
+            digest.update(block)
+            if len(head) < kept_bytes:
+                head += block[: kept_bytes - len(head)]
+            size_bytes += len(block)
+            if advance is not None:
+                advance(len(block))
+    return digest.hexdigest(), size_bytes, bytes(head)

@@ -70,6 +70,10 @@ class ReceiptFormatError(FormatError):
     """Malformed receipt: {field}: {reason}."""
 
 
+class HeadFormatError(FormatError):
+    """Malformed chain head: {field}: {reason}."""
+
+
 class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
@@ -80,6 +84,10 @@ class CheckpointFormatError(FormatError):
 
 class TimeFormatError(FormatError):
     """Malformed statement about the clock: {field}: {reason}."""
+
+
+class StampFormatError(FormatError):
+    """Malformed batch or proof of time stamps: {field}: {reason}."""
 
 
 class FrameFormatError(FormatError):
@@ -105,6 +113,12 @@ class SignatureInvalid(EvidenceError):
     hint = "Keep the files as they are; compare them with another copy and look at the access log."
 
 
+class CertificateUnfit(SignatureInvalid):
+    """Signature over {subject} counts for nothing: {reason}."""
+
+    hint = "The certificate was renewed too late, or somebody signed with one that had no right to."
+
+
 class SignerUnknown(EvidenceError):
     """Signature over {subject} is by {signer}, whom nothing configured here vouches for."""
 
@@ -116,6 +130,25 @@ class ProofBroken(RecorderError):
 
     exit_code = 65
     hint = "Somebody or something has changed the draft after it was written; look at it in the quarantine."
+
+
+class TimestampInvalid(EvidenceError):
+    """Time stamp over {subject} is not valid: {reason}."""
+
+    hint = "Keep the files as they are; a signature without its stamp still holds by itself."
+
+
+class AuthorityUnknown(EvidenceError):
+    """Time stamp over {subject} is by {authority}, which nothing configured here vouches for."""
+
+    hint = "Name the authority's root certificate where time stamps are configured."
+
+
+class AuthorityRefused(RecorderError):
+    """The time stamping authority {url} gave no stamp: {reason}."""
+
+    exit_code, retryable = 75, True
+    hint = "Recordings go on without it; their hashes wait for the next stamp."
 
 
 class KeyUnusable(RecorderError):
@@ -144,6 +177,27 @@ class KeyringRefused(RecorderError):
 
     exit_code = 65
     hint = "Nothing was changed; `recorderctl keys show` tells what is there."
+
+
+class RecipientUnusable(RecorderError):
+    """Recipient {path} cannot be encrypted to: {reason}."""
+
+    exit_code = 78
+    hint = "Name a file with one certificate (PEM) or one OpenPGP public key that is made for encryption."
+
+
+class EncryptionFailed(RecorderError):
+    """{subject} could not be encrypted: {reason}."""
+
+    exit_code = 74
+
+
+class EnvelopeUnopened(EvidenceError):
+    """{subject} does not open: {reason}."""
+
+    hint = (
+        "Take the private key of a recipient it was encrypted to; if that was the one, the file is altered."
+    )
 
 
 # --- our side ---------------------------------------------------------------------------------------
@@ -248,3 +302,10 @@ class ExportBlocked(RecorderError):
 
     exit_code = 73
     hint = "Export into another folder; nothing is overwritten."
+
+
+class ListeningImpossible(RecorderError):
+    """No listening copy of {recording_id}: {reason}."""
+
+    exit_code = 65
+    hint = "The evidence itself was exported."

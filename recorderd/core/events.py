@@ -91,6 +91,13 @@ class Ev(Enum):
     CONTROL_MALFORMED = "control_malformed"
     INTERNAL_ERROR = "internal_error"
     CHAIN_BROKEN = "chain_broken"
+    RECORDING_ODD = "recording_odd"
+    HEAD_STATED = "head_stated"
+    HEAD_FAILED = "head_failed"
+    HEAD_KEPT = "head_kept"
+    HEAD_REFUSED = "head_refused"
+    ENTRY_SEALED = "entry_sealed"
+    ENTRY_LEFT_OUT = "entry_left_out"
     CLOCK_SYNCHRONISED = "clock_synchronised"
     CLOCK_UNSYNCHRONISED = "clock_unsynchronised"
     CLOCK_OFFSET = "clock_offset"
@@ -104,6 +111,14 @@ class Ev(Enum):
     CHECKPOINT_UNKNOWN = "checkpoint_unknown"
     CERTIFICATE_EXPIRES = "certificate_expires"
     CERTIFICATE_EXPIRED = "certificate_expired"
+    TIMESTAMPED = "timestamped"
+    TIMESTAMP_FAILED = "timestamp_failed"
+    TIMESTAMP_BATCH_CLOSED = "timestamp_batch_closed"
+    TIMESTAMP_BATCH_ARCHIVED = "timestamp_batch_archived"
+    TIMESTAMP_CLOCKS_APART = "timestamp_clocks_apart"
+    RECORDING_UNSTAMPED = "recording_unstamped"
+    DEPOSIT_REFUSED = "deposit_refused"
+    DEPOSIT_KEPT = "deposit_kept"
 
     @property
     def message_id(self) -> str:

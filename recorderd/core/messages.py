@@ -1,7 +1,7 @@
 """What the stages say to each other: frozen, past tense, ids instead of references.
 
-Order per session: SessionStarted, then anything else in any order, then SessionEnded once. Times are
-monotonic nanoseconds; `_utc_ns` is for people.
+Order per session: SessionStarted, then anything else in any order, then SessionEnded once; or SessionRefused
+alone. Times are monotonic nanoseconds; `_utc_ns` is for people.
 """
 
 from __future__ import annotations
@@ -146,6 +146,19 @@ class SessionStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRefused:
+    """A session was not accepted; no other message is about it."""
+
+    session: SessionId  # made for the entry that it leaves
+    description: CallDescription
+    terms: RecordingTerms
+    outcome: str  # one of core.outcomes.CHOSEN
+    reason: str
+    at_mono_ns: int
+    at_utc_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingChanged:
     """The state of a session changed at an instant that may lie a little in the past."""
 
@@ -272,6 +285,7 @@ class SessionEnded:
 
 RecordMessage = (
     SessionStarted
+    | SessionRefused
     | CallDescribed
     | RecordingChanged
     | ControlRefused

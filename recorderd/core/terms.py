@@ -60,4 +60,5 @@ class RecordingTerms:
     beep_every_s: int = 0  # 0 = no beep
     preroll_ms: int = 0  # on demand: how much of the past is held in memory
     keep_preroll: bool = True  # whether the held past becomes part of the recording when it is started
+    encrypt: str = ""  # to whose recipients, by name; empty = in clear
     pause_limit_s: int = 0  # 0 = a pause lasts until it is ended

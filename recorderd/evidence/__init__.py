@@ -1,1 +1,1 @@
-"""Keys, digests, signing and verifying; the only importer of cryptography, asn1crypto and pkcs11."""
+"""Keys, digests, signatures, stamps; sole importer of cryptography, asn1crypto, pkcs11, rfc3161_client."""

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 
 from asn1crypto import algos, cms, core, tsp, x509
 
+from recorderd.evidence.der import tlv
+
 
 def signed_attributes(*, sha256_hex: str, signing_time_utc_s: int, leaf_der: bytes) -> cms.CMSAttributes:
     """Make the attributes that are signed: what, when, with which certificate.
@@ -85,8 +87,8 @@ class CadesForm:
         one, content = core.Integer(1).dump(), cms.ContentType("data").dump()
         self._signer_head = one + issuer.dump() + sha256
         self._signer_algorithm = algos.SignedDigestAlgorithm({"algorithm": algorithm}).dump()
-        certificates = _tlv(0xA0, *sorted(chain_der))
-        self._signed_head = one + _tlv(0x31, sha256) + _tlv(0x30, content) + certificates
+        certificates = tlv(0xA0, *sorted(chain_der))
+        self._signed_head = one + tlv(0x31, sha256) + tlv(0x30, content) + certificates
         self._kind = cms.ContentType("signed_data").dump()
 
     def attributes(self, *, sha256_hex: str, signing_time_utc_s: int) -> bytes:
@@ -98,13 +100,13 @@ class CadesForm:
             raise ValueError("not a SHA-256 digest")
         moment = datetime.fromtimestamp(signing_time_utc_s, tz=UTC)
         tag, text = (0x17, "%y%m%d%H%M%SZ") if moment.year < 2050 else (0x18, "%Y%m%d%H%M%SZ")
-        time = _tlv(tag, moment.strftime(text).encode())
+        time = tlv(tag, moment.strftime(text).encode())
         return b"".join(
             sorted(
                 [
                     *self._fixed,
-                    _tlv(0x30, self._digest_type, _tlv(0x31, _tlv(0x04, digest))),
-                    _tlv(0x30, self._time_type, _tlv(0x31, time)),
+                    tlv(0x30, self._digest_type, tlv(0x31, tlv(0x04, digest))),
+                    tlv(0x30, self._time_type, tlv(0x31, time)),
                 ]
             )
         )
@@ -112,22 +114,12 @@ class CadesForm:
     @staticmethod
     def signed_octets(attributes: bytes) -> bytes:
         """Give the octets that the signature is made over. Source: RFC 5652 section 5.4."""
-        return _tlv(0x31, attributes)
+        return tlv(0x31, attributes)
 
     def write(self, *, attributes: bytes, signature: bytes) -> bytes:
         """Put a signature together."""
-        signer = _tlv(
-            0x30, self._signer_head, _tlv(0xA0, attributes), self._signer_algorithm, _tlv(0x04, signature)
+        signer = tlv(
+            0x30, self._signer_head, tlv(0xA0, attributes), self._signer_algorithm, tlv(0x04, signature)
         )
-        signed = _tlv(0x30, self._signed_head, _tlv(0x31, signer))
-        return _tlv(0x30, self._kind, _tlv(0xA0, signed))
-
-
-def _tlv(tag: int, *parts: bytes) -> bytes:
-    """Write one DER element. Source: X.690 section 8.1.3."""
-    content = b"".join(parts)
-    size = len(content)
-    if size < 0x80:
-        return bytes([tag, size]) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8)
-    return bytes([tag, 0x80 | len(length)]) + length + content
+        signed = tlv(0x30, self._signed_head, tlv(0x31, signer))
+        return tlv(0x30, self._kind, tlv(0xA0, signed))

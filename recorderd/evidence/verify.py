@@ -21,7 +21,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.x509.oid import NameOID
 
-from recorderd.core.errors import EvidenceError, KeyUnusable, RecorderError, SignatureInvalid, SignerUnknown
+from recorderd.core.errors import (
+    CertificateUnfit,
+    EvidenceError,
+    KeyUnusable,
+    RecorderError,
+    SignatureInvalid,
+    SignerUnknown,
+)
 from recorderd.evidence.cades import assemble
 from recorderd.evidence.strength import CHAIN_MAX, UNREADABLE, hash_is_sound, key_flaw, may_issue, usage_flaw
 
@@ -89,6 +96,15 @@ class TrustStore:
         return False
 
 
+def certificate_sha256s(pem: bytes) -> tuple[str, ...]:
+    """Give the digests of the certificates in a PEM text; none where it holds none that can be read."""
+    try:
+        certificates = x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion):
+        return ()
+    return tuple(hashlib.sha256(_der(entry)).hexdigest() for entry in certificates)
+
+
 def verify_detached(
     signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject: str
 ) -> SignerIdentity:
@@ -127,11 +143,11 @@ def _verify(signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject
     if again != signature_der:
         raise SignatureInvalid(subject=subject, reason="is not in the form that a recorder writes")
     if flaw := key_flaw(leaf.public_key()) or usage_flaw(leaf):
-        raise SignatureInvalid(subject=subject, reason=f"the certificate does not do: {flaw}")
+        raise CertificateUnfit(subject=subject, reason=f"the certificate does not do: {flaw}")
     signing_time: datetime = attributes["signing_time"].native
     moment = signing_time if signing_time.tzinfo else signing_time.replace(tzinfo=UTC)
     if not leaf.not_valid_before_utc <= moment <= leaf.not_valid_after_utc:
-        raise SignatureInvalid(subject=subject, reason="the certificate was not valid when it signed")
+        raise CertificateUnfit(subject=subject, reason="the certificate was not valid when it signed")
     names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     identity = SignerIdentity(
         common_name=_printable(str(names[0].value) if names else leaf.subject.rfc4514_string()),

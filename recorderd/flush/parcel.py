@@ -16,6 +16,7 @@ from recorderd.spool.layout import RECEIPT_NAME
 from recorderd.wire.frames import FILES_LIMIT, OfferedFile
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from recorderd.wire.names import manifest_name, required_names
+from recorderd.wire.stamp_batch import stamps_of
 
 REASON_NAME: Final = "reason.txt"  # stands in a claimed folder when a quarantine was cut short
 _PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
@@ -35,11 +36,12 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     recording_id = folder.name
     manifest = _manifest(folder)
     listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in manifest.files}
-    audio = [manifest.audio.name] if manifest.audio is not None else []  # a tombstone has none
-    required = required_names(recording_id, audio="".join(audio))
+    audio = [entry.name for entry in manifest.files if entry.role == "audio"]  # a tombstone has none
+    required = required_names(recording_id, audio="".join(audio[:1]))
     small = [name for name in required if name not in listed]
-    names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), *audio]
     present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {RECEIPT_NAME}
+    small += [name for name in stamps_of(required) if name in present]
+    names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), *audio]
     if REASON_NAME in present:
         raise SpoolBroken(path=folder, reason=(folder / REASON_NAME).read_text(errors="replace").strip())
     for wrong, word in ((set(names) - present, "missing"), (present - set(names), "not in the manifest")):

@@ -19,14 +19,17 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush import delivery as d
+from recorderd.flush.claims import Claims
+from recorderd.flush.deposits import Deposits
+from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkBroke, LinkEvent, LinkStood, LinkTurnedAway
-from recorderd.flush.parcel import folder_bytes, is_passing, list_files, read_piece
+from recorderd.flush.parcel import is_passing, list_files, read_piece
 from recorderd.flush.receipt_check import check_receipt
+from recorderd.flush.stamping import Stamper
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire import frames as f
 
 IN_FLIGHT: Final = 4  # recordings at a time: a long one does not hold up the short ones
-OLDEST_EVERY: Final = 4  # every fourth claim takes the oldest, so that no long recording starves
 POLL_MS: Final = 200
 SCAN_NS: Final = 500 * NS_PER_MS  # how often ready/ is looked at
 LOOK_NS: Final = 50 * NS_PER_MS  # how often every delivery is looked at while chunks flow
@@ -61,21 +64,34 @@ class Sender:
         trust: TrustStore,
         clock: Clock,
         log: EventLog,
+        heads: HeadCourier,
+        stamper: Stamper | None = None,
     ) -> None:
         self._settings = settings
+        self._heads = heads
         self._spool = spool
+        self._stamper = stamper
+        self._claims = Claims(spool=spool, stamper=stamper, log=log)
         self._link = link
         self._trust = trust
         self._clock = clock
         self._log = log
         self._deliveries: dict[str, d.Delivery] = {}
-        self._sizes: dict[str, int] = {}  # of what stands in ready/
         self._figures: Counter[str] = Counter()
         self._archive_id = ""  # set while the archive has welcomed us
         self._heard_ns = self._asked_ns = clock.mono_ns()
         self._scan_at_ns = self._adopt_at_ns = self._look_at_ns = self._status_at_ns = 0
         self._nudged = True  # a place in flight came free
         self._status: dict[str, Any] = {}
+        self._deposits: Deposits | None = None
+        if stamper is not None:
+            self._deposits = Deposits(
+                folder=stamper.folder,
+                send=lambda deposit: link.send(f.encode_message(deposit)),
+                retry_ns=settings.retry_ns,
+                clock=clock,
+                log=log,
+            )
 
     def run(self, stop: StopToken, beat: Callable[[], None]) -> None:
         """Flush until ``stop`` is set; ``beat`` is called a few times a second."""
@@ -119,6 +135,9 @@ class Sender:
                 self._apply(recording_id, due)
         if self._archive_id:
             self._fill(now_ns)
+            self._heads.turn(now_ns)
+            if self._deposits is not None:
+                self._deposits.turn()
 
     # --- the link ------------------------------------------------------------------------------------
 
@@ -178,6 +197,11 @@ class Sender:
                 delivery = self._deliveries.get(message.recording_id)
                 if delivery is not None and delivery.state in d.OPEN:
                     self._on_answer(delivery, message)
+            case f.HeadAnswer():
+                self._heads.answered(message)
+            case f.Deposited():
+                if self._deposits is not None:
+                    self._deposits.on_answer(message)
             case f.Pong():
                 pass
             case _:
@@ -185,7 +209,7 @@ class Sender:
                 self._log.warning(Ev.MALFORMED_FRAME, subject=self._settings.endpoint, reason=reason)
 
     def _on_welcome(self, message: f.Welcome) -> None:
-        if message.protocol != f.PROTOCOL_VERSION:
+        if message.protocol not in f.PROTOCOLS:
             reason = f"the archive speaks protocol {message.protocol}, we speak {f.PROTOCOL_VERSION}"
             self._on_link(LinkTurnedAway(reason=reason))
             self._link.rebuild(now_ns=self._clock.mono_ns())
@@ -195,6 +219,7 @@ class Sender:
             self._log.info(Ev.LINK_UP, subject=self._settings.endpoint, archive=message.archive_id)
         self._archive_id = message.archive_id
         self._nudged = True
+        self._heads.welcomed(message.protocol)
 
     def _on_answer(self, delivery: d.Delivery, message: f.Credit | f.ReceiptMessage | f.Refused) -> None:
         retry_ns, recording_id = self._settings.retry_ns, delivery.recording_id
@@ -263,31 +288,14 @@ class Sender:
         room = IN_FLIGHT - sum(entry.state in d.ACTIVE for entry in self._deliveries.values())
         ready = [entry for entry in self._deliveries.values() if entry.state is d.State.READY]
         if len(ready) < room and now_ns >= self._scan_at_ns:
-            claimed = self._claim(room - len(ready))
-            if claimed == 0:
+            tried, claimed = self._claims.take(room - len(ready))
+            for name in claimed:
+                self._load(name)
+            if tried == 0:
                 self._scan_at_ns = now_ns + SCAN_NS
             ready = [entry for entry in self._deliveries.values() if entry.state is d.State.READY]
         for entry in sorted(ready, key=lambda entry: (entry.size_bytes, entry.recording_id))[: max(0, room)]:
             self._apply(entry.recording_id, d.Offered())
-
-    def _claim(self, wanted: int) -> int:
-        ids = self._spool.ids(Place.READY)
-        self._sizes = {name: self._sizes.get(name, -1) for name in ids}
-        for name in (name for name in ids if self._sizes[name] < 0):
-            self._sizes[name] = folder_bytes(self._spool.path(Place.READY, name))
-        claims = min(wanted, len(ids))
-        for _ in range(claims):
-            oldest = self._figures["claims"] % OLDEST_EVERY == 0
-            name = ids[0] if oldest else min(ids, key=lambda name: (self._sizes[name], name))
-            ids.remove(name)
-            self._figures["claims"] += 1
-            try:
-                self._spool.claim(name)
-            except OSError as problem:
-                self._log.error(Ev.INTERNAL_ERROR, subject=name, reason=f"cannot be claimed: {problem}")
-            else:
-                self._load(name)
-        return claims
 
     # --- effects -------------------------------------------------------------------------------------
 
@@ -387,5 +395,6 @@ class Sender:
             "claimed": len(self._deliveries),
             "states": dict(states),
             "in_flight": in_flight,
-            "figures": dict(self._figures),
+            "figures": {**self._figures, "claims": self._claims.made},
+            **({"stamps": self._stamper.status()} if self._stamper is not None else {}),
         }

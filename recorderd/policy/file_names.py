@@ -20,7 +20,7 @@ from recorderd.policy.numbers import Numbering, normalise
 DEFAULT_TEMPLATE: Final = "%Y%m%d%H%M%S-{from}-{to}-{direction}-{id}"
 FACTS: Final = ("from", "to", "direction", "extension", "trunk", "queue", "conference", "call_id")
 TIME_PARTS: Final = "YymdHMSjGVu"  # of strftime(3); none of them depends on a language
-STEM_LIMIT: Final = 112  # octets; four endings (.wav.p7m.p7s and one to come) still fit a name of 128
+STEM_LIMIT: Final = 108  # octets; what is added (.wav.key.p7m.p7s.tsr at most) still fits a name of 128
 FACT_LIMIT: Final = 32
 UNKNOWN: Final = "unknown"
 _ID: Final = "{id}"

@@ -16,7 +16,9 @@ from dataclasses import replace
 from recorderd.core.errors import KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
+from recorderd.core.outcomes import CHOSEN, NOT_STARTED
 from recorderd.record.ending import finish, render_to_end
+from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
@@ -27,9 +29,10 @@ from recorderd.wire.manifest import Manifest
 class Closing:
     """Closes and seals recordings."""
 
-    def __init__(self, *, source: Source, sealer: Sealer, log: EventLog) -> None:
+    def __init__(self, *, source: Source, sealer: Sealer, entries: Entries, log: EventLog) -> None:
         self._source = source
         self._sealer = sealer
+        self._entries = entries
         self._log = log
         self.sealed = 0
         self._waiting: deque[Finished] = deque()
@@ -51,10 +54,18 @@ class Closing:
         try:
             if recording.failed:
                 return
-            finished = finish(recording, self._source, cause=cause, at_mono_ns=ended.at_mono_ns)
-            if finished is None:
-                recording.files.drop()
+            finished = finish(
+                recording,
+                self._source,
+                cause=cause,
+                at_mono_ns=ended.at_mono_ns,
+                keeps_entry=self._entries.wants(NOT_STARTED),
+            )
+            if finished is None or finished.notes.outcome == NOT_STARTED:
                 self._log.info(Ev.SESSION_NOT_RECORDED, subject=session, cause=cause.value)
+            if finished is None:
+                self._entries.keeps(NOT_STARTED)
+                recording.files.drop()
                 return
 
             recording.files.close(self._seal_all, finished)
@@ -77,6 +88,7 @@ class Closing:
                 audio_bytes=size_bytes,
                 audio_descriptor=descriptor,
                 proof=files.audio_proof(),
+                enclosure=files.enclosure(),
             )
             going.append((files, known))
         sealed = self._sealer.seal_all([finished for _, finished in going])
@@ -107,6 +119,9 @@ class Closing:
             self._waiting.popleft()
 
     def _tell(self, finished: Finished, manifest: Manifest) -> None:
+        if manifest.outcome in CHOSEN:
+            self._entries.tell(manifest)
+            return
         self.sealed += 1
         self._log.info(
             Ev.RECORDING_SEALED,

@@ -5,6 +5,7 @@ what was appended last, ``checkpoint`` does both; ``widen`` adds silent channels
 ``wipe`` puts silence over what must not stay, ``cut`` drops the end; ``prove`` writes who is who and proves
 that the file holds exactly what was appended and not wiped, ``finish`` also syncs and closes it. A disk that
 fails raises DraftFailed; the file stays, and what was appended before can still be finished or recovered.
+With a ``Vault`` all of it rests encrypted, and is what the WAV would be when it is read back (``plain``).
 The running check is a CRC-32, for a disk or a memory that fails; what guards against people is the sha256
 that ``prove`` takes of the octets on disk, and its signature.
 """
@@ -12,7 +13,6 @@ that ``prove`` takes of the octets on disk, and its signature.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,9 @@ from dsp.shapes import I16, U8
 from recorderd import durable
 from recorderd.core.errors import DraftFailed
 from recorderd.evidence.audio_proof import AudioLeaves
-from recorderd.record.wav_file import erase_kept, wipe_frames
+from recorderd.record.draft_file import ClearFile, DraftFile
+from recorderd.record.vault import Vault
+from recorderd.record.wav_file import erase_kept
 from recorderd.wire.wav import WavEncoding, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import WavNotes
 
@@ -61,18 +63,24 @@ class Draft:
         channels: int,
         encoding: WavEncoding = WavEncoding.PCM16,
         notes: WavNotes | None = None,
+        vault: Vault | None = None,
     ) -> None:
         self.path = path
+        self._vault = vault
         self.sample_rate_hz = sample_rate_hz
         self.encoding = encoding
         self.notes = notes or WavNotes()
-        self._descriptor = -1
-        self._open(path, channels)
+        self._file = self._open(path, channels)
 
     @property
     def descriptor(self) -> int:
         """The open file, for whoever syncs its file system."""
-        return self._descriptor
+        return self._file.descriptor
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Tell whether nobody may write to ``descriptor`` but this draft."""
+        return self._vault is not None
 
     def describe(self, notes: WavNotes) -> None:
         """Say what the file is to tell of itself; ``finish`` writes it."""
@@ -106,7 +114,7 @@ class Draft:
         if len(content) != frames * self._frame_bytes:
             raise ValueError(f"{len(content)} octets for {frames} frames of {self._frame_bytes}")
         try:
-            durable.write_at(self._descriptor, content, offset_bytes=self.end_bytes)
+            self._file.write_at(content, offset_bytes=self.end_bytes)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
         self.took(content)
@@ -124,8 +132,7 @@ class Draft:
         Errors: DraftFailed, also when the file is not as long as what was appended.
         """
         try:
-            for at, octets in self._layout.size_patches(data_bytes=self._data_bytes):
-                durable.write_at(self._descriptor, octets, offset_bytes=at)
+            self._file.patch_head(self._layout.size_patches(data_bytes=self._data_bytes))
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
         self.check_size()
@@ -136,7 +143,7 @@ class Draft:
         Errors: DraftFailed.
         """
         try:
-            size_bytes = os.fstat(self._descriptor).st_size
+            size_bytes = self._file.size_bytes
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
         if size_bytes != self.end_bytes:
@@ -149,7 +156,7 @@ class Draft:
         Errors: DraftFailed.
         """
         try:
-            durable.sync_file(self._descriptor)
+            self._file.sync()
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
         self.check_size()
@@ -172,8 +179,11 @@ class Draft:
         """
         try:
             old, new = self._reread(start, start=start, end=end, frames=self.frames)
-            wipe_frames(self._descriptor, self._layout, start=start, end=end)
-            durable.sync_file(self._descriptor)
+            first, last = (
+                self._layout.data_start_bytes + frames * self._frame_bytes for frames in (start, end)
+            )
+            self._file.fill(self.encoding.silence, start=first, end=last)
+            self._file.sync()
             self._prove(old)
             self._crc = new
             self._hash_again(start)
@@ -189,8 +199,8 @@ class Draft:
         self.check_size()
         try:
             old, new = self._reread(frames, start=0, end=0, frames=frames)
-            durable.resize(self._descriptor, self._layout.data_start_bytes + frames * self._frame_bytes)
-            durable.sync_file(self._descriptor)
+            self._file.resize(self._layout.data_start_bytes + frames * self._frame_bytes)
+            self._file.sync()
             self._prove(old)
             self._crc, self.frames = new, frames
             self._hash_again(frames)
@@ -220,6 +230,7 @@ class Draft:
             channels=channels,
             encoding=self.encoding,
             notes=self.notes,
+            vault=self._vault,
         )
         try:
             crc = 0
@@ -233,7 +244,7 @@ class Draft:
             wide.close()
             durable.discard(wide_path)
             raise DraftFailed(path=self.path, reason=problem) from None
-        os.close(self._descriptor)
+        self._file.close()
         self._take_over(wide)
 
     def finish(self) -> tuple[str, int]:
@@ -244,7 +255,7 @@ class Draft:
         """
         try:
             digest, size_bytes = self.prove()
-            durable.sync_file(self._descriptor)
+            self._file.sync()
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
         finally:
@@ -261,17 +272,18 @@ class Draft:
             self.check_size()
             head = self._header(self.channels).encode(data_bytes=self._data_bytes)
             pad = bytes(self._data_bytes % 2)  # a chunk is even
-            durable.write_at(self._descriptor, head, offset_bytes=0)
-            durable.write_at(self._descriptor, pad, offset_bytes=self.end_bytes)
+            self._file.patch_head([(0, head)])
+            self._file.write_at(pad, offset_bytes=self.end_bytes)
             size_bytes = self.end_bytes + len(pad)
-            if os.fstat(self._descriptor).st_size != size_bytes:
+            if self._file.size_bytes != size_bytes:
                 raise DraftFailed(path=self.path, reason=f"not {size_bytes} bytes on disk")
             whole, crc = hashlib.sha256(head), 0
             for block in self._blocks(0, self.frames):
                 whole.update(block)
                 crc = crc32(block, crc)
             whole.update(pad)
-            if os.pread(self._descriptor, len(head), 0) != head:
+            again = memoryview(bytearray(len(head)))
+            if self._file.read_into(again, offset_bytes=0) != len(head) or again != head:
                 raise DraftFailed(
                     path=self.path, reason="the disk gives back another header than was written"
                 )
@@ -283,6 +295,23 @@ class Draft:
     def seen(self) -> None:
         """Count from now on which leaves change."""
         self.changed_from = self.leaves.whole
+
+    def plain(self) -> Iterator[memoryview]:
+        """Read the whole proven file back, in clear; a block is valid until the next.
+
+        Errors: DraftFailed.
+        """
+        try:
+            size_bytes, at = self._file.size_bytes, 0
+            buffer = memoryview(bytearray(_BLOCK_BYTES))
+            while at < size_bytes:
+                read = self._file.read_into(buffer[: size_bytes - at], offset_bytes=at)
+                if not read:
+                    raise OSError("shorter than what was written")
+                yield buffer[:read]
+                at += read
+        except OSError as problem:
+            raise DraftFailed(path=self.path, reason=problem) from None
 
     @property
     def _data_bytes(self) -> int:
@@ -337,7 +366,7 @@ class Draft:
             block = buffer[: min(len(buffer), stop - at)]
             filled = 0
             while filled < len(block):
-                read = os.preadv(self._descriptor, [block[filled:]], at + filled)
+                read = self._file.read_into(block[filled:], offset_bytes=at + filled)
                 if not read:
                     raise OSError("shorter than what was written")
                 filled += read
@@ -356,14 +385,17 @@ class Draft:
             encoding=self.encoding, sample_rate_hz=self.sample_rate_hz, channels=channels, notes=self.notes
         )
 
-    def _open(self, path: Path, channels: int) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    def _open(self, path: Path, channels: int) -> DraftFile:
         try:
-            head = self._header(channels).encode(data_bytes=0)
-            self._descriptor = os.open(path, flags, durable.FILE_MODE)
-            durable.write_at(self._descriptor, head, offset_bytes=0)
+            header = self._header(channels)
+            head = header.encode(data_bytes=0)
+            file: DraftFile
+            if self._vault is None:
+                file = ClearFile(path, head=head)
+            else:
+                silence = self.encoding.silence
+                file = self._vault.file(path, head=head, frame_bytes=header.frame_bytes, silence=silence)
         except (OSError, ValueError) as problem:
-            self.close()
             raise DraftFailed(path=path, reason=problem) from None
         self._layout = parse_wav(head, file_bytes=len(head))
         self._frame_bytes = self._layout.frame_bytes
@@ -372,14 +404,14 @@ class Draft:
         self._crc = 0
         self.leaves, self.changed_from = AudioLeaves(self.sample_rate_hz * self._frame_bytes), 0
         self._known = deque(maxlen=_PREFIXES_KEPT)
+        return file
 
     def _take_over(self, wide: Draft) -> None:
-        self._descriptor, self._layout, self._frame_bytes = wide._descriptor, wide._layout, wide._frame_bytes
+        self._file, self._layout, self._frame_bytes = wide._file, wide._layout, wide._frame_bytes
+        self._file.path = self.path
         self.channels, self._crc, self._known = wide.channels, wide._crc, wide._known
         self.leaves, self.changed_from = wide.leaves, 0
 
     def close(self) -> None:
         """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()

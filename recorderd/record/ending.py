@@ -6,6 +6,7 @@ from typing import Final
 
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.messages import RecordingState, StreamEnd
+from recorderd.core.outcomes import NOT_STARTED
 from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished
@@ -34,17 +35,19 @@ def render_to_end(recording: Recording, source: Source, *, at_mono_ns: int) -> N
         recording.release_held(source)
 
 
-def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns: int) -> Finished | None:
-    """Tell what is to be sealed of a recording that is rendered to its end; None when nothing is.
+def finish(
+    recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns: int, keeps_entry: bool
+) -> Finished | None:
+    """Tell what is to be sealed of a recording that is rendered to its end.
 
-    The files remain to be closed.
+    None when nothing was begun and leaves no entry. The files remain to be closed.
     """
     rate_hz, tracks, files = recording.rate_hz, recording.tracks.values(), recording.files
     end = recording.samples_at(at_mono_ns)
     for track in tracks:
         track.end_cause = track.end_cause or cause
     if not _is_kept(recording, end):
-        return _without_audio(recording, source, cause)
+        return _without_audio(recording, source, cause, keeps_entry=keeps_entry)
     timeline, head = recording.notes.timeline, max(recording.rendered, end)
     kept = timeline.end_of_kept(head, rate_hz=rate_hz)
     recording.fill(kept)  # a pause of which we heard after a stop that it follows
@@ -54,8 +57,14 @@ def finish(recording: Recording, source: Source, *, cause: StreamEnd, at_mono_ns
         files.cut(duration)
     for track in tracks:
         track.finish(source, duration_samples=recording.written)
+    started = {"start_mono_ns": recording.started.at_mono_ns, "start_utc_ns": recording.started.at_utc_ns}
     streams = [
-        track.entry(source, origin=origin, end=recording.written, clock=track.clock(source, origin=origin))
+        track.entry(
+            source,
+            origin=origin,
+            end=recording.written,
+            clock=track.clock(source, origin=origin, **started),
+        )
         for track in tracks
     ]
     files.progress(streams, afresh=True)
@@ -83,10 +92,14 @@ def _is_kept(recording: Recording, end: int) -> bool:
     return first <= max(recording.rendered, end)
 
 
-def _without_audio(recording: Recording, source: Source, cause: StreamEnd) -> Finished | None:
+def _without_audio(
+    recording: Recording, source: Source, cause: StreamEnd, *, keeps_entry: bool
+) -> Finished | None:
     recording.erase()
     if recording.notes.outcome == OUTCOME_RECORDED:
-        return None
+        if not keeps_entry:
+            return None
+        recording.notes.ended_without(outcome=NOT_STARTED, reason="")
     return Finished(
         started=recording.started,
         notes=recording.notes,

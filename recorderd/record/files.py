@@ -20,8 +20,10 @@ from recorderd.core.messages import ControlRefused, RecordingChanged, SessionSta
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft
+from recorderd.record.encrypting import Enclosure, Recipients
 from recorderd.record.journal import JournalWriter
 from recorderd.record.many_files import ManyFiles
+from recorderd.record.vault import begin_vault, vault_name
 from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.checkpoint import (
@@ -64,11 +66,13 @@ class RecordingFiles:
         spool: Spool,
         disks: Disks,
         on_problem: Callable[[SessionId, Problem], None],
+        recipients: Recipients | None = None,
     ) -> None:
         self._session = session
         self._spool = spool
         self._disk, self._sealing = disks.audio, disks.sealing
         self._on_problem = on_problem
+        self._recipients = recipients  # None = in clear
         self._draft: Draft | None = None
         self._journal: JournalWriter | None = None
         self.problem: Problem | None = None
@@ -148,9 +152,17 @@ class RecordingFiles:
         folder = self.folder
 
         def job() -> None:
-            path = folder / audio_name(self._session)
+            path, vault = folder / audio_name(self._session), None
+            if self._recipients is not None:
+                vault = begin_vault(folder, path.name, recipients=self._recipients)
+                path = path.with_name(vault_name(path.name))
             self._draft = Draft(
-                path, sample_rate_hz=sample_rate_hz, channels=channels, encoding=encoding, notes=notes
+                path,
+                sample_rate_hz=sample_rate_hz,
+                channels=channels,
+                encoding=encoding,
+                notes=notes,
+                vault=vault,
             )
             self._format(channels, origin_samples)
 
@@ -175,6 +187,10 @@ class RecordingFiles:
                 self.draft.append_raw(octet * (count * frame_bytes), frames=count)
 
         self._do(job)
+
+    def write_now(self, block: I16 | U8) -> None:
+        """Write frames that ``note_appended`` has counted.  # thread: the disk's"""
+        self._guarded(lambda: self.draft.append(block))
 
     def note_appended(self, frames: int) -> None:
         """Count frames that a job given beside will write."""
@@ -244,6 +260,10 @@ class RecordingFiles:
         """
         draft = self._draft
         if draft is None or self.problem is not None or self._is_over or self._is_proving:
+            return None
+        if (
+            draft.is_encrypted
+        ):  # nobody here could compare it after a crash, and its hashes would lie in clear
             return None
         leaves, changed_from = draft.leaves, draft.changed_from
         if leaves.whole == 0 or (leaves.whole == changed_from and self._changed_by == GOES_ON):
@@ -332,6 +352,12 @@ class RecordingFiles:
         self._guarded(job)
         return found[0] if found else None
 
+    def enclosure(self) -> Enclosure | None:
+        """Say how the proven audio is to be encrypted; None when it is not.  # thread: the sealing"""
+        if self._recipients is None or self._draft is None:
+            return None
+        return Enclosure(recipients=self._recipients, plain=self._draft.plain)
+
     def leave(self) -> None:
         """Close what is open of it.  # thread: the sealing"""
         if self._draft is not None:
@@ -390,6 +416,9 @@ def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]], many_files: 
     thread. A recording that fails fails alone.
     """
     going = [(files, files.draft, block) for files, block in rows if files.problem is None]
+    for files, _, block in [row for row in going if row[1].is_encrypted]:
+        files.write_now(block)
+    going = [row for row in going if not row[1].is_encrypted]
     contents = [draft.octets(block) for _, draft, block in going]
     problems = many_files.write(
         [draft.descriptor for _, draft, _ in going],

@@ -106,6 +106,14 @@ class JournalWriter:
         self._line({"changed": message, "at_ns": at_ns, "effective_ns": effective_ns})
         self.sync()
 
+    def ended_without(self, *, outcome: str, reason: str) -> None:
+        """Note that no recording was begun, and why.
+
+        Durable: after return it survives, with what was noted before.
+        """
+        self._line({"ended_without": {"outcome": outcome, "reason": reason}})
+        self.sync()
+
     def refused(self, message: ControlRefused, *, at_ns: int) -> None:
         """Note what was asked for in vain."""
         self._line({"refused": message, "at_ns": at_ns})
@@ -216,6 +224,8 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
         case {"refused": message, "at_ns": at_ns}:
             refused = ControlRefused(**{**message, "action": ControlAction(message["action"])})
             notes.refused(refused, at_ns=at_ns)
+        case {"ended_without": why}:
+            notes.ended_without(**why)
         case {"took_on": join}:
             notes.took_on(**join)
         case {"went_on_in": join}:

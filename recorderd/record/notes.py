@@ -12,12 +12,11 @@ from typing import Final
 
 from recorderd.core.clock import utc_text
 from recorderd.core.messages import ControlAction, ControlRefused, RecordingChanged, RecordingState
+from recorderd.core.outcomes import CONSENT_MISSING, OBJECTED
 from recorderd.record.timeline import Change, Timeline, sample_at
 from recorderd.wire.manifest import OUTCOME_RECORDED, StreamEntry
 from recorderd.wire.manifest_rows import OUTSIDE, ControlEntry, JoinEntry, QualityEntry
 
-OBJECTED: Final = "objected"
-CONSENT_MISSING: Final = "consent_missing"
 _FLOOR_DBFS: Final = -96
 
 
@@ -57,6 +56,11 @@ class Notes:
     other_call_ids: list[str] = field(default_factory=list)
     joined_into: str = ""
     outcome: str = OUTCOME_RECORDED
+    reason: str = ""  # why there is no recording, where none was begun
+
+    def ended_without(self, *, outcome: str, reason: str) -> None:
+        """Note that no recording was begun."""
+        self.outcome, self.reason = outcome, reason
 
     def changed(self, message: RecordingChanged, *, at_ns: int, effective_ns: int) -> None:
         """Note a change of state that was asked for at one instant and took effect at another."""

@@ -16,13 +16,13 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import EncryptionFailed, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import (
@@ -33,6 +33,7 @@ from recorderd.core.messages import (
     RecordingState,
     RecordMessage,
     SessionEnded,
+    SessionRefused,
     SessionSilent,
     SessionStarted,
     StreamDescribed,
@@ -45,6 +46,8 @@ from recorderd.core.messages import (
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
+from recorderd.record.encrypting import Recipients
+from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
@@ -90,19 +93,23 @@ class Recorder:
         source: Source,
         spool: Spool,
         sealer: Sealer,
+        entries: Entries,
         pace: Pace,
         disks: Disks,
         clock: Clock,
         log: EventLog,
         on_silent: Callable[[SessionSilent], None],
+        encryption: Mapping[str, Recipients] | None = None,
     ) -> None:
+        self._encryption = encryption or {}
         self.messages: queue.Queue[RecordMessage | _Question] = queue.Queue(maxsize=QUEUE_MAX)
         self.usage: SpoolUsage = spool.usage()
         self.rounds = 0  # progress that the watchdog looks at
         self._source = source
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
-        self.closing = Closing(source=source, sealer=sealer, log=log)
+        self.closing = Closing(source=source, sealer=sealer, entries=entries, log=log)
+        self._entries = entries
         self._proof = RunningProof(every_s=pace.proof_s, disks=disks, sealer=sealer, clock=clock, log=log)
         self._meter = Meter()
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
@@ -115,9 +122,7 @@ class Recorder:
         self._sessions: dict[SessionId, Recording] = {}
         self._usage_mono_ns = self._synced_mono_ns = self._looked_mono_ns = 0
         self._has_joins = False
-        self._over: deque[tuple[Recording, SessionEnded]] = (
-            deque()
-        )  # rendered to their end, still to be closed
+        self._over: deque[tuple[Recording, SessionEnded]] = deque()  # rendered to their end, not closed yet
 
     @property
     def sessions_open(self) -> int:
@@ -198,6 +203,9 @@ class Recorder:
         if isinstance(message, SessionStarted):
             self._start(message)
             return
+        if isinstance(message, SessionRefused):
+            self._entries.refused(message)
+            return
         recording = self._sessions.get(message.session)
         if recording is not None:
             recording.steadiness = None
@@ -240,10 +248,17 @@ class Recorder:
 
     def _start(self, message: SessionStarted) -> None:
         session = message.session
+        encrypt = message.terms.encrypt
         files = RecordingFiles(
-            session=session, spool=self._spool, disks=self._disks, on_problem=self._draft_failed
+            session=session,
+            spool=self._spool,
+            disks=self._disks,
+            on_problem=self._draft_failed,
+            recipients=self._encryption.get(encrypt),
         )
         files.begin(message)
+        if encrypt and encrypt not in self._encryption:  # never in clear
+            files.give_up(EncryptionFailed(subject=session, reason=f"there is no [encryption.{encrypt}]"))
         self._sessions[session] = Recording(
             started=message,
             files=files,

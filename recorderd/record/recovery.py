@@ -1,11 +1,11 @@
 """What the last process left in `drafts/`: sealed if anything can be made of it, set aside if not.
 
 Contract: after ``recover`` no draft of an earlier process is left but those that only want the key. A draft
-that the chain names is published; one with audio and a journal is repaired and sealed with ``recovered``; one
-that was to be erased is, and its tombstone is sealed; one of a session that was never to be recorded is
-dropped; anything else goes to quarantine with the reason, also one whose audio is not what was signed while
-the call went on (see ``proof_check``). Nothing else is deleted. What the journal
-says was silent by somebody's will is silence afterwards, whatever the disk held.
+that the chain names is published; one with audio and a journal is repaired and sealed with ``recovered``;
+one that was to be erased is, and its tombstone is sealed; one of a session that was never begun leaves an
+entry or is dropped, as is configured; anything else goes to quarantine with the reason, and leaves an entry,
+also one whose audio is not what was signed while the call went on (see ``proof_check``). Nothing else is
+deleted. What the journal says was silent by somebody's will is silence afterwards, whatever the disk held.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from recorderd import durable
+from recorderd.core import gap_causes
 from recorderd.core.errors import KeyUnusable, RecorderError, SignerUnknown
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
+from recorderd.core.outcomes import CHOSEN, NOT_STARTED
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
+from recorderd.record.enclosing import discard_vault
+from recorderd.record.entries import Entries
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import ENDLESS, JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keys import told
@@ -31,6 +35,7 @@ from recorderd.record.proof_check import LeftAudio, check_audio
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
+from recorderd.record.vault import stand, vault_name
 from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
@@ -47,7 +52,13 @@ from recorderd.wire.wav import WavEncoding
 
 
 def recover(
-    *, spool: Spool, chain: Chain, sealer: Sealer, log: EventLog, only: Sequence[str] | None = None
+    *,
+    spool: Spool,
+    chain: Chain,
+    sealer: Sealer,
+    entries: Entries,
+    log: EventLog,
+    only: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
     """Deal with every draft that stands; call before the first session. Return those that want only the key.
 
@@ -65,11 +76,15 @@ def recover(
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id, sealer.trust(), log)
-            if finished is None:
-                spool.drop_draft(recording_id)
+            if finished.notes.outcome in CHOSEN:
                 log.warning(Ev.SESSION_NOT_RECORDED, subject=recording_id, cause=StreamEnd.CRASH.value)
+                if not entries.keeps(finished.notes.outcome):
+                    spool.drop_draft(recording_id)
+                    continue
+            manifest = sealer.seal(finished)
+            if manifest.outcome in CHOSEN:
+                entries.tell(manifest)
                 continue
-            sealer.seal(finished)
             seconds = finished.duration_samples / finished.sample_rate_hz
             checked = finished.proof.checked_samples / finished.sample_rate_hz
             log.warning(
@@ -85,6 +100,8 @@ def recover(
         except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
             spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
+            aside = spool.path(Place.QUARANTINE, recording_id)
+            entries.quarantined(recording_id, _session_of(aside), problem)
     return tuple(waiting)
 
 
@@ -97,8 +114,16 @@ def _sealed(folder: Path, manifest_sha256: str | None) -> Manifest | None:
     return parse_manifest(raw) if sha256_bytes(raw) == manifest_sha256 else None
 
 
-def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: EventLog) -> Finished | None:
-    """Make of a draft what can be sealed; None when nothing was to be kept of it."""
+def _session_of(folder: Path) -> SessionStarted | None:
+    """Read what a broken draft still tells of its session."""
+    try:
+        return read_journal(folder).started
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: EventLog) -> Finished:
+    """Make of a draft what can be sealed."""
     if not (folder / JOURNAL_NAME).exists():
         raise ValueError("no journal")
     journal = read_journal(folder)
@@ -106,15 +131,22 @@ def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: Even
         raise ValueError("the journal names no session")
     for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
         durable.discard(half)
-    if journal.notes.timeline.state is RecordingState.ERASED:
+    if journal.notes.timeline.state is RecordingState.ERASED or journal.notes.outcome in CHOSEN:
         return _erase(folder, journal, journal.started)
     audio = folder / audio_name(recording_id)
+    container = folder / vault_name(audio.name)
+    if container.exists():
+        audio = container
     begun = journal.notes.timeline.first_on(rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ)
     if not audio.exists() and begun is not None:
         raise ValueError("no audio was written")
     if begun is None:
+        discard_vault(folder)
         durable.discard(audio)
-        return None
+        journal.notes.ended_without(outcome=NOT_STARTED, reason="")
+        return _erase(folder, journal, journal.started)
+    if audio is container:
+        return _stand(container, journal, journal.started)
     encoding, channels, frames, proof = _repair_audio(audio, journal, trust, log)
     digest, size_bytes = sha256_file(audio)
     spans = _spans(journal, frames)
@@ -136,7 +168,7 @@ def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: Even
 
 
 def _erase(folder: Path, journal: Journal, started: SessionStarted) -> Finished:
-    """Erase what must not stay; the session's tombstone remains.
+    """Erase what must not stay; the session's entry without audio remains.
 
     Durable: after return nothing of the audio and the offers has a name.
     """
@@ -145,7 +177,7 @@ def _erase(folder: Path, journal: Journal, started: SessionStarted) -> Finished:
         started=started,
         notes=journal.notes,
         origin_samples=0,
-        end_cause=StreamEnd.CRASH.value,
+        end_cause=journal.notes.reason or StreamEnd.CRASH.value,
         recovered=True,
         sample_rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ,
         channels=0,
@@ -206,10 +238,62 @@ def _prove(
     return ProofEntry(leaf_samples=rate_hz, leaves=count, root_sha256=root, checked_samples=checked)
 
 
-def _clip(entry: StreamEntry, frames: int, spans: Sequence[SilentSpan]) -> StreamEntry:
+def _stand(container: Path, journal: Journal, started: SessionStarted) -> Finished:
+    """Make of an encrypted draft what can be sealed without its key.
+
+    Durable: after return what had to be silent, or lies behind a stop, is destroyed.
+    """
+    if journal.sample_rate_hz < 1:
+        raise ValueError("the journal names no format")
+    rate_hz, origin = journal.sample_rate_hz, journal.origin_samples
+    found = stand(container, silent=[])
+    heading = found.heading
+    encoding = next(kind for kind in WavEncoding if kind.silence == heading.silence)
+
+    def place(frames: int) -> int:
+        return heading.head_bytes + frames * heading.frame_bytes
+
+    held = (found.plain_bytes - heading.head_bytes) // heading.frame_bytes
+    kept = journal.notes.timeline.end_of_kept(origin + held, rate_hz=rate_hz) - origin
+    frames = max(0, min(held, kept))
+    spans = _spans(journal, frames)
+    silent = [(place(row.start_samples), place(row.start_samples + row.length_samples)) for row in spans]
+    found = stand(container, silent=silent, end_bytes=place(frames))
+    frames = min(frames, (found.plain_bytes - heading.head_bytes) // heading.frame_bytes)
+    spans = _spans(journal, frames)
+    lost = [
+        tuple((at - heading.head_bytes) // heading.frame_bytes for at in hole) for hole in found.destroyed
+    ]
+    digest, size_bytes = sha256_file(container)
+    return Finished(
+        started=started,
+        notes=journal.notes,
+        origin_samples=origin,
+        end_cause=StreamEnd.CRASH.value,
+        recovered=True,
+        sample_rate_hz=rate_hz,
+        channels=heading.frame_bytes // encoding.sample_bytes,
+        duration_samples=frames,
+        streams=[_clip(entry, frames, spans, lost=lost) for entry in journal.entries()],
+        audio_format=audio_format(encoding),
+        audio_sha256=digest,
+        audio_bytes=size_bytes,
+        standing=True,
+    )
+
+
+def _clip(
+    entry: StreamEntry,
+    frames: int,
+    spans: Sequence[SilentSpan],
+    *,
+    lost: Sequence[tuple[int, ...]] = (),  # first and last frame of what had to go with a silent span
+) -> StreamEntry:
     states = set(CAUSE_OF.values())  # where these hold the spans say: a cut may have taken the end of a gap
     noted = [gap for gap in entry.gaps if gap.cause not in states]
     gaps = within(_merged(noted), start=0, end=frames)
+    for start, end in lost:
+        gaps = overlay(gaps, start, min(end, frames), gap_causes.RESTART)
     for span in spans:
         gaps = overlay(gaps, span.start_samples, span.start_samples + span.length_samples, span.cause)
     first = entry.first_sample if entry.first_sample < frames else -1

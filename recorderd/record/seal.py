@@ -7,7 +7,8 @@ in which they are given, which is their order in the chain, and the disk is wait
 fails leaves the others to themselves. Each step is safe to be cut after:
   1. manifest, signatures and certificate are written beside the WAV, and last with it,
   2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
-  3. the WAV, `<id>.wav` so far, gets the name that the manifest and its signature give it,
+  3. the WAV, `<id>.wav` so far, gets the name that the manifest and its signature give it; one that rests
+     encrypted was put into envelopes in step 1, and its draft with the wrapped key is removed now,
   4. the journal is removed, 5. the folder is renamed into `ready/`.
 """
 
@@ -29,6 +30,14 @@ from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain, Link
+from recorderd.record.enclosing import (
+    discard_envelopes,
+    discard_vault,
+    draft_names,
+    enclosed_entries,
+    standing_entries,
+)
+from recorderd.record.encrypting import Enclosure
 from recorderd.record.journal import JOURNAL_NAME
 from recorderd.record.notes import Notes
 from recorderd.spool.layout import Place, Spool
@@ -48,6 +57,7 @@ from recorderd.wire.manifest import (
     signer_name,
 )
 from recorderd.wire.manifest_rows import RuleEntry
+from recorderd.wire.names import signed_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +79,8 @@ class Finished:
     audio_bytes: int = 0
     proof: ProofEntry = field(default_factory=ProofEntry)
     audio_descriptor: int = -1  # of a WAV that is still to be synced
+    enclosure: Enclosure | None = None  # how it is to be encrypted
+    standing: bool = False  # it is a container whose key nobody here has
 
 
 Problem = RecorderError | OSError
@@ -116,6 +128,15 @@ class Sealer:
         self._names = names or NameTemplate()
         self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
+    def signer(self) -> Signer:
+        """Give the key that signs now.
+
+        Errors: KeyUnavailable while there is none.
+        """
+        if self._signer is None:
+            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
+        return self._signer
+
     def use(self, signer: Signer) -> None:
         """Sign with another key from the next recording on."""
         self._signer = signer
@@ -125,8 +146,7 @@ class Sealer:
 
         Errors: KeyUnusable.
         """
-        signer = self._present()
-        return signer.sign_bytes(content, signing_time_utc_s=self._clock.utc_ns() // NS_PER_S)
+        return self.signer().sign_bytes(content, signing_time_utc_s=self._clock.utc_ns() // NS_PER_S)
 
     def trust(self) -> TrustStore | None:
         """Give the certificates of the key that signs now; None when there is none yet."""
@@ -187,7 +207,7 @@ class Sealer:
                 row.written = []
 
     def _write_one(self, row: _Row, sequence: int, previous: str) -> None:
-        finished, recording_id, signer = row.finished, row.recording_id, self._present()
+        finished, recording_id, signer = row.finished, row.recording_id, self.signer()
         folder = self._spool.path(Place.DRAFTS, recording_id)
         manifest = self._manifest(finished, folder, sequence, previous)
         content = encode_manifest(manifest)
@@ -200,7 +220,7 @@ class Sealer:
             signer_name(recording_id): signer.certificate_pem,
         }
         if manifest.audio is not None:
-            beside[signature_name(manifest.audio.name)] = signer.sign_digest(
+            beside[signature_name(signed_name(manifest.audio.name))] = signer.sign_digest(
                 finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
             )
         if finished.recovered:  # a seal that was cut may have given another name
@@ -211,11 +231,6 @@ class Sealer:
         row.link = Link(
             sequence=manifest.sequence, manifest_sha256=sha256_bytes(content), recording_id=recording_id
         )
-
-    def _present(self) -> Signer:
-        if self._signer is None:
-            raise KeyUnavailable(path="of this recorder", reason="it could not be opened yet")
-        return self._signer
 
     def _sync(self, rows: Sequence[_Row]) -> bool:
         """Make what was written last; a recording of which the disk could not keep all has failed."""
@@ -239,12 +254,12 @@ class Sealer:
 
     def _publish(self, manifests: Sequence[Manifest]) -> list[OSError | None]:
         """Take steps 3 to 5."""
-        problems = [self._give_name(manifest) for manifest in manifests]
+        folders = [self._spool.path(Place.DRAFTS, manifest.recording_id) for manifest in manifests]
+        problems = [_name_audio(folder, row) for folder, row in zip(folders, manifests, strict=True)]
         going = [number for number, problem in enumerate(problems) if problem is None]
         if not going:
             return problems
-        ids = [manifests[number].recording_id for number in going]
-        journals = [self._spool.path(Place.DRAFTS, name) / JOURNAL_NAME for name in ids]
+        journals = [folders[number] / JOURNAL_NAME for number in going]
         for number, problem in zip(going, durable.discard_all(self._file_system, journals), strict=True):
             problems[number] = problem
         going = [number for number in going if problems[number] is None]
@@ -252,18 +267,6 @@ class Sealer:
         for number, problem in zip(going, published, strict=True):
             problems[number] = problem
         return problems
-
-    def _give_name(self, manifest: Manifest) -> OSError | None:
-        """Take step 3; the removal of the journal makes it last."""
-        folder = self._spool.path(Place.DRAFTS, manifest.recording_id)
-        draft = audio_name(manifest.recording_id)
-        if manifest.audio is None or manifest.audio.name == draft or not (folder / draft).exists():
-            return None
-        try:
-            durable.rename_in(folder, draft, manifest.audio.name)
-        except OSError as problem:
-            return problem
-        return None
 
     def _manifest(self, finished: Finished, folder: Path, sequence: int, previous: str) -> Manifest:
         started, description, notes = finished.started, finished.started.description, finished.notes
@@ -297,7 +300,7 @@ class Sealer:
             end_cause=finished.end_cause,
             recovered=finished.recovered,
             streams=tuple(finished.streams),
-            files=(self._audio(finished, begin_utc_ns), *_attachments(folder)) if kept else (),
+            files=(*self._audio(finished, folder, begin_utc_ns), *_attachments(folder)) if kept else (),
             outcome=notes.outcome,
             rule=_rule(started.terms),
             controls=notes.control_entries(**place),
@@ -311,18 +314,32 @@ class Sealer:
             proof=finished.proof,
         )
 
-    def _audio(self, finished: Finished, begin_utc_ns: int) -> FileEntry:
+    def _audio(self, finished: Finished, folder: Path, begin_utc_ns: int) -> list[FileEntry]:
         recording_id, call = finished.started.session, finished.started.description
         facts = {"from": call.caller, "to": call.callee}
         for fact in ("direction", "extension", "trunk", "queue", "conference", "call_id"):
             facts[fact] = getattr(call, fact)
         stem = self._names.stem(facts, recording_id=recording_id, begun_utc_ns=begin_utc_ns)
-        return FileEntry(
-            name=audio_name(stem),
-            role="audio",
-            size_bytes=finished.audio_bytes,
-            sha256=finished.audio_sha256,
-        )
+        name, size_bytes, sha256 = audio_name(stem), finished.audio_bytes, finished.audio_sha256
+        if finished.recovered or finished.enclosure is not None:
+            discard_envelopes(folder)  # of a seal that was cut
+        if finished.standing:
+            return standing_entries(folder, name, size_bytes=size_bytes, sha256=sha256)
+        if finished.enclosure is not None:
+            return enclosed_entries(folder, name, finished.enclosure, size_bytes=size_bytes, sha256=sha256)
+        return [FileEntry(name=name, role="audio", size_bytes=size_bytes, sha256=sha256)]
+
+
+def _name_audio(folder: Path, manifest: Manifest) -> OSError | None:
+    try:
+        if manifest.audio is not None and manifest.audio.content_sha256:
+            discard_vault(folder)
+        for draft, name in draft_names(manifest):
+            if draft != name and (folder / draft).exists():
+                durable.rename_in(folder, draft, name)
+    except OSError as problem:
+        return problem
+    return None
 
 
 def _well(rows: Sequence[_Row]) -> list[_Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from dsp.sender_reports import Heard
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.ids import StreamId
 from recorderd.record.reading import Packets
@@ -123,6 +124,10 @@ class Source(Packets, Protocol):
 
     def arrival_trend(self, slot: int) -> Trend:
         """Give the lowest arrival less position over the whole stream."""
+        ...
+
+    def reported(self, slot: int) -> Heard:
+        """Give what the stream's sender has said of its clocks."""
         ...
 
     def key_events(self) -> Sequence[Pressed]:

@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from dsp import levels, quality, skew
+from dsp import levels, quality, sender_reports, skew
 from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import HOLD, KERNEL_DROP, LATE, NETWORK_LOSS, RING_OVERRUN
@@ -262,12 +262,25 @@ class Track:
             ),
         )
 
-    def clock(self, source: Source, *, origin: int) -> ClockEntry:
-        """Compare the sender's clock with ours, over all that came."""
+    def clock(self, source: Source, *, origin: int, start_mono_ns: int, start_utc_ns: int) -> ClockEntry:
+        """Compare the sender's clock with ours, over all that came, and state what it says of it itself.
+
+        Its own statement corrects nothing. What puts two streams side by side is how fast samples come by
+        our clock; that its wall clock agrees with its media clock, or does not, moves no sample of either.
+        ``start_mono_ns`` and ``start_utc_ns`` are the session's start on our two clocks.
+        """
         if self.let_go_at is not None or self.placement is None:
             return ClockEntry()
-        trend = source.arrival_trend(source.slot_of(self.opened.stream))
+        slot = source.slot_of(self.opened.stream)
+        trend = source.arrival_trend(slot)
         found = skew.fit(trend.position_ticks, trend.delay_ns, rate_hz=position_rate_hz(self.opened.codecs))
+        begins_ns = origin * NS_PER_S // self.rate_hz
+        told = sender_reports.tell(
+            source.reported(slot),
+            at_mono_ns=start_mono_ns + begins_ns,
+            at_utc_ns=start_utc_ns + begins_ns,
+            media_ppm=found.ppm if found.span_s else None,
+        )
         return ClockEntry(
             skew_ppb=round(found.ppm * 1000),
             offset_us=round((self.placed_ns - found.offset_ns) / 1000) if found.span_s else 0,
@@ -278,6 +291,9 @@ class Track:
                 Correction(at_samples=max(0, at - origin), samples=count)
                 for at, count in self.steering.corrections
             ),
+            reports=told.reports,
+            reported_skew_ppb=round(told.skew_ppm * 1000),
+            wall_offset_us=round(told.wall_offset_ns / 1000),
         )
 
     # --- where it lies --------------------------------------------------------------------------

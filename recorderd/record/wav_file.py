@@ -70,5 +70,6 @@ def erase_kept(folder: Path) -> None:
     Durable: after return none of it has a name; cut before, the journal tells that it must go.
     """
     name = audio_name(folder.name)
-    for path in (folder / name, (folder / name).with_suffix(".widening"), *folder.glob("*.offer-*.sip")):
+    audio = [folder / name, *folder.glob("*.widening"), *folder.glob(f"{name}.*")]  # in clear, or encrypted
+    for path in (*audio, *folder.glob("*.offer-*.sip")):
         durable.discard(path)

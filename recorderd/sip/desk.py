@@ -14,6 +14,7 @@ from typing import Final
 
 import pjsua2
 
+from recorderd.core import outcomes
 from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError, RecorderError, SdpFormatError
 from recorderd.core.events import Ev, EventLog
@@ -29,6 +30,7 @@ from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.gate import Gate
 from recorderd.sip.library import LINES_MAX, RecorderCall
+from recorderd.sip.refusals import Refusals
 from recorderd.sip.report import Report
 from recorderd.sip.requests import Requests
 from recorderd.sip.sessions import Session, SessionBook
@@ -75,6 +77,7 @@ class SessionDesk:
         self._dialogs = DialogBook()
         self._calls_taken = 0
         self._answering = Answering(log=log)
+        self._refusals = Refusals(answering=self._answering, report=report, log=log)
         self.conductor = Conductor(
             tell=report.tell,
             lines_of=self._lines_of,
@@ -110,6 +113,10 @@ class SessionDesk:
         """Say whether the next session would be taken."""
         return self._admit(len(self._dialogs), _PLAIN_TERMS).accept
 
+    def count(self, reason: str) -> None:
+        """Count a call that was refused before we heard of it."""
+        self._report.count(reason)
+
     # --- INVITE ---------------------------------------------------------------------------------
 
     def incoming(
@@ -121,7 +128,7 @@ class SessionDesk:
             self._leave(stale, StreamEnd.SIGNALLING_LOST)
         peer = source.rpartition(":")[0].strip("[]")
         if not is_allowed(peer, self._settings.allowed):
-            return self._answering.refuse(call, 403, f"{peer} is not in sip.allow_from")
+            return self._refusals.unread(call, 403, f"{peer} is not in sip.allow_from")
         wire = raw.encode(errors="surrogateescape")
         try:
             message = parse_sip(wire)
@@ -129,12 +136,12 @@ class SessionDesk:
         except FormatError as problem:
             event = Ev.MALFORMED_SDP if isinstance(problem, SdpFormatError) else Ev.MALFORMED_SIP
             self._log.warning(event, subject=peer, reason=problem)
-            return self._answering.refuse(call, 400, str(problem))
+            return self._refusals.unread(call, 400, str(problem))
         if message.body and offer.sdp is None and not has_metadata(message):
-            return self._answering.refuse(call, 415, "the body holds neither SDP nor metadata")
+            return self._refusals.unread(call, 415, "the body holds neither SDP nor metadata")
         too_short = session_interval_problem(message)
         if too_short:  # the library would refuse it too, but only after the session has begun
-            return self._answering.refuse(call, 422, too_short)
+            return self._refusals.unread(call, 422, too_short)
         user = called_user(message)
         if is_feature_code(user, self._settings.control.actions):
             self.requests.feature_call(
@@ -150,20 +157,15 @@ class SessionDesk:
         session = self._session_of(offer, at_mono_ns=at_mono_ns)
         terms = session.terms if session is not None else self._rule(offer.description)
         if terms.mode is Mode.NEVER:
-            reason = f"rule {terms.rule}" if terms.rule else "no rule records it"
-            self._answering.refuse(call, 603, reason, event=Ev.SESSION_NOT_RECORDED)
-            return
+            return self._refusals.not_wanted(call, offer.description, terms)
         admission = self._admit(len(self._dialogs), terms)
         if not admission.accept:
-            return self._turn_away(call, terms, admission.reason, retry_after_s=admission.retry_after_s)
+            return self._refusals.no_room(
+                call, offer.description, terms, admission.reason,
+                retry_after_s=admission.retry_after_s,
+                outcome="" if session is not None else outcomes.REFUSED_CAPACITY,
+            )  # fmt: skip
         self._accept(call, call_id, offer, wire, session=session, terms=terms, at_mono_ns=at_mono_ns)
-
-    def _turn_away(
-        self, call: RecorderCall, terms: RecordingTerms, reason: str, *, retry_after_s: int
-    ) -> None:
-        if terms.mandatory:
-            self._log.error(Ev.MANDATORY_REFUSED, subject=terms.rule, reason=reason)
-        self._answering.refuse(call, 503, reason, retry_after_s=retry_after_s, say_why=terms.mandatory)
 
     def _session_of(self, offer: Offer, *, at_mono_ns: int) -> Session | None:
         if offer.call_key:
@@ -215,7 +217,7 @@ class SessionDesk:
 
     def _open_and_answer(self, entry: Dialog) -> Change | None:
         """Answer with our ports, or refuse; None when nothing came of it."""
-        terms, sdp = entry.session.terms, entry.offer.sdp
+        sdp, failed = entry.offer.sdp, False
         try:
             change = self._open(entry)
             missing = self._missing(entry, sdp)
@@ -224,18 +226,9 @@ class SessionDesk:
                 self._answering.accept(entry.call, lines=len(sdp.media) if sdp else len(change.opened))
                 return change if entry in self._dialogs else None  # refused by the library meanwhile
         except (pjsua2.Error, RecorderError, ValueError) as problem:
-            missing = getattr(problem, "reason", str(problem))
-            self._log.error(Ev.SESSION_FAILED, subject=entry.session.session, reason=missing)
-            self._take_back(entry)
-            if not terms.mandatory:
-                self._answering.refuse(entry.call, 500, missing)
-                return None
-        else:
-            self._take_back(entry)
-        if terms.mandatory or missing == NO_ROOM:
-            self._turn_away(entry.call, terms, missing, retry_after_s=10)
-        else:
-            self._answering.refuse(entry.call, 488, missing)
+            missing, failed = getattr(problem, "reason", str(problem)), True
+        self._take_back(entry)
+        self._refusals.dialog(entry, missing, failed=failed, full=missing == NO_ROOM)
         return None
 
     def _missing(self, entry: Dialog, sdp: SessionDescription | None) -> str:
@@ -352,8 +345,8 @@ class SessionDesk:
             return
         entry = self._dialogs.of_call(call)
         if entry is not None and not entry.told:
-            self._log.warning(Ev.SESSION_REFUSED, subject=str(code), reason=reason or "by the library")
             self._take_back(entry)
+            self._refusals.by_library(entry, code, reason)
         elif entry is not None:
             cause = StreamEnd.BYE if 200 <= code < 300 else StreamEnd.SIGNALLING_LOST
             self._leave(entry, entry.ending or cause)

@@ -7,18 +7,21 @@ error event, never an exception. Thread: the SIP thread.
 from __future__ import annotations
 
 import queue
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import StreamId
+from recorderd.core.ids import StreamId, new_session_id
 from recorderd.core.messages import (
     CallDescribed,
+    CallDescription,
     Codec,
     OfferReceived,
     RecordMessage,
     SessionEnded,
+    SessionRefused,
     SessionStarted,
     StreamDescribed,
     StreamEnd,
@@ -28,6 +31,7 @@ from recorderd.core.messages import (
     StreamOpened,
     StreamRecoded,
 )
+from recorderd.core.terms import RecordingTerms
 from recorderd.sip.dialogs import Dialog
 from recorderd.sip.sessions import Session
 from recorderd.sip.streams import Line
@@ -52,7 +56,16 @@ class Outbox(Protocol):
 class Report:
     """Tells the recording what happens to its sessions."""
 
-    def __init__(self, *, messages: Outbox, tap: Tap, clock: Clock, log: EventLog) -> None:
+    def __init__(
+        self,
+        *,
+        messages: Outbox,
+        tap: Tap,
+        clock: Clock,
+        log: EventLog,
+        count: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.count = count  # a call that leaves no entry
         self._messages = messages
         self._tap = tap
         self._clock = clock
@@ -92,6 +105,25 @@ class Report:
                 state=session.conduct.state,
             )
         )
+
+    def session_refused(
+        self, description: CallDescription, terms: RecordingTerms, *, outcome: str, reason: str
+    ) -> None:
+        """A session of a known peer was not accepted; where the queue is full it is only counted."""
+        at_utc_ns = self._clock.utc_ns()
+        refused = SessionRefused(
+            session=new_session_id(at_utc_ns),
+            description=description,
+            terms=terms,
+            outcome=outcome,
+            reason=reason,
+            at_mono_ns=self._clock.mono_ns(),
+            at_utc_ns=at_utc_ns,
+        )
+        try:
+            self._messages.put(refused, block=False)
+        except queue.Full:
+            self.count(f"{outcome}_queue_full")
 
     def described(self, session: Session) -> None:
         """Later signalling told more of the call."""

@@ -240,6 +240,7 @@ class SipRoom:
     def refused_by_library(self, code: int, reason: str, peer: str) -> None:
         """Count what the library refuses: bad SDP, unknown extensions, no free call."""
         self._log.warning(Ev.SESSION_REFUSED, subject=f"{code} {peer}", reason=reason or "by the library")
+        self._desk.count(f"sip_{code}")
 
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
         """Ask the desk for our SDP."""

@@ -222,12 +222,13 @@ class Tap(Reading):
             ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
         spans = Spans()
+        reporting: list[OpenStream] = []
         by_descriptor, batch = self._by_descriptor, self._batch
         add_entry, add_slot, add_count = spans.entries.append, spans.slots.append, spans.counts.append
         for descriptor, _ in ready:
             entry, slot, is_rtcp = by_descriptor[descriptor]  # only this thread closes descriptors
             if is_rtcp:
-                self._drain_rtcp(entry)
+                reporting.append(entry)
                 continue
             try:
                 while True:
@@ -243,6 +244,8 @@ class Tap(Reading):
             except OSError as problem:
                 self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
         self._process(spans)
+        for entry in reporting:  # after the packets, which say whose reports count
+            self._drain_rtcp(entry)
         with self._lock:
             for entry in ending:
                 self._close(entry)

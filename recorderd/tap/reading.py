@@ -10,7 +10,8 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from dsp.modular import as_i64, extend32
+from dsp import sender_reports
+from dsp.sender_reports import Heard, Report
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.ids import StreamId
 from recorderd.tap.causes import GapCause
@@ -19,7 +20,7 @@ from recorderd.tap.intake import Intake
 from recorderd.tap.keys import KeyEvent
 from recorderd.tap.ring import Lifted
 from recorderd.tap.table import UNSET, StreamStats
-from recorderd.tap.trend import ArrivalTrend, SenderReport
+from recorderd.tap.trend import ArrivalTrend
 from recorderd.wire import rtcp as wire
 
 
@@ -61,7 +62,7 @@ class Reading(ABC):
         self._intake = intake
         self._table, self._ring = intake.table, intake.ring
         self._lock = threading.Lock()
-        self._reports: dict[int, SenderReport] = {}  # by slot
+        self._reports: dict[int, Heard] = {}  # by slot
 
     @abstractmethod
     def slot_of(self, stream: StreamId) -> int:
@@ -168,21 +169,19 @@ class Reading(ABC):
         with self._lock:
             return self._intake.trends.recent_delay_ns(slots)
 
-    def sender_report(self, stream: StreamId) -> SenderReport | None:
-        """Give what a stream's sender last said of its clock by RTCP."""
+    def reported(self, slot: int) -> Heard:
+        """Give what a stream's sender has said of its clocks by RTCP."""
         with self._lock:
-            return self._reports.get(self.slot_of(stream))
+            return self._reports.get(slot, Heard())
 
     def note_report(self, slot: int, report: wire.SenderReport, *, arrival_ns: int) -> None:
-        """Keep a sender report of the stream's own SSRC; the caller holds the lock."""
-        table = self._table
-        if report.ssrc != table.ssrc[slot]:
+        """Take a sender report of the stream's own SSRC; the caller holds the lock."""
+        if report.ssrc != self._table.ssrc[slot]:
             return
-        near = as_i64(int(table.head_timestamp[slot]))
-        timestamp = int(extend32(as_i64(report.rtp_timestamp), near=near))
-        self._reports[slot] = SenderReport(
-            ntp=report.ntp,
-            rtp_timestamp=report.rtp_timestamp,
-            position_ticks=timestamp + int(table.shift_ticks[slot]),
-            arrival_ns=arrival_ns,
+        taken = Report(
+            ssrc=report.ssrc, ntp=report.ntp, timestamp=report.rtp_timestamp, arrival_ns=arrival_ns
         )
+        codecs = self._table.codecs[slot].values()
+        rates_hz = sorted({codec.clock_rate_hz for codec in codecs})
+        heard = self._reports.get(slot, Heard())
+        self._reports[slot] = sender_reports.follow(heard, taken, rates_hz=rates_hz)

@@ -36,16 +36,6 @@ class ArrivalTrend:
     delay_ns: I64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SenderReport:
-    """What a sender last said of its clock, and when it came."""
-
-    ntp: int  # 32.32 fixed point seconds since 1900
-    rtp_timestamp: int
-    position_ticks: int  # where that timestamp lies in the stream
-    arrival_ns: int  # monotonic
-
-
 class Trends:
     """The course of all slots."""
 

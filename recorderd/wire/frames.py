@@ -10,8 +10,14 @@ Rule: every message may be lost or come twice; none of them means anything witho
     Chunk+payload  ──────────────▶
                    ◀──────────────   Credit (how far it stands; `rewind` = send again from there)
                    ◀──────────────   ReceiptMessage+payload | Refused
+    HeadOffer+payload ───────────▶
+                   ◀──────────────   HeadAnswer
+    Deposit+payload ─────────────▶
+                   ◀──────────────   Deposited (held, or why not)
     Ping           ──────────────▶
                    ◀──────────────   Pong
+
+Version 2 knows heads; an archive still welcomes version 1, so upgrade the archive first.
 """
 
 from __future__ import annotations
@@ -24,16 +30,23 @@ from typing import Any, Final
 from recorderd.core.errors import FrameFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
+from recorderd.wire.chain_head import HEAD_LIMIT_BYTES
 from recorderd.wire.names import NAME_LIMIT, audio_among, is_own_name, manifest_name, required_names
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
+PROTOCOLS: Final = (1, 2)  # that an archive welcomes
+HEADS_SINCE: Final = 2
 CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
-FILES_LIMIT: Final = 10_005  # what a manifest may list (10,000), itself, two signatures, a certificate
+FILES_LIMIT: Final = (
+    10_007  # what a manifest may list (10,000), itself, two signatures, a certificate, stamps
+)
 HEADER_LIMIT_BYTES: Final = 4 << 20  # an offer of FILES_LIMIT files with the longest names takes 3 MiB
 RECEIPT_LIMIT_BYTES: Final = 4 << 20  # a receipt lists the files of an offer once more
+DEPOSIT_LIMIT_BYTES: Final = 4 << 20  # a batch of LEAVES_LIMIT hashes
 MESSAGE_LIMIT_BYTES: Final = CHUNK_LIMIT_BYTES  # of one frame, for the socket's own limit
 WINDOW_LIMIT_CHUNKS: Final = 1024  # 4 GiB in flight of the largest chunks; nobody needs more
 REASON_LIMIT: Final = 1000  # characters of a refusal's reason; people read it
+DEPOSIT_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]{1,4})?\.(json|tsr)")  # a batch, its stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +139,43 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeadOffer:
+    """A signed head of the recorder's chain (see wire/chain_head.py)."""
+
+    document: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadAnswer:
+    """Whether the archive keeps the head with this digest of its document; if not, it may be sent again."""
+
+    sha256: str
+    kept: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deposit:
+    """A small file of the recorder's that belongs to no single recording: a batch of time stamps.
+
+    An archive that is older than this message does not answer; the recorder keeps the file and asks again.
+    """
+
+    name: str
+    sha256: str  # of the payload
+    payload: bytes | memoryview = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deposited:
+    """The archive holds that very file; or not, and why."""
+
+    name: str
+    sha256: str
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
     """Are you there?"""
 
@@ -139,7 +189,22 @@ class Pong:
     number: int
 
 
-FlushMessage = Hello | Welcome | Unwelcome | Offer | Credit | Chunk | ReceiptMessage | Refused | Ping | Pong
+FlushMessage = (
+    Hello
+    | Welcome
+    | Unwelcome
+    | Offer
+    | Credit
+    | Chunk
+    | ReceiptMessage
+    | Refused
+    | HeadOffer
+    | HeadAnswer
+    | Deposit
+    | Deposited
+    | Ping
+    | Pong
+)
 _KINDS: Final[dict[type, str]] = {
     Hello: "hello",
     Welcome: "welcome",
@@ -149,12 +214,18 @@ _KINDS: Final[dict[type, str]] = {
     Chunk: "chunk",
     ReceiptMessage: "receipt",
     Refused: "refused",
+    HeadOffer: "head",
+    HeadAnswer: "head_answer",
+    Deposit: "deposit",
+    Deposited: "deposited",
     Ping: "ping",
     Pong: "pong",
 }
 _PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit of its payload frame
     "chunk": ("payload", CHUNK_LIMIT_BYTES),
+    "deposit": ("payload", DEPOSIT_LIMIT_BYTES),
     "receipt": ("receipt", RECEIPT_LIMIT_BYTES),
+    "head": ("document", HEAD_LIMIT_BYTES),
 }
 
 
@@ -219,10 +290,10 @@ def _name(reader: JsonReader, recording_id: str) -> str:
     return value
 
 
-def _reason(reader: JsonReader) -> str:
-    value = reader.text("reason", limit=REASON_LIMIT)
+def _reason(reader: JsonReader, key: str = "reason") -> str:
+    value = reader.text(key, limit=REASON_LIMIT)
     if not value.isprintable():
-        raise reader.bad("reason", "not printable")
+        raise reader.bad(key, "not printable")
     return value
 
 
@@ -302,6 +373,31 @@ def _code(reader: JsonReader) -> str:
     return value
 
 
+def _head(_: JsonReader, payload: bytes | memoryview) -> HeadOffer:
+    return HeadOffer(document=bytes(payload))
+
+
+def _head_answer(reader: JsonReader, _: bytes | memoryview) -> HeadAnswer:
+    return HeadAnswer(sha256=reader.sha256("sha256"), kept=reader.boolean("kept"), reason=_reason(reader))
+
+
+def _deposit(reader: JsonReader, payload: bytes | memoryview) -> Deposit:
+    return Deposit(name=_deposit_name(reader), sha256=reader.sha256("sha256"), payload=payload)
+
+
+def _deposited(reader: JsonReader, _: bytes | memoryview) -> Deposited:
+    return Deposited(
+        name=_deposit_name(reader), sha256=reader.sha256("sha256"), refusal=_reason(reader, "refusal")
+    )
+
+
+def _deposit_name(reader: JsonReader) -> str:
+    value = reader.text("name", limit=64)
+    if DEPOSIT_NAME.fullmatch(value) is None:
+        raise reader.bad("name", "not a name of a deposit")
+    return value
+
+
 def _ping(reader: JsonReader, _: bytes | memoryview) -> Ping:
     return Ping(number=reader.integer("number"))
 
@@ -319,6 +415,10 @@ _READERS: Final[dict[str, Callable[[JsonReader, bytes | memoryview], FlushMessag
     "chunk": _chunk,
     "receipt": _receipt,
     "refused": _refused,
+    "head": _head,
+    "head_answer": _head_answer,
+    "deposit": _deposit,
+    "deposited": _deposited,
     "ping": _ping,
     "pong": _pong,
 }

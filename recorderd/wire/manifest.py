@@ -3,19 +3,22 @@
 It lists the recording's other files; `wire.names` says how they are called. A tombstone, which stands for
 what was not kept, lists none.
 Version 1 had no outcome, rule, controls, spans and joins; version 2 no clocks, quality and keys, and knew
-fewer causes of gaps; version 3 said nothing of the recorder's own clock, of a proof and of encryption, and
-its audio was always `<id>.wav`. All are still read, and written back as they were.
+fewer causes of gaps; version 3 said nothing of the recorder's own clock, of senders' reports, of a proof
+and of encryption, and its audio was always `<id>.wav`. All are still read, and written back as they were.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from recorderd.core import outcomes
 from recorderd.core.errors import ManifestFormatError
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader, canonical_json
 from recorderd.wire.manifest_entries import (
+    DRAFT,
     CallEntry,
     ClockStatement,
     FileEntry,
@@ -46,6 +49,7 @@ from recorderd.wire.names import (
     offer_name,
     required_names,
     signature_name,
+    signed_name,
     signer_name,
 )
 
@@ -73,8 +77,8 @@ __all__ = [
 ]
 
 MANIFEST_VERSION: Final = 4
-OUTCOME_RECORDED: Final = "recorded"
-TOMBSTONES: Final = ("objected", "consent_missing")  # outcomes without audio
+OUTCOME_RECORDED: Final = outcomes.RECORDED
+TOMBSTONES: Final = outcomes.WITHOUT_AUDIO
 MANIFEST_LIMIT_BYTES: Final = 64 * 1024 * 1024  # a ten-hour call with a gap every 100 ms stays below
 GENESIS_SHA256: Final = "0" * 64  # the previous hash of a recorder's first manifest
 _SINCE_2: Final = ("outcome", "rule", "controls", "spans", "call_ids", "joins", "joined_into")
@@ -82,6 +86,7 @@ _STREAM_SINCE_2: Final = ("party", "moved_from", "doubled")
 _SINCE_3: Final = ("audio_format", "talk_over_ms")
 _STREAM_SINCE_3: Final = ("sources", "clock", "quality", "keys")
 _SINCE_4: Final = ("clock", "proof")
+_STREAM_CLOCK_SINCE_4: Final = ("reports", "reported_skew_ppb", "wall_offset_us")
 _FILE_SINCE_4: Final = ("encryption", "content_sha256", "content_bytes")
 
 
@@ -135,7 +140,9 @@ def manifest_table(manifest: Manifest) -> dict[str, Any]:
     """Give a manifest as plain tables and lists, in the shape of its version."""
     table = asdict(manifest)
     version = manifest.manifest_version
+    clocks = [row["clock"] for row in table["streams"]]
     for since, names, rows, row_names in (
+        (4, (), clocks, _STREAM_CLOCK_SINCE_4),
         (2, _SINCE_2, table["streams"], _STREAM_SINCE_2),
         (3, _SINCE_3, table["streams"], _STREAM_SINCE_3),
         (4, _SINCE_4, table["files"], _FILE_SINCE_4),
@@ -189,11 +196,10 @@ def parse_manifest(raw: bytes) -> Manifest:
 
 
 def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
-    roles = [entry.role for entry in manifest.files]
     if manifest.outcome in TOMBSTONES:
         _check_tombstone(reader, manifest)
-    elif roles.count("audio") != 1:
-        raise reader.bad("files", "not exactly one file of role audio")
+    elif not _is_one_audio([entry for entry in manifest.files if entry.role == "audio"]):
+        raise reader.bad("files", "not exactly one file of role audio, nor all its encrypted parts in order")
     elif manifest.channels < 1:
         raise reader.bad("channels", "not an integer from 1 to 64")
     names = [entry.name for entry in manifest.files]
@@ -214,12 +220,26 @@ def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
             raise reader.bad("streams", "a gap reaches beyond the end")
 
 
+def _is_one_audio(entries: Sequence[FileEntry]) -> bool:
+    """Tell whether the audio is one file, or encrypted in parts that belong together."""
+    if len(entries) < 2:
+        return len(entries) == 1
+    first = entries[0]
+    suffix = first.name.rpartition(".")[2]
+    names = [f"{signed_name(first.name)}.{number:03d}.{suffix}" for number in range(1, len(entries) + 1)]
+    contents = {(entry.encryption, entry.content_sha256, entry.content_bytes) for entry in entries}
+    return [entry.name for entry in entries] == names and len(contents) == 1 and bool(first.content_sha256)
+
+
 def _may_stand(entry: FileEntry, manifest: Manifest) -> bool:
     recording_id = manifest.recording_id
     if entry.role == "audio":
         older = manifest.manifest_version < 4
         return entry.name == audio_name(recording_id) if older else is_audio_name(entry.name, recording_id)
     audio = manifest.audio.name if manifest.audio is not None else ""
+    if entry.role == "key":  # with which a draft is opened
+        draft = manifest.audio is not None and manifest.audio.encryption == DRAFT
+        return draft and is_audio_name(entry.name, recording_id)
     beside = required_names(recording_id, audio=audio)  # these cannot be listed, for they come later
     return (
         entry.name.startswith(f"{recording_id}.")

@@ -9,7 +9,8 @@ from recorderd.wire.canonical import JsonReader
 
 CLOCK_UNKNOWN: Final = "none"
 CLOCK_SOURCES: Final = ("chrony", "timesyncd", "adjtimex", CLOCK_UNKNOWN)
-ENCRYPTIONS: Final = ("cms", "pgp")
+DRAFT: Final = "draft"  # a container that a crash left: what it holds only the key tells
+ENCRYPTIONS: Final = ("cms", "pgp", DRAFT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +18,12 @@ class FileEntry:
     """One file of the recording besides the manifest and the signatures."""
 
     name: str
-    role: str  # audio | offer
+    role: str  # audio | offer | key
     size_bytes: int
     sha256: str
     encryption: str = ""  # one of ENCRYPTIONS; empty = plain
-    content_sha256: str = ""  # of the plain text, which is what the signature is over; empty when it is plain
+    # Of the plain text, which the signature is over, the same for all parts; empty = plain, or unknown
+    content_sha256: str = ""
     content_bytes: int = 0
 
 
@@ -108,10 +110,10 @@ def read_file(reader: JsonReader, version: int) -> FileEntry:
 
 def _encryption(reader: JsonReader) -> dict[str, Any]:
     how, content_bytes = reader.text("encryption"), reader.integer("content_bytes")
-    if not how:
+    if how in ("", DRAFT):
         if reader.text("content_sha256") or content_bytes:
-            raise reader.bad("content_sha256", "tells of a plain text, although nothing is encrypted")
-        return {}
+            raise reader.bad("content_sha256", "tells of a plain text, although nobody can know one")
+        return {"encryption": how}
     if how not in ENCRYPTIONS:
         raise reader.bad("encryption", f"{how!r} is unknown")
     return {

@@ -131,7 +131,10 @@ class Correction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockEntry:
-    """A sender's clock against the recorder's; a positive skew is one that runs fast."""
+    """A sender's clock against the recorder's; a positive skew is one that runs fast.
+
+    What arrival tells is by our clock, and what is corrected; what the sender reports is by its own.
+    """
 
     skew_ppb: int = 0
     offset_us: int = 0  # of the first packet against the line that the rest lies on
@@ -139,6 +142,9 @@ class ClockEntry:
     span_s: int = 0  # over which it was observed; 0 = too short to tell
     corrected_samples: int = 0  # in all, see ``corrections``
     corrections: tuple[Correction, ...] = ()
+    reports: int = 0  # sender reports (RTCP) that the two below were told by; 0 = none that can be used
+    reported_skew_ppb: int = 0  # its media clock by its own wall clock; 0 also when that is not sure enough
+    wall_offset_us: int = 0  # its wall clock less ours at the beginning, too low by the network's delay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,8 +167,17 @@ class KeyEntry:
     length_samples: int
 
 
-def read_clock(reader: JsonReader) -> ClockEntry:
-    """Read a clock's row."""
+def read_clock(reader: JsonReader, version: int) -> ClockEntry:
+    """Read a clock's row as ``version`` of the manifest knows it."""
+    later: dict[str, int] = {}
+    if version > 3:
+        later = {
+            "reports": reader.integer("reports"),
+            "reported_skew_ppb": reader.integer("reported_skew_ppb", minimum=-(10**9), maximum=10**9),
+            "wall_offset_us": reader.integer("wall_offset_us", minimum=-(2**62)),
+        }
+        if not later["reports"] and any(later.values()):
+            raise reader.bad("reports", "none, although they tell something")
     entry = ClockEntry(
         skew_ppb=reader.integer("skew_ppb", minimum=-(10**9), maximum=10**9),
         offset_us=reader.integer("offset_us", minimum=-(2**62)),
@@ -170,6 +185,7 @@ def read_clock(reader: JsonReader) -> ClockEntry:
         span_s=reader.integer("span_s"),
         corrected_samples=reader.integer("corrected_samples", minimum=-(2**62)),
         corrections=tuple(_correction(row) for row in reader.children("corrections", limit=1_000_000)),
+        **later,
     )
     reader.done()
     return entry

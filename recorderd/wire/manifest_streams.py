@@ -69,7 +69,7 @@ def read_stream(reader: JsonReader, version: int) -> StreamEntry:
         }
     if version > 2:
         later["sources"] = reader.texts("sources", limit=1000)
-        later["clock"] = read_clock(reader.child("clock"))
+        later["clock"] = read_clock(reader.child("clock"), version)
         later["quality"] = read_quality(reader.child("quality"))
         later["keys"] = tuple(read_key(row) for row in reader.children("keys", limit=1_000_000))
     counters: dict[str, Any] = {

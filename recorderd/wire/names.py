@@ -3,7 +3,8 @@
 Rule: what stands before a name's first dot is the recording's id, or ends in a hyphen and the id; so a name
 can be told from another recording's without opening anything. Only the audio and what belongs to it make use
 of the longer form (`<what the template says>-<id>.wav`); a draft's audio is `<id>.wav`. The rest is
-`<id>.manifest.json`, `<id>.manifest.json.p7s`, `<id>.signer.pem` and `<id>.offer-<n>.sip`.
+`<id>.manifest.json`, `<id>.manifest.json.p7s`, `<id>.signer.pem` and `<id>.offer-<n>.sip`. An encrypted WAV
+is `X.wav.p7m` or `X.wav.gpg`, in parts `X.wav.001.p7m` and so on; its signature is that of `X.wav`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from collections.abc import Iterable
 from typing import Final
 
 NAME_LIMIT: Final = 128  # octets; what a link message carries
+LISTENING_FOLDER: Final = "listen"  # within an export: copies for the ear, which are no evidence
 _FILE_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LIMIT - 1}}}")
 _AUDIO: Final = "wav"
 _SIGNATURE: Final = ".p7s"
+_STAMP: Final = ".tsr"  # of a signature
+_ENVELOPE: Final = re.compile(r"(.+\.wav)(?:\.\d{3})?\.(?:p7m|gpg)")
 
 
 def manifest_name(recording_id: str) -> str:
@@ -43,6 +47,17 @@ def signature_name(name: str) -> str:
     return f"{name}{_SIGNATURE}"
 
 
+def listening_name(audio: str) -> str:
+    """Name the copy for the ear of a recording's audio."""
+    return f"{audio.removesuffix(f'.{_AUDIO}')}.listen.{_AUDIO}"
+
+
+def signed_name(audio: str) -> str:
+    """Name what an audio file's signature is over: the WAV that an encrypted one holds, else itself."""
+    found = _ENVELOPE.fullmatch(audio)
+    return audio if found is None else found[1]
+
+
 def is_own_name(name: str, recording_id: str) -> bool:
     """Tell whether ``name`` is a plain file name, and of this recording."""
     stem = name.partition(".")[0]
@@ -57,19 +72,22 @@ def is_audio_name(name: str, recording_id: str) -> bool:
     return (
         is_own_name(name, recording_id)
         and rest.partition(".")[0] == _AUDIO
-        and not name.endswith(_SIGNATURE)
-        and len(signature_name(name)) <= NAME_LIMIT
+        and not name.endswith((_SIGNATURE, _STAMP))
+        and len(signature_name(signed_name(name)) + _STAMP) <= NAME_LIMIT
     )
 
 
 def audio_among(names: Iterable[str], recording_id: str) -> tuple[str, ...]:
     """Find what the audio is called where no manifest tells: by itself or by its signature, sorted."""
-    candidates = {name.removesuffix(_SIGNATURE) for name in names}
-    return tuple(sorted(name for name in candidates if is_audio_name(name, recording_id)))
+    there = set(names)
+    found = sorted(name for name in there if is_audio_name(name, recording_id))
+    signed = {name.removesuffix(_SIGNATURE) for name in there if name.endswith(_SIGNATURE)}
+    signed -= {signed_name(name) for name in found}
+    return (*found, *sorted(name for name in signed if is_audio_name(name, recording_id)))
 
 
 def required_names(recording_id: str, *, audio: str) -> tuple[str, ...]:
     """Name the files without which a recording cannot be verified; a tombstone has no ``audio``."""
     manifest = manifest_name(recording_id)
     small = (manifest, signature_name(manifest), signer_name(recording_id))
-    return (*small, signature_name(audio), audio) if audio else small
+    return (*small, signature_name(signed_name(audio)), audio) if audio else small

@@ -22,6 +22,7 @@ BEXT_FIXED_BYTES: Final = _BEXT.size
 _BEXT_VERSION: Final = 1
 _S_PER_DAY: Final = 86_400
 _ID_CHARACTERS: Final = 64
+_NOTE_CHARACTERS: Final = 256  # as many as bext has
 _NAME_CHARACTERS: Final = (128, 96, 64, 48, 32, 24, 16, 8, 4, 1, 0)  # the first that fits all channels
 _TURNS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they turn text around
 _UNWANTED: Final = frozenset({"Cc", "Cs", "Cn", "Co", "Zl", "Zp"})
@@ -42,7 +43,7 @@ class WavNotes:
 
     recorder_id: str = ""
     recording_id: str = ""
-    description: str = ""  # empty: the channels' names
+    description: str = ""  # empty: the channels' names in bext, nothing in iXML
     begun_utc_ns: int | None = None  # of the first sample
     channel_names: tuple[str, ...] = ()
     sources: tuple[ChannelSource, ...] = ()  # in the order in which they came
@@ -145,10 +146,11 @@ def _ixml(notes: WavNotes, *, bits: int, sample_rate_hz: int, channels: int, lim
         label = f"<NAME>{_xml(name, limit)}</NAME>" if name else ""
         index = f"<CHANNEL_INDEX>{number}</CHANNEL_INDEX><INTERLEAVE_INDEX>{number}</INTERLEAVE_INDEX>"
         tracks += f"<TRACK>{index}{label}</TRACK>\n"
+    note = f"<NOTE>{_xml(notes.description, _NOTE_CHARACTERS)}</NOTE>\n" if notes.description else ""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<BWFXML><IXML_VERSION>1.61</IXML_VERSION>\n'
         f"<PROJECT>{_xml(notes.recorder_id, _ID_CHARACTERS)}</PROJECT>"
-        f"<FILE_UID>{_xml(notes.recording_id, _ID_CHARACTERS)}</FILE_UID>\n"
+        f"<FILE_UID>{_xml(notes.recording_id, _ID_CHARACTERS)}</FILE_UID>\n{note}"
         f"<SPEED>{speed}</SPEED>\n"
         f"<TRACK_LIST><TRACK_COUNT>{channels}</TRACK_COUNT>\n{tracks}</TRACK_LIST></BWFXML>\n"
     ).encode()

@@ -25,6 +25,8 @@ from recorderd.core.terms import AudioFormat, RecordingTerms
 from recorderd.evidence.digest import sha256_file
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
+from recorderd.record.disk import InlineDisk
+from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -32,7 +34,7 @@ from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
 from tests.support import g711_reference
 from tests.support.bundles import audio_of, make_signer
-from tests.support.power_cut import Content, DiskTrace, Name, Sync
+from tests.support.lost_writes import Content, DiskTrace, Name, Sync
 from tests.support.studio import DELAY_MS, RATE_HZ, Studio, Voice
 
 CALLS: Final = 20
@@ -133,7 +135,11 @@ def _recover(day: Day, root: Path) -> Spool:
     spool.prepare()
     chain = Chain(root)
     sealer = Sealer(recorder_id="rec-1", spool=spool, chain=chain, signer=day.studio.signer, clock=day.studio)
-    assert recover(spool=spool, chain=chain, sealer=sealer, log=day.studio.log) == ()
+    nothing = EntryPolicy(wanted=frozenset())  # of what is set aside
+    entries = Entries(
+        sealer=sealer, spool=spool, disk=InlineDisk(), policy=nothing, clock=day.studio, log=day.studio.log
+    )
+    assert recover(spool=spool, chain=chain, sealer=sealer, entries=entries, log=day.studio.log) == ()
     return spool
 
 

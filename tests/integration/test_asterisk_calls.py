@@ -225,3 +225,4 @@ def test_what_no_rule_covers_and_what_is_never_recorded_is_refused_and_goes_on(
         assert office.house.log().count("session_not_recorded") > before, to
         office.disconnect("1001")
     assert office.house.new_recordings(0) == []
+    assert office.house.entries() == ["not_wanted"]  # of the rule that says never; the others are nobody's

@@ -361,13 +361,16 @@ def test_on_demand_with_pre_roll_keeps_the_past(house: tuple[House, Program], cl
         assert any(np.array_equal(decoded[at : at + piece.size], piece) for at in starts)
 
 
-def test_a_demand_that_never_comes_leaves_nothing(house: tuple[House, Program], client: SipClient) -> None:
+def test_a_demand_that_never_comes_leaves_an_entry_without_audio(
+    house: tuple[House, Program], client: SipClient
+) -> None:
     talk = Talk(client, "2003", 1.5)
     talk.end()
     session = house[1].wait_for("session_started", talk.call_id).split("subject=")[1].split()[0]
     house[1].wait_for("session_ended", session)
-    time.sleep(1.5)
-    assert not list((house[0].folder / "spool").rglob(f"{session}*"))
+    house[1].wait_for("entry_sealed", session)
+    names = {path.name for path in (house[0].folder / "spool" / "ready" / session).iterdir()}
+    assert names == {f"{session}.{end}" for end in ("manifest.json", "manifest.json.p7s", "signer.pem")}
 
 
 def test_nothing_is_kept_before_consent_and_a_key_gives_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ import pytest
 from tests.support import g711_reference
 from tests.support.house import House, Recorded
 from tests.support.programs import Program
-from tests.support.rtp_sender import RtpStream, network_script, send_streams
+from tests.support.rtp_sender import (
+    NTP_EPOCH_S,
+    REPORT_SLOTS,
+    RtpStream,
+    network_script,
+    send_streams,
+)
 from tests.support.sip_client import Call, SipClient, siprec_call
 
 PACKETS = 150  # three seconds
@@ -106,6 +113,26 @@ def test_loss_reordering_and_duplicates_silence_exactly_what_was_lost(
     assert all(stream.script is not None and stream.script.lost for stream in streams)
     _check_exact(recorded, streams, codecs)
     assert all(entry["packets_duplicate"] > 0 for entry in recorded.manifest["streams"])
+
+
+def test_what_senders_report_of_their_clocks_stands_in_the_manifest(house: tuple[House, Program]) -> None:
+    codecs, (program_house, program) = ("PCMA", "PCMA"), house
+    before = program.text().count("recording_sealed")
+    with SipClient(server=program_house.server) as client:
+        call = siprec_call(client, codecs=codecs)
+        slow, silly = streams = _streams(call, codecs)
+        slow.wall_s, slow.reported_ppm = time.time() + NTP_EPOCH_S - 2.5, 100.0
+        silly.wall_s = 0.0
+        send_streams(streams)
+        assert call.bye().code == 200
+    recorded = program_house.sealed(program_house.wait_sealed(program, before + 1)[-1])
+    _check_exact(recorded, streams, codecs)
+    told, nothing = (entry["clock"] for entry in recorded.streams())
+    assert told["reports"] == PACKETS // REPORT_SLOTS
+    assert abs(told["reported_skew_ppb"] - 100_000) <= 5_000
+    assert -2_600_000 < told["wall_offset_us"] < -2_499_000  # late by the way to us, and by our start
+    assert (nothing["reports"], nothing["reported_skew_ppb"], nothing["wall_offset_us"]) == (0, 0, 0)
+    assert recorded.manifest["streams"][1]["packets_malformed"] == 0
 
 
 def test_a_recording_knows_who_was_on_which_channel_and_keeps_the_offer(

@@ -186,6 +186,7 @@ class Stage:
         catalogue = Catalogue(root / CATALOGUE_NAME, read_only=True)
         try:
             entries = [entry for entry in catalogue.all() if entry.id not in self._archived]
+            entries = [entry for entry in entries if entry.state == "archived"]  # others keep no offers
         finally:
             catalogue.close()
         for entry in entries:

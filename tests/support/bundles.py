@@ -207,6 +207,7 @@ class Loopback:
     heartbeat_s: int = 1
     retry_s: int = 1
     chunk_bytes: int = 64 << 10
+    extra: str = ""  # more of recorderd.toml
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -265,6 +266,7 @@ receipt_certificate_file = "archive.cert.pem"
 chunk_bytes = {self.chunk_bytes}
 heartbeat_s = {self.heartbeat_s}
 retry_s = {self.retry_s}
+{self.extra}
 """
 
     def _archive_text(self) -> str:

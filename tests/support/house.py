@@ -36,10 +36,14 @@ class Recorded:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.wav = next(folder.glob("*.wav"))
         self.manifest_path = next(folder.glob("*.manifest.json"))
         self.manifest: dict[str, Any] = json.loads(self.manifest_path.read_text())
         self.certificate = next(folder.glob("*.signer.pem"))
+
+    @property
+    def wav(self) -> Path:
+        """The audio, where it is not encrypted."""
+        return next(self.folder.glob("*.wav"))
 
     def streams(self) -> list[dict[str, Any]]:
         """The manifest's streams, by channel."""

@@ -112,13 +112,13 @@ def assert_kept(loopback: Loopback, ids: list[str]) -> None:
         assert verify_bundle(folder, trust).findings == ()
 
 
-def archive_command(loopback: Loopback, *arguments: str | Path) -> str:
+def archive_command(loopback: Loopback, *arguments: str | Path, check: bool = True) -> str:
     """Run one of recorder-archive's commands for people."""
     code = "import sys; from recorderd.app.archive import main; sys.exit(main())"
     head, *rest = map(str, arguments)
     command = [sys.executable, "-c", code, head, "--config", str(loopback.archive_toml), *rest]
     return subprocess.run(
-        command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, timeout=30
+        command, check=check, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, timeout=30
     ).stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -68,6 +69,13 @@ STREAM_CLOCKS = _of(
     span_s=COUNTS,
     corrected_samples=SIGNED,
     corrections=_some(_of(r.Correction, at_samples=COUNTS, samples=SIGNED)),
+)
+REPORTED = st.fixed_dictionaries(
+    {
+        "reports": st.integers(1, 2**63 - 1),
+        "reported_skew_ppb": st.integers(-(10**9), 10**9),
+        "wall_offset_us": SIGNED,
+    }
 )
 QUALITIES = _of(
     r.QualityEntry,
@@ -170,7 +178,10 @@ def _stream(version: int, channels: int, spans: tuple[tuple[int, int], ...], dat
     if version > 1:
         later = {"party": draw(TEXTS), "moved_from": draw(TEXTS), "doubled": draw(st.booleans())}
     if version > 2:
-        later |= {"sources": draw(_some(TEXTS)), "clock": draw(STREAM_CLOCKS)}
+        clock = draw(STREAM_CLOCKS)
+        if version > 3 and draw(st.booleans()):
+            clock = replace(clock, **draw(REPORTED))
+        later |= {"sources": draw(_some(TEXTS)), "clock": clock}
         later |= {"quality": draw(QUALITIES), "keys": draw(_some(KEYS))}
     counters = ("received", "lost", "duplicate", "late", "foreign", "malformed", "kernel_dropped")
     return m.StreamEntry(

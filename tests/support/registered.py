@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import soundfile
 
+from recorderd.core.outcomes import CHOSEN
 from tests.support.asterisk import Exchange, password
 from tests.support.audio import (
     Samples,
@@ -124,10 +125,16 @@ class RegisteredHouse(House):
         wait_until(lambda: self.exchange.channels() == 0, what="calls ended", timeout_s=timeout_s)
         wait_until(lambda: not any(drafts.iterdir()), what="drafts gone", timeout_s=timeout_s)
 
+    def entries(self) -> list[str]:
+        """Outcomes of the calls that left an entry because they were never begun."""
+        ready = self.folder / "spool" / "ready"
+        return [told for folder in ready.iterdir() if (told := self.outcome(folder)) in CHOSEN]
+
     def _unknown(self) -> list[str]:
-        """The recordings that came since, in the order in which they began."""
+        """The recordings that came since, in the order in which they began; none that was never begun."""
         ready = self.folder / "spool" / "ready"
         new = [entry.name for entry in ready.iterdir() if entry.is_dir() and entry.name not in self._known]
+        new = [name for name in new if self.outcome(self._folder_of(name)) not in CHOSEN]
         return sorted(new, key=lambda name: str(_manifest(self._folder_of(name))["started_at"]))
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 PTIME_S: Final = 0.020
+REPORT_SLOTS: Final = 5  # a report every tenth of a second
+NTP_EPOCH_S: Final = 2_208_988_800
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class RtpStream:
     first_sequence: int = field(default_factory=lambda: random.getrandbits(16))
     first_timestamp: int = field(default_factory=lambda: random.getrandbits(32))
     script: Script | None = None
+    wall_s: float | None = None  # what its wall clock says at the first packet; with it, reports are sent
+    reported_ppm: float = 0.0  # by which its media clock runs fast by that clock
 
     @property
     def packets(self) -> int:
@@ -72,6 +76,14 @@ class RtpStream:
         )
         start = number * self.octets_per_packet
         return header + self.payload[start : start + self.octets_per_packet]
+
+    def report(self, slot: int, *, wall_s: float) -> bytes:
+        """Build the sender report of an instant: so many packets after the first."""
+        media_s = slot * PTIME_S
+        ntp = round((wall_s + media_s / (1 + self.reported_ppm * 1e-6)) * 2**32) if wall_s else 0
+        timestamp = (self.first_timestamp + slot * self.ticks_per_packet) & 0xFFFF_FFFF
+        octets = slot * self.octets_per_packet
+        return struct.pack("!BBHIQIII", 0x80, 200, 6, self.ssrc, ntp % 2**64, timestamp, slot, octets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +112,8 @@ def send_streams(streams: Sequence[RtpStream], *, address: str = "127.0.0.1") ->
                 time.sleep(wait_s)
             lateness_max_s = max(lateness_max_s, time.monotonic() - due)
             for stream, script in zip(streams, scripts, strict=True):
+                if stream.wall_s is not None and slot and slot % REPORT_SLOTS == 0:
+                    sock.sendto(stream.report(slot, wall_s=stream.wall_s), (address, stream.port + 1))
                 if slot < len(script.slots):
                     for number in script.slots[slot]:
                         sock.sendto(stream.packet(number), (address, stream.port))

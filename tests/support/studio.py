@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +43,8 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disk, Disks, InlineDisk
+from recorderd.record.encrypting import Recipients
+from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
@@ -140,9 +142,12 @@ class Studio:
         slots: int = 8,
         pace: Pace | None = None,
         sealing: Disk | None = None,
+        policy: EntryPolicy | None = None,
+        encryption: Mapping[str, Recipients] | None = None,
     ) -> None:
         """Begin; ``sealing`` is run by whoever gives it."""
         self.disks = Disks(audio=InlineDisk(), sealing=sealing or InlineDisk())
+        self.policy = policy or EntryPolicy()
         self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
         self.now_ms = 0
@@ -156,6 +161,7 @@ class Studio:
         self._senders: dict[StreamId, tuple[RtpStream, int]] = {}  # and when each has spoken
         self._script: list[tuple[int, int, RecordMessage]] = []
         self.names = NameTemplate()  # may be changed before a crash
+        self.encryption = encryption or {}
         self.host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement()
         self._restart()
 
@@ -179,16 +185,26 @@ class Studio:
             names=self.names,
             host_clock=self._statement,
         )
-        recover(spool=self.spool, chain=chain, sealer=self.sealer, log=self.log)
+        entries = Entries(
+            sealer=self.sealer,
+            spool=self.spool,
+            disk=self.disks.sealing,
+            policy=self.policy,
+            clock=self,
+            log=self.log,
+        )
+        recover(spool=self.spool, chain=chain, sealer=self.sealer, entries=entries, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
             disks=self.disks,
             spool=self.spool,
             sealer=self.sealer,
+            entries=entries,
             pace=self.pace,
             clock=self,
             log=self.log,
             on_silent=self.silent.append,
+            encryption=self.encryption,
         )
 
     # --- the script -----------------------------------------------------------------------------

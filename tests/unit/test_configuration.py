@@ -38,6 +38,16 @@ receipt_certificate_file = "rc"
 """
 
 
+STAMPS = """
+[timestamps]
+[[timestamps.authorities]]
+url = "https://tsa.example.net/tsr"
+ca_file = "root.pem"
+user = "bank"
+password_file = "tsa.secret"
+"""
+
+
 def _load(folder: Path, text: str) -> RecorderConfiguration:
     path = folder / "recorderd.toml"
     path.write_text(text)
@@ -52,6 +62,36 @@ def test_defaults_fill_what_is_not_said_and_paths_start_at_the_file(tmp_path: Pa
     assert configuration.sip.registration is None
     assert (configuration.rtp.source, configuration.record.skew) == (RtpSource.ANY, Skew.SILENCE)
     assert configuration.record.skew_threshold_ms == 5
+
+
+def test_time_stamps_are_off_unless_named_and_have_defaults(tmp_path: Path) -> None:
+    assert _load(tmp_path, GOOD).timestamps is None
+    timestamps = _load(tmp_path, GOOD + STAMPS).timestamps
+    assert timestamps is not None
+    assert (timestamps.wait_s, timestamps.batch_s) == (60, 3600)
+    assert timestamps.authorities[0].ca_file == tmp_path / "root.pem"
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "word"),
+    [
+        (('url = "https:', 'url = "ftp:'), "authorities[0].url", "https://HOST"),
+        (("tsa.example.net", "user:pass@tsa.example.net"), "authorities[0].url", "keys of their own"),
+        (('url = "https:', 'url = "http:'), "authorities[0].url", "use https"),
+        (('user = "bank"', ""), "authorities[0].user", "both"),
+        (('password_file = "tsa.secret"', ""), "authorities[0].user", "both"),
+        (("[timestamps]", "[timestamps]\nbatch_s = 1"), "timestamps.batch_s", "from 10"),
+        ((STAMPS, "[timestamps]\nauthorities = []"), "timestamps.authorities", "at least one"),
+        ((STAMPS, "[timestamps]"), "timestamps.authorities", "missing"),
+    ],
+)
+def test_problems_of_time_stamps_name_the_authority(
+    tmp_path: Path, change: tuple[str, str], key: str, word: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        _load(tmp_path, GOOD + STAMPS.replace(*change))
+    line = next(line for line in str(caught.value).splitlines() if key in line)
+    assert word in line
 
 
 def test_whose_rtp_is_taken_and_what_becomes_of_skew_can_be_chosen(tmp_path: Path) -> None:

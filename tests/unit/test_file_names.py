@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.policy.file_names import FACTS, STEM_LIMIT, NameTemplate, plain_fact, template_flaw
-from recorderd.wire.names import audio_name, is_audio_name
+from recorderd.record.vault import vault_name, wrapped_key_name
+from recorderd.wire.names import (
+    audio_among,
+    audio_name,
+    is_audio_name,
+    required_names,
+    signed_name,
+)
 
 ID = "20201124T164249-5f3c9a1e77d0"
 BEGUN_UTC_NS = 1_606_236_169_900_000_000  # 2020-11-24 16:42:49.9 UTC
@@ -140,3 +147,38 @@ def test_a_name_is_cut_before_it_is_too_long_for_its_signature_and_keeps_the_id(
     stem = _stem("{from}-{to}-{queue}-{trunk}-{id}", **facts)
     assert stem == f"{'9' * 32}-{'9' * 32}-{'9' * (STEM_LIMIT - 67 - len(ID))}-{ID}"
     assert len(stem) == STEM_LIMIT and is_audio_name(audio_name(stem) + ".p7m", ID)
+
+
+def test_the_longest_stem_leaves_room_for_every_ending_of_an_encrypted_recording() -> None:
+    wav = audio_name(f"{'9' * (STEM_LIMIT - len(ID) - 1)}-{ID}")
+    endings = (f"{wav}.p7m", f"{wav}.001.gpg", vault_name(wav), wrapped_key_name(wav, suffix=".p7m"))
+    assert all(is_audio_name(name, ID) for name in endings)
+
+
+@pytest.mark.parametrize(
+    ("there", "audio", "signature"),
+    [
+        (("x-{id}.wav", "x-{id}.wav.p7s"), "x-{id}.wav", "x-{id}.wav.p7s"),
+        (("{id}.wav.p7m", "{id}.wav.p7s"), "{id}.wav.p7m", "{id}.wav.p7s"),
+        (("{id}.wav.002.gpg", "{id}.wav.001.gpg", "{id}.wav.p7s"), "{id}.wav.001.gpg", "{id}.wav.p7s"),
+        (
+            ("{id}.wav.key.p7m", "{id}.wav.draft.p7s", "{id}.wav.draft"),
+            "{id}.wav.draft",
+            "{id}.wav.draft.p7s",
+        ),
+        (("{id}.wav.p7s",), "{id}.wav", "{id}.wav.p7s"),
+    ],
+    ids=["plain", "encrypted", "in parts", "a draft", "without its audio"],
+)
+def test_the_audio_is_found_among_names_and_its_signature_is_that_of_the_plain_one(
+    there: tuple[str, ...], audio: str, signature: str
+) -> None:
+    found = audio_among([name.format(id=ID) for name in there], ID)[0]
+    assert found == audio.format(id=ID)
+    assert required_names(ID, audio=found)[-2:] == (signature.format(id=ID), found)
+
+
+def test_a_signature_is_over_what_an_envelope_holds_and_over_anything_else_itself() -> None:
+    assert signed_name("x.wav.p7m") == signed_name("x.wav.017.gpg") == signed_name("x.wav") == "x.wav"
+    for name in ("x.wav.draft", "x.wav.key.p7m", "x.wav.0017.p7m", "x.wav.p7m.p7m"):
+        assert signed_name(name) == name

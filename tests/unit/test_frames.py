@@ -25,6 +25,8 @@ MESSAGES = [
     f.Chunk(recording_id=ID, name=AUDIO, offset_bytes=5, sha256=SHA, payload=b"\x00audio"),
     f.ReceiptMessage(recording_id=ID, receipt=b"{}"),
     f.Refused(recording_id=ID, code="digest", reason="differs", retryable=False),
+    f.Deposit(name="20261128T130000Z-1.json", sha256=SHA, payload=b"{}"),
+    f.Deposited(name="20261128T130000Z.tsr", sha256=SHA, refusal="another is there"),
     f.Ping(number=1),
     f.Pong(number=1),
 ]
@@ -76,8 +78,13 @@ def test_a_missing_or_surplus_payload_is_refused(message: f.FlushMessage) -> Non
         (5, {"sha256": "AB" * 32}),
         (7, {"code": "Not a code"}),
         (7, {"type": "refuse"}),
-        (8, {"number": 2**63}),
-        (8, {"number": None}),
+        (8, {"name": "../20261128T130000Z.json"}),
+        (8, {"name": "20261128T130000Z.json\n"}),
+        (8, {"sha256": ""}),
+        (9, {"refusal": "a\nb"}),
+        (9, {"refusal": None}),
+        (10, {"number": 2**63}),
+        (10, {"number": None}),
     ],
 )
 def test_a_field_out_of_bounds_is_refused(index: int, fields: dict[str, Any]) -> None:

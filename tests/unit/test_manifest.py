@@ -23,7 +23,7 @@ from recorderd.wire.manifest import (
     encode_manifest,
     parse_manifest,
 )
-from recorderd.wire.manifest_rows import ControlEntry, JoinEntry, RuleEntry, SilentSpan
+from recorderd.wire.manifest_rows import ClockEntry, ControlEntry, JoinEntry, RuleEntry, SilentSpan
 
 ID = "20261123T062236-aaaaaaaaaaaa"
 SPAN = {
@@ -39,6 +39,7 @@ CLOCK = {
     "source": "chrony", "synchronised": True, "offset_ns": -1200, "stratum": 3, "max_error_ns": 900_000,
     "checked_at": "2026-11-23T06:22:30.000Z", "stepped_ns": 0,
 }  # fmt: skip
+REPORTED = {"reports": 720, "reported_skew_ppb": -100_000, "wall_offset_us": -3_600_000_000}
 
 
 PROOF = {"leaf_samples": 8000, "leaves": 1, "root_sha256": "cd" * 32, "checked_samples": 0}
@@ -59,6 +60,7 @@ def _manifest() -> Manifest:
             Gap(start_samples=0, length_samples=10, cause="before_first"),
             Gap(start_samples=10, length_samples=5, cause="paused"),
         ),
+        clock=ClockEntry(skew_ppb=-12, **REPORTED),
     )  # fmt: skip
     return Manifest(
         recording_id=ID, recorder_id="r", software="recorderd 0.1.0", sequence=1,
@@ -131,6 +133,8 @@ def _third_version() -> dict[str, Any]:
         del table[key]
     for key in ("encryption", "content_sha256", "content_bytes"):
         del table["files"][0][key]
+    for key in REPORTED:
+        del table["streams"][0]["clock"][key]
     return {**table, "manifest_version": 3}
 
 
@@ -139,6 +143,7 @@ def test_a_manifest_of_the_third_version_is_still_read_and_written_back_as_it_wa
     manifest = parse_manifest(canonical_json(table))
     assert encode_manifest(manifest) == canonical_json(table)
     assert (manifest.clock, manifest.proof) == (ClockStatement(), ProofEntry())
+    assert manifest.streams[0].clock == ClockEntry(skew_ppb=-12)
     assert (manifest.clock.source, manifest.clock.synchronised) == ("none", False)
     with pytest.raises(ManifestFormatError, match="proof: unknown field"):
         parse_manifest(canonical_json({**table, "proof": {}}))
@@ -177,6 +182,23 @@ def test_a_manifest_of_the_first_version_is_still_read_and_written_back_as_it_wa
     assert (manifest.outcome, manifest.rule, manifest.spans) == ("recorded", RuleEntry(), ())
     with pytest.raises(ManifestFormatError, match="outcome: unknown field"):
         parse_manifest(canonical_json({**table, "outcome": "recorded"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"reports": 0}, "none, although they tell something"),
+        ({"reports": -1}, "reports: not an integer"),
+        ({"reported_skew_ppb": 10**9 + 1}, "reported_skew_ppb: not an integer"),
+        ({"wall_offset_us": -(2**62) - 1}, "wall_offset_us: not an integer"),
+        ({"wall_offset_us": 0.5}, "wall_offset_us: not of type int"),
+    ],
+)
+def test_what_a_sender_reported_is_bounded_and_told_by_reports(change: dict[str, Any], problem: str) -> None:
+    table = json.loads(encode_manifest(_manifest()))
+    table["streams"][0]["clock"].update(change)
+    with pytest.raises(ManifestFormatError, match=problem):
+        parse_manifest(canonical_json(table))
 
 
 def _tombstone(outcome: str) -> dict[str, Any]:
@@ -286,3 +308,52 @@ def test_a_file_is_encrypted_with_the_digest_of_its_plain_text_or_plain_without(
     table["files"][0].update(change)
     with pytest.raises(ManifestFormatError, match=field):
         parse_manifest(canonical_json(table))
+
+
+def _with_audio(*rows: dict[str, Any]) -> bytes:
+    table = json.loads(encode_manifest(_manifest()))
+    known = table["files"][0]
+    others = [row for row in table["files"] if row["role"] != "audio"]
+    table["files"] = [*({**known, **row} for row in rows), *others]
+    return canonical_json(table)
+
+
+SEALED = {"encryption": "cms", "content_sha256": "ab" * 32, "content_bytes": 44}
+PARTS = [{**SEALED, "name": f"{ID}.wav.00{number}.p7m"} for number in (1, 2, 3)]
+DRAFT = {"name": f"{ID}.wav.draft", "encryption": "draft"}
+KEY = {"name": f"{ID}.wav.key.p7m", "role": "key"}
+
+
+def test_audio_in_encrypted_parts_and_a_draft_with_its_key_are_told() -> None:
+    assert [entry.name[-7:] for entry in parse_manifest(_with_audio(*PARTS)).files[:3]] == [
+        *("001.p7m", "002.p7m", "003.p7m")
+    ]
+    audio = parse_manifest(_with_audio(DRAFT, KEY)).audio
+    assert audio is not None and audio.encryption == "draft"
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [PARTS[0], PARTS[2]],
+        [PARTS[1], PARTS[0]],
+        PARTS[1:],
+        [PARTS[0], {**PARTS[1], "content_sha256": "cd" * 32}],
+        [PARTS[0], {**PARTS[1], "encryption": "pgp"}],
+        [{"name": f"{ID}.wav"}, {"name": f"x-{ID}.wav"}],
+        [{**DRAFT, "content_sha256": "ab" * 32}],
+        [{"name": f"{ID}.wav"}, KEY],
+        [{**SEALED, "name": f"{ID}.wav.p7m"}, KEY],
+        [DRAFT, {**KEY, "name": f"other-{ID}x.wav.key.p7m"}],
+    ],
+    ids=[
+        *("a part is missing", "out of order", "without the first", "of different content", "of two kinds"),
+        *("two in clear", "a draft that tells its content", "a key to nothing", "a key to an envelope"),
+        "another recording's key",
+    ],
+)
+def test_parts_that_do_not_belong_together_and_keys_to_nothing_are_refused(
+    rows: list[dict[str, Any]],
+) -> None:
+    with pytest.raises(ManifestFormatError, match=r"files|content_sha256"):
+        parse_manifest(_with_audio(*rows))

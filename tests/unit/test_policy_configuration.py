@@ -17,6 +17,7 @@ from recorderd.policy.numbers import Numbering
 from recorderd.policy.rules import CallFacts, Direction, Prompts, Rule, decide
 from tests.support.house import run_program
 from tests.support.programs import ROOT
+from tests.support.recipients import make_recipient
 from tests.unit.test_configuration import GOOD
 
 EXAMPLE = ROOT / "config" / "rules.toml"
@@ -66,6 +67,7 @@ def test_every_key_of_a_rule_reaches_the_decision(tmp_path: Path) -> None:
     preroll_s = 60
     keep_preroll = false
     pause_limit_s = 9
+    encrypt = "bank"
     priority = -3
     [[rules]]
     name = "strict"
@@ -75,6 +77,11 @@ def test_every_key_of_a_rule_reaches_the_decision(tmp_path: Path) -> None:
     from_time = "24:00"
     to_time = "00:00"
     """
+    make_recipient(tmp_path, "bank")
+    text += """
+    [encryption.bank]
+    recipients = ["bank.pem"]
+    """
     assert rules_of(_load(tmp_path, text)) == (
         Rule(
             name="all",
@@ -82,7 +89,7 @@ def test_every_key_of_a_rule_reaches_the_decision(tmp_path: Path) -> None:
                 mode=Mode.ON_DEMAND, retention_class="mifid", layout=Layout.SIDES, priority=-3,
                 audio_format=AudioFormat.NATIVE, mask_dtmf=True,
                 consent=Consent.OBJECTION, consent_wait_s=7, language="de", beep_every_s=8, preroll_ms=60_000,
-                keep_preroll=False, pause_limit_s=9,
+                keep_preroll=False, pause_limit_s=9, encrypt="bank",
             ),
             prompts=Prompts(internal="a", inbound="b", outbound="c"),
             queues=("q",), conferences=("c",), trunks=("t",),

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,32 +11,10 @@ import pytest
 from recorderd.evidence.keys import Signer
 from recorderd.policy.file_names import NameTemplate
 from tests.support.bundles import audio_of, make_signer
+from tests.support.power_cut import Fuse, sealing_is_cut
 from tests.support.studio import Studio
 
-CALLS = ("rename", "unlink", "fsync", "open")
 AFTERWARDS = NameTemplate(text="%Y-{from}-{id}")
-
-
-class PowerCut(BaseException):
-    """No program can do anything about it."""
-
-
-@dataclass
-class Fuse:
-    """Counts the calls that change the disk once it is set, and cuts before one of them."""
-
-    blows_at: int
-    seen: int = -1  # not set
-
-    def watch(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any, **options: Any) -> Any:
-            if self.seen >= 0:
-                if self.seen >= self.blows_at:
-                    raise PowerCut
-                self.seen += 1
-            return call(*arguments, **options)
-
-        return watched
 
 
 @pytest.fixture(scope="module")
@@ -57,28 +31,6 @@ def _studio(root: Path, signer: Signer) -> Studio:
     return studio
 
 
-def _sealing_is_cut(studio: Studio, fuse: Fuse, patch: pytest.MonkeyPatch) -> bool:
-    """Run the call; tell whether the power went while it was sealed."""
-    seal = studio.sealer.seal
-
-    def armed(*arguments: Any) -> Any:
-        fuse.seen = 0
-        manifest = seal(*arguments)
-        fuse.seen = -1
-        return manifest
-
-    patch.setattr(studio.sealer, "seal", armed)
-    for name in CALLS:
-        patch.setattr(os, name, fuse.watch(getattr(os, name)))
-    try:
-        studio.run(4000)
-    except PowerCut:
-        return True
-    finally:
-        patch.undo()
-    return False
-
-
 def test_a_seal_that_is_cut_anywhere_is_finished_under_one_name(tmp_path: Path, signer: Signer) -> None:
     whole = _studio(tmp_path / "whole", signer)
     whole.run(4000)
@@ -90,7 +42,7 @@ def test_a_seal_that_is_cut_anywhere_is_finished_under_one_name(tmp_path: Path, 
     patch = pytest.MonkeyPatch()
     for blows_at in range(1000):
         studio = _studio(tmp_path / str(blows_at), signer)
-        if not _sealing_is_cut(studio, Fuse(blows_at), patch):
+        if not sealing_is_cut(studio, Fuse(blows_at), patch):
             break
         studio.names = AFTERWARDS  # somebody changed the configuration meanwhile
         studio.crash()

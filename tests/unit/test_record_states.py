@@ -145,7 +145,7 @@ def test_consent_that_does_not_come_in_time_leaves_another_tombstone(studio: Stu
     assert studio.manifest(session).outcome == "consent_missing"
 
 
-def test_a_session_that_was_never_on_leaves_nothing_but_an_event(studio: Studio) -> None:
+def test_a_session_that_was_never_on_leaves_nothing_but_its_entry_in_the_chain(studio: Studio) -> None:
     session = studio.session("s", state=OFF, terms=ON_DEMAND)
     studio.voice(session, "s/1", first_ms=0, packets=300)
     _offer(studio, session, ms=100)
@@ -154,8 +154,10 @@ def test_a_session_that_was_never_on_leaves_nothing_but_an_event(studio: Studio)
     assert studio.row(session)["state"] == "off"
     studio.end(session, ms=6000)
     studio.run(8000)
-    assert studio.places() == {}
+    assert (studio.manifest(session).outcome, studio.manifest(session).end_cause) == ("not_started", "bye")
+    assert sorted(path.suffix for path in studio.folder(session).iterdir()) == [".json", ".p7s", ".pem"]
     assert studio.log.counters()["session_not_recorded"] == 1
+    assert "recording_sealed" not in studio.log.counters()
 
 
 def test_a_start_takes_the_past_along_and_a_stop_ends_the_recording(studio: Studio) -> None:
@@ -225,12 +227,16 @@ def test_a_crash_after_an_objection_still_leaves_the_tombstone(
 
 
 @pytest.mark.parametrize("state", [OFF, WAITING])
-def test_a_crash_before_anything_was_kept_leaves_nothing(studio: Studio, state: RecordingState) -> None:
+def test_a_crash_before_anything_was_kept_leaves_no_more_than_an_entry(
+    studio: Studio, state: RecordingState
+) -> None:
     session = studio.session("s", state=state, terms=ON_DEMAND)
     studio.voice(session, "s/1", first_ms=0, packets=100)
     studio.run(2000)
     studio.crash()
-    assert studio.places() == {}
+    manifest = studio.manifest(session)
+    assert (manifest.outcome, manifest.end_cause, manifest.recovered) == ("not_started", "crash", True)
+    assert manifest.files == ()
     assert studio.log.counters()["session_not_recorded"] == 1
 
 

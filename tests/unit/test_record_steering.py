@@ -23,9 +23,10 @@ from recorderd.record.meter import Meter
 from recorderd.record.recorder import Pace
 from recorderd.record.steering import SkewMode, SkewPolicy
 from recorderd.wire.manifest import StreamEntry
+from recorderd.wire.rtcp import SenderReport
 from recorderd.wire.rtp import parse_columns
 from tests.support.bundles import audio_of, make_signer
-from tests.support.studio import BEGIN_MONO_NS, Studio
+from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, Studio
 
 RATE_HZ = 1000
 CODEC = Codec(payload_type=96, encoding=Encoding.L16, clock_rate_hz=RATE_HZ)
@@ -33,6 +34,8 @@ PACKET_MS = 200
 STEP_MS = 5_000  # a window; longer ones for hours
 QUIET = 1200  # speech-like: a murmur, and pauses
 LOUD = 12_000
+
+NTP_EPOCH_S = 2_208_988_800
 
 Network = Callable[[np.ndarray], np.ndarray]  # when packets were sent, ms -> their delays, ms
 
@@ -53,6 +56,8 @@ class Sender:
     stands_still_ms: range = range(0)  # nothing is sent, and its timestamps stand still
     runs_on: bool = False  # its timestamps do not stand still, but nothing is sent
     restarts: bool = False  # after that it goes on with other timestamps
+    wall_ms: float | None = None  # by which its wall clock is ahead at first; with it, it sends reports
+    wall_ppm: float = 0.0  # by which that clock is fast
     sent: int = 0
     chance: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
 
@@ -74,6 +79,17 @@ class Sender:
             stood = round(len(self.stands_still_ms) * self.per_ms) // PACKET_MS * PACKET_MS
             timestamps[sent_ms >= self.stands_still_ms.stop] += -stood + 77_777 * self.restarts
         return timestamps[kept], samples[kept], (sent_ms + self.network(sent_ms))[kept]
+
+    def report(self, now_ms: int) -> SenderReport:
+        """Say by RTCP what its clocks say now."""
+        wall_ms = now_ms * (1 + self.wall_ppm * 1e-6) + (self.wall_ms or 0)
+        return SenderReport(
+            ssrc=int.from_bytes(self.name.encode().ljust(4)[:4], "big"),
+            ntp=round((BEGIN_UTC_NS / 1e9 + NTP_EPOCH_S + wall_ms / 1e3) * 2**32),
+            rtp_timestamp=int(now_ms * self.per_ms),
+            packets=self.sent,
+            octets=0,
+        )
 
     def _say(self, at_ms: np.ndarray) -> np.ndarray:
         """The voice at instants: loud in the first second of a minute, a murmur, pauses of a second."""
@@ -180,6 +196,10 @@ def _play(
             studio.tap.intake.accept(
                 slots, parse_columns(rows, lengths), rows=rows, arrival_ns=BEGIN_MONO_NS + arrival_ns
             )
+            if sender.wall_ms is not None and now_ms <= until_ms:
+                studio.tap.note_report(
+                    number, sender.report(now_ms), arrival_ns=studio.mono_ns() + 20 * NS_PER_MS
+                )
             is_held = now_ms in sender.stands_still_ms and not sender.runs_on
             if is_held != held.get(sender.name, False):
                 edge = sender.stands_still_ms.start if is_held else sender.stands_still_ms.stop
@@ -258,6 +278,31 @@ def test_who_asks_for_a_stretch_gets_it_in_pauses_as_well(tmp_path: Path, signer
     for entry in call.streams:
         assert abs(entry.clock.corrected_samples) >= 105
         assert "skew" not in {gap.cause for gap in entry.gaps}
+
+
+def test_what_a_sender_reports_of_its_clock_is_stated_and_corrects_nothing(
+    tmp_path: Path, signer: Signer
+) -> None:
+    senders = [
+        Sender("fast", 100.0, wall_ms=-250),  # its media clock is wrong, its wall clock but late
+        Sender("both", 100.0, wall_ms=7_200_000, wall_ppm=100.0),  # they agree, and both are wrong
+        Sender("wall", 0.0, wall_ms=0, wall_ppm=-100.0),  # its wall clock is wrong
+    ]
+    call = _play(tmp_path, signer, senders, minutes=60)
+    for entry, skew_ppb, reported_ppb, wall_us in zip(
+        call.streams,
+        (100_000, 100_000, 0),
+        (100_000, 0, 100_000),
+        (-270_000, 7_199_980_000, -20_000),  # late by the 20 ms that reports were under way
+        strict=True,
+    ):
+        clock = entry.clock
+        assert 715 <= clock.reports <= 720
+        assert abs(clock.skew_ppb - skew_ppb) <= 5_000
+        assert abs(clock.reported_skew_ppb - reported_ppb) <= 5_000
+        assert abs(clock.wall_offset_us - wall_us) <= 3_000
+        assert abs(-clock.corrected_samples - 3_600 * skew_ppb // 1_000_000) <= 10
+    assert np.abs(call.late_ms(0) - call.late_ms(2)).max() <= 20
 
 
 def test_a_skew_that_is_not_to_be_corrected_is_told_only(tmp_path: Path, signer: Signer) -> None:

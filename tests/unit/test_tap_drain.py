@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from dsp.sender_reports import Heard, tell
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
@@ -125,25 +126,49 @@ def test_columns_of_many_streams_tell_what_each_would(stage: Stage) -> None:
     assert lifted.octets.shape == (3, 800)
 
 
-def test_a_sender_report_tells_where_its_timestamp_lies(stage: Stage) -> None:
+def test_sender_reports_of_a_streams_own_ssrc_are_followed(stage: Stage) -> None:
     stream, sender = stage.open(pcm()), Sender(codec=pcm(), ssrc=7, timestamp=2**32 - 160)
-    assert stage.tap.sender_report(stream) is None
+    slot = stage.tap.slot_of(stream)
+    stage.report(stream, ssrc=7, ntp=5, timestamp=640)  # before its first packet
+    stage.tap.drain()
+    assert stage.tap.reported(slot) == Heard()
     for _ in range(5):
         stage.say(stream, sender.send().datagram)
     stage.tap.drain()
     stage.report(stream, ssrc=8, ntp=5, timestamp=640)  # somebody else's
     stage.tap.drain()
-    assert stage.tap.sender_report(stream) is None
+    assert stage.tap.reported(slot) == Heard()
     before_ns = SystemClock().mono_ns()
     stage.report(stream, ssrc=7, ntp=99 << 32, timestamp=640)
     after_ns = SystemClock().mono_ns()
     stage.tap.drain()
-    report = stage.tap.sender_report(stream)
-    assert report is not None
-    assert (report.ntp, report.rtp_timestamp) == (99 << 32, 640)
-    assert report.position_ticks == 8_000 + 160 + 640
-    assert before_ns - NS_PER_MS <= report.arrival_ns <= after_ns + NS_PER_MS
-    assert stage.tap.stats(stream).counters["rtcp_received"] == 2
+    run = stage.tap.reported(slot).run
+    assert run is not None
+    assert (run.first.ntp, run.first.timestamp) == (99 << 32, 640)
+    assert before_ns - NS_PER_MS <= run.first.arrival_ns <= after_ns + NS_PER_MS
+    for second in range(1, 20):
+        stage.report(stream, ssrc=7, ntp=99 + second << 32, timestamp=640 + second * 8_001)
+    stage.tap.drain()
+    run = stage.tap.reported(slot).run
+    assert run is not None
+    assert (run.reports, run.last.timestamp) == (20, 640 + 19 * 8_001)
+    assert stage.tap.stats(stream).counters["rtcp_received"] == 22
+
+
+def test_reports_of_nonsense_are_counted_and_raise_no_event(stage: Stage) -> None:
+    stream, sender = stage.open(pcm()), Sender(codec=pcm(), ssrc=7)
+    stage.say(stream, sender.send().datagram)
+    stage.tap.drain()
+    for number in range(50):
+        for ntp in (0, number << 20, 2**64 - 1 - number, 1_790_000_000 + number << 32):
+            stage.report(stream, ssrc=7, ntp=ntp, timestamp=number * 77_777_777 % 2**32)
+        stage.tap.drain()
+    told = tell(
+        stage.tap.reported(stage.tap.slot_of(stream)), at_mono_ns=0, at_utc_ns=1_790_000_000 * NS_PER_S
+    )
+    assert told.reports == 0
+    assert stage.tap.stats(stream).counters["rtcp_received"] == 200
+    assert sum(stage.log.counters().values()) == 0
 
 
 def test_a_host_that_was_not_signalled_is_refused_with_an_event() -> None:
@@ -242,7 +267,7 @@ def test_a_slot_that_is_used_again_knows_nothing_of_the_stream_before(stage: Sta
     assert stage.tap.clock_of(second).framed is False
     assert stage.tap.take_frames(second, start_ticks=0, end_ticks=NS_PER_S) == []
     assert stage.tap.gap_causes() == []
-    assert stage.tap.sender_report(second) is None
+    assert stage.tap.reported(slot) == Heard()
     stats = stage.tap.stats(second)
     assert (stats.sources, stats.ssrcs, stats.jitter_ns, any(stats.counters.values())) == ((), (), 0, False)
     stage.say(second, Sender(codec=pcm(), ssrc=9).send().datagram)

@@ -32,7 +32,7 @@ RTCP_7714 = bytes.fromhex(
     "81c8000d4d6172734e5450314e545032525450200000042a0000e9304c756e61deadbeefdeadbeefdeadbeefdeadbeefdeadbeef"
 )
 
-REPORT = bytes.fromhex("80c80006") + bytes(range(24))  # a sender report without blocks
+REPORT = bytes.fromhex("80c8000600000007") + bytes(range(4, 24))  # a sender report without blocks
 
 
 def keys_of(sender: SrtpSender) -> SrtpKeys:
@@ -266,6 +266,9 @@ def test_a_stream_with_keys_and_a_plain_one_beside_it_are_both_exact(rig: Rig, s
     counters = rig.tap.stats(secure).counters
     assert (counters["received"], counters["srtp_failed"], counters["malformed"]) == (8, 1, 0)
     assert (counters["rtcp_received"], counters["rtcp_malformed"]) == (1, 0)
+    run = rig.tap.reported(rig.tap.slot_of(secure)).run
+    assert run is not None
+    assert (run.first.ntp, run.first.timestamp) == struct.unpack_from("!QI", REPORT, 8)
     assert rig.tap.stats(plain).counters["srtp_failed"] == 0
     assert rig.events(Ev.STREAM_SRTP_FAILED) == [
         {"subject": "secure", "packets": 1, "reason": "it came before"}

@@ -1,0 +1,91 @@
+"""recorder-archive fsck and heads: is everything there that was signed for, and how far do chains go?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from recorderd import durable
+from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.progress import SlowWork
+from recorderd.app.verify import EXIT_OF, WORD_OF
+from recorderd.archive.audit import Audit, Auditor
+from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
+from recorderd.archive.store import Store
+from recorderd.core.errors import CatalogueFailed, FormatError
+from recorderd.evidence.verify import TrustStore
+from recorderd.wire.chain_head import fingerprint, head_name, parse_head
+
+
+def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    """Check everything; 0 good, 65 something is bad, 69 something cannot be told.
+
+    Errors: KeyUnusable, EvidenceError, CatalogueFailed.
+    """
+    trusts = {
+        name: TrustStore.from_files(entry.certificate_files)
+        for name, entry in configuration.recorders.items()
+    }
+    auditor = Auditor(
+        store=Store(configuration.archive.data_dir),
+        catalogue=_catalogue(configuration),
+        trusts=trusts,
+        receipts=TrustStore.from_files([configuration.receipt.certificate_file]),
+    )
+    with SlowWork("checking", total_bytes=auditor.size_bytes()) as work:
+        audit = auditor.run(work.advance)
+    _show(audit, as_json=arguments.json)
+    return EXIT_OF[audit.verdict]
+
+
+def heads(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    """List the signed heads that are kept, or write their documents into a folder."""
+    for recorder_id, document in _catalogue(configuration).heads():
+        try:
+            body = parse_head(document).body
+        except FormatError as problem:
+            print(f"{recorder_id}  {problem}")
+            continue
+        if arguments.out is not None:
+            durable.make_dir(arguments.out)
+            path: Path = arguments.out / head_name(recorder_id, body.number)
+            durable.replace(path, document)
+            print(path)
+        else:
+            print(
+                f"{recorder_id}  {body.number:>6}  {body.stated_at}  {body.cause:<5}  {body.sequence:>8}  "
+                f"{fingerprint(body.manifest_sha256)}"
+            )
+    return 0
+
+
+def _catalogue(configuration: ArchiveConfiguration) -> Catalogue:
+    path = configuration.archive.data_dir / CATALOGUE_NAME
+    if not path.exists():
+        raise CatalogueFailed(path=path, reason="there is none")
+    return Catalogue(path, read_only=True)
+
+
+def _show(audit: Audit, *, as_json: bool) -> None:
+    if as_json:
+        table = {
+            "verdict": audit.verdict.value,
+            "recordings": audit.recordings,
+            "heads": audit.heads,
+            "troubles": [
+                {
+                    "subject": row.subject,
+                    "code": row.code,
+                    "verdict": row.verdict.value,
+                    "reason": row.reason,
+                }
+                for row in audit.troubles
+            ],
+        }
+        print(json.dumps(table, indent=2))
+        return
+    for row in audit.troubles:
+        print(f"{WORD_OF[row.verdict]:<11} {row.subject}: {row.code}: {row.reason}")
+    counted = f"{audit.recordings} recordings and {audit.heads} heads"
+    print(f"{WORD_OF[audit.verdict]:<11} {counted} were looked at, {len(audit.troubles)} findings")

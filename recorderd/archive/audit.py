@@ -1,0 +1,240 @@
+"""The archive checks itself: files, catalogue, receipts, chains, heads against each other. Changes nothing.
+
+Rule: the store's signed files are the truth; a row that says otherwise is wrong, and so is a folder without a
+row. Whatever is wrong is a finding with its verdict; nothing is raised but what keeps us from looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from recorderd.archive.catalogue import Catalogue, Entry, entry_of
+from recorderd.archive.heads import judge_head
+from recorderd.archive.judgement import BundleVerdict, Check, Verdict
+from recorderd.archive.lineage import Break, Place, judge_chains
+from recorderd.archive.store import Store
+from recorderd.archive.verification import Advance, verify_bundle
+from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
+from recorderd.evidence.digest import sha256_bytes
+from recorderd.evidence.verify import TrustStore, verify_detached
+from recorderd.wire.chain_head import HeadBody
+from recorderd.wire.receipt import parse_receipt
+
+_FOLDERS: Final = "store/*/*/*/*"
+_FROM_ROW: Final = frozenset({"receipt", "chain", "archived_at", "row_id"})  # not told by a manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """One thing that is wrong with the archive; ``code`` is a word for programs."""
+
+    subject: str  # a recording, a row, or a recorder's chain
+    code: str
+    reason: str
+    verdict: Verdict = Verdict.BAD
+
+
+@dataclass(slots=True, kw_only=True)
+class Audit:
+    """What an audit has looked at and found."""
+
+    recordings: int = 0
+    heads: int = 0
+    troubles: list[Trouble] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst that was found."""
+        verdicts = {trouble.verdict for trouble in self.troubles}
+        return next((v for v in (Verdict.BAD, Verdict.UNKNOWN) if v in verdicts), Verdict.GOOD)
+
+
+class Auditor:
+    """Looks at one archive.
+
+    Thread: one; also beside a running archive.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalogue: Catalogue,
+        trusts: Mapping[str, TrustStore],
+        receipts: TrustStore,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._trusts = trusts
+        self._receipts = receipts
+
+    def size_bytes(self) -> int:
+        """Say how many octets there are to look at, by the catalogue."""
+        return sum(entry.size_bytes for entry in self._catalogue.all())
+
+    def run(self, advance: Advance | None = None) -> Audit:
+        """Look at everything; ``advance`` hears of the octets that were read.
+
+        Errors: CatalogueFailed; OSError when the store cannot be read.
+        """
+        audit, places, seen = Audit(), [], set()
+        heads, issued = (
+            self._heads(audit),
+            self._catalogue.issued(),
+        )  # first: what comes meanwhile is no fault
+        rows = self._catalogue.all()
+        for entry in rows:
+            audit.recordings += 1
+            seen.add(entry.path)
+            verdict = self._judge(entry, audit.troubles, advance)
+            places.append(_place(entry, verdict))
+        for folder in self._folders():
+            path = folder.relative_to(self._store.root).as_posix()
+            if path not in seen and self._is_stray(path):
+                reason = f"{path} has no row in the catalogue"
+                audit.troubles.append(Trouble(subject=folder.name, code="row", reason=reason))
+        audit.troubles += _removed(rows, issued)
+        audit.troubles += [
+            Trouble(
+                subject=f"chain of {row.recorder_id} at {row.sequence}",
+                code=row.code,
+                reason=row.reason,
+                verdict=row.verdict,
+            )
+            for row in judge_chains(places, heads)
+        ]
+        return audit
+
+    def _judge(self, entry: Entry, troubles: list[Trouble], advance: Advance | None) -> BundleVerdict | None:
+        folder = self._store.root / entry.path
+        if not folder.is_dir():
+            troubles.append(Trouble(subject=entry.id, code="files", reason=f"{entry.path} is missing"))
+            return None
+        trust = self._trusts.get(entry.recorder_id)
+        if trust is None:
+            reason = f"recorder {entry.recorder_id} is not configured here"
+            row = Trouble(subject=entry.id, code="signer_unknown", reason=reason, verdict=Verdict.UNKNOWN)
+            troubles.append(row)
+        verdict = verify_bundle(folder, trust or TrustStore([]), advance=advance)
+        troubles += [
+            Trouble(subject=entry.id, code=finding.code.value, reason=finding.reason, verdict=finding.verdict)
+            for finding in verdict.findings
+            if trust is not None or finding.verdict is Verdict.BAD
+        ]
+        troubles += [
+            Trouble(subject=entry.id, code="row", reason=reason) for reason in self._row(entry, verdict)
+        ]
+        troubles += [
+            Trouble(subject=entry.id, code="receipt", reason=why, verdict=how)
+            for why, how in self._receipt(entry, verdict)
+        ]
+        return verdict
+
+    def _row(self, entry: Entry, verdict: BundleVerdict) -> Iterator[str]:
+        """Compare the row with the manifest that stands in the store."""
+        manifest = verdict.manifest
+        if manifest is None or any(finding.code is Check.MANIFEST for finding in verdict.findings):
+            return  # it has been said that nothing can be told from it
+        told = entry_of(
+            manifest,
+            manifest_sha256=verdict.manifest_sha256,
+            size_bytes=verdict.size_bytes,
+            path=self._store.target(manifest),
+            archived_at=entry.archived_at,
+        )
+        for name, value in told.plain().items():
+            if name not in _FROM_ROW and getattr(entry, name) != value:
+                yield f"{name} is {getattr(entry, name)!r} in the catalogue, {value!r} by the manifest"
+
+    def _receipt(self, entry: Entry, verdict: BundleVerdict) -> Iterator[tuple[str, Verdict]]:
+        """Compare what the archive has signed with what it has."""
+        try:
+            receipt = parse_receipt(entry.receipt)
+        except FormatError as problem:
+            yield str(problem), Verdict.BAD
+            return
+        body, subject = receipt.body, f"receipt of {entry.id}"
+        digest = sha256_bytes(receipt.signed_bytes)
+        try:
+            verify_detached(receipt.signature, sha256_hex=digest, trust=self._receipts, subject=subject)
+        except SignerUnknown as problem:  # the receipt key was renewed, and its former certificate not kept
+            yield str(problem), Verdict.UNKNOWN
+        except RecorderError as problem:
+            yield str(problem), Verdict.BAD
+        pairs = (
+            ("recording", body.recording_id, entry.id),
+            ("recorder", body.recorder_id, entry.recorder_id),
+            ("number", body.sequence, entry.row_id),
+            ("manifest", body.manifest_sha256, verdict.manifest_sha256),
+        )
+        for what, signed, found in pairs:
+            if signed != found:
+                yield f"{what} {signed} was signed for, {found} is here", Verdict.BAD
+        promised = {row.name: row.sha256 for row in body.files}
+        for name in sorted(promised.keys() | verdict.sha256s.keys()):
+            if promised.get(name) != verdict.sha256s.get(name):
+                yield f"{name} is not what was signed for", Verdict.BAD
+
+    def _is_stray(self, path: str) -> bool:
+        """Tell whether a folder has no row, nor is just being given one: announced first, then committed."""
+        if self._catalogue.by_path(path) is not None:
+            return False
+        under_way = {target for _, target in self._store.announced()}
+        return path not in under_way and self._catalogue.by_path(path) is None
+
+    def _folders(self) -> Iterable[Path]:
+        return sorted(path for path in self._store.root.glob(_FOLDERS) if path.is_dir())
+
+    def _heads(self, audit: Audit) -> list[HeadBody]:
+        bodies = []
+        for number, (recorder_id, document) in enumerate(self._catalogue.heads(), start=1):
+            audit.heads += 1
+            trust = self._trusts.get(recorder_id, TrustStore([]))
+            judged = judge_head(document, trust, name=f"kept head {number}")
+            if isinstance(judged, Break):
+                audit.troubles.append(
+                    Trouble(
+                        subject=f"chain of {recorder_id}",
+                        code="head",
+                        reason=judged.reason,
+                        verdict=judged.verdict,
+                    )
+                )
+            else:
+                bodies.append(judged.body)
+        return bodies
+
+
+def _removed(rows: Iterable[Entry], issued: int) -> Iterator[Trouble]:
+    """Find rows that were removed: every number was given to a row once."""
+    numbers = [0, *sorted(entry.row_id for entry in rows), issued + 1]
+    for one, other in pairwise(numbers):
+        if other > one + 1:
+            first, last = one + 1, other - 1
+            what = f"row {first} is" if first == last else f"rows {first} to {last} are"
+            yield Trouble(subject="catalogue", code="row", reason=f"{what} missing")
+
+
+def _place(entry: Entry, verdict: BundleVerdict | None) -> Place:
+    """Tell a recording's place by its manifest, and where that is gone by the row."""
+    manifest = verdict.manifest if verdict is not None else None
+    if verdict is not None and manifest is not None:
+        return Place(
+            recorder_id=manifest.recorder_id,
+            recording_id=manifest.recording_id,
+            sequence=manifest.sequence,
+            previous_manifest_sha256=manifest.previous_manifest_sha256,
+            manifest_sha256=verdict.manifest_sha256,
+            signed_utc_s=verdict.signed_utc_s,
+        )
+    return Place(
+        recorder_id=entry.recorder_id,
+        recording_id=entry.id,
+        sequence=entry.sequence,
+        previous_manifest_sha256=entry.previous_manifest_sha256,
+        manifest_sha256=entry.manifest_sha256,
+    )

@@ -1,0 +1,336 @@
+"""Is this a whole, unaltered recording? The core: names, digests and small contents in, verdicts out; no I/O.
+
+Rule: a check is good only when it was made and passed. Bad is what contradicts itself or a signature; cannot
+tell is what lacks the means: a signer whom nobody vouches for, a file that cannot be read, a clock that went
+back. Whoever reads the files is ``verification``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from recorderd.archive.stamp_checks import names_of_stamps, stamp_problems
+from recorderd.archive.structure import gap_problems, time_problems, wav_problems
+from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
+from recorderd.evidence.digest import sha256_bytes
+from recorderd.evidence.verify import SignerIdentity, TrustStore, certificate_sha256s, verify_detached
+from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
+from recorderd.wire.manifest_xml import render_manifest, rendering_name
+from recorderd.wire.names import (
+    audio_among,
+    manifest_name,
+    required_names,
+    signature_name,
+    signed_name,
+    signer_name,
+)
+
+CLOCK_SLACK_S: Final = 2  # a signing time has whole seconds, and a clock may be slewed
+_MANIFEST_ENDING: Final = manifest_name("")
+
+
+class Verdict(StrEnum):
+    """What came of a check."""
+
+    GOOD = "good"
+    BAD = "bad"
+    UNKNOWN = "cannot tell"
+
+
+class Check(StrEnum):
+    """What is checked."""
+
+    FILES = "files"  # those that must be there are, and no others
+    READABLE = "unreadable"  # each could be read
+    MANIFEST = "manifest"  # its form, its arithmetic, whose it is
+    DIGEST = "digest"  # of every file that the manifest names
+    SIGNATURE = "signature"
+    CERTIFICATE = "certificate"  # fit to sign, and valid when it did
+    SIGNER = "signer_unknown"  # whether anybody vouches for whoever signed
+    TIMESTAMP = "timestamp"  # of an authority, when there is one
+    RENDERING = "rendering"  # the XML says what the manifest says, when there is one
+    WAV = "wav"  # the header against the file and the manifest
+    PROOF = "proof"  # the audio's Merkle tree, when the manifest tells of one
+    GAPS = "gaps"  # audio and gaps make up the length
+    CLOCK = "clock"  # signed after it ended
+    CHAIN = "chain"  # its place among the others; see ``lineage``
+
+
+# These say that what was signed is odd, or when; without any other a recording is not what was signed.
+ODD: Final = frozenset({Check.WAV, Check.GAPS, Check.CLOCK, Check.TIMESTAMP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that does not hold; ``code`` is a word for programs."""
+
+    code: Check
+    reason: str
+    verdict: Verdict = Verdict.BAD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioTree:
+    """The Merkle tree over a WAV's data, one leaf per second."""
+
+    leaf_samples: int
+    leaves: int
+    root_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """One recording's files as they were read once; all checks use the same octets."""
+
+    sha256s: Mapping[str, str]  # of every file
+    sizes_bytes: Mapping[str, int]
+    contents: Mapping[str, bytes]  # of the manifest and whatever lies beside in small files
+    audio_head: bytes = field(repr=False, default=b"")
+    audio_tree: AudioTree | None = None  # over the data of a WAV
+    irregular: tuple[str, ...] = ()  # names that are no regular files
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # name -> why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleVerdict:
+    """What came out; ``manifest`` is there once it could be read, whether or not the rest holds."""
+
+    recording_id: str
+    manifest: Manifest | None
+    manifest_sha256: str
+    sha256s: dict[str, str]  # of every file, as it stands
+    size_bytes: int
+    signers: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    signed_utc_s: int | None = None  # when the manifest was signed, by its signer's clock
+    checked: frozenset[Check] = frozenset()  # what could be checked at all
+
+    @property
+    def good(self) -> bool:
+        """Tell whether everything holds."""
+        return self.manifest is not None and not self.findings
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all checks."""
+        if any(finding.verdict is Verdict.BAD for finding in self.findings):
+            return Verdict.BAD
+        return Verdict.GOOD if self.good else Verdict.UNKNOWN
+
+    @property
+    def only_signer_unknown(self) -> bool:
+        """Tell whether nothing is wrong but that the signer is not trusted here."""
+        return bool(self.findings) and all(finding.code is Check.SIGNER for finding in self.findings)
+
+    def by_check(self) -> dict[Check, Verdict]:
+        """Give the verdict of each check that was made."""
+        verdicts = dict.fromkeys(sorted(self.checked, key=list(Check).index), Verdict.GOOD)
+        for finding in self.findings:
+            if verdicts.get(finding.code) is not Verdict.BAD:
+                verdicts[finding.code] = finding.verdict
+        return verdicts
+
+
+def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None = None) -> BundleVerdict:
+    """Check one recording: manifest, signatures, every digest and size, nothing unlisted, WAV, gaps, clock.
+
+    Whatever is wrong is a finding; nothing is raised.
+    """
+    findings = [Finding(code=Check.FILES, reason=f"{name} is no regular file") for name in bundle.irregular]
+    findings += [
+        Finding(code=Check.READABLE, reason=f"{name} cannot be read: {why}", verdict=Verdict.UNKNOWN)
+        for name, why in bundle.unreadable.items()
+    ]
+    names = set(bundle.sha256s) | set(bundle.unreadable)
+    recording_id = recording_id_of(names)
+    manifest = None
+    checked = {Check.FILES, Check.READABLE}
+    if recording_id and manifest_name(recording_id) in bundle.contents:
+        checked.add(Check.MANIFEST)
+        manifest = _read_manifest(bundle.contents[manifest_name(recording_id)], findings)
+    audio = _audio_of(manifest, names, recording_id)
+    missing = sorted(set(required_names(recording_id, audio=audio)) - names) if recording_id else []
+    if missing or not recording_id:
+        reason = f"{', '.join(missing) or 'the manifest'} is missing"
+        findings.append(Finding(code=Check.FILES, reason=reason))
+    identities: dict[str, SignerIdentity] = {}
+    if Check.MANIFEST in checked:
+        signed = _signed(manifest, bundle, recording_id, audio)
+        identities = _verify_signatures(bundle, signed, trust, findings)
+        _check_certificate_file(bundle, recording_id, identities, findings)
+        checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER}
+    if manifest is not None:
+        _check_manifest(manifest, recording_id, names, findings)
+        _check_files(manifest, bundle, names, findings)
+        if rendering_name(manifest) in names:
+            checked.add(Check.RENDERING)
+            _check_rendering(manifest, bundle, findings)
+        checked |= {Check.DIGEST, Check.GAPS, Check.CLOCK}
+        findings += [Finding(code=Check.GAPS, reason=reason) for reason in gap_problems(manifest)]
+        findings += [Finding(code=Check.GAPS, reason=reason) for reason in time_problems(manifest)]
+        if (
+            manifest.audio is not None
+            and manifest.audio.name in bundle.sha256s
+            and not manifest.audio.encryption
+        ):
+            checked.add(Check.WAV)
+            size_bytes = bundle.sizes_bytes[manifest.audio.name]
+            problems = wav_problems(manifest, bundle.audio_head, file_bytes=size_bytes)
+            findings += [Finding(code=Check.WAV, reason=reason) for reason in problems]
+            if manifest.proof.leaves:
+                checked.add(Check.PROOF)
+                _check_proof(manifest, bundle.audio_tree, findings)
+        _check_clock(manifest, identities.values(), findings)
+    if names & names_of_stamps(recording_id, names):
+        checked.add(Check.TIMESTAMP)
+        for problem in stamp_problems(
+            bundle.contents, bundle.sha256s, recording_id=recording_id, authorities=authorities
+        ):
+            verdict = Verdict.UNKNOWN if problem.is_doubt else Verdict.BAD
+            findings.append(Finding(code=Check.TIMESTAMP, reason=problem.reason, verdict=verdict))
+    signer = identities.get(manifest_name(recording_id))
+    return BundleVerdict(
+        recording_id=recording_id,
+        manifest=manifest,
+        manifest_sha256=bundle.sha256s.get(manifest_name(recording_id), ""),
+        sha256s=dict(bundle.sha256s),
+        size_bytes=sum(bundle.sizes_bytes.values()),
+        signers=tuple(str(identity) for identity in identities.values()),
+        findings=tuple(dict.fromkeys(findings)),
+        signed_utc_s=signer.signing_time_utc_s if signer else None,
+        checked=frozenset(checked),
+    )
+
+
+def recording_id_of(names: set[str]) -> str:
+    """Find whose files these are by the one manifest among them; empty when there is not exactly one."""
+    ids = [name.removesuffix(_MANIFEST_ENDING) for name in names if name.endswith(_MANIFEST_ENDING)]
+    return ids[0] if len(ids) == 1 else ""
+
+
+def _audio_of(manifest: Manifest | None, names: set[str], recording_id: str) -> str:
+    """Say how the audio is called: by the manifest, or where none can be read, as it seems; empty = none."""
+    if manifest is not None:
+        return manifest.audio.name if manifest.audio is not None else ""
+    return (*audio_among(names, recording_id), "")[0]
+
+
+def _read_manifest(raw: bytes, findings: list[Finding]) -> Manifest | None:
+    if len(raw) > MANIFEST_LIMIT_BYTES:
+        findings.append(Finding(code=Check.MANIFEST, reason="too large for a manifest"))
+        return None
+    try:
+        return parse_manifest(raw)
+    except (FormatError, UnicodeError) as problem:
+        findings.append(Finding(code=Check.MANIFEST, reason=str(problem)))
+        return None
+
+
+def _signed(manifest: Manifest | None, bundle: Bundle, recording_id: str, audio: str) -> dict[str, str]:
+    """Say which digest each signature must be over; what is missing is left out.
+
+    An encrypted WAV's is over the plain one, whose digest the manifest tells.
+    """
+    name = manifest_name(recording_id)
+    digests = {name: bundle.sha256s[name]} if name in bundle.sha256s else {}
+    entry = manifest.audio if manifest is not None else None
+    sha256_hex = (entry.content_sha256 if entry is not None else "") or bundle.sha256s.get(audio, "")
+    return digests | ({signed_name(audio): sha256_hex} if sha256_hex else {})
+
+
+def _verify_signatures(
+    bundle: Bundle, signed: Mapping[str, str], trust: TrustStore, findings: list[Finding]
+) -> dict[str, SignerIdentity]:
+    """Verify both signatures, over these digests; return who made them, vouched for or not."""
+    signers: dict[str, SignerIdentity] = {}
+    for name, sha256_hex in signed.items():
+        signature = bundle.contents.get(signature_name(name))
+        if signature is None:
+            continue  # missing, which is a finding of its own
+        try:
+            signers[name] = verify_detached(signature, sha256_hex=sha256_hex, trust=trust, subject=name)
+        except SignerUnknown as problem:
+            signer = problem.fields["signer"]
+            if isinstance(signer, SignerIdentity):
+                signers[name] = signer
+            findings.append(Finding(code=Check.SIGNER, reason=str(problem), verdict=Verdict.UNKNOWN))
+        except CertificateUnfit as problem:
+            findings.append(Finding(code=Check.CERTIFICATE, reason=str(problem)))
+        except RecorderError as problem:
+            findings.append(Finding(code=Check.SIGNATURE, reason=str(problem)))
+    return signers
+
+
+def _check_certificate_file(
+    bundle: Bundle, recording_id: str, identities: Mapping[str, SignerIdentity], findings: list[Finding]
+) -> None:
+    """The certificate beside a recording, which no signature covers, is that of whoever signed."""
+    pem = bundle.contents.get(signer_name(recording_id))
+    if pem is None:
+        return  # which is a finding of its own
+    known = certificate_sha256s(pem)[:1]
+    if any(identity.certificate_sha256 not in known for identity in identities.values()):
+        reason = f"{signer_name(recording_id)} is not the certificate that signed"
+        findings.append(Finding(code=Check.CERTIFICATE, reason=reason))
+
+
+def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], findings: list[Finding]) -> None:
+    if manifest.recording_id != recording_id:
+        findings.append(Finding(code=Check.MANIFEST, reason=f"is of recording {manifest.recording_id}"))
+    audio = manifest.audio.name if manifest.audio is not None else ""
+    required = set(required_names(recording_id, audio=audio))
+    try:
+        datetime.fromisoformat(manifest.started_at)
+    except ValueError:
+        findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time"))
+    known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
+    known |= names_of_stamps(recording_id, required)
+    if names - known:
+        unlisted = ", ".join(sorted(names - known))
+        findings.append(Finding(code=Check.FILES, reason=f"{unlisted} is not in the manifest"))
+
+
+def _check_rendering(manifest: Manifest, bundle: Bundle, findings: list[Finding]) -> None:
+    """Make the XML again; nobody signs it, so it may say nothing of its own."""
+    name, digest = rendering_name(manifest), bundle.sha256s[manifest_name(manifest.recording_id)]
+    if name in bundle.sha256s:
+        rendered = sha256_bytes(render_manifest(manifest, manifest_sha256=digest))
+        if rendered != bundle.sha256s[name]:
+            reason = f"{name} does not say what the manifest says"
+            findings.append(Finding(code=Check.RENDERING, reason=reason))
+
+
+def _check_files(manifest: Manifest, bundle: Bundle, names: set[str], findings: list[Finding]) -> None:
+    for entry in manifest.files:
+        actual = bundle.sha256s.get(entry.name)
+        if actual is None:
+            if entry.name not in names:
+                findings.append(Finding(code=Check.FILES, reason=f"{entry.name} is missing"))
+        elif actual != entry.sha256 or bundle.sizes_bytes[entry.name] != entry.size_bytes:
+            reason = f"{entry.name} is {actual} ({bundle.sizes_bytes[entry.name]} bytes), "
+            reason += f"the manifest says {entry.sha256} ({entry.size_bytes} bytes)"
+            findings.append(Finding(code=Check.DIGEST, reason=reason))
+
+
+def _check_proof(manifest: Manifest, tree: AudioTree | None, findings: list[Finding]) -> None:
+    proof = manifest.proof
+    told = AudioTree(leaf_samples=proof.leaf_samples, leaves=proof.leaves, root_sha256=proof.root_sha256)
+    if tree != told:
+        reason = f"the audio's tree is {tree}, the manifest says {told}"
+        findings.append(Finding(code=Check.PROOF, reason=reason))
+
+
+def _check_clock(manifest: Manifest, signers: Iterable[SignerIdentity], findings: list[Finding]) -> None:
+    """A recording is signed after it ended; if not, the clock was set back between."""
+    try:
+        ended_utc_s = datetime.fromisoformat(manifest.ended_at).timestamp()
+    except ValueError:
+        return  # ``time_problems`` has said so
+    times = [identity.signing_time_utc_s for identity in signers]
+    if times and min(times) + CLOCK_SLACK_S < ended_utc_s:
+        reason = f"signed {ended_utc_s - min(times):.0f} s before its end: the clock went back meanwhile"
+        findings.append(Finding(code=Check.CLOCK, reason=reason, verdict=Verdict.UNKNOWN))

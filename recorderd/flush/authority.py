@@ -1,0 +1,148 @@
+"""Questions to time stamping authorities over HTTP or HTTPS.
+
+Contract: a query goes out, an answer of bounded size comes back before the deadline, or AuthorityRefused says
+why not; never anything else. No redirects, no proxies, no cookies; whether the answer is any good,
+``evidence.timestamp`` says. Source: RFC 3161 section 3.4.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError
+from recorderd.evidence.timestamp import (
+    NONCE_BITS,
+    TIMESTAMP_MAX_BYTES,
+    Stamp,
+    accept_response,
+    make_request,
+)
+from recorderd.evidence.verify import TrustStore
+
+_QUERY_TYPE: Final = "application/timestamp-query"
+_REPLY_TYPE: Final = "application/timestamp-reply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """One authority, and whom its stamps must be by."""
+
+    url: str
+    trust: TrustStore
+    timeout_s: int
+    user: str = ""
+    password: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = None  # for https
+
+
+def ask_authority(authority: Authority, query: bytes) -> bytes:
+    """Send a query and return the answer as it came.
+
+    Errors: AuthorityRefused.
+    """
+    deadline_s = time.monotonic() + authority.timeout_s
+    try:
+        return _exchange(authority, query, deadline_s=deadline_s)
+    except TimeoutError:
+        reason = f"no whole answer within {authority.timeout_s} s"
+        raise AuthorityRefused(url=authority.url, reason=reason) from None
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        reason = f"{type(problem).__name__}: {problem}"
+        raise AuthorityRefused(url=authority.url, reason=reason) from None
+
+
+def fetch_stamp(
+    authorities: Sequence[Authority],
+    *,
+    sha256_hex: str,
+    subject: str,
+    ask: Callable[[Authority, bytes], bytes] = ask_authority,
+    on_failure: Callable[[Authority, RecorderError], None] = lambda _authority, _problem: None,
+) -> tuple[bytes, Stamp]:
+    """Get a stamp from the first authority that gives a good one.
+
+    Errors: AuthorityRefused or EvidenceError of the last one when all fail.
+    """
+    last: RecorderError = AuthorityRefused(url="(none)", reason="no authority is configured, or may be asked")
+    for authority in authorities:
+        nonce = secrets.randbelow((1 << NONCE_BITS) - 1) + 1
+        try:
+            answer = ask(authority, make_request(sha256_hex=sha256_hex, nonce=nonce))
+            return accept_response(
+                answer, sha256_hex=sha256_hex, nonce=nonce, trust=authority.trust, subject=subject
+            )
+        except (AuthorityRefused, EvidenceError) as problem:
+            on_failure(authority, problem)
+            last = problem
+    raise last
+
+
+def _exchange(authority: Authority, query: bytes, *, deadline_s: float) -> bytes:
+    parts = urlsplit(authority.url)
+    headers = {"Content-Type": _QUERY_TYPE, "Accept": _REPLY_TYPE, "Connection": "close"}
+    if authority.user:
+        pair = base64.b64encode(f"{authority.user}:{authority.password}".encode())
+        headers["Authorization"] = f"Basic {pair.decode()}"
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=authority.timeout_s, context=authority.tls
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=authority.timeout_s)
+    connection.response_class = _response_class(deadline_s)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request("POST", target, body=query, headers=headers)
+        response = connection.getresponse()
+        kind = str(response.getheader("Content-Type", "no type"))
+        if response.status != http.client.OK:
+            raise AuthorityRefused(
+                url=authority.url, reason=f"HTTP status {response.status} {response.reason}"
+            )
+        if kind.partition(";")[0].strip().lower() != _REPLY_TYPE:
+            raise AuthorityRefused(url=authority.url, reason=f"answers with {kind[:100]!r}, not with a stamp")
+        body = response.read(TIMESTAMP_MAX_BYTES + 1)
+        if len(body) > TIMESTAMP_MAX_BYTES:
+            reason = f"the answer is longer than {TIMESTAMP_MAX_BYTES} octets"
+            raise AuthorityRefused(url=authority.url, reason=reason)
+        return body
+    finally:
+        connection.close()
+
+
+def _response_class(deadline_s: float) -> Any:
+    """Make a response that stops at the deadline, however slowly the octets drip."""
+
+    class Response(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
+            super().__init__(sock, *arguments, **named)
+            self._plain = self.fp  # keeps the socket open after the connection let go of it
+            self.fp = io.BufferedReader(_UntilDeadline(sock, deadline_s))
+
+    return Response
+
+
+class _UntilDeadline(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline_s: float) -> None:
+        self._socket, self._deadline_s = sock, deadline_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left_s)
+        return self._socket.recv_into(buffer)

@@ -1,0 +1,171 @@
+"""Entries without audio: what was refused, never started or set aside leaves its place in the chain.
+
+Contract: an entry is journalled before it is sealed: a cut loses none that was begun. A call that is refused
+again and again within ``REPEAT_NS`` leaves one; above ``per_minute`` entries, and where the
+configuration wants none, calls are only counted, for the next signed head to tell.
+Thread: ``refused`` the recording's; the rest the sealing thread's or recovery's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from recorderd.core import outcomes
+from recorderd.core.clock import NS_PER_S, Clock
+from recorderd.core.errors import KeyUnusable, RecorderError
+from recorderd.core.events import Ev, EventLog
+from recorderd.core.ids import new_session_id
+from recorderd.core.messages import CallDescription, Origin, RecordingState, SessionRefused, SessionStarted
+from recorderd.core.terms import RecordingTerms
+from recorderd.record.disk import Disk
+from recorderd.record.journal import JournalWriter
+from recorderd.record.notes import Notes
+from recorderd.record.seal import Finished, Sealer
+from recorderd.record.timeline import Timeline
+from recorderd.record.track import DEFAULT_RATE_HZ
+from recorderd.spool.layout import Place, Spool
+from recorderd.wire.manifest import Manifest
+
+REPEAT_NS: Final = 60 * NS_PER_S
+_MINUTE_NS: Final = 60 * NS_PER_S
+REASON_LIMIT: Final = 200  # characters
+
+
+def _nothing(_: str) -> None:
+    """Count nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPolicy:
+    """Which outcomes leave an entry, how many of them a minute, and who counts the rest."""
+
+    wanted: frozenset[str] = frozenset(outcomes.CHOSEN)
+    per_minute: int = 120
+    count: Callable[[str], None] = _nothing
+
+
+class Entries:
+    """Makes the entries of sessions that never became a recording."""
+
+    def __init__(
+        self, *, sealer: Sealer, spool: Spool, disk: Disk, policy: EntryPolicy, clock: Clock, log: EventLog
+    ) -> None:
+        self._sealer = sealer
+        self._spool = spool
+        self._disk = disk
+        self._policy = policy
+        self._clock = clock
+        self._log = log
+        self._recent: dict[tuple[str, str], int] = {}  # call and outcome -> when
+        self._made_ns: deque[int] = deque()
+        self.unsealed: list[str] = []  # entries that want only the key
+
+    def wants(self, outcome: str) -> bool:
+        """Tell whether an outcome leaves an entry."""
+        return outcome in self._policy.wanted
+
+    def keeps(self, outcome: str) -> bool:
+        """Tell whether an outcome leaves an entry; one that does not is counted."""
+        if self.wants(outcome):
+            return True
+        self._policy.count(outcome)
+        return False
+
+    def tell(self, manifest: Manifest) -> None:
+        """Tell the log of an entry that was sealed."""
+        self._log.info(
+            Ev.ENTRY_SEALED,
+            subject=manifest.recording_id,
+            sequence=manifest.sequence,
+            call_id=manifest.call.call_id,
+            outcome=manifest.outcome,
+            reason=manifest.end_cause,
+        )
+
+    def refused(self, message: SessionRefused) -> None:
+        """Make the entry of a session that was refused, or count it."""
+        now_ns = self._clock.mono_ns()
+        if not self.keeps(message.outcome):
+            return
+        call = (message.description.call_id, message.outcome)
+        self._recent = {known: at for known, at in self._recent.items() if now_ns - at < REPEAT_NS}
+        if message.description.call_id and call in self._recent:
+            return
+        while self._made_ns and now_ns - self._made_ns[0] >= _MINUTE_NS:
+            self._made_ns.popleft()
+        if len(self._made_ns) >= self._policy.per_minute:
+            self._policy.count(f"{message.outcome}_over_rate")
+            self._log.warning(Ev.ENTRY_LEFT_OUT, subject=message.outcome, reason="too many a minute")
+            return
+        self._recent[call] = now_ns
+        self._made_ns.append(now_ns)
+        started = SessionStarted(
+            session=message.session,
+            description=message.description,
+            at_mono_ns=message.at_mono_ns,
+            at_utc_ns=message.at_utc_ns,
+            terms=message.terms,
+            state=RecordingState.OFF,
+        )
+        self._disk.put(partial(self._guarded, started, message.outcome, message.reason))
+
+    def quarantined(self, recording_id: str, started: SessionStarted | None, reason: object) -> None:
+        """Make the entry of a draft that was set aside, under an id of its own: the draft keeps its own."""
+        if not self.keeps(outcomes.QUARANTINED):
+            return
+        utc_ns = self._clock.utc_ns()
+        nobody = SessionStarted(
+            session=new_session_id(utc_ns),
+            description=CallDescription(call_id="", origin=Origin.LEG),
+            at_mono_ns=self._clock.mono_ns(),
+            at_utc_ns=utc_ns,
+            terms=RecordingTerms(),
+            state=RecordingState.OFF,
+        )
+        entry = replace(started, session=nobody.session) if started is not None else nobody
+        self._guarded(entry, outcomes.QUARANTINED, f"{recording_id}: {reason}")
+
+    def _guarded(self, started: SessionStarted, outcome: str, reason: str) -> None:
+        try:
+            self._make(started, outcome, reason)
+        except KeyUnusable as problem:
+            self.unsealed.append(started.session)
+            self._log.error(Ev.SEAL_POSTPONED, subject=started.session, reason=problem)
+        except (RecorderError, OSError) as problem:  # its draft, if there is one, stays for recovery
+            self._log.error(Ev.DRAFT_FAILED, subject=started.session, reason=problem)
+            if not self._spool.path(Place.DRAFTS, started.session).exists():
+                self._policy.count(f"{outcome}_not_written")
+
+    def _make(self, started: SessionStarted, outcome: str, reason: str) -> None:
+        notes = Notes(timeline=Timeline.begin(RecordingState.OFF))
+        notes.ended_without(outcome=outcome, reason=_plain(reason))
+        journal = JournalWriter(self._spool.begin_draft(started.session))
+        try:
+            journal.session(started)
+            journal.ended_without(outcome=notes.outcome, reason=notes.reason)
+        finally:
+            journal.close()
+        self.tell(self._sealer.seal(without_audio(started, notes)))
+
+
+def without_audio(started: SessionStarted, notes: Notes) -> Finished:
+    """Say what is to be sealed of a session that had no streams."""
+    return Finished(
+        started=started,
+        notes=notes,
+        origin_samples=0,
+        end_cause=notes.reason,
+        recovered=False,
+        sample_rate_hz=DEFAULT_RATE_HZ,
+        channels=0,
+        duration_samples=0,
+        streams=(),
+    )
+
+
+def _plain(reason: str) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in reason[:REASON_LIMIT])
