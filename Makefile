@@ -156,10 +156,11 @@ exchange:
 .PHONY: test
 test: setup-packages setup-test-packages install-test lint exchange ## all set-up, lint and tests
 	@echo '==> test: pytest'
-	$(BIN)/python -m pytest tests/unit tests/property tests/integration tests/interop tests/fault
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property
+	$(BIN)/python -m pytest tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz
-bench: setup-packages setup-test-packages install-test exchange ## measure for 15 minutes; nothing else should run; with PROFILE=1 by function
+bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function
 	@$(BIN)/python -m pytest tests/bench -m "not soak" -s --timeout=3600 $(if $(PROFILE),--profile)
 soak: setup-packages setup-test-packages install-test exchange ## run for two hours, every sample compared
 	@$(BIN)/python -m pytest tests/bench -m soak -s --timeout=0
