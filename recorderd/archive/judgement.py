@@ -61,7 +61,7 @@ class Check(StrEnum):
 
 
 # These say that what was signed is odd, or when; without any other a recording is not what was signed.
-ODD: Final = frozenset({Check.WAV, Check.GAPS, Check.CLOCK, Check.TIMESTAMP})
+ODD: Final = frozenset({Check.WAV, Check.PROOF, Check.GAPS, Check.CLOCK, Check.TIMESTAMP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,7 +320,10 @@ def _check_proof(manifest: Manifest, tree: AudioTree | None, findings: list[Find
     proof = manifest.proof
     told = AudioTree(leaf_samples=proof.leaf_samples, leaves=proof.leaves, root_sha256=proof.root_sha256)
     if tree != told:
-        reason = f"the audio's tree is {tree}, the manifest says {told}"
+        found = f"{tree.leaves} leaves, root {tree.root_sha256}" if tree is not None else "not to be read"
+        reason = (
+            f"the audio's tree is {found}; the manifest says {told.leaves} leaves, root {told.root_sha256}"
+        )
         findings.append(Finding(code=Check.PROOF, reason=reason))
 
 

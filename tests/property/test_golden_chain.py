@@ -50,8 +50,10 @@ def test_the_defect_of_each_twin_is_found_and_named_by_both(name: str, tmp_path:
     twin = write_twin(name, tmp_path / name)
     ours = _ours(tmp_path / name)
     theirs = auditor.audit(tmp_path / name, GOLDEN / "ca.pem")
+    allowed = twin.must | twin.may
+    allowed |= {"proof"} if {"digest", "wav"} & allowed else set()  # other audio has another tree
     for who, found in (("ours", ours), ("theirs", theirs)):
         assert twin.must & set(found), f"{who} found {found}, and not {set(twin.must)}"
-        assert set(found) <= twin.must | twin.may, f"{who} found {found}"
+        assert set(found) <= allowed, f"{who} found {found}"
     told = " / ".join(ours.values())
     assert all(word in told for word in twin.says), told

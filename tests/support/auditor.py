@@ -2,7 +2,7 @@
 
 Rule: nothing of recorderd is imported here. He reads only what was published, and says of it, in the same
 words as our own verifier, what is wrong: files, manifest, digest, signature, certificate, signer_unknown,
-wav, gaps, clock, and of the chain: missing, beginning, doubled, replayed, reordered, altered, head.
+wav, proof, gaps, clock, and of the chain: missing, beginning, doubled, replayed, reordered, altered, head.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ def _recording(
             _signature(content, entry["name"], ca_pem, found)
             for problem in _wav(octets, manifest):
                 _say(found, "wav", f"{entry['name']}: {problem}")
+            if _tree(octets, manifest) != manifest["proof"]["root_sha256"]:
+                _say(found, "proof", f"{entry['name']}: another tree than the manifest's")
     for problem in _gaps(manifest):
         _say(found, "gaps", f"{recording_id}: {problem}")
     ended = datetime.fromisoformat(manifest["ended_at"])
@@ -129,6 +131,21 @@ def _wav(octets: bytes, manifest: dict[str, Any]) -> list[str]:
     if data != manifest["duration_samples"] * manifest["channels"] * bits // 8:
         problems.append("another length than the manifest's")
     return problems
+
+
+def _tree(octets: bytes, manifest: dict[str, Any]) -> str:
+    """Find the root over the seconds of the data chunk as RFC 9162 defines it (section 2.1.1)."""
+    data = octets[octets.find(b"data") + 8 :]
+    second = manifest["proof"]["leaf_samples"] * manifest["channels"]
+    second *= 2 if manifest["audio_format"] == "pcm16" else 1
+    return _root([data[at : at + second] for at in range(0, len(data), second)]).hex()
+
+
+def _root(leaves: list[bytes]) -> bytes:
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\0" + leaves[0]).digest()
+    half = 1 << (len(leaves) - 1).bit_length() - 1
+    return hashlib.sha256(b"\1" + _root(leaves[:half]) + _root(leaves[half:])).digest()
 
 
 def _gaps(manifest: dict[str, Any]) -> list[str]:

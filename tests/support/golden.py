@@ -37,6 +37,7 @@ from recorderd.wire.manifest import (
     FileEntry,
     Gap,
     Manifest,
+    ProofEntry,
     StreamEntry,
     audio_name,
     encode_manifest,
@@ -188,7 +189,6 @@ def _recording(recording_id: str, sequence: int, encoding: WavEncoding, *, chann
     }
     begun_utc_ns = (BEGUN_UTC_S + 10 * sequence) * NS_PER_S
     manifest = Manifest(
-        manifest_version=3,
         recording_id=recording_id,
         recorder_id=RECORDER,
         software="recorderd golden",
@@ -206,6 +206,11 @@ def _recording(recording_id: str, sequence: int, encoding: WavEncoding, *, chann
         streams=tuple(_stream(recording_id, number) for number in range(channels)),
         files=file_entries(files),
         audio_format="pcm16" if encoding is WavEncoding.PCM16 else "native",
+        proof=ProofEntry(
+            leaf_samples=RATE_HZ,
+            leaves=1,
+            root_sha256=hashlib.sha256(b"\0" + samples).hexdigest(),  # of one leaf: RFC 9162 section 2.1.1
+        ),
     )
     return Recording(manifest=manifest, files=files, signed_utc_s=BEGUN_UTC_S + 10 * sequence + 1)
 
@@ -221,6 +226,7 @@ def _tombstone(recording_id: str, sequence: int) -> Recording:
         channels=0,
         streams=(),
         files=(),
+        proof=ProofEntry(),
     )
     return Recording(manifest=manifest, files={}, signed_utc_s=whole.signed_utc_s)
 

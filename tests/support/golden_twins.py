@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.wire.chain_head import head_name
-from recorderd.wire.manifest import GENESIS_SHA256, Gap, audio_name
+from recorderd.wire.manifest import GENESIS_SHA256, Gap, ProofEntry, audio_name
 from tests.support.golden import (
     BEGUN_UTC_S,
     EXPIRED,
@@ -322,6 +322,9 @@ TWINS: Final[dict[str, Twin]] = {
     ),
     "shorter-than-the-audio": _twin(
         "wav|gaps", "wav", "gaps", before=_change(2, duration_samples=399, streams=())
+    ),
+    "another-tree": _twin(
+        "proof", before=_change(0, proof=ProofEntry(leaf_samples=8000, leaves=1, root_sha256="5a" * 32))
     ),
     "another-rate": _twin("wav", before=_audio_change(0, _RATE_AT, struct.pack("<I", 16_000))),
     "size-never-written": _twin("wav", before=_audio_change(0, _DATA - 4, bytes(4))),

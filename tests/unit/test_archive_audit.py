@@ -206,7 +206,7 @@ def test_what_is_proved_but_odd_is_taken_and_reported_and_what_is_not_proved_is_
     taken = vault.take(tmp_path / "size-never-written" / FIRST)
     assert isinstance(taken, Entry)
     assert vault.log.counters()["recording_odd"] == 1
-    assert vault.told() == {(FIRST, "wav")}
+    assert vault.told() == {(FIRST, "wav"), (FIRST, "proof")}
     other = Vault(tmp_path / "other")
     refused = other.take(tmp_path / "sample-altered" / FIRST)
     assert isinstance(refused, BundleRefused)
