@@ -158,7 +158,7 @@ def test_fsck_is_good_until_somebody_touches_the_store(
     assert bad.returncode == 65
     report = json.loads(bad.stdout)
     assert {trouble["subject"] for trouble in report["troubles"]} == {row["id"]}
-    assert {trouble["code"] for trouble in report["troubles"]} == {"digest", "signature", "receipt"}
+    assert {trouble["code"] for trouble in report["troubles"]} == {"digest", "proof", "signature", "receipt"}
 
 
 # --- heads on the link ------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import soundfile
 
 from tests.support import g711_reference
 from tests.support.house import House, Recorded, run_program
+from tests.support.programs import wait_until
 from tests.support.recipients import make_recipient, openssl_opens
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import Call, SipClient, siprec_call
@@ -92,6 +93,11 @@ def _copied(folder: Path) -> Iterator[dict[str, bytes]]:
         thread.join()
 
 
+def _draft_bytes(house: House) -> int:
+    drafts = (house.folder / "spool" / "drafts").glob("*/*.wav.draft")
+    return max((path.stat().st_size for path in drafts), default=0)
+
+
 def _matches(samples: np.ndarray, recorded: Recorded, streams: list[RtpStream]) -> bool:
     for channel, entry in enumerate(recorded.streams()):
         heard = samples[entry["first_sample"] :, channel]
@@ -126,6 +132,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
                 call, ended = _talk(client, 60)
                 call.bye()
                 _, killed = _talk(client, 110)
+                wait_until(lambda: _draft_bytes(house) > 8000 * 4, what="a second of the call is on disk")
                 recorder.kill()
             house.recorder()
             rows = house.wait_archived(2)
