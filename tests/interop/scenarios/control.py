@@ -42,6 +42,7 @@ class PausedCall:
         """Say what nobody may hear."""
         hidden = talk(self.dialog.lines[0], after=self.before)
         say(hidden)
+        time.sleep(0.1)  # its last packet lasts as long as it took to say it
         self.hidden = hidden
 
     def after(self) -> Recorded:
