@@ -198,7 +198,9 @@ def test_the_same_certificate_twice_in_the_file_is_embedded_once(tmp_path: Path)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256_ecdsa", "sha256_rsa"])
-@pytest.mark.parametrize("signing_time_utc_s", [0, NOW_UTC_S, 2_600_000_000])  # the last after 2049
+@pytest.mark.parametrize(
+    "signing_time_utc_s", [0, NOW_UTC_S, 2_600_000_000], ids=["1970", "now", "after 2049"]
+)
 def test_what_is_written_quickly_is_what_the_structures_give(algorithm: str, signing_time_utc_s: int) -> None:
     chain_der = [make_certificate(name, p256()).public_bytes(serialization.Encoding.DER) for name in "rc"]
     digest, signature = sha256_bytes(CONTENT), bytes(range(200)) * 2
