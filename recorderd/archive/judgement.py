@@ -121,11 +121,6 @@ class BundleVerdict:
             return Verdict.BAD
         return Verdict.GOOD if self.good else Verdict.UNKNOWN
 
-    @property
-    def only_signer_unknown(self) -> bool:
-        """Tell whether nothing is wrong but that the signer is not trusted here."""
-        return bool(self.findings) and all(finding.code is Check.SIGNER for finding in self.findings)
-
     def by_check(self) -> dict[Check, Verdict]:
         """Give the verdict of each check that was made."""
         verdicts = dict.fromkeys(sorted(self.checked, key=list(Check).index), Verdict.GOOD)

@@ -185,11 +185,6 @@ class Tap(Reading):
         return {entry.slot: entry.stream for entry in self._open.values()}
 
     @property
-    def open_streams(self) -> int:
-        """Streams that hold a slot."""
-        return len(self._open)
-
-    @property
     def is_full(self) -> bool:
         """Tell whether no further stream would find a slot."""
         return not self._free

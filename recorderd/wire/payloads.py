@@ -43,7 +43,6 @@ SPEEX_INBAND: Final = (
     64,
     64,
 )  # bits after the message's number
-OPUS_RATE_HZ: Final = 48_000
 OPUS_FRAME_TICKS: Final = (  # by the configuration of the first octet
     *(480, 960, 1920, 2880) * 3,  # SILK
     *(480, 960) * 2,  # hybrid
