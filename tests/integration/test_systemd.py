@@ -18,6 +18,7 @@ from tests.support.soft_token import SoftToken
 from tests.support.user_manager import UserManager
 
 RECORDER = "recorderd.service"
+pytestmark = pytest.mark.xdist_group("user manager")  # they would wait for each other
 
 
 @pytest.fixture
@@ -89,6 +90,7 @@ def test_a_recorder_that_hangs_is_started_anew_and_seals_what_was_open(
         call = siprec_call(client)
         send_streams([RtpStream(port=x.port, payload_type=8, payload=bytes(160 * 100)) for x in call.lines])
     pid = int(manager.show(RECORDER, "MainPID"))
+    assert pid  # 0 would stop this test and all beside it
     os.kill(pid, signal.SIGSTOP)
     wait_until(
         lambda: (

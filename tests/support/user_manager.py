@@ -2,10 +2,12 @@
 
 The units under test are those of systemd/, with paths of the test and without what only PID 1 can grant
 (users, capabilities, sandboxing, scheduling).
+Rule: one at a time on a machine, as managers started from one control group end each other's services.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.asterisk import cache_dir
 from tests.support.programs import ROOT
 
 # Shared within the namespace only: a unit's credentials are mounted by a child that has its own.
@@ -48,6 +51,8 @@ class UserManager:
         }
 
     def __enter__(self) -> Self:
+        self._turn = (cache_dir().parent / "user-manager.lock").open("w")
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
         (self.folder / "config" / "systemd" / "user").mkdir(parents=True)
         self._log = (self.folder / "systemd.log").open("wb")
         self._process = subprocess.Popen(
@@ -82,6 +87,7 @@ class UserManager:
             for pid in ours:
                 os.kill(int(pid), 15)
         self._log.close()
+        self._turn.close()
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command where the manager lives."""
