@@ -2,8 +2,8 @@
 
 With ``--own-network`` each worker of xdist is started in a network namespace of its own: tests that listen on
 ports then run beside each other. Where the machine does not permit that, they run one at a time.
-With ``--dist loadgroup`` a test that shares a fixture with others of its file runs in their worker; others run
-where there is room.
+With ``--dist loadgroup`` a test that shares a fixture with others of its file runs in their worker, and the
+others run where there is room.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import soundfile
 
+from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
 from tests.support.asterisk import free_port
 from tests.support.programs import ROOT, Program, Programs, wait_until
 
@@ -135,11 +136,22 @@ class House:
     def wait_archived(self, count: int, *, timeout_s: float = 30.0) -> list[dict[str, Any]]:
         """Wait until the archive holds so many recordings."""
         wait_until(
-            lambda: len(self.listed()) >= count,
+            lambda: self._catalogued() >= count and len(self.listed()) >= count,
             what=f"{count} recordings in the archive",
             timeout_s=timeout_s,
         )
         return self.listed()
+
+    def _catalogued(self) -> int:
+        """Count without a program: one is half a second of a processor that others wait for."""
+        path = self.folder / "archive" / CATALOGUE_NAME
+        if not path.exists():
+            return 0
+        catalogue = Catalogue(path, read_only=True)
+        try:
+            return catalogue.count()
+        finally:
+            catalogue.close()
 
     def wait_sealed(self, program: Program, count: int, *, timeout_s: float = 20.0) -> list[str]:
         """Wait until the recorder sealed so many; their ids in order."""
