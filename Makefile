@@ -157,7 +157,7 @@ exchange:
 test: setup-packages setup-test-packages install-test lint exchange ## all set-up, lint and tests
 	@echo '==> test: pytest'
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property
-	$(BIN)/python -m pytest tests/integration tests/interop tests/fault
+	$(BIN)/python -m pytest -n 5 --own-network tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function

@@ -2,8 +2,6 @@
 
 With ``--own-network`` each worker of xdist is started in a network namespace of its own: tests that listen on
 ports then run beside each other. Where the machine does not permit that, they run one at a time.
-With ``--dist loadgroup`` a test that shares a fixture with others of its file runs in their worker, and the
-others run where there is room.
 """
 
 from __future__ import annotations
@@ -13,8 +11,11 @@ import sys
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import Scheduling
 
 from tests.support import own_network
+from tests.support.workers import BySharing, turn
 
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 settings.register_profile("test", deadline=None)
@@ -31,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist makes workers of -n
 def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Start the workers of ``-n`` each in its network."""
     workers = config.option.numprocesses
     if not config.option.own_network or not workers:
         return
@@ -38,22 +40,15 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         print("==> no right to make network namespaces: one test at a time, which takes three times as long")
         config.option.numprocesses = 0
         return
-    config.option.numprocesses = None
+    config.option.numprocesses, config.option.dist = None, "loadscope"
+    config.option.loadscopereorder = False  # our order is of seconds, not of tests
     config.option.tx = [f"popen//python={shlex.join(own_network.command(sys.executable))}"] * workers
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if isinstance(item, pytest.Function) and not item.get_closest_marker("xdist_group") and _shares(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.own_network:
+        items.sort(key=lambda item: turn(item.path))
 
 
-def _shares(item: pytest.Function) -> bool:
-    """Does the test use a fixture of ours that outlives it?"""
-    known = item._fixtureinfo.name2fixturedefs
-    return any(
-        definition.scope != "function" and definition.baseid.startswith("tests")
-        for name in item.fixturenames
-        for definition in known.get(name, ())
-    )
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return BySharing(config, log) if config.option.own_network else None

@@ -18,7 +18,6 @@ from tests.support.soft_token import SoftToken
 from tests.support.user_manager import UserManager
 
 RECORDER = "recorderd.service"
-pytestmark = pytest.mark.xdist_group("user manager")  # they would wait for each other
 
 
 @pytest.fixture

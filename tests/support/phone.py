@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.support.asterisk import LOOPBACK, TRUNK_ADDR, Exchange, password
+from tests.support.asterisk import LOOPBACK, TRUNK_ADDR, Exchange, password, served_first
 
 CHECKOUT: Final = Path(__file__).parents[2]
 POLL_S: Final = 0.01
@@ -64,6 +64,7 @@ class Phone:
                 [sys.executable, "-m", "tests.support.softphone", *options],
                 cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=events, stderr=log,
             )  # fmt: skip
+        served_first(self._process)
 
     def __enter__(self) -> Self:
         try:
