@@ -16,7 +16,8 @@ FULL_SCALE: Final = 32_768
 FLOOR_DBFS: Final = -96  # one step of 16 bits lies at -90.3; digital silence is reported as the floor
 G711_RAIL: Final = 32_124  # mu-law's last value; A-law's is 32256, and its last but one lies below this
 LINEAR_RAIL: Final = 32_767
-_PIECE: Final = 1 << 16  # samples of a block whose energy is found at a time
+_PIECE: Final = 1 << 13  # samples of a block whose energy is found at a time; from 10,000 on OpenBLAS would
+# wake threads of its own for it, which then spin
 RUN_SAMPLES: Final = 3  # fewer at the rail may be a peak that just reaches it
 
 
@@ -48,13 +49,13 @@ def gather(level: Level, block: I16, *, rail: int = G711_RAIL) -> Level:
     """
     if block.shape[-1] == 0:
         return level
-    found = gather_many(block[np.newaxis], rail=rail)
+    found = gather_many(block[np.newaxis], rail=rail).each(samples=block.shape[-1])[0]
     return replace(
         level,
-        peak=max(level.peak, int(found.peak[0])),
-        energy=level.energy + int(found.energy[0]),
-        samples=level.samples + block.shape[-1],
-        clipped=level.clipped + int(found.clipped[0]),
+        peak=max(level.peak, found.peak),
+        energy=level.energy + found.energy,
+        samples=level.samples + found.samples,
+        clipped=level.clipped + found.clipped,
     )
 
 
@@ -68,6 +69,14 @@ class Levels:
     peak: I64
     energy: I64  # sum of squares
     clipped: I64
+
+    def each(self, *, samples: int) -> list[Level]:
+        """Give each stream's levels by themselves, of a window of so many samples."""
+        columns = zip(self.peak.tolist(), self.energy.tolist(), self.clipped.tolist(), strict=True)
+        return [
+            Level(peak=peak, energy=energy, samples=samples, clipped=clipped)
+            for peak, energy, clipped in columns
+        ]
 
 
 def gather_many(blocks: I16, *, rail: int | I64 = G711_RAIL, frames: I64 | None = None) -> Levels:
@@ -113,7 +122,9 @@ def _in_runs(blocks: I16, *, rails: I64) -> I64:
     for lag in range(2, RUN_SAMPLES):
         begins &= at_rail[:, lag : lag + inner]
     counts = np.zeros(blocks.shape[0], dtype=np.int64)
-    rows = np.flatnonzero(begins.any(axis=1))  # single samples at the rail, as loud noise has them, are no run
+    rows = np.flatnonzero(
+        begins.any(axis=1)
+    )  # single samples at the rail, as loud noise has them, are no run
     if rows.size:
         in_run = np.zeros((rows.size, at_rail.shape[1]), dtype=np.bool_)
         for lag in range(RUN_SAMPLES):

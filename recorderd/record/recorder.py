@@ -319,7 +319,7 @@ class Recorder:
 
     def _advance(self, recording: Recording, due_ns: int) -> None:
         if recording.ended is not None:
-            if not self._has_joins:
+            if not (self._has_joins or any(track.steering.owed for track in recording.tracks.values())):
                 return  # nothing more comes into its ring: ``closing`` renders what is left at one go
             due_ns = min(due_ns, recording.ended.at_mono_ns)
         if not recording.failed and recording.tracks:
