@@ -16,7 +16,8 @@ FULL_SCALE: Final = 32_768
 FLOOR_DBFS: Final = -96  # one step of 16 bits lies at -90.3; digital silence is reported as the floor
 G711_RAIL: Final = 32_124  # mu-law's last value; A-law's is 32256, and its last but one lies below this
 LINEAR_RAIL: Final = 32_767
-_PIECE: Final = 1 << 16  # samples of a block whose energy is found at a time
+_PIECE: Final = 1 << 13  # samples of a block whose energy is found at a time; from 10,000 on OpenBLAS would
+# wake threads of its own for it, which then spin
 RUN_SAMPLES: Final = 3  # fewer at the rail may be a peak that just reaches it
 
 
@@ -48,13 +49,13 @@ def gather(level: Level, block: I16, *, rail: int = G711_RAIL) -> Level:
     """
     if block.shape[-1] == 0:
         return level
-    found = gather_many(block[np.newaxis], rail=rail)
+    found = gather_many(block[np.newaxis], rail=rail).each(samples=block.shape[-1])[0]
     return replace(
         level,
-        peak=max(level.peak, int(found.peak[0])),
-        energy=level.energy + int(found.energy[0]),
-        samples=level.samples + block.shape[-1],
-        clipped=level.clipped + int(found.clipped[0]),
+        peak=max(level.peak, found.peak),
+        energy=level.energy + found.energy,
+        samples=level.samples + found.samples,
+        clipped=level.clipped + found.clipped,
     )
 
 
@@ -68,6 +69,14 @@ class Levels:
     peak: I64
     energy: I64  # sum of squares
     clipped: I64
+
+    def each(self, *, samples: int) -> list[Level]:
+        """Give each stream's levels by themselves, of a window of so many samples."""
+        columns = zip(self.peak.tolist(), self.energy.tolist(), self.clipped.tolist(), strict=True)
+        return [
+            Level(peak=peak, energy=energy, samples=samples, clipped=clipped)
+            for peak, energy, clipped in columns
+        ]
 
 
 def gather_many(blocks: I16, *, rail: int | I64 = G711_RAIL, frames: I64 | None = None) -> Levels:
@@ -97,24 +106,31 @@ def gather_many(blocks: I16, *, rail: int | I64 = G711_RAIL, frames: I64 | None 
     clipped = np.zeros(blocks.shape[0], dtype=np.int64)
     loud = np.flatnonzero(peak >= rail)
     if loud.size:  # few streams: the rest was never near the rail
-        clipped[loud] = _in_runs(blocks[loud], rails=np.broadcast_to(rail, peak.shape)[loud])
+        chosen = blocks if loud.size == blocks.shape[0] else blocks[loud]
+        clipped[loud] = _in_runs(chosen, rails=np.broadcast_to(rail, peak.shape)[loud])
     return Levels(peak=peak, energy=np.asarray(energy, dtype=np.int64), clipped=clipped)
 
 
 def _in_runs(blocks: I16, *, rails: I64) -> I64:
     """Count the samples at the rail that stand in runs."""
-    rail = rails.astype(np.int16)[:, np.newaxis]
-    at_rail = (blocks >= rail) | (blocks <= -rail)
+    rail = rails[0] if (rails == rails[0]).all() else rails[:, np.newaxis]
+    # Shifted by the rail, what lies within it is below twice the rail: one comparison for both signs.
+    shifted = blocks.view(np.uint16) + (rail - 1).astype(np.uint16)
+    at_rail = shifted > (2 * rail - 2).astype(np.uint16)
     inner = max(0, at_rail.shape[1] - RUN_SAMPLES + 1)
-    begins = at_rail[:, :inner].copy()
-    for lag in range(1, RUN_SAMPLES):
+    begins = at_rail[:, :inner] & at_rail[:, 1 : inner + 1]
+    for lag in range(2, RUN_SAMPLES):
         begins &= at_rail[:, lag : lag + inner]
-    if not begins.any():  # single samples at the rail, as loud noise has them
-        return np.zeros(blocks.shape[0], dtype=np.int64)
-    in_run = np.zeros_like(at_rail)
-    for lag in range(RUN_SAMPLES):
-        in_run[:, lag : lag + inner] |= begins
-    return np.asarray(in_run.sum(axis=1), dtype=np.int64)
+    counts = np.zeros(blocks.shape[0], dtype=np.int64)
+    rows = np.flatnonzero(
+        begins.any(axis=1)
+    )  # single samples at the rail, as loud noise has them, are no run
+    if rows.size:
+        in_run = np.zeros((rows.size, at_rail.shape[1]), dtype=np.bool_)
+        for lag in range(RUN_SAMPLES):
+            in_run[:, lag : lag + inner] |= begins[rows]
+        counts[rows] = in_run.sum(axis=1)
+    return counts
 
 
 def envelope_dbfs(block: I16, *, points: int) -> list[float]:

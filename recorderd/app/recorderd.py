@@ -18,6 +18,7 @@ from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
 from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
+from recorderd.app.memory import keep_freed_memory
 from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
 from recorderd.app.schema import refuse
@@ -359,6 +360,7 @@ def load_prompts(path: Path, configuration: RecorderConfiguration, log: EventLog
 
 
 def _serve(path: Path, configuration: RecorderConfiguration) -> int:
+    keep_freed_memory()
     service = Service(program="recorderd", level=configuration.log.level.value)
     service.take_hangups()
     prompts = load_prompts(path, configuration, service.log)

@@ -55,8 +55,8 @@ class Account:
         """The levels so far."""
         return levels.Level(peak=self.peak, energy=self.energy, samples=self.samples, clipped=self.clipped)
 
-    def keep(self, piece: Piece, *, first_sample: int | None, rate_hz: int, rail: int) -> None:
-        """Take a piece into the account; ``first_sample`` is None as long as the stream has no place."""
+    def keep(self, piece: Piece, *, first_sample: int | None, rate_hz: int, level: levels.Level) -> None:
+        """Take a piece and its level into the account; ``first_sample`` is None while it has no place."""
         gaps: list[Gap] = []
         for start, end in piece.absent:
             edge = first_sample if first_sample is not None else end
@@ -72,8 +72,7 @@ class Account:
         for gap in gaps:
             append_gap(self.gaps, gap.start_samples, gap.start_samples + gap.length_samples, gap.cause)
         if first_sample is not None:
-            found = levels.gather(levels.Level(), piece.samples, rail=rail)
-            self.add_level(found.peak, found.energy, found.samples, found.clipped, end=piece.end)
+            self.add_level(level.peak, level.energy, level.samples, level.clipped, end=piece.end)
 
     def outline(self, end: int) -> tuple[int, bool]:
         """Say how many gaps there are, and whether the last one reaches ``end``."""

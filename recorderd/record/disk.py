@@ -22,6 +22,7 @@ Job = Callable[[], None]
 Together = Callable[[list[Any]], None]
 
 GATHER_S: Final = 0.01  # a call that begins gives a dozen jobs; waking up for each costs both threads more
+SEAL_GATHER_S: Final = 0.05  # what ends in one window is handed on one by one, and sealed together
 TOGETHER_MAX: Final = 64
 LIMIT_BYTES: Final = 256 << 20  # a thousand calls in 16-bit stereo for eight seconds
 
@@ -114,7 +115,7 @@ class Disks:
     """Who writes audio and journals, and who seals; neither waits for the other."""
 
     audio: Disk = field(default_factory=lambda: Disk(gather_s=GATHER_S))
-    sealing: Disk = field(default_factory=Disk)
+    sealing: Disk = field(default_factory=lambda: Disk(gather_s=SEAL_GATHER_S))
 
     @classmethod
     def inline(cls) -> Disks:

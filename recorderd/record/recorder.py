@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,7 @@ USAGE_EVERY_NS: Final = 5 * NS_PER_S
 PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
+GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
 
 
@@ -224,6 +226,8 @@ class Recorder:
                 self.handle(self.messages.get(timeout=wait_ns / NS_PER_S))
             except queue.Empty:
                 return
+            time.sleep(max(0, min(GATHER_NS, due_ns - self._clock.mono_ns())) / NS_PER_S)
+            self._take_waiting()
 
     def _take_waiting(self) -> None:
         for _ in range(self.messages.qsize()):
@@ -315,6 +319,8 @@ class Recorder:
 
     def _advance(self, recording: Recording, due_ns: int) -> None:
         if recording.ended is not None:
+            if not (self._has_joins or any(track.steering.owed for track in recording.tracks.values())):
+                return  # nothing more comes into its ring: ``closing`` renders what is left at one go
             due_ns = min(due_ns, recording.ended.at_mono_ns)
         if not recording.failed and recording.tracks:
             recording.render(self._source, until=recording.samples_at(due_ns))

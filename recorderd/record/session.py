@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from dsp import levels
 from dsp.shapes import I16
 from recorderd.core.gap_causes import BEFORE_FIRST, NOT_RECEIVED
 from recorderd.core.ids import StreamId
@@ -73,7 +74,7 @@ class Recording:
     rendered: int = 0
     ended: SessionEnded | None = None
     ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
-    noted_mono_ns: int = 0
+    noted_mono_ns: int = field(init=False)
     gaps_noted: tuple[tuple[int, bool], ...] = ()  # by track: how many, and whether the last one grew on
     gaps_grow: bool = False  # one of them did
     steadiness: Steadiness | None = None  # see ``steady``; None = to be found out
@@ -92,6 +93,7 @@ class Recording:
 
     def __post_init__(self) -> None:
         """Begin in the state that the session began in."""
+        self.noted_mono_ns = self.started.at_mono_ns  # the first window notes how its streams stand
         self.notes = Notes(timeline=Timeline.begin(self.started.state))
         self.channels = Channels(self.started.terms.layout)
 
@@ -282,19 +284,25 @@ class Recording:
             self._append(source, held)
 
     def _append(self, source: Source, window: Window) -> None:
-        for stream, track in self.tracks.items():
-            if self.tones and stream in window.pieces:
-                track.keys.listen(window.pieces[stream], rate_hz=self.rate_hz)
-            piece = window.pieces.get(stream)
-            track.keep(piece if piece is not None else blank_piece(window.start, window.end))
-        self.note_gaps(
-            source, end=window.end
-        )  # before the audio: a cut must not leave silence that nobody explains
-        if self.meter is not None and window.pieces:
-            tracks = [self.tracks[stream] for stream in window.pieces]
-            rows = np.stack([piece.samples for piece in window.pieces.values()])
-            self.meter(self, tracks, rows)
         frames = window.end - window.start
+        heard = [self.tracks[stream] for stream in window.pieces]
+        if heard:
+            rows = np.stack([piece.samples for piece in window.pieces.values()])
+            found = levels.gather_many(rows, rail=np.array([track.rail for track in heard])).each(
+                samples=frames
+            )
+            for track, piece, level in zip(heard, window.pieces.values(), found, strict=True):
+                if self.tones:
+                    track.keys.listen(piece, rate_hz=self.rate_hz)
+                track.keep(piece, level=level)
+        for stream in self.tracks.keys() - window.pieces.keys():
+            self.tracks[stream].keep(
+                blank_piece(window.start, window.end), level=levels.Level(samples=frames)
+            )
+        # Before the audio: a cut must not leave silence that nobody explains.
+        self.note_gaps(source, end=window.end)
+        if self.meter is not None and heard:
+            self.meter(self, heard, rows)
         block = self.channels.mix(
             self.tracks, window.pieces, frames=frames, channels=self.files.channels, rate_hz=self.rate_hz
         )

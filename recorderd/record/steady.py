@@ -8,6 +8,7 @@ the octets on.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -148,9 +149,7 @@ class SteadyRound:
         channels, rate_hz = len(tracks) // len(recordings), kind.rate_hz
         samples = _decode(octets, laws, linear_bytes=kind.linear_bytes)
         written: I16 | U8 = samples if kind.encoding is WavEncoding.PCM16 else octets
-        block = np.empty((len(recordings), frames, channels), dtype=written.dtype)
-        for channel in range(channels):
-            block[:, :, channel] = written[channel::channels]
+        block = _side_by_side(written, channels=channels)
         energies = frame_energy(samples, frame_samples=rate_hz * FRAME_MS // 1000)
         found = levels.gather_many(samples, rail=tracks[0].rail, frames=energies)
         self.meter.take_energies(
@@ -240,3 +239,21 @@ def _decode(octets: U8, laws: U8, *, linear_bytes: int) -> I16:
     if linear_bytes:
         return l16.decode(octets.reshape(-1), channels=linear_bytes // 2).reshape(octets.shape[0], -1)
     return g711.decode_rows(octets, laws=laws)
+
+
+def _side_by_side(rows: I16 | U8, *, channels: int) -> I16 | U8:
+    """Put the channels of each recording side by side.
+
+    Shapes: rows (k * channels, n), the channels of a recording behind each other -> (k, n, channels).
+    """
+    count = rows.shape[1]
+    if channels == 2 and rows.dtype == np.int16 and sys.byteorder == "little":
+        # Two samples are one number of 32 bits: to shift one half costs less than to step over every other.
+        pairs = rows[1::2].view(np.uint16).astype(np.uint32)
+        pairs <<= 16
+        pairs |= rows[0::2].view(np.uint16)
+        return pairs.view(np.int16).reshape(-1, count, 2)
+    block = np.empty((rows.shape[0] // channels, count, channels), dtype=rows.dtype)
+    for channel in range(channels):
+        block[:, :, channel] = rows[channel::channels]
+    return block

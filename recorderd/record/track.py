@@ -110,7 +110,7 @@ class Track:
         Shapes: -> (end - start,) int16.
         """
         piece = self.read(source, start=start, end=end, start_mono_ns=start_mono_ns)
-        self.keep(piece)
+        self.keep(piece, level=levels.gather(levels.Level(), piece.samples, rail=self.rail))
         return piece.samples
 
     def read(
@@ -145,10 +145,10 @@ class Track:
         if self.placement is not None and low < high:
             self._reading.skip(source, start=low - self.placement, end=high - self.placement)
 
-    def keep(self, piece: Piece) -> None:
+    def keep(self, piece: Piece, *, level: levels.Level) -> None:
         """Take a piece into the account: what is missing, how loud it is."""
         first = self.first_sample if self.placement is not None else None
-        self.account.keep(piece, first_sample=first, rate_hz=self.rate_hz, rail=self.rail)
+        self.account.keep(piece, first_sample=first, rate_hz=self.rate_hz, level=level)
 
     def explain(self, *, start_ticks: int, end_ticks: int, cause: str) -> None:
         """Take note why nothing came for a span of positions."""

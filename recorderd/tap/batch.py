@@ -40,7 +40,8 @@ _MMSGHDR: Final = np.dtype(
         "itemsize": 64,
     }
 )
-_RECVMMSG: Final = ctypes.CDLL(None, use_errno=True).recvmmsg
+# It never waits, so it keeps the interpreter's lock: handing that over twice costs more than a packet.
+_RECVMMSG: Final = ctypes.PyDLL(None, use_errno=True).recvmmsg
 _RECVMMSG.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_size_t)
 _RECVMMSG.restype = ctypes.c_int
 _DONTWAIT: Final = int(socket.MSG_DONTWAIT)
