@@ -22,6 +22,7 @@ DIR_MODE: Final = 0o750
 _GET_FLAGS: Final = 0x8008_6601  # FS_IOC_GETFLAGS
 _SET_FLAGS: Final = 0x4008_6602  # FS_IOC_SETFLAGS
 _TOP_OF_HIERARCHY: Final = 0x2_0000  # FS_TOPDIR_FL
+_WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE: begin to write, wait for nothing
 _WAIT_BEFORE: Final = 1  # SYNC_FILE_RANGE_WAIT_BEFORE: until what is under way has been written
 
 
@@ -158,19 +159,24 @@ def create_from(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE) -
     return size_bytes
 
 
-def replace(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool = True) -> None:
     """Put ``content`` at ``path``, in place of whatever stood there.
 
     Durable: at every instant the old or the new content stands whole; after return the new one survives.
+    What is not ``synced`` is so for whoever looks while the machine runs; a power cut may leave anything.
     """
     fresh = path.with_name(f".{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         _write_all(descriptor, content)
-        os.fsync(descriptor)
+        if synced:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    supersede(fresh, path)
+    if synced:
+        supersede(fresh, path)
+    else:
+        fresh.rename(path)
 
 
 def put_all(folder: Path, contents: Mapping[str, bytes], *, mode: int = FILE_MODE) -> list[int]:
@@ -207,6 +213,41 @@ def sync_all(file_system: FileSystem, descriptors: Sequence[int]) -> list[OSErro
     except OSError:  # somebody's: each is asked for itself
         return [_problem(os.fsync, descriptor) for descriptor in descriptors]
     return [_problem(check_kept, descriptor) for descriptor in descriptors]
+
+
+def sync_groups(file_system: FileSystem, groups: Sequence[Sequence[Path]]) -> list[OSError | None]:
+    """Make files and folders of one file system last, in one call; returns what went wrong with each group.
+
+    Durable: after return the contents of a group without a problem survive, and the names in its folders.
+    """
+    problems: list[OSError | None] = []
+    opened: list[list[int]] = []
+    try:
+        for group in groups:
+            opened.append([])
+            problems.append(None)
+            try:
+                for path in group:
+                    opened[-1].append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as problem:
+                problems[-1] = problem
+        results = iter(sync_all(file_system, [descriptor for row in opened for descriptor in row]))
+        for number, row in enumerate(opened):
+            failed = [problem for problem in (next(results) for _ in row) if problem is not None]
+            problems[number] = problems[number] or (failed[0] if failed else None)
+        return problems
+    finally:
+        close_all(descriptor for row in opened for descriptor in row)
+
+
+def start_writing(descriptor: int, *, offset_bytes: int, size_bytes: int) -> None:
+    """Let the kernel begin to write a stretch of a file, so that a later sync has less to wait for.
+
+    Durable: nothing. Without sync_file_range(2) nothing happens.
+    """
+    call = _c_function("sync_file_range", (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint))
+    if call is not None:
+        call(descriptor, offset_bytes, size_bytes, _WRITE)
 
 
 def append(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
@@ -309,6 +350,19 @@ def remove_tree(folder: Path) -> None:
     sync_dir(folder.parent)
 
 
+def remove_trees(folders: Sequence[Path]) -> None:
+    """Remove folders of files (one level); like ``remove_tree``, the disk is waited for once.
+
+    Errors: OSError; what is left then is understood as a remainder.
+    """
+    for folder in folders:
+        for entry in list(folder.iterdir()):
+            entry.unlink()
+        folder.rmdir()
+    for parent in {folder.parent for folder in folders}:
+        sync_dir(parent)
+
+
 def _write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
@@ -333,14 +387,16 @@ def resize(descriptor: int, size_bytes: int) -> None:
     os.ftruncate(descriptor, size_bytes)
 
 
-def discard(path: Path) -> None:
+def discard(path: Path, *, synced: bool = True) -> None:
     """Remove a file that is no evidence (a journal, half a manifest) or must not stay, if it is there.
 
     Durable: after return the name is gone for good and the file system gives the content to nobody who asks
     through it; what the medium keeps of freed blocks is out of reach, only an encrypted disk helps there.
+    What is not ``synced`` may come back after a power cut.
     """
     path.unlink(missing_ok=True)
-    sync_dir(path.parent)
+    if synced:
+        sync_dir(path.parent)
 
 
 def discard_all(file_system: FileSystem, paths: Sequence[Path]) -> list[OSError | None]:

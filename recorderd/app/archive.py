@@ -20,9 +20,11 @@ from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
+from recorderd.app.workers import Workers
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.inclusion import export_inclusion
+from recorderd.archive.keeping import Keeping
 from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
 from recorderd.archive.store import Store
@@ -114,7 +116,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     )
     custody.repair()
     settings = _receiver_settings(configuration, secret)
-    receiver = Receiver(settings=settings, store=store, custody=custody, clock=clock, log=service.log)
+    keeping = Keeping(custody)
+    receiver = Receiver(
+        settings=settings, store=store, custody=custody, keeping=keeping, clock=clock, log=service.log
+    )
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         if request.get("command", "status") != "status":
@@ -134,9 +139,13 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         thread = control.start(control_stop)
         service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
         service.ready(f"listening on {endpoint}")
+        workers = Workers(service)
+        for name, work in keeping.loops().items():
+            workers.start(name, work)
         try:
             receiver.run(service.stop, service.beat)
         finally:
+            workers.end()
             service.log.info(Ev.STOPPING)
             service.stopping()
             control_stop.set()
@@ -144,6 +153,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             control.close()
     finally:
         receiver.close()
+        keeping.close()
         catalogue.close()
         lock.close()
     service.log.info(Ev.STOPPED)

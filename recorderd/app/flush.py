@@ -13,6 +13,7 @@ from recorderd.app.control import ControlServer
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import stamping_settings
+from recorderd.app.workers import Workers
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import KeyUnusable
 from recorderd.core.events import Ev
@@ -22,12 +23,14 @@ from recorderd.flush.curve import public_key_of
 from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkSettings
 from recorderd.flush.sender import Sender, SenderSettings
+from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import WORKERS, Stamper, StampingSettings
 from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
 
 CONTROL_NAME: Final = "flush.sock"
 LOCK_NAME: Final = ".flush.lock"
+PRIMARY: Final = "archive"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +96,7 @@ def serve(
     durable.make_dir(configuration.recorder.run_dir)
     lock = FolderLock(configuration.spool.dir / LOCK_NAME)
     settings = SenderSettings(
+        archive=PRIMARY,
         recorder_id=configuration.recorder.id,
         endpoint=link.endpoint,
         chunk_bytes=configuration.archive.chunk_bytes,
@@ -106,9 +110,11 @@ def serve(
     stamper = None
     if stamping is not None:
         stamper = Stamper(settings=stamping, spool=spool, clock=clock, log=service.log)
+    shelf = Shelf(spool=spool, stamper=stamper, archives=(PRIMARY,), needed=1, clock=clock, log=service.log)
     sender = Sender(
         settings=settings,
         spool=spool,
+        shelf=shelf,
         link=connection,
         heads=HeadCourier(box=box, send=connection.send, retry_ns=settings.retry_ns, log=service.log),
         trust=trust,
@@ -135,6 +141,8 @@ def serve(
             # A daemon: an authority that is slow to answer does not hold up the end; its answer may be lost.
             name = f"stamps-{number}"
             threading.Thread(target=stamper.run, args=(service.stop,), name=name, daemon=True).start()
+    workers = Workers(service)
+    workers.start("shelf", shelf.run)
     try:
         service.log.info(Ev.READY)
         service.ready("waiting for recordings")
@@ -142,6 +150,7 @@ def serve(
     finally:
         service.log.info(Ev.STOPPING)
         service.stopping()
+        workers.end()
         control_stop.set()
         thread.join(timeout=5)
         control.close()

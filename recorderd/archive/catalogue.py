@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -144,18 +145,21 @@ def entry_of(
 class Catalogue:
     """One SQLite file.
 
-    Thread: one per object.
+    Thread: any, one at a time.
     Errors: CatalogueFailed when SQLite refuses.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self._lock = threading.RLock()
         with self._failures():
             if read_only:
                 address = f"{path.resolve().as_uri()}?mode=ro"
                 self._database = sqlite3.connect(address, uri=True, timeout=_BUSY_S)
                 return
-            self._database = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+            self._database = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_SCHEMA)
@@ -164,22 +168,16 @@ class Catalogue:
         """Let go of the file."""
         self._database.close()
 
-    def add(self, entry: Entry, *, make_receipt: Callable[[int], bytes]) -> tuple[Entry, list[Entry]]:
-        """Add a row and settle the chain around it; return it and the rows found broken by it.
+    def add_all(
+        self, rows: Sequence[tuple[Entry, Callable[[int], bytes]]]
+    ) -> list[tuple[Entry, list[Entry]]]:
+        """Add rows, all or none, and settle the chain around each; give each and the rows found broken by it.
 
-        ``make_receipt`` gets the row's number; the receipt is committed with the row.
-        Durable: after return the row survives.
+        What stands beside a row makes its receipt from the row's number; it is committed with the row.
+        Durable: after return the rows survive.
         """
         with self._failures(), self._transaction():
-            row_id = self._next_row_id()
-            chain = self._chain_of(entry)
-            values = {**asdict(entry), "row_id": row_id, "chain": chain, "receipt": make_receipt(row_id)}
-            added = Entry(**values)
-            names = ", ".join(_COLUMNS)
-            places = ", ".join(f":{name}" for name in _COLUMNS)
-            self._database.execute(f"INSERT INTO recordings ({names}) VALUES ({places})", values)
-            broken = [added] if chain is ChainState.BROKEN else []
-            return added, [*broken, *self._settle_next(entry)]
+            return [self._add(entry, make_receipt) for entry, make_receipt in rows]
 
     def find(self, recorder_id: str, recording_id: str) -> Entry | None:
         """Return the row of one recorder's recording."""
@@ -255,6 +253,17 @@ class Catalogue:
         with self._failures():
             return self._next_row_id() - 1
 
+    def _add(self, entry: Entry, make_receipt: Callable[[int], bytes]) -> tuple[Entry, list[Entry]]:
+        row_id = self._next_row_id()
+        chain = self._chain_of(entry)
+        values = {**asdict(entry), "row_id": row_id, "chain": chain, "receipt": make_receipt(row_id)}
+        added = Entry(**values)
+        names = ", ".join(_COLUMNS)
+        places = ", ".join(f":{name}" for name in _COLUMNS)
+        self._database.execute(f"INSERT INTO recordings ({names}) VALUES ({places})", values)
+        broken = [added] if chain is ChainState.BROKEN else []
+        return added, [*broken, *self._settle_next(entry)]
+
     def _select(self, tail: str, values: tuple[object, ...]) -> list[Entry]:
         with self._failures(), closing(self._database.cursor()) as cursor:
             cursor.execute(f"SELECT {', '.join(_COLUMNS)} FROM recordings {tail}", values)
@@ -308,6 +317,7 @@ class Catalogue:
     @contextmanager
     def _failures(self) -> Iterator[None]:
         try:
-            yield
+            with self._lock:
+                yield
         except sqlite3.Error as problem:
             raise CatalogueFailed(path=self._path, reason=problem) from problem

@@ -1,7 +1,8 @@
-"""Taking a recording into custody: verify, publish, commit the row with its receipt, in this order.
+"""Taking recordings into custody: verify, publish, commit the rows with their receipts, in this order.
 
 Rule: a receipt leaves this file only after the row that holds it was committed, and a row is committed only
-for a folder that was verified and stands in the store. Cut anywhere, the next offer or start goes on:
+for a folder that was verified and stands in the store. What is verified by the time is taken in together: the
+disk is waited for once per step, not once per recording. Cut anywhere, the next offer or start goes on:
   1. verified: the upload stands in `incoming`, and is verified again,
   2. announced and published: the folder stands in the store, is verified again and gets its row,
   3. committed: the upload's notes are removed; a repeated offer gets the stored receipt.
@@ -9,7 +10,7 @@ for a folder that was verified and stands in the store. Cut anywhere, the next o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from recorderd.archive.catalogue import Catalogue, Entry, entry_of
 from recorderd.archive.heads import judge_head
@@ -20,17 +21,17 @@ from recorderd.archive.receipts import make_receipt
 from recorderd.archive.store import Key, Store
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import Clock, utc_text
+from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import parse_head
-from recorderd.wire.manifest import Manifest
 
 
 class Custody:
     """Store, catalogue and receipt key of one archive.
 
-    Thread: one.
+    Thread: any; what is done for one upload is done by one at a time.
     """
 
     def __init__(
@@ -68,26 +69,56 @@ class Custody:
         target = self._store.arrived(key)
         return self._adopt(key, target, like=None) if target is not None else None
 
-    def take_in(self, key: Key) -> Entry | BundleRefused:
-        """Verify a whole upload, publish it and commit its row with the receipt.
+    def verify(self, key: Key) -> BundleVerdict:
+        """Read and judge a whole upload.
 
-        Durable: when an entry is returned, files and row survive.
-        Errors: OSError, CatalogueFailed, KeyUnusable: try again later, nothing is lost.
+        Errors: OSError.
         """
-        verdict = verify_bundle(self._store.incoming(key), self._trusts[key.recorder_id])
-        refusal = _refusal(key, verdict)
-        manifest = verdict.manifest
-        if refusal is not None or manifest is None:
-            return refusal or BundleRefused(code="manifest", reason="no manifest", retryable=False)
-        target = self._store.target(manifest)
-        self._store.announce(key, target)
+        return verify_bundle(self._store.incoming(key), self._trusts[key.recorder_id])
+
+    def take_in_all(
+        self, verified: Sequence[tuple[Key, BundleVerdict]]
+    ) -> list[Entry | BundleRefused | OSError | RecorderError]:
+        """Publish uploads and commit their rows with the receipts; give what came of each.
+
+        An error means: try again later, nothing is lost.
+        Durable: of those with an entry, files and row survive.
+        """
+        results: dict[Key, Entry | BundleRefused | OSError | RecorderError] = {}
+        moves: list[tuple[Key, str]] = []
+        for key, verdict in verified:
+            refusal = _refusal(key, verdict)
+            if refusal is not None or verdict.manifest is None:
+                results[key] = refusal or BundleRefused(
+                    code="manifest", reason="no manifest", retryable=False
+                )
+            else:
+                moves.append((key, self._store.target(verdict.manifest)))
+        verdicts, arrived = dict(verified), []
+        for (key, target), problem in zip(moves, self._store.publish_all(moves), strict=True):
+            if problem is None:
+                arrived.append((key, verdicts[key], target))
+            elif isinstance(problem, FileExistsError):
+                results[key] = self._taken(key, target, verdicts[key])
+            else:
+                results[key] = problem
         try:
-            self._store.publish(key, target)
-        except FileExistsError:
+            entries = self._commit_all(arrived)
+        except RecorderError as problem:
+            results |= {key: problem for key, _, _ in arrived}
+        else:
+            results |= {key: entry for (key, _, _), entry in zip(arrived, entries, strict=True)}
+        return [results[key] for key, _ in verified]
+
+    def _taken(self, key: Key, target: str, verdict: BundleVerdict) -> Entry | BundleRefused | RecorderError:
+        """See whose the place is that an upload was to take."""
+        try:
             entry = self._adopt(key, target, like=verdict)
-            reason = f"{target} holds another recording"
-            return entry or BundleRefused(code="id_taken", reason=reason, retryable=False)
-        return self._commit(key, manifest, verdict, target)
+        except RecorderError as problem:
+            return problem
+        return entry or BundleRefused(
+            code="id_taken", reason=f"{target} holds another recording", retryable=False
+        )
 
     def keep_head(self, recorder_id: str, document: bytes) -> str:
         """Verify a recorder's signed head and keep it; say why not, or nothing when it is kept.
@@ -129,9 +160,28 @@ class Custody:
             return None
         if like is not None and like.sha256s != verdict.sha256s:
             return None  # the upload is not the very same; it must not be dropped
-        return self._commit(key, manifest, verdict, target)
+        return self._commit_all([(key, verdict, target)])[0]
 
-    def _commit(self, key: Key, manifest: Manifest, verdict: BundleVerdict, target: str) -> Entry:
+    def _commit_all(self, arrived: Sequence[tuple[Key, BundleVerdict, str]]) -> list[Entry]:
+        """Commit the rows of folders that stand in the store, and forget their uploads.
+
+        Errors: CatalogueFailed, KeyUnusable, KeyUnavailable.
+        """
+        if not arrived:
+            return []
+        rows = [self._row(key, verdict, target) for key, verdict, target in arrived]
+        entries = []
+        for (key, verdict, _), (entry, broken) in zip(arrived, self._catalogue.add_all(rows), strict=True):
+            self._store.conclude(key)
+            self._report(entry, verdict, broken)
+            entries.append(entry)
+        return entries
+
+    def _row(self, key: Key, verdict: BundleVerdict, target: str) -> tuple[Entry, Callable[[int], bytes]]:
+        """Make the row of a recording, and what makes its receipt."""
+        manifest = verdict.manifest
+        if manifest is None:
+            raise RecorderError(reason=f"{target} has no manifest")
         archived_utc_ns = self._clock.utc_ns()
         row = entry_of(
             manifest,
@@ -153,25 +203,25 @@ class Custody:
                 signer=self._signer,
             )
 
-        entry, broken = self._catalogue.add(row, make_receipt=receipt)
-        self._store.conclude(key)
+        return row, receipt
+
+    def _report(self, entry: Entry, verdict: BundleVerdict, broken: list[Entry]) -> None:
         self._log.info(
             Ev.RECORDING_ARCHIVED,
             subject=entry.id,
             recorder=entry.recorder_id,
-            path=target,
+            path=entry.path,
             chain=entry.chain,
         )
         if verdict.findings:  # proved to be what was signed, and kept; but what was signed is odd
             self._log.error(Ev.RECORDING_ODD, subject=entry.id, reason=_reasons(verdict))
         stated = self._catalogue.stated_at(entry.recorder_id, entry.sequence)
         if stated and entry.manifest_sha256 not in stated:
-            broken.append(entry)
+            broken = [*broken, entry]
         for link in broken:
             self._log.error(
                 Ev.CHAIN_BROKEN, subject=link.id, recorder=link.recorder_id, sequence=link.sequence
             )
-        return entry
 
 
 def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:

@@ -92,7 +92,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenPart:
-    """Begin or resume a file; everything on disk of it is hashed again."""
+    """Begin or resume a file; what stands of it is hashed again before it counts."""
 
     name: str
 
@@ -104,7 +104,7 @@ class WriteChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckFile:
-    """Sync the current file and compare its digest with the offered one."""
+    """Compare the current file's digest with the offered one; of the last file, once all were read back."""
 
     name: str
     sha256: str
@@ -157,6 +157,8 @@ EDGES: Final[dict[tuple[State, type[Event]], State]] = {
     (State.RECEIVING, FileDiffers): State.RECEIVING,
     (State.RECEIVING, AllFilesMatched): State.VERIFYING,
     (State.RECEIVING, BundleRefused): State.REJECTED,
+    (State.VERIFYING, OfferRepeated): State.VERIFYING,
+    (State.VERIFYING, ChunkArrived): State.VERIFYING,  # came twice
     (State.VERIFYING, BundleRefused): State.REJECTED,
     (State.VERIFYING, BundleArchived): State.ARCHIVED,
 }
@@ -194,9 +196,9 @@ def step(intake: Intake, event: Event) -> tuple[Intake, tuple[Effect, ...]]:
         case PartsFound(sizes_bytes=sizes_bytes):
             return _begin(replace(moved, found_bytes=sizes_bytes), 0)
         case OfferRepeated():
-            return moved, (_credit(moved, rewind=True),)
+            return moved, (_credit(moved, rewind=intake.state is State.RECEIVING),)
         case ChunkArrived():
-            return _take(moved, event)
+            return _take(moved, event) if intake.state is State.RECEIVING else (moved, ())
         case FileMatched():
             if intake.position + 1 == len(intake.files):
                 return step(moved, AllFilesMatched())
@@ -212,7 +214,10 @@ def step(intake: Intake, event: Event) -> tuple[Intake, tuple[Effect, ...]]:
 
 
 def _begin(intake: Intake, position: int) -> tuple[Intake, tuple[Effect, ...]]:
-    """Turn to a file; one that is whole already is checked at once."""
+    """Turn to a file; one that is whole already is checked at once.
+
+    Where nothing of it stands, what is sent beyond its beginning by now is on its way.
+    """
     entry, found_bytes = intake.files[position], intake.found_bytes[position]
     too_long = found_bytes > entry.size_bytes
     offset_bytes = 0 if too_long else found_bytes
@@ -228,7 +233,7 @@ def _begin(intake: Intake, position: int) -> tuple[Intake, tuple[Effect, ...]]:
         opening = (*opening, RestartPart(name=entry.name))
     if offset_bytes == entry.size_bytes:
         return begun, (*opening, CheckFile(name=entry.name, sha256=entry.sha256))
-    return begun, (*opening, _credit(begun, rewind=True))
+    return begun, (*opening, _credit(begun, rewind=found_bytes > 0 or position == 0))
 
 
 def _take(intake: Intake, chunk: ChunkArrived) -> tuple[Intake, tuple[Effect, ...]]:

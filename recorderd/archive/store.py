@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,7 @@ from recorderd.wire.manifest_xml import render_manifest, rendering_name
 from recorderd.wire.names import manifest_name
 
 READ_ONLY_MODE: Final = 0o440
-SYNC_EVERY_BYTES: Final = 16 << 20  # so much of a part may have to be sent again after a power cut
+WRITE_EVERY_BYTES: Final = 8 << 20  # so much is written in one go while the rest is still on its way
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _OFFER: Final = ".offer.json"
 _TARGET: Final = ".target"
@@ -44,39 +45,36 @@ class Key:
 
 
 class Part:
-    """One file that is being received, with its running digest.
+    """One file that is being received; with its running digest where that is wanted.
 
+    Nothing of it is promised to last: whoever takes the upload into custody syncs it (``Store.publish_all``).
     Thread: one.
     """
 
-    def __init__(self, path: Path, *, offset_bytes: int) -> None:
+    def __init__(self, path: Path, *, offset_bytes: int, hashed: bool) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
-        self._digest = hashlib.sha256()
-        self._unsynced_bytes = 0
-        self.offset_bytes = 0
+        self._digest = hashlib.sha256() if hashed else None
+        self._written_bytes = self.offset_bytes = 0
         try:
-            self._rehash(path, offset_bytes)
+            self._take_up(path, offset_bytes)
         except BaseException:
             self.close()
             raise
 
     def write(self, payload: bytes | memoryview) -> None:
-        """Append a chunk; synced now and then, and by ``finish``."""
+        """Append a chunk."""
         durable.write_at(self._descriptor, payload, offset_bytes=self.offset_bytes)
-        self._digest.update(payload)
+        if self._digest is not None:
+            self._digest.update(payload)
         self.offset_bytes += len(payload)
-        self._unsynced_bytes += len(payload)
-        if self._unsynced_bytes >= SYNC_EVERY_BYTES:
-            durable.sync_file(self._descriptor)
-            self._unsynced_bytes = 0
+        size_bytes = self.offset_bytes - self._written_bytes
+        if size_bytes >= WRITE_EVERY_BYTES:
+            durable.start_writing(self._descriptor, offset_bytes=self._written_bytes, size_bytes=size_bytes)
+            self._written_bytes = self.offset_bytes
 
-    def finish(self) -> str:
-        """Make the part last and return its sha256.
-
-        Durable: after return the content survives.
-        """
-        durable.sync_file(self._descriptor)
-        return self._digest.hexdigest()
+    def sha256(self) -> str:
+        """Give the digest of what stands; empty when none is made."""
+        return self._digest.hexdigest() if self._digest is not None else ""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -84,24 +82,28 @@ class Part:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _rehash(self, path: Path, offset_bytes: int) -> None:
-        while self.offset_bytes < offset_bytes:
+    def _take_up(self, path: Path, offset_bytes: int) -> None:
+        if os.fstat(self._descriptor).st_size < offset_bytes:
+            raise StoreBroken(path=path, reason=f"ends before {offset_bytes}")
+        while self._digest is not None and self.offset_bytes < offset_bytes:
             wanted = min(_HASH_BLOCK_BYTES, offset_bytes - self.offset_bytes)
             block = os.pread(self._descriptor, wanted, self.offset_bytes)
             if not block:
                 raise StoreBroken(path=path, reason=f"ends at {self.offset_bytes}, not at {offset_bytes}")
             self._digest.update(block)
             self.offset_bytes += len(block)
+        self.offset_bytes = self._written_bytes = offset_bytes
 
 
 class Store:
     """The archive's files under one data folder.
 
-    Thread: one.
+    Thread: any; an upload has one owner at a time.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._file_system: durable.FileSystem | None = None
 
     def prepare(self) -> None:
         """Create the folders that are missing.
@@ -121,29 +123,29 @@ class Store:
     def begin(self, key: Key, offer: Offer) -> tuple[tuple[int, ...], Path | None]:
         """Take up an upload: sizes of the parts that stand, and where an earlier, different one was put.
 
-        Durable: after return folder and offer survive.
+        Nothing of it is synced: what a power cut takes, or leaves half, the offered digests tell, and it is
+        sent again. Parts whose offer a cut has taken are tried as they are.
         """
         folder = self.incoming(key)
-        moved = None
-        if folder.exists() and self._offer(key) != offer:
+        moved, known = None, self._offer(key)
+        if folder.exists() and known is not None and known != offer:
             moved = self.reject(key, reason="another offer for the same recording came before this was whole")
-        if self._offer(key) != offer:
-            durable.make_dir(folder.parent)
-            durable.replace(
-                self._beside(key, _OFFER), b"".join(bytes(part) for part in encode_message(offer))
-            )
-        durable.make_dir(folder)
+        if known != offer:
+            folder.parent.mkdir(mode=durable.DIR_MODE, exist_ok=True)
+            content = b"".join(bytes(part) for part in encode_message(offer))
+            durable.replace(self._beside(key, _OFFER), content, synced=False)
+        folder.mkdir(mode=durable.DIR_MODE, exist_ok=True)
         return tuple(_size_bytes(folder / entry.name) for entry in offer.files), moved
 
-    def open_part(self, key: Key, name: str, *, offset_bytes: int) -> Part:
-        """Open a part to append to it at ``offset_bytes``, hashing what stands before."""
-        return Part(self.incoming(key) / name, offset_bytes=offset_bytes)
+    def open_part(self, key: Key, name: str, *, offset_bytes: int, hashed: bool) -> Part:
+        """Open a part to append to it at ``offset_bytes``, hashing what stands before if that is wanted."""
+        return Part(self.incoming(key) / name, offset_bytes=offset_bytes, hashed=hashed)
 
-    def empty_part(self, key: Key, name: str) -> Part:
+    def empty_part(self, key: Key, name: str, *, hashed: bool) -> Part:
         """Begin a part afresh."""
         path = self.incoming(key) / name
         durable.truncate(path, 0)
-        return Part(path, offset_bytes=0)
+        return Part(path, offset_bytes=0, hashed=hashed)
 
     def target(self, manifest: Manifest) -> str:
         """Say where a recording belongs, relative to the data folder; its start must be an RFC 3339 time."""
@@ -151,11 +153,8 @@ class Store:
         return f"store/{year}/{month}/{day}/{manifest.recording_id}"
 
     def announce(self, key: Key, target: str) -> None:
-        """Write down where a verified upload is about to go.
-
-        Durable: after return the note survives, until ``conclude``.
-        """
-        durable.replace(self._beside(key, _TARGET), target.encode())
+        """Write down where a verified upload is about to go; not synced (``publish_all`` does)."""
+        durable.replace(self._beside(key, _TARGET), target.encode(), synced=False)
 
     def announced(self) -> list[tuple[Key, str]]:
         """List uploads that went into the store and whose row may be missing."""
@@ -176,25 +175,54 @@ class Store:
         target = note.read_text()
         return target if (self.root / target).is_dir() else None
 
-    def publish(self, key: Key, target: str) -> None:
-        """Move a verified upload into the store, its files read-only.
+    def publish_all(self, moves: Sequence[tuple[Key, str]]) -> list[OSError | None]:
+        """Move verified uploads into the store, their files read-only; returns what went wrong with each.
 
-        Durable: at every instant it stands at exactly one place; after return in the store.
-        Errors: FileExistsError when the place is taken.
+        The disk is waited for twice, however many they are: once for contents, notes and offers, once for
+        the moves.
+        Durable: each stands at exactly one place at every instant; after return those without a problem in
+        the store. From the first move on a note beside each survives, until ``conclude``.
+        A place that is taken is a FileExistsError.
         """
-        folder = self.incoming(key)
-        for path in folder.iterdir():
-            path.chmod(READ_ONLY_MODE)
+        if self._file_system is None:  # kept: a failure is told to whoever had it open
+            self._file_system = durable.FileSystem(self.root)
+        groups: list[list[Path]] = []
+        early: list[OSError | None] = []
+        for key, target in moves:
+            try:
+                groups.append(self._prepare(key, target))
+                early.append(None)
+            except OSError as refused:
+                groups.append([])
+                early.append(refused)
+        synced = durable.sync_groups(self._file_system, groups)
+        problems = [first or second for first, second in zip(early, synced, strict=True)]
+        good = [number for number, problem in enumerate(problems) if problem is None]
+        paths = [(self.incoming(moves[number][0]), self.root / moves[number][1]) for number in good]
+        for number, problem in zip(good, durable.publish_all(paths), strict=True):
+            problems[number] = problem
+        return problems
+
+    def _prepare(self, key: Key, target: str) -> list[Path]:
+        """Write down where an upload goes; list everything that has to last before it does."""
+        folder, note = self.incoming(key), self._beside(key, _TARGET)
+        self.announce(key, target)
         durable.make_dir((self.root / target).parent)
-        durable.publish(folder, self.root / target)
+        files = list(folder.iterdir())
+        for path in files:
+            path.chmod(READ_ONLY_MODE)
+        return [*files, folder, note, folder.parent]
 
     def conclude(self, key: Key) -> None:
-        """Forget an upload whose catalogue row stands, with the remains of a copy that came twice."""
+        """Forget an upload whose catalogue row stands, with the remains of a copy that came twice.
+
+        Not synced: notes that come back after a power cut are forgotten at the next start.
+        """
         folder = self.incoming(key)
         if folder.exists():
             durable.remove_tree(folder)
-        durable.discard(self._beside(key, _TARGET))
-        durable.discard(self._beside(key, _OFFER))
+        durable.discard(self._beside(key, _TARGET), synced=False)
+        durable.discard(self._beside(key, _OFFER), synced=False)
 
     def reject(self, key: Key, *, reason: str) -> Path:
         """Set an upload aside with its reason; nothing is deleted.

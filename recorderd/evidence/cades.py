@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from asn1crypto import algos, cms, core, tsp, x509
 
-from recorderd.evidence.der import tlv
+from recorderd.evidence.der import OCTET_STRING, read_heading, tlv
 
 
 def signed_attributes(*, sha256_hex: str, signing_time_utc_s: int, leaf_der: bytes) -> cms.CMSAttributes:
@@ -123,3 +123,20 @@ class CadesForm:
         )
         signed = tlv(0x30, self._signed_head, tlv(0x31, signer))
         return tlv(0x30, self._kind, tlv(0xA0, signed))
+
+    def parts(self, der: bytes) -> tuple[int, bytes] | None:
+        """Find the time and the signature in what looks like one of ours; ``write`` tells whether it is.
+
+        A time behind 2049 is left to whoever reads the long way.
+        """
+        time_head = self._time_type + b"\x31\x0f\x17\x0d"  # a set of one UTCTime of 13 octets
+        at, behind = der.find(time_head), der.rfind(self._signer_algorithm)
+        if at < 0 or behind < 0:
+            return None
+        text = der[at + len(time_head) :][:13]
+        try:
+            moment = datetime.strptime(text.decode("ascii"), "%y%m%d%H%M%SZ").replace(tzinfo=UTC)
+            signature = read_heading(der, behind + len(self._signer_algorithm), tag=OCTET_STRING)
+        except ValueError:
+            return None
+        return int(moment.timestamp()), der[signature.start : signature.end]

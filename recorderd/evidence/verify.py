@@ -30,6 +30,7 @@ from recorderd.core.errors import (
     SignerUnknown,
 )
 from recorderd.evidence.cades import assemble
+from recorderd.evidence.known_signer import KNOWN_LIMIT, KnownSigner
 from recorderd.evidence.strength import CHAIN_MAX, UNREADABLE, hash_is_sound, key_flaw, may_issue, usage_flaw
 
 SIGNATURE_MAX_BYTES: Final = 64 * 1024  # a signature with a chain of four takes about 6 KiB
@@ -56,6 +57,7 @@ class TrustStore:
 
     def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
         self.certificates = tuple(certificates)
+        self._known: tuple[KnownSigner, ...] = ()
 
     @classmethod
     def from_pem(cls, pem: bytes) -> TrustStore:
@@ -95,6 +97,15 @@ class TrustStore:
             reached = [entry for entry in embedded if any(step(entry, current) for current in reached)]
         return False
 
+    def known(self) -> tuple[KnownSigner, ...]:
+        """Give the signers whose signatures held before, the latest first."""
+        return self._known
+
+    def remember(self, signer: KnownSigner) -> None:
+        """Note a signer whose signature was checked the long way and held."""
+        others = [entry for entry in self._known if entry.certificates != signer.certificates]
+        self._known = (signer, *others)[:KNOWN_LIMIT]
+
 
 def certificate_sha256s(pem: bytes) -> tuple[str, ...]:
     """Give the digests of the certificates in a PEM text; none where it holds none that can be read."""
@@ -112,6 +123,10 @@ def verify_detached(
 
     Errors: SignatureInvalid; SignerUnknown when only the trust is missing.
     """
+    for known in trust.known():
+        moment = known.signed_at(signature_der, sha256_hex=sha256_hex)
+        if moment is not None and trust.vouches(known.leaf, known.certificates, at=moment):
+            return _identity(known.leaf, moment, known.certificate_sha256)
     try:
         return _verify(signature_der, sha256_hex=sha256_hex, trust=trust, subject=subject)
     except RecorderError:
@@ -148,15 +163,22 @@ def _verify(signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject
     moment = signing_time if signing_time.tzinfo else signing_time.replace(tzinfo=UTC)
     if not leaf.not_valid_before_utc <= moment <= leaf.not_valid_after_utc:
         raise CertificateUnfit(subject=subject, reason="the certificate was not valid when it signed")
-    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    identity = SignerIdentity(
-        common_name=_printable(str(names[0].value) if names else leaf.subject.rfc4514_string()),
-        certificate_sha256=hashlib.sha256(_der(leaf)).hexdigest(),
-        signing_time_utc_s=int(moment.timestamp()),
-    )
+    identity = _identity(leaf, moment, hashlib.sha256(_der(leaf)).hexdigest())
     if not trust.vouches(leaf, certificates, at=moment):
         raise SignerUnknown(subject=subject, signer=identity)
+    others = [entry for entry in certificates if entry != leaf]
+    algorithm = info["signature_algorithm"]["algorithm"].native
+    trust.remember(KnownSigner(leaf=leaf, others=others, algorithm=algorithm))
     return identity
+
+
+def _identity(leaf: x509.Certificate, moment: datetime, certificate_sha256: str) -> SignerIdentity:
+    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return SignerIdentity(
+        common_name=_printable(str(names[0].value) if names else leaf.subject.rfc4514_string()),
+        certificate_sha256=certificate_sha256,
+        signing_time_utc_s=int(moment.timestamp()),
+    )
 
 
 def _open(der: bytes, subject: str) -> tuple[Any, Any, list[x509.Certificate]]:

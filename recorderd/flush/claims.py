@@ -1,7 +1,7 @@
-"""Which recording is claimed next.
+"""Which recordings are claimed next; see ``order`` for whose turn it is.
 
-Rule: the smallest first, so that a long one does not hold up the short ones; every fourth claim takes the
-oldest, so that no long one starves. Where time stamps are configured, only what ``Stamper.may_claim`` says.
+Rule: of a full ``ready/`` a few hundred are looked into at a time, the oldest first; the others wait for the
+next look. Where time stamps are configured, only what ``Stamper.may_claim`` says.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from recorderd.core.events import Ev, EventLog
-from recorderd.flush.parcel import folder_bytes
+from recorderd.flush.order import Candidate, in_turn
+from recorderd.flush.parcel import folder_bytes, priority_of
 from recorderd.flush.stamping import Stamper
 from recorderd.spool.layout import Place, Spool
 
-OLDEST_EVERY: Final = 4
+LOOKS_LIMIT: Final = 256  # folders that are looked into at a time
 
 
 class Claims:
@@ -26,30 +27,30 @@ class Claims:
         self._spool = spool
         self._stamper = stamper
         self._log = log
-        self._sizes: dict[str, int] = {}  # of what stands in ready/
+        self._known: dict[str, Candidate] = {}  # of what stands in ready/
         self.made = 0
 
     def take(self, wanted: int) -> tuple[int, list[str]]:
         """Claim up to ``wanted`` recordings; how many were tried, and which are ours now."""
         ids = self._spool.ids(Place.READY)
-        self._sizes = {name: self._sizes.get(name, -1) for name in ids}
         if self._stamper is not None:
             ids = [name for name in ids if self._stamper.may_claim(name)]
-        for name in (name for name in ids if self._sizes[name] < 0):
-            self._sizes[name] = folder_bytes(self._spool.path(Place.READY, name))
-        tried = min(wanted, len(ids))
+        self._known = {name: self._known[name] for name in ids if name in self._known}
+        for name in [name for name in ids if name not in self._known][:LOOKS_LIMIT]:
+            folder = self._spool.path(Place.READY, name)
+            self._known[name] = Candidate(
+                recording_id=name, priority=priority_of(folder), size_bytes=folder_bytes(folder)
+            )
+        turns = in_turn(list(self._known.values()), turn=self.made, wanted=wanted)
+        chosen = [entry.recording_id for entry in turns]
+        self.made += len(chosen)
+        if self._stamper is not None:
+            for name in chosen:
+                self._stamper.let_go(name)
         claimed = []
-        for _ in range(tried):
-            oldest = self.made % OLDEST_EVERY == 0
-            name = ids[0] if oldest else min(ids, key=lambda name: (self._sizes[name], name))
-            ids.remove(name)
-            self.made += 1
-            try:
-                if self._stamper is not None:
-                    self._stamper.let_go(name)
-                self._spool.claim(name)
-            except OSError as problem:
-                self._log.error(Ev.INTERNAL_ERROR, subject=name, reason=f"cannot be claimed: {problem}")
-            else:
+        for name, problem in zip(chosen, self._spool.claim_all(chosen), strict=True):
+            if problem is None:
                 claimed.append(name)
-        return tried, claimed
+            else:
+                self._log.error(Ev.INTERNAL_ERROR, subject=name, reason=f"cannot be claimed: {problem}")
+        return len(chosen), claimed

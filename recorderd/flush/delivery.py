@@ -40,12 +40,21 @@ FINAL: Final = frozenset({State.RELEASED, State.REJECTED})
 class Offered:
     """It is this recording's turn."""
 
+    windowed: bool = False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditGranted:
     """The archive takes chunks."""
 
     credit: Credit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomGiven:
+    """The window has room for so much of this recording."""
+
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +109,7 @@ class EffectFailed:
 Event = (
     Offered
     | CreditGranted
+    | RoomGiven
     | AllChunksAcked
     | ReceiptVerified
     | Postponed
@@ -150,6 +160,7 @@ EDGES: Final[dict[tuple[State, type[Event]], State]] = {
     (State.READY, Offered): State.OFFERED,
     (State.OFFERED, CreditGranted): State.SENDING,
     (State.SENDING, CreditGranted): State.SENDING,
+    (State.SENDING, RoomGiven): State.SENDING,
     (State.AWAITING, CreditGranted): State.SENDING,  # the archive lost a part and asks again
     (State.OFFERED, AllChunksAcked): State.AWAITING,
     (State.SENDING, AllChunksAcked): State.AWAITING,
@@ -169,6 +180,7 @@ IGNORED: Final[frozenset[tuple[State, type[Event]]]] = frozenset(
         *((state, CreditGranted) for state in (State.READY, State.WAITING, State.ARCHIVED)),
         *((state, AllChunksAcked) for state in (State.READY, State.WAITING, State.AWAITING, State.ARCHIVED)),
         *((state, LinkLost) for state in (State.READY, State.WAITING, State.ARCHIVED)),
+        *((state, EffectFailed) for state in OPEN),  # of an effect that is wanted no more
         *((State.ARCHIVED, kind) for kind in (ReceiptVerified, Postponed, RejectedForGood)),
         *((state, kind) for state in FINAL for kind in (CreditGranted, AllChunksAcked, ReceiptVerified)),
         *((state, kind) for state in FINAL for kind in (Postponed, RejectedForGood, LinkLost)),
@@ -183,10 +195,13 @@ class Delivery:
     recording_id: str
     files: tuple[OfferedFile, ...]
     chunk_bytes: int
+    windowed: bool = False  # chunks go out as the link's window has room, not as each credit says
     state: State = State.READY
     name: str = ""  # the file that is being sent
     acked_bytes: int = 0  # of that file
     next_bytes: int = 0  # where the next chunk begins
+    held_bytes: int = 0  # acknowledged of all files, where it is windowed
+    sent_bytes: int = 0  # of all files
     rewinds: int = 0  # without progress
     heard_ns: int = 0  # when the archive last spoke of it, or we offered it
     due_ns: int = 0  # of the retry in WAITING, of the release in ARCHIVED
@@ -195,6 +210,11 @@ class Delivery:
     def size_bytes(self) -> int:
         """Bytes of all files."""
         return sum(entry.size_bytes for entry in self.files)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that no chunk was made of yet, where it is windowed."""
+        return self.size_bytes - self.sent_bytes
 
 
 def step(delivery: Delivery, event: Event, *, now_ns: int) -> tuple[Delivery, tuple[Effect, ...]]:
@@ -210,10 +230,15 @@ def step(delivery: Delivery, event: Event, *, now_ns: int) -> tuple[Delivery, tu
         raise RecorderError(reason=f"delivery in {delivery.state.value} met {type(event).__name__}")
     moved = replace(delivery, state=target, heard_ns=now_ns)
     match event:
-        case Offered():
-            return replace(moved, name="", acked_bytes=0, next_bytes=0, rewinds=0), (SendOffer(),)
+        case Offered(windowed=windowed):
+            fresh = replace(moved, name="", acked_bytes=0, next_bytes=0, rewinds=0)
+            return replace(fresh, windowed=windowed, held_bytes=0, sent_bytes=0), (SendOffer(),)
+        case CreditGranted(credit=credit) if delivery.windowed:
+            return _hold(delivery, moved, credit), ()
         case CreditGranted(credit=credit):
             return _send(delivery, moved, credit)
+        case RoomGiven(size_bytes=size_bytes):
+            return _fill(delivery, moved, size_bytes)
         case ReceiptVerified(receipt=receipt, keep_ns=keep_ns):
             return replace(moved, due_ns=now_ns + keep_ns), (StoreReceipt(receipt=receipt),)
         case Postponed(retry_ns=retry_ns) | EffectFailed(retry_ns=retry_ns):
@@ -226,9 +251,15 @@ def step(delivery: Delivery, event: Event, *, now_ns: int) -> tuple[Delivery, tu
             return moved, ()
 
 
+def is_owed(delivery: Delivery) -> bool:
+    """Tell whether the archive is to say something of it; one that waits for room in the window is not."""
+    waits = delivery.windowed and delivery.state is State.SENDING
+    return delivery.state in ACTIVE and not (waits and delivery.sent_bytes <= delivery.held_bytes)
+
+
 def due_event(delivery: Delivery, *, now_ns: int) -> Event | None:
     """Tell which event the passing of time has brought, if any."""
-    if delivery.state in ACTIVE and now_ns - delivery.heard_ns > STALL_NS:
+    if is_owed(delivery) and now_ns - delivery.heard_ns > STALL_NS:
         return LinkLost()
     if delivery.state is State.WAITING and now_ns >= delivery.due_ns:
         return RetryDue()
@@ -247,6 +278,45 @@ def credit_event(delivery: Delivery, credit: Credit, *, retry_ns: int) -> Event 
     if credit.rewind and delivery.rewinds >= REWINDS_LIMIT:
         return Postponed(retry_ns=retry_ns)
     return CreditGranted(credit=credit)
+
+
+def _hold(before: Delivery, moved: Delivery, credit: Credit) -> Delivery:
+    """Note how far the archive stands, over all files."""
+    held_bytes = credit.offset_bytes
+    for entry in before.files:
+        if entry.name == credit.name:
+            break
+        held_bytes += entry.size_bytes
+    progress = before.name == "" or held_bytes > before.held_bytes
+    sent_bytes = held_bytes if credit.rewind else max(before.sent_bytes, held_bytes)
+    return replace(
+        moved,
+        name=credit.name,
+        acked_bytes=credit.offset_bytes,
+        held_bytes=held_bytes if credit.rewind else max(before.held_bytes, held_bytes),
+        sent_bytes=sent_bytes,
+        rewinds=0 if progress else before.rewinds + credit.rewind,
+    )
+
+
+def _fill(before: Delivery, moved: Delivery, room_bytes: int) -> tuple[Delivery, tuple[Effect, ...]]:
+    """Send the next piece, which ends with its file at the latest."""
+    begins = 0
+    for entry in before.files:
+        offset_bytes = before.sent_bytes - begins
+        if offset_bytes < entry.size_bytes:
+            break
+        begins += entry.size_bytes
+    else:
+        return before, ()
+    size_bytes = min(before.chunk_bytes, room_bytes, entry.size_bytes - offset_bytes)
+    was_owed = before.sent_bytes > before.held_bytes
+    moved = replace(
+        moved,
+        sent_bytes=before.sent_bytes + size_bytes,
+        heard_ns=before.heard_ns if was_owed else moved.heard_ns,  # the wait begins with what is not answered
+    )
+    return moved, (SendChunk(name=entry.name, offset_bytes=offset_bytes, size_bytes=size_bytes),)
 
 
 def _send(before: Delivery, moved: Delivery, credit: Credit) -> tuple[Delivery, tuple[Effect, ...]]:

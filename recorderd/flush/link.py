@@ -19,7 +19,7 @@ from recorderd.core.clock import NS_PER_MS
 from recorderd.wire.frames import HEADER_LIMIT_BYTES, MESSAGE_LIMIT_BYTES
 
 SEND_TIMEOUT_MS: Final = 1000
-HIGH_WATER_MESSAGES: Final = 256  # above what all deliveries may have in flight (4 x the archive's window)
+HIGH_WATER_MESSAGES: Final = 2048  # above what all deliveries may have in flight (``window`` bounds it)
 RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000
 REBUILD_MAX_MS: Final = 30_000  # a refused client asks again at least this often

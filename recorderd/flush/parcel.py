@@ -6,13 +6,14 @@ Rule: a folder that is not exactly a sealed recording is not offered; nothing of
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Final
 
 from recorderd.core.errors import FormatError, SpoolBroken
 from recorderd.evidence.digest import sha256_file
-from recorderd.spool.layout import RECEIPT_NAME
+from recorderd.spool.layout import is_receipt
 from recorderd.wire.frames import FILES_LIMIT, OfferedFile
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
 from recorderd.wire.names import manifest_name, required_names
@@ -39,7 +40,8 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     audio = [entry.name for entry in manifest.files if entry.role == "audio"]  # a tombstone has none
     required = required_names(recording_id, audio="".join(audio[:1]))
     small = [name for name in required if name not in listed]
-    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {RECEIPT_NAME}
+    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    present = {name for name in present if not is_receipt(name)}
     small += [name for name in stamps_of(required) if name in present]
     names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), *audio]
     if REASON_NAME in present:
@@ -58,6 +60,16 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
             raise SpoolBroken(path=folder, reason=reason)
         files.append(OfferedFile(name=name, size_bytes=size_bytes, sha256=digest))
     return tuple(files)
+
+
+def priority_of(folder: Path) -> int:
+    """Say how important its rule made a recording; 0 when its manifest does not tell."""
+    try:
+        with (folder / manifest_name(folder.name)).open("rb") as stream:
+            table = json.loads(stream.read(MANIFEST_LIMIT_BYTES))
+        return int(table["rule"]["priority"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0  # whether it is a manifest is asked before the offer
 
 
 def folder_bytes(folder: Path) -> int:

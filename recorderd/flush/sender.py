@@ -1,37 +1,31 @@
-"""The flush loop: performs what the deliveries ask for, hears what the archive says, decides nothing.
+"""The flush loop of one archive: keeps the link, hears what the archive says, lets the deliveries go on.
 
-Rule: a recording is claimed by rename and adopted again at every start; its local copy goes only through
-``Spool.release`` after ``check_receipt`` passed and the local grace is over. Everything may be lost or come
-twice: whatever goes quiet is offered again, and the archive knows how far it stands.
+Rule: nothing is sent before the archive has welcomed us; what goes quiet is offered again. See ``shelf`` for
+when a local copy goes.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event as StopToken
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
-from recorderd.core.errors import FormatError, RecorderError, SpoolBroken
+from recorderd.core.errors import FormatError
 from recorderd.core.events import Ev, EventLog
-from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore
-from recorderd.flush import delivery as d
-from recorderd.flush.claims import Claims
+from recorderd.flush.deliveries import Deliveries, DeliverySettings
 from recorderd.flush.deposits import Deposits
 from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkBroke, LinkEvent, LinkStood, LinkTurnedAway
-from recorderd.flush.parcel import is_passing, list_files, read_piece
-from recorderd.flush.receipt_check import check_receipt
+from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import Stamper
-from recorderd.spool.layout import Place, Spool
+from recorderd.spool.layout import Spool
 from recorderd.wire import frames as f
 
-IN_FLIGHT: Final = 4  # recordings at a time: a long one does not hold up the short ones
 POLL_MS: Final = 200
-SCAN_NS: Final = 500 * NS_PER_MS  # how often ready/ is looked at
 LOOK_NS: Final = 50 * NS_PER_MS  # how often every delivery is looked at while chunks flow
 STATUS_NS: Final = 200 * NS_PER_MS
 SILENT_HEARTBEATS: Final = 4  # unanswered for so many heartbeats, the link counts as dead
@@ -41,6 +35,7 @@ SILENT_HEARTBEATS: Final = 4  # unanswered for so many heartbeats, the link coun
 class SenderSettings:
     """How to flush."""
 
+    archive: str  # its name among the archives of this recorder
     recorder_id: str
     endpoint: str
     chunk_bytes: int
@@ -60,6 +55,7 @@ class Sender:
         *,
         settings: SenderSettings,
         spool: Spool,
+        shelf: Shelf,
         link: Link,
         trust: TrustStore,
         clock: Clock,
@@ -69,19 +65,31 @@ class Sender:
     ) -> None:
         self._settings = settings
         self._heads = heads
-        self._spool = spool
+        self._shelf = shelf
         self._stamper = stamper
-        self._claims = Claims(spool=spool, stamper=stamper, log=log)
         self._link = link
-        self._trust = trust
         self._clock = clock
         self._log = log
-        self._deliveries: dict[str, d.Delivery] = {}
         self._figures: Counter[str] = Counter()
+        self._deliveries = Deliveries(
+            settings=DeliverySettings(
+                archive=settings.archive,
+                recorder_id=settings.recorder_id,
+                chunk_bytes=settings.chunk_bytes,
+                retry_ns=settings.retry_ns,
+                local_grace_s=settings.local_grace_s,
+            ),
+            spool=spool,
+            shelf=shelf,
+            send=lambda message: link.send(f.encode_message(message)),
+            trust=trust,
+            figures=self._figures,
+            clock=clock,
+            log=log,
+        )
         self._archive_id = ""  # set while the archive has welcomed us
         self._heard_ns = self._asked_ns = clock.mono_ns()
-        self._scan_at_ns = self._adopt_at_ns = self._look_at_ns = self._status_at_ns = 0
-        self._nudged = True  # a place in flight came free
+        self._adopt_at_ns = self._look_at_ns = self._status_at_ns = 0
         self._status: dict[str, Any] = {}
         self._deposits: Deposits | None = None
         if stamper is not None:
@@ -120,21 +128,20 @@ class Sender:
         self._keep_link(now_ns)
         if now_ns >= self._adopt_at_ns:
             self._adopt_at_ns = now_ns + self._settings.retry_ns
-            self._adopt()
-        if self._nudged or now_ns >= self._look_at_ns:
-            self._nudged, self._look_at_ns = False, now_ns + LOOK_NS
+            self._shelf.adopt()
+            self._deliveries.adopt()
+        if self._deliveries.is_nudged or now_ns >= self._look_at_ns:
+            self._look_at_ns = now_ns + LOOK_NS
             self._look(now_ns)
+        if self._archive_id:
+            self._deliveries.pump()
         if now_ns >= self._status_at_ns:
             self._status_at_ns = now_ns + STATUS_NS
             self._status = self._picture()
 
     def _look(self, now_ns: int) -> None:
-        for recording_id, delivery in list(self._deliveries.items()):
-            due = d.due_event(delivery, now_ns=now_ns)
-            if due is not None:
-                self._apply(recording_id, due)
+        self._deliveries.look(now_ns, open_for_offers=bool(self._archive_id))
         if self._archive_id:
-            self._fill(now_ns)
             self._heads.turn(now_ns)
             if self._deposits is not None:
                 self._deposits.turn()
@@ -155,8 +162,7 @@ class Sender:
         if self._archive_id:
             self._archive_id = ""
             self._log.warning(Ev.LINK_DOWN, subject=self._settings.endpoint, reason=reason)
-        for recording_id in list(self._deliveries):
-            self._apply(recording_id, d.LinkLost())
+        self._deliveries.link_lost()
 
     def _hello(self) -> None:
         self._heard_ns = self._asked_ns = self._clock.mono_ns()
@@ -194,9 +200,9 @@ class Sender:
                 self._on_link(LinkTurnedAway(reason=reason))
                 self._link.rebuild(now_ns=self._clock.mono_ns())
             case f.Credit() | f.ReceiptMessage() | f.Refused():
-                delivery = self._deliveries.get(message.recording_id)
-                if delivery is not None and delivery.state in d.OPEN:
-                    self._on_answer(delivery, message)
+                self._deliveries.on_answer(message)
+            case f.Allowance():
+                self._deliveries.allow(message)
             case f.HeadAnswer():
                 self._heads.answered(message)
             case f.Deposited():
@@ -218,183 +224,15 @@ class Sender:
         if not self._archive_id:
             self._log.info(Ev.LINK_UP, subject=self._settings.endpoint, archive=message.archive_id)
         self._archive_id = message.archive_id
-        self._nudged = True
         self._heads.welcomed(message.protocol)
 
-    def _on_answer(self, delivery: d.Delivery, message: f.Credit | f.ReceiptMessage | f.Refused) -> None:
-        retry_ns, recording_id = self._settings.retry_ns, delivery.recording_id
-        event: d.Event | None
-        match message:
-            case f.Credit():
-                event = d.credit_event(delivery, message, retry_ns=retry_ns)
-                if event is None:
-                    reason = f"no such credit: {message}"
-                    self._log.warning(Ev.MALFORMED_FRAME, subject=recording_id, reason=reason)
-                    return
-            case f.ReceiptMessage(receipt=raw):
-                event = self._receipt_event(delivery, raw) or d.Postponed(retry_ns=retry_ns)
-            case f.Refused(code=code, reason=reason, retryable=retryable):
-                self._log.warning(
-                    Ev.OFFER_REFUSED, subject=recording_id, code=code, reason=reason, retryable=retryable
-                )
-                event = d.Postponed(retry_ns=retry_ns)
-                if not retryable:
-                    event = d.RejectedForGood(reason=f"refused by the archive: {code}: {reason}")
-        self._apply(recording_id, event)
-
-    def _receipt_event(self, delivery: d.Delivery, raw: bytes) -> d.ReceiptVerified | None:
-        recording_id = delivery.recording_id
-        try:
-            check_receipt(raw, delivery, recorder_id=self._settings.recorder_id, trust=self._trust)
-        except RecorderError as problem:
-            self._log.error(Ev.RECEIPT_REFUSED, subject=recording_id, reason=problem)
-            return None
-        age_s = 0.0
-        if self._spool.receipt(recording_id) == raw:
-            now_utc_s = self._clock.utc_ns() / NS_PER_S
-            age_s = max(0.0, self._spool.receipt_age_s(recording_id, now_utc_s=now_utc_s))
-        keep_s = max(0.0, self._settings.local_grace_s - age_s)
-        return d.ReceiptVerified(receipt=raw, keep_ns=int(keep_s * NS_PER_S))
-
-    # --- the spool -----------------------------------------------------------------------------------
-
-    def _adopt(self) -> None:
-        """Take up every claimed recording that we do not carry yet."""
-        for recording_id in self._spool.ids(Place.CLAIMED):
-            if recording_id not in self._deliveries:
-                self._load(recording_id)
-
-    def _load(self, recording_id: str) -> None:
-        folder = self._spool.path(Place.CLAIMED, recording_id)
-        try:
-            files = list_files(folder)
-            receipt = self._spool.receipt(recording_id)
-        except (SpoolBroken, OSError) as problem:
-            if isinstance(problem, OSError) and is_passing(problem):
-                self._log.error(Ev.INTERNAL_ERROR, subject=recording_id, reason=problem)
-                return  # the next adoption tries again
-            broken = d.Delivery(recording_id=recording_id, files=(), chunk_bytes=1)
-            self._deliveries[recording_id] = broken
-            self._apply(recording_id, d.RejectedForGood(reason=f"broken in the spool: {problem}"))
-            return
-        delivery = d.Delivery(recording_id=recording_id, files=files, chunk_bytes=self._settings.chunk_bytes)
-        self._deliveries[recording_id] = delivery
-        event = self._receipt_event(delivery, receipt) if receipt is not None else None
-        if event is not None:
-            self._apply(recording_id, event)
-
-    def _fill(self, now_ns: int) -> None:
-        """Offer what is ready while there is room in flight; claim more when nothing is ready."""
-        room = IN_FLIGHT - sum(entry.state in d.ACTIVE for entry in self._deliveries.values())
-        ready = [entry for entry in self._deliveries.values() if entry.state is d.State.READY]
-        if len(ready) < room and now_ns >= self._scan_at_ns:
-            tried, claimed = self._claims.take(room - len(ready))
-            for name in claimed:
-                self._load(name)
-            if tried == 0:
-                self._scan_at_ns = now_ns + SCAN_NS
-            ready = [entry for entry in self._deliveries.values() if entry.state is d.State.READY]
-        for entry in sorted(ready, key=lambda entry: (entry.size_bytes, entry.recording_id))[: max(0, room)]:
-            self._apply(entry.recording_id, d.Offered())
-
-    # --- effects -------------------------------------------------------------------------------------
-
-    def _apply(self, recording_id: str, event: d.Event) -> None:
-        waiting = deque([event])
-        while waiting:
-            delivery, effects = d.step(
-                self._deliveries[recording_id], waiting.popleft(), now_ns=self._clock.mono_ns()
-            )
-            self._deliveries[recording_id] = delivery
-            for effect in effects:
-                failed = self._perform(delivery, effect)
-                if failed is not None:
-                    waiting.append(failed)
-                    break
-        if self._deliveries[recording_id].state not in d.ACTIVE:
-            self._nudged = True
-        if self._deliveries[recording_id].state in d.FINAL:
-            del self._deliveries[recording_id]
-
-    def _perform(self, delivery: d.Delivery, effect: d.Effect) -> d.Event | None:
-        """Do what the reducer asked for; return what went wrong as an event."""
-        recording_id = delivery.recording_id
-        match effect:
-            case d.SendOffer():
-                offer = f.Offer(recording_id=recording_id, files=delivery.files)
-                if not self._link.send(f.encode_message(offer)):
-                    return d.LinkLost()
-                self._log.info(Ev.OFFERED, subject=recording_id, size_bytes=delivery.size_bytes)
-                return None
-            case d.SendChunk():
-                return self._send_chunk(recording_id, effect)
-            case _:
-                try:
-                    self._settle(recording_id, effect)
-                except (OSError, SpoolBroken) as problem:
-                    self._log.error(
-                        Ev.INTERNAL_ERROR, subject=recording_id, doing=type(effect).__name__, reason=problem
-                    )
-                    return d.EffectFailed(retry_ns=self._settings.retry_ns)
-                return None
-
-    def _send_chunk(self, recording_id: str, effect: d.SendChunk) -> d.Event | None:
-        path = self._spool.path(Place.CLAIMED, recording_id) / effect.name
-        try:
-            payload = read_piece(path, offset_bytes=effect.offset_bytes, size_bytes=effect.size_bytes)
-        except (SpoolBroken, OSError) as problem:
-            if isinstance(problem, OSError) and is_passing(problem):
-                return d.Postponed(retry_ns=self._settings.retry_ns)
-            return d.RejectedForGood(reason=f"broken in the spool: {problem}")
-        chunk = f.Chunk(
-            recording_id=recording_id,
-            name=effect.name,
-            offset_bytes=effect.offset_bytes,
-            sha256=sha256_bytes(payload),
-            payload=payload,
-        )
-        if not self._link.send(f.encode_message(chunk)):
-            return d.LinkLost()
-        self._figures.update(chunks_sent=1, bytes_sent=effect.size_bytes)
-        return None
-
-    def _settle(self, recording_id: str, effect: d.Effect) -> None:
-        """Store a receipt, release or quarantine: the effects on the spool."""
-        match effect:
-            case d.StoreReceipt(receipt=receipt):
-                if self._spool.receipt(recording_id) != receipt:
-                    self._spool.store_receipt(recording_id, receipt)
-                self._log.info(Ev.RECEIPT_VERIFIED, subject=recording_id)
-            case d.Release():
-                self._spool.release(recording_id)
-                self._log.info(Ev.LOCAL_COPY_DELETED, subject=recording_id)
-            case d.Quarantine(reason=reason):
-                self._spool.quarantine(recording_id, come_from=Place.CLAIMED, reason=reason)
-                self._log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=reason)
-            case _:
-                raise RecorderError(reason=f"{type(effect).__name__} is no effect on the spool")
-
     def _picture(self) -> dict[str, Any]:
-        states = Counter(entry.state.value for entry in self._deliveries.values())
-        in_flight = [
-            {
-                "recording_id": entry.recording_id,
-                "state": entry.state.value,
-                "file": entry.name,
-                "acked_bytes": entry.acked_bytes,
-                "size_bytes": entry.size_bytes,
-            }
-            for entry in self._deliveries.values()
-            if entry.state in d.ACTIVE
-        ]
         link = "up" if self._archive_id else ("standing" if self._link.stands else "down")
         return {
             "link": link,
             "endpoint": self._settings.endpoint,
             "archive_id": self._archive_id,
-            "claimed": len(self._deliveries),
-            "states": dict(states),
-            "in_flight": in_flight,
-            "figures": {**self._figures, "claims": self._claims.made},
+            **self._deliveries.picture(),
+            "figures": {**self._figures, "claims": self._shelf.claims_made},
             **({"stamps": self._stamper.status()} if self._stamper is not None else {}),
         }

@@ -23,8 +23,18 @@ from recorderd import durable
 from recorderd.core.errors import SpoolBroken
 from recorderd.core.ids import is_safe_id
 
-RECEIPT_NAME: Final = "receipt.json"
+RECEIPT_NAME: Final = "receipt.json"  # of the only archive, or the first of several
 SHARED_DIR_MODE: Final = 0o2770  # the recorder and the flush are two users of one group
+
+
+def receipt_name(archive: str) -> str:
+    """Name the file of a further archive's receipt."""
+    return f"receipt.{archive}.json"
+
+
+def is_receipt(name: str) -> bool:
+    """Tell whether a file's name is a receipt's; no recording has files of such names."""
+    return name == RECEIPT_NAME or (name.startswith("receipt.") and name.endswith(".json"))
 
 
 class Place(StrEnum):
@@ -114,9 +124,10 @@ class Spool:
         names = [(self.path(Place.DRAFTS, name), self.path(Place.READY, name)) for name in recording_ids]
         return durable.publish_all(names)
 
-    def claim(self, recording_id: str) -> Path:
-        """Take a ready recording for flushing; a claim outlives the process that made it."""
-        return self._move(recording_id, Place.READY, Place.CLAIMED)
+    def claim_all(self, recording_ids: Sequence[str]) -> list[OSError | None]:
+        """Take ready recordings for flushing, each for itself; a claim outlives the process that made it."""
+        names = [(self.path(Place.READY, name), self.path(Place.CLAIMED, name)) for name in recording_ids]
+        return durable.publish_all(names)
 
     def quarantine(self, recording_id: str, *, come_from: Place, reason: str) -> Path:
         """Set a recording aside with the reason in ``reason.txt``; nothing is deleted."""
@@ -124,31 +135,54 @@ class Spool:
         durable.replace(folder / "reason.txt", reason.encode() + b"\n")
         return self._move(recording_id, come_from, Place.QUARANTINE)
 
-    def store_receipt(self, recording_id: str, receipt: bytes) -> None:
-        """Keep a verified receipt beside a claimed recording.
+    def store_receipts(self, receipts: Sequence[tuple[str, str, bytes]]) -> list[OSError | None]:
+        """Keep verified receipts beside claimed recordings (id, name of the receipt's file, content).
 
-        Durable: after return the receipt survives.
+        Durable: after return those without a problem survive; the disk is waited for once.
         """
-        durable.replace(self.path(Place.CLAIMED, recording_id) / RECEIPT_NAME, receipt)
+        groups: list[list[Path]] = []
+        early: list[OSError | None] = []
+        for recording_id, name, receipt in receipts:
+            folder = self.path(Place.CLAIMED, recording_id)
+            groups.append([folder / name, folder])
+            try:
+                durable.replace(folder / name, receipt, synced=False)
+                early.append(None)
+            except OSError as refused:
+                groups[-1] = []
+                early.append(refused)
+        synced = durable.sync_groups(self._opened(), groups)
+        return [first or second for first, second in zip(early, synced, strict=True)]
 
-    def receipt(self, recording_id: str) -> bytes | None:
-        """Return the stored receipt of a claimed recording, or None."""
-        path = self.path(Place.CLAIMED, recording_id) / RECEIPT_NAME
+    def receipt(self, recording_id: str, name: str = RECEIPT_NAME) -> bytes | None:
+        """Return a stored receipt of a claimed recording, or None."""
+        path = self.path(Place.CLAIMED, recording_id) / name
         return path.read_bytes() if path.exists() else None
 
-    def receipt_age_s(self, recording_id: str, *, now_utc_s: float) -> float:
-        """Seconds since the receipt of a claimed recording was stored."""
-        return now_utc_s - (self.path(Place.CLAIMED, recording_id) / RECEIPT_NAME).stat().st_mtime
+    def receipt_age_s(self, recording_id: str, name: str = RECEIPT_NAME, *, now_utc_s: float) -> float:
+        """Seconds since a receipt of a claimed recording was stored."""
+        return now_utc_s - (self.path(Place.CLAIMED, recording_id) / name).stat().st_mtime
 
-    def release(self, recording_id: str) -> None:
-        """Delete the local copy of a claimed recording whose verified receipt was stored.
+    def release_all(
+        self, recording_ids: Sequence[str], *, receipts: Sequence[str], needed: int
+    ) -> list[OSError | SpoolBroken | None]:
+        """Delete the local copies of claimed recordings of which verified receipts were stored.
 
-        Durable: a cut leaves the whole folder in ``claimed`` or a remainder in ``removed``.
-        Errors: SpoolBroken without a stored receipt; this is a sealed recording's only way out of the spool.
+        This is a sealed recording's only way out of the spool: without ``needed`` of the named ``receipts``
+        it stays, with SpoolBroken.
+        Durable: a cut leaves each whole in ``claimed`` or as a remainder in ``removed``.
         """
-        if self.receipt(recording_id) is None:
-            raise SpoolBroken(path=self.path(Place.CLAIMED, recording_id), reason="no receipt is stored")
-        durable.remove_tree(self._move(recording_id, Place.CLAIMED, Place.REMOVED))
+        problems: dict[str, OSError | SpoolBroken | None] = {}
+        for name in recording_ids:
+            folder = self.path(Place.CLAIMED, name)
+            stored = sum((folder / receipt).exists() for receipt in receipts)
+            lacking = SpoolBroken(path=folder, reason=f"{stored} of {needed} receipts are stored")
+            problems[name] = None if needed > 0 and stored >= needed else lacking
+        good = [name for name, problem in problems.items() if problem is None]
+        moves = [(self.path(Place.CLAIMED, name), self.path(Place.REMOVED, name)) for name in good]
+        problems |= dict(zip(good, durable.publish_all(moves), strict=True))
+        durable.remove_trees([self.path(Place.REMOVED, name) for name in good if problems[name] is None])
+        return [problems[name] for name in recording_ids]
 
     def sync(self) -> None:
         """Make everything last that was written into the spool; one call for all drafts.
@@ -156,9 +190,12 @@ class Spool:
         Durable: after return everything written before the call survives.
         Errors: OSError, also when something of another file could not be written.
         """
+        self._opened().sync()
+
+    def _opened(self) -> durable.FileSystem:
         if self._file_system is None:  # kept: a failure is told to whoever had it open
             self._file_system = durable.FileSystem(self.root)
-        self._file_system.sync()
+        return self._file_system
 
     def usage(self) -> SpoolUsage:
         """Add up what the spool holds; files that vanish while we look do not count.

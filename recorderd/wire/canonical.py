@@ -84,7 +84,7 @@ class JsonReader:
         value = self._take(key, str)
         if len(value) > limit:
             raise self.bad(key, f"longer than {limit} characters")
-        if any("\ud800" <= letter <= "\udfff" for letter in value):
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise self.bad(key, "half a surrogate pair")
         return str(value)
 

@@ -5,6 +5,7 @@ Rule: every message may be lost or come twice; none of them means anything witho
     recorder                         archive
     Hello          ──────────────▶
                    ◀──────────────   Welcome | Unwelcome
+                   ◀──────────────   Allowance (how much it takes at present, and why no more), from 3 on
     Offer          ──────────────▶
                    ◀──────────────   Credit (where to begin, how many chunks) | ReceiptMessage | Refused
     Chunk+payload  ──────────────▶
@@ -16,8 +17,12 @@ Rule: every message may be lost or come twice; none of them means anything witho
                    ◀──────────────   Deposited (held, or why not)
     Ping           ──────────────▶
                    ◀──────────────   Pong
+    Farewell       ──────────────▶   (the recorder stops, and why), from 3 on
 
-Version 2 knows heads; an archive still welcomes version 1, so upgrade the archive first.
+Version 2 knows heads. Version 3 has one window of octets over all recordings in flight, whose files
+follow each other without a question in between; chunks without a digest of their own (the link's cipher
+authenticates them, the offer's digests decide), or compressed; and ends that tell each other of power, room
+and clock. An archive still welcomes versions 1 and 2, so upgrade the archive first.
 """
 
 from __future__ import annotations
@@ -28,9 +33,10 @@ from typing import Final
 
 from recorderd.wire.names import manifest_name
 
-PROTOCOL_VERSION: Final = 2
-PROTOCOLS: Final = (1, 2)  # that an archive welcomes
+PROTOCOL_VERSION: Final = 3
+PROTOCOLS: Final = (1, 2, 3)  # that an archive welcomes
 HEADS_SINCE: Final = 2
+WINDOWS_SINCE: Final = 3
 CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
 FILES_LIMIT: Final = (
     10_007  # what a manifest may list (10,000), itself, two signatures, a certificate, stamps
@@ -40,6 +46,10 @@ RECEIPT_LIMIT_BYTES: Final = 4 << 20  # a receipt lists the files of an offer on
 DEPOSIT_LIMIT_BYTES: Final = 4 << 20  # a batch of LEAVES_LIMIT hashes
 MESSAGE_LIMIT_BYTES: Final = CHUNK_LIMIT_BYTES  # of one frame, for the socket's own limit
 WINDOW_LIMIT_CHUNKS: Final = 1024  # 4 GiB in flight of the largest chunks; nobody needs more
+RECORDINGS_LIMIT: Final = 1024  # in flight of one recorder; nobody needs more
+WINDOW_LIMIT_BYTES: Final = 1 << 30
+PACKINGS_LIMIT: Final = 8
+ZSTD: Final = "zstd"  # RFC 8878, one frame per chunk
 REASON_LIMIT: Final = 1000  # characters of a refusal's reason; people read it
 DEPOSIT_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[0-9]{1,4})?\.(json|tsr)")  # a batch, its stamp
 
@@ -65,6 +75,19 @@ class Unwelcome:
     """The archive will not take offers on this link."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """How much the archive takes at present, over all recordings; told anew whenever it changes.
+
+    With ``reason`` it takes nothing for now: what is in flight may end, nothing else is to be offered.
+    """
+
+    recordings: int  # in flight at a time
+    window_bytes: int  # sent and not yet acknowledged, of all of them
+    reason: str = ""
+    packings: tuple[str, ...] = ()  # that it can undo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +134,9 @@ class Chunk:
     recording_id: str
     name: str
     offset_bytes: int
-    sha256: str  # of the payload
+    sha256: str = ""  # of the payload; always there before version 3
+    packing: str = ""  # how the payload is compressed
+    size_bytes: int | None = None  # of what is in the packing
     payload: bytes | memoryview = field(repr=False)
 
 
@@ -171,10 +196,31 @@ class Deposited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostPower:
+    """How a host is fed; ``state`` is one of ``core.conditions.PowerState``."""
+
+    state: int
+    reason: str
+    runtime_s: int | None = None
+    charge_percent: int | None = None
+    contact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReport:
+    """What one end tells the other of itself."""
+
+    clock_utc_ns: int
+    used_permille: int  # of the disk that takes recordings, or of the spool's quota
+    power: HostPower | None = None  # when it has a UPS that answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
     """Are you there?"""
 
     number: int
+    host: HostReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +228,14 @@ class Pong:
     """I am."""
 
     number: int
+    host: HostReport | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farewell:
+    """The recorder is about to stop; nobody answers."""
+
+    reason: str
 
 
 FlushMessage = (
@@ -199,4 +253,6 @@ FlushMessage = (
     | Deposited
     | Ping
     | Pong
+    | Allowance
+    | Farewell
 )

@@ -22,19 +22,28 @@ from recorderd.wire.flush_messages import (
     HEADER_LIMIT_BYTES,
     HEADS_SINCE,
     MESSAGE_LIMIT_BYTES,
+    PACKINGS_LIMIT,
     PROTOCOL_VERSION,
     PROTOCOLS,
     REASON_LIMIT,
     RECEIPT_LIMIT_BYTES,
+    RECORDINGS_LIMIT,
+    WINDOW_LIMIT_BYTES,
     WINDOW_LIMIT_CHUNKS,
+    WINDOWS_SINCE,
+    ZSTD,
+    Allowance,
     Chunk,
     Credit,
     Deposit,
     Deposited,
+    Farewell,
     FlushMessage,
     HeadAnswer,
     HeadOffer,
     Hello,
+    HostPower,
+    HostReport,
     Offer,
     OfferedFile,
     Ping,
@@ -54,19 +63,28 @@ __all__ = [
     "HEADER_LIMIT_BYTES",
     "HEADS_SINCE",
     "MESSAGE_LIMIT_BYTES",
+    "PACKINGS_LIMIT",
     "PROTOCOLS",
     "PROTOCOL_VERSION",
     "REASON_LIMIT",
     "RECEIPT_LIMIT_BYTES",
+    "RECORDINGS_LIMIT",
+    "WINDOWS_SINCE",
+    "WINDOW_LIMIT_BYTES",
     "WINDOW_LIMIT_CHUNKS",
+    "ZSTD",
+    "Allowance",
     "Chunk",
     "Credit",
     "Deposit",
     "Deposited",
+    "Farewell",
     "FlushMessage",
     "HeadAnswer",
     "HeadOffer",
     "Hello",
+    "HostPower",
+    "HostReport",
     "Offer",
     "OfferedFile",
     "Ping",
@@ -95,6 +113,14 @@ _KINDS: Final[dict[type, str]] = {
     Deposited: "deposited",
     Ping: "ping",
     Pong: "pong",
+    Allowance: "allowance",
+    Farewell: "farewell",
+}
+_ABSENT: Final = (None, "")  # what an older version does not know is not written where it says nothing
+_OMITTED: Final[dict[str, tuple[str, ...]]] = {
+    "chunk": ("sha256", "packing", "size_bytes"),
+    "ping": ("host",),
+    "pong": ("host",),
 }
 _PAYLOAD: Final[dict[str, tuple[str, int]]] = {  # kind -> attribute and limit of its payload frame
     "chunk": ("payload", CHUNK_LIMIT_BYTES),
@@ -116,9 +142,19 @@ def encode_message(message: FlushMessage) -> list[bytes | memoryview]:
     header: dict[str, Any] = {entry.name: getattr(message, entry.name) for entry in fields(message)}
     if isinstance(message, Offer):
         header["files"] = [asdict(entry) for entry in message.files]
+    for name in _OMITTED.get(kind, ()):
+        if header[name] in _ABSENT:
+            del header[name]
+    if header.get("host") is not None:
+        header["host"] = _without_none(asdict(header["host"]))
     payload = header.pop(_PAYLOAD[kind][0]) if kind in _PAYLOAD else None
     first = canonical_json({"type": kind, **header})
     return [first] if payload is None else [first, payload]
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    rows = {name: value for name, value in table.items() if value is not None}
+    return {name: _without_none(value) if isinstance(value, dict) else value for name, value in rows.items()}
 
 
 def parse_message(frames: Sequence[bytes | memoryview]) -> FlushMessage:
@@ -223,9 +259,31 @@ def _chunk(reader: JsonReader, payload: bytes | memoryview) -> Chunk:
         recording_id=recording_id,
         name=_name(reader, recording_id),
         offset_bytes=reader.integer("offset_bytes"),
-        sha256=reader.sha256("sha256"),
+        sha256=reader.sha256("sha256") if reader.has("sha256") else "",
+        packing=_packing(reader.text("packing", limit=16), reader) if reader.has("packing") else "",
+        size_bytes=reader.integer("size_bytes", maximum=CHUNK_LIMIT_BYTES) if reader.has("packing") else None,
         payload=payload,
     )
+
+
+def _packing(value: str, reader: JsonReader) -> str:
+    if re.fullmatch(r"[a-z0-9]{1,16}", value) is None:
+        raise reader.bad("packing", "not the name of one")
+    return value
+
+
+def _allowance(reader: JsonReader, _: bytes | memoryview) -> Allowance:
+    packings = reader.texts("packings", limit=PACKINGS_LIMIT)
+    return Allowance(
+        recordings=reader.integer("recordings", maximum=RECORDINGS_LIMIT),
+        window_bytes=reader.integer("window_bytes", maximum=WINDOW_LIMIT_BYTES),
+        reason=_reason(reader),
+        packings=tuple(_packing(value, reader) for value in packings),
+    )
+
+
+def _farewell(reader: JsonReader, _: bytes | memoryview) -> Farewell:
+    return Farewell(reason=_reason(reader))
 
 
 def _receipt(reader: JsonReader, payload: bytes | memoryview) -> ReceiptMessage:
@@ -274,11 +332,36 @@ def _deposit_name(reader: JsonReader) -> str:
 
 
 def _ping(reader: JsonReader, _: bytes | memoryview) -> Ping:
-    return Ping(number=reader.integer("number"))
+    return Ping(number=reader.integer("number"), host=_host(reader))
 
 
 def _pong(reader: JsonReader, _: bytes | memoryview) -> Pong:
-    return Pong(number=reader.integer("number"))
+    return Pong(number=reader.integer("number"), host=_host(reader))
+
+
+def _host(reader: JsonReader) -> HostReport | None:
+    if not reader.has("host"):
+        return None
+    row = reader.child("host")
+    report = HostReport(
+        clock_utc_ns=row.integer("clock_utc_ns"),
+        used_permille=row.integer("used_permille", maximum=1000),
+        power=_power(row.child("power")) if row.has("power") else None,
+    )
+    row.done()
+    return report
+
+
+def _power(row: JsonReader) -> HostPower:
+    power = HostPower(
+        state=row.integer("state", maximum=3),
+        reason=_reason(row),
+        runtime_s=row.integer("runtime_s", maximum=10**9) if row.has("runtime_s") else None,
+        charge_percent=row.integer("charge_percent", maximum=100) if row.has("charge_percent") else None,
+        contact=row.boolean("contact"),
+    )
+    row.done()
+    return power
 
 
 _READERS: Final[dict[str, Callable[[JsonReader, bytes | memoryview], FlushMessage]]] = {
@@ -296,4 +379,6 @@ _READERS: Final[dict[str, Callable[[JsonReader, bytes | memoryview], FlushMessag
     "deposited": _deposited,
     "ping": _ping,
     "pong": _pong,
+    "allowance": _allowance,
+    "farewell": _farewell,
 }

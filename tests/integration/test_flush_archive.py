@@ -265,7 +265,7 @@ def test_a_broken_folder_goes_to_quarantine_and_the_rest_goes_on(
     audio.write_bytes(audio.read_bytes()[:-1])
     (ready[surplus] / "notes.txt").write_text("not in the manifest")
     (ready[strange] / manifest_name(strange)).write_bytes(b'{"manifest_version":"\\ud800"}')
-    loopback.spool.claim(short)  # as an earlier process would have left it
+    loopback.spool.claim_all([short])  # as an earlier process would have left it
     programs.archive(loopback.archive_toml)
     flush = programs.flush(loopback.recorder_toml)
     for name in ready:

@@ -44,10 +44,12 @@ class RawClient:
         self._socket.send_multipart(parts)
 
     def receive(self, *, timeout_ms: int = 5000) -> f.FlushMessage | None:
-        """Take the next message, or None when none comes."""
-        if not self._socket.poll(timeout_ms):
-            return None
-        return f.parse_message(self._socket.recv_multipart())
+        """Take the next message that answers something, or None when none comes."""
+        while self._socket.poll(timeout_ms):
+            message = f.parse_message(self._socket.recv_multipart())
+            if not isinstance(message, f.Allowance):
+                return message
+        return None
 
     def offer(self, folder: Path) -> f.Offer:
         """Offer a recording's folder."""

@@ -45,7 +45,9 @@ class Vault:
         """Take in one recording's folder."""
         key = Key(RECORDER, recording_id or folder.name)
         shutil.copytree(folder, self.store.incoming(key))
-        return self.custody.take_in(key)
+        (taken,) = self.custody.take_in_all([(key, self.custody.verify(key))])
+        assert isinstance(taken, Entry | BundleRefused), taken
+        return taken
 
     def take_all(self, chain: Path = GOLDEN) -> None:
         """Take in the recordings of a chain, and its heads."""

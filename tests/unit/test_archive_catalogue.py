@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -42,12 +42,20 @@ def row(sequence: int, *, previous: str = "", name: str = "") -> Entry:
     )
 
 
+def add(
+    catalogue: Catalogue, entry: Entry, *, make_receipt: Callable[[int], bytes]
+) -> tuple[Entry, list[Entry]]:
+    """Add a single row."""
+    (added,) = catalogue.add_all([(entry, make_receipt)])
+    return added
+
+
 def chains_of(path: Path, rows: Sequence[Entry]) -> tuple[dict[int, str], set[int]]:
     """Add rows in order; return the chain column by sequence and which were reported as broken."""
     catalogue = Catalogue(path)
     reported: set[int] = set()
     for entry in rows:
-        _, broken = catalogue.add(entry, make_receipt=lambda number: b"%d" % number)
+        _, broken = add(catalogue, entry, make_receipt=lambda number: b"%d" % number)
         reported |= {link.sequence for link in broken}
     chains = {entry.sequence: entry.chain for entry in catalogue.all()}
     catalogue.close()
@@ -68,8 +76,8 @@ def test_a_first_manifest_that_names_another_before_it_is_broken(tmp_path: Path)
 
 def test_two_manifests_with_one_number_are_broken(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "c.sqlite3")
-    catalogue.add(row(1), make_receipt=lambda _: b"")
-    added, broken = catalogue.add(row(1, name="twin"), make_receipt=lambda _: b"")
+    add(catalogue, row(1), make_receipt=lambda _: b"")
+    added, broken = add(catalogue, row(1, name="twin"), make_receipt=lambda _: b"")
     assert added.chain == "broken" and broken == [added]
 
 
@@ -80,10 +88,10 @@ def test_the_receipt_stands_with_its_row_or_neither_does(tmp_path: Path) -> None
         raise OSError("the key is gone")
 
     with pytest.raises(OSError, match="the key is gone"):
-        catalogue.add(row(1), make_receipt=refuse)
+        add(catalogue, row(1), make_receipt=refuse)
     assert catalogue.find("rec-1", "id-1") is None
-    added, _ = catalogue.add(row(1), make_receipt=lambda number: b"%d" % number)
+    added, _ = add(catalogue, row(1), make_receipt=lambda number: b"%d" % number)
     assert (added.row_id, catalogue.find("rec-1", "id-1")) == (1, added)
     assert added.receipt == b"1"
     with pytest.raises(CatalogueFailed):
-        catalogue.add(row(1), make_receipt=lambda _: b"again")
+        add(catalogue, row(1), make_receipt=lambda _: b"again")

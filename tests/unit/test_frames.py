@@ -29,6 +29,20 @@ MESSAGES = [
     f.Deposited(name="20261128T130000Z.tsr", sha256=SHA, refusal="another is there"),
     f.Ping(number=1),
     f.Pong(number=1),
+    f.Allowance(recordings=64, window_bytes=1 << 24, packings=("zstd",)),
+    f.Allowance(recordings=0, window_bytes=0, reason="its operator drains it"),
+    f.Chunk(recording_id=ID, name=AUDIO, offset_bytes=5, payload=b"\x00audio"),
+    f.Chunk(recording_id=ID, name=AUDIO, offset_bytes=5, packing="zstd", size_bytes=9, payload=b"\x00audio"),
+    f.Ping(number=2, host=f.HostReport(clock_utc_ns=1, used_permille=1000)),
+    f.Pong(
+        number=2,
+        host=f.HostReport(
+            clock_utc_ns=1_795_415_456_125_000_000,
+            used_permille=0,
+            power=f.HostPower(state=1, reason="on battery", runtime_s=600, charge_percent=80),
+        ),
+    ),
+    f.Farewell(reason="power"),
 ]
 
 
@@ -85,6 +99,19 @@ def test_a_missing_or_surplus_payload_is_refused(message: f.FlushMessage) -> Non
         (9, {"refusal": None}),
         (10, {"number": 2**63}),
         (10, {"number": None}),
+        (12, {"recordings": f.RECORDINGS_LIMIT + 1}),
+        (12, {"window_bytes": -1}),
+        (12, {"packings": ["Zip!"]}),
+        (12, {"reason": None}),
+        (14, {"sha256": "00"}),
+        (14, {"size_bytes": 9}),
+        (15, {"packing": ""}),
+        (15, {"size_bytes": f.CHUNK_LIMIT_BYTES + 1}),
+        (15, {"size_bytes": None}),
+        (16, {"host": {"clock_utc_ns": 1, "used_permille": 1001}}),
+        (16, {"host": {"clock_utc_ns": 1, "used_permille": 1, "power": {"state": 4, "reason": ""}}}),
+        (16, {"host": "here"}),
+        (18, {"reason": "a\nb"}),
     ],
 )
 def test_a_field_out_of_bounds_is_refused(index: int, fields: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from recorderd import durable
 from recorderd.core.errors import SpoolBroken
-from recorderd.spool.layout import Place, Spool
+from recorderd.spool.layout import RECEIPT_NAME, Place, Spool
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def _sealed(spool: Spool, name: str, size_bytes: int = 100) -> None:
 
 def test_a_recording_leaves_only_with_a_receipt(spool: Spool) -> None:
     _sealed(spool, "r1")
-    spool.claim("r1")
-    with pytest.raises(SpoolBroken, match="no receipt"):
-        spool.release("r1")
+    spool.claim_all(["r1"])
+    (problem,) = spool.release_all(["r1"], receipts=[RECEIPT_NAME], needed=1)
+    assert isinstance(problem, SpoolBroken) and "0 of 1 receipts" in str(problem)
     assert spool.ids(Place.CLAIMED) == ["r1"]
-    spool.store_receipt("r1", b"signed")
-    spool.release("r1")
+    assert spool.store_receipts([("r1", RECEIPT_NAME, b"signed")]) == [None]
+    assert spool.release_all(["r1"], receipts=[RECEIPT_NAME], needed=1) == [None]
     assert all(not spool.ids(place) for place in Place)
 
 
@@ -70,9 +70,9 @@ def test_usage_follows_growing_drafts_and_what_comes_and_goes(spool: Spool) -> N
     assert (usage.used_bytes, usage.recordings["ready"]) == (100, 2)
     spool.quarantine("r2", come_from=Place.READY, reason="test")
     assert spool.usage().recordings["quarantine"] == 1
-    spool.claim("r1")
-    spool.store_receipt("r1", b"x")
-    spool.release("r1")
+    spool.claim_all(["r1"])
+    spool.store_receipts([("r1", RECEIPT_NAME, b"x")])
+    spool.release_all(["r1"], receipts=[RECEIPT_NAME], needed=1)
     assert spool.usage().recordings == {"drafts": 0, "ready": 0, "claimed": 0, "removed": 0, "quarantine": 1}
 
 

@@ -1,0 +1,166 @@
+"""What the socket's thread does not wait for: uploads are read and judged, then committed in groups.
+
+Rule: everything goes in by a queue and comes back by ``results``; nothing here speaks to a recorder. Two
+threads read, one of them only what is short, so that a long recording holds up no other; of what waits the
+shortest is taken first. One thread commits whatever is verified by then, all of it at once. The queues are
+bounded by the uploads that the receiver admits.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Event as StopToken
+from typing import Final
+
+from recorderd.archive.catalogue import Entry
+from recorderd.archive.custody import Custody
+from recorderd.archive.intake import BundleRefused
+from recorderd.archive.judgement import BundleVerdict
+from recorderd.archive.store import Key
+from recorderd.core.errors import RecorderError
+
+SHORT_BYTES: Final = 64 << 20  # of these one reader is always free for
+GROUP_LIMIT: Final = 64  # recordings in one commit
+POLL_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """An upload was read; whether it is taken is the receiver's to say."""
+
+    key: Key
+    verdict: BundleVerdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An upload was committed, refused, or could not be taken now."""
+
+    key: Key
+    outcome: Entry | BundleRefused | OSError | RecorderError
+
+
+Result = Checked | Kept
+
+
+class _Shortest:
+    """Whole uploads that wait to be read."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, int, Key]] = []
+        self._changed = threading.Condition()
+        self._number = 0
+
+    def put(self, key: Key, *, size_bytes: int) -> None:
+        with self._changed:
+            self._number += 1
+            self._waiting.append((size_bytes, self._number, key))
+            self._changed.notify_all()
+
+    def take(self, *, limit_bytes: int | None, timeout_s: float) -> Key | None:
+        with self._changed:
+            found = self._first(limit_bytes)
+            if found is None:
+                self._changed.wait(timeout_s)
+                found = self._first(limit_bytes)
+            if found is not None:
+                self._waiting.remove(found)
+            return found[2] if found is not None else None
+
+    def _first(self, limit_bytes: int | None) -> tuple[int, int, Key] | None:
+        fitting = (row for row in self._waiting if limit_bytes is None or row[0] <= limit_bytes)
+        return min(fitting, default=None, key=lambda row: row[:2])
+
+
+class Keeping:
+    """The way of whole uploads into custody.
+
+    Thread: each of the loops has its own, everything else is called by the receiver's.
+    """
+
+    def __init__(self, custody: Custody) -> None:
+        self._custody = custody
+        self._unread = _Shortest()
+        self._verified: queue.SimpleQueue[tuple[Key, BundleVerdict]] = queue.SimpleQueue()
+        self._results: deque[Result] = deque()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    @property
+    def bell(self) -> int:
+        """The descriptor that can be read while there are results."""
+        return self._bell
+
+    def check(self, key: Key, *, size_bytes: int) -> None:
+        """Let a whole upload be read and judged."""
+        self._unread.put(key, size_bytes=size_bytes)
+
+    def keep(self, key: Key, verdict: BundleVerdict) -> None:
+        """Let a verified upload be committed."""
+        self._verified.put((key, verdict))
+
+    def results(self) -> list[Result]:
+        """Take what came out since the last time."""
+        try:
+            os.eventfd_read(self._bell)
+        except BlockingIOError:
+            return []
+        found = []
+        while self._results:
+            found.append(self._results.popleft())
+        return found
+
+    def close(self) -> None:
+        """Let go of the bell; the threads have ended before."""
+        os.close(self._bell)
+
+    def loops(self) -> dict[str, Callable[[StopToken], None]]:
+        """Give the loops that want a thread of this name each."""
+        return {"read-any": self._read_any, "read-short": self._read_short, "commit": self._commit}
+
+    def _commit(self, stop: StopToken) -> None:
+        """Commit until ``stop`` is set.
+
+        # thread: commit
+        """
+        while not stop.is_set():
+            try:
+                group = [self._verified.get(timeout=POLL_S)]
+            except queue.Empty:
+                continue
+            while len(group) < GROUP_LIMIT and not self._verified.empty():
+                group.append(self._verified.get())
+            outcomes: list[Entry | BundleRefused | OSError | RecorderError]
+            try:
+                outcomes = self._custody.take_in_all(group)
+            except (OSError, RecorderError) as problem:
+                outcomes = [problem] * len(group)
+            for (key, _), outcome in zip(group, outcomes, strict=True):
+                self._results.append(Kept(key=key, outcome=outcome))
+            os.eventfd_write(self._bell, 1)
+
+    def _read_any(self, stop: StopToken) -> None:
+        self._read(stop, limit_bytes=None)
+
+    def _read_short(self, stop: StopToken) -> None:
+        self._read(stop, limit_bytes=SHORT_BYTES)
+
+    def _read(self, stop: StopToken, *, limit_bytes: int | None) -> None:
+        """Read until ``stop`` is set.
+
+        # thread: read-any, read-short
+        """
+        while not stop.is_set():
+            key = self._unread.take(limit_bytes=limit_bytes, timeout_s=POLL_S)
+            if key is None:
+                continue
+            try:
+                result: Result = Checked(key=key, verdict=self._custody.verify(key))
+            except (OSError, RecorderError) as problem:
+                result = Kept(key=key, outcome=problem)
+            self._results.append(result)
+            os.eventfd_write(self._bell, 1)

@@ -1,0 +1,375 @@
+"""The recordings on their way to one archive: performs what their machines ask for, decides nothing.
+
+Rule: what the disk must keep is asked of the shelf and counts once it has answered. Chunks go out while the
+window has room, to whomever ``order`` gives the turn. Everything may be lost or come twice: whatever goes
+quiet is offered again, and the archive knows how far it stands.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
+from recorderd.core.errors import RecorderError, SpoolBroken
+from recorderd.core.events import Ev, EventLog
+from recorderd.evidence.digest import sha256_bytes
+from recorderd.evidence.verify import TrustStore
+from recorderd.flush import delivery as d
+from recorderd.flush.order import Candidate, whose_turn
+from recorderd.flush.parcel import is_passing, read_piece
+from recorderd.flush.receipt_check import check_receipt
+from recorderd.flush.shelf import QuarantineJob, ReleaseJob, Shelf, StoreJob
+from recorderd.flush.window import Window
+from recorderd.spool.layout import Place, Spool
+from recorderd.wire import frames as f
+
+IN_FLIGHT: Final = 4  # recordings at a time, where the archive has not said how many
+SCAN_NS: Final = 500 * NS_PER_MS  # how often ready/ is looked at
+OFFER_BYTES: Final = 256  # of an offer, and per file of it
+CHUNK_BYTES: Final = 384  # of a chunk besides its payload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliverySettings:
+    """How one archive is served."""
+
+    archive: str  # its name on the shelf
+    recorder_id: str
+    chunk_bytes: int
+    retry_ns: int
+    local_grace_s: int
+
+
+class Deliveries:
+    """What is carried to one archive.
+
+    Thread: one.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: DeliverySettings,
+        spool: Spool,
+        shelf: Shelf,
+        send: Callable[[f.FlushMessage], bool],
+        trust: TrustStore,
+        figures: Counter[str],
+        clock: Clock,
+        log: EventLog,
+    ) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._shelf = shelf
+        self._send = send
+        self._trust = trust
+        self._figures = figures
+        self._clock = clock
+        self._log = log
+        self._deliveries: dict[str, d.Delivery] = {}
+        self._priorities: dict[str, int] = {}
+        self._asked: Counter[str] = Counter()  # jobs of the shelf that are not answered
+        self._scan_at_ns = 0
+        self._turn = 0
+        self._nudged = True  # a place in flight came free
+        self.window = Window()
+        self.allowance: f.Allowance | None = None  # what the archive takes; None = it has not said
+
+    # --- the link ----------------------------------------------------------------------------------------
+
+    def link_lost(self) -> None:
+        """Take back everything that was under way."""
+        self.window.begin_anew()
+        self.allowance = None
+        for recording_id in list(self._deliveries):
+            self._apply(recording_id, d.LinkLost())
+
+    def allow(self, allowance: f.Allowance) -> None:
+        """Take the archive's word on how much it takes."""
+        self.allowance = allowance
+        self.window.allow(allowance.window_bytes)
+        self._nudged = True
+
+    def on_answer(self, message: f.Credit | f.ReceiptMessage | f.Refused) -> None:
+        """Take what the archive says of one recording."""
+        recording_id, retry_ns = message.recording_id, self._settings.retry_ns
+        delivery = self._deliveries.get(recording_id)
+        if delivery is None or delivery.state not in d.OPEN:
+            return
+        event: d.Event | None
+        match message:
+            case f.Credit():
+                event = d.credit_event(delivery, message, retry_ns=retry_ns)
+                if event is None:
+                    reason = f"no such credit: {message}"
+                    self._log.warning(Ev.MALFORMED_FRAME, subject=recording_id, reason=reason)
+                    return
+            case f.ReceiptMessage(receipt=raw):
+                event = self._receipt_event(delivery, raw) or d.Postponed(retry_ns=retry_ns)
+            case f.Refused(code=code, reason=reason, retryable=retryable):
+                self._log.warning(
+                    Ev.OFFER_REFUSED, subject=recording_id, code=code, reason=reason, retryable=retryable
+                )
+                event = d.Postponed(retry_ns=retry_ns)
+                if not retryable:
+                    event = d.RejectedForGood(reason=f"refused by the archive: {code}: {reason}")
+        self._apply(recording_id, event)
+        self._count_answer(recording_id, message)
+
+    def _count_answer(self, recording_id: str, message: f.Credit | f.ReceiptMessage | f.Refused) -> None:
+        delivery = self._deliveries.get(recording_id)
+        if not isinstance(message, f.Credit) or delivery is None or delivery.state not in d.ACTIVE:
+            self.window.forget(recording_id)
+        else:
+            mark = delivery.size_bytes if delivery.state is d.State.AWAITING else delivery.held_bytes
+            self.window.answered(recording_id, mark=mark, now_ns=self._clock.mono_ns())
+            if message.rewind:
+                self.window.forget(recording_id)
+
+    # --- time --------------------------------------------------------------------------------------------
+
+    def look(self, now_ns: int, *, open_for_offers: bool) -> None:
+        """Do what time and the shelf have brought; offer more while there is a place in flight."""
+        for done in self._shelf.answers(self._settings.archive):
+            self._asked[done.job.recording_id] -= 1
+            if done.problem:
+                if done.job.recording_id in self._deliveries:
+                    self._apply(done.job.recording_id, d.EffectFailed(retry_ns=self._settings.retry_ns))
+            elif isinstance(done.job, StoreJob):
+                self._log.info(Ev.RECEIPT_VERIFIED, subject=done.job.recording_id)
+            self._drop_if_done(done.job.recording_id)
+        for recording_id, delivery in list(self._deliveries.items()):
+            due = d.due_event(delivery, now_ns=now_ns)
+            if due is not None:
+                self._apply(recording_id, due)
+        if open_for_offers:
+            self._offer(now_ns)
+
+    @property
+    def is_nudged(self) -> bool:
+        """Tell whether it is worth while to look at once."""
+        return self._nudged
+
+    def adopt(self) -> None:
+        """Take up everything on the shelf that this archive is to have; let go of what is gone."""
+        wanted = self._shelf.wanted_by(self._settings.archive)
+        for recording_id, held in wanted.items():
+            if recording_id in self._deliveries:
+                continue
+            delivery = d.Delivery(
+                recording_id=recording_id,
+                files=held.files,
+                chunk_bytes=self._settings.chunk_bytes,
+            )
+            self._deliveries[recording_id] = delivery
+            self._priorities[recording_id] = held.priority
+            if held.broken:
+                self._apply(recording_id, d.RejectedForGood(reason=held.broken))
+            else:
+                self._recall(delivery)
+        for recording_id in [name for name in self._deliveries if name not in wanted]:
+            if not self._asked[recording_id]:
+                self._forget(recording_id)
+
+    def _recall(self, delivery: d.Delivery) -> None:
+        """See whether a receipt is stored from before."""
+        try:
+            receipt = self._shelf.receipt(self._settings.archive, delivery.recording_id)
+        except OSError as problem:
+            self._log.error(Ev.INTERNAL_ERROR, subject=delivery.recording_id, reason=problem)
+            return
+        event = self._receipt_event(delivery, receipt) if receipt is not None else None
+        if event is not None:
+            self._apply(delivery.recording_id, event)
+
+    def _receipt_event(self, delivery: d.Delivery, raw: bytes) -> d.ReceiptVerified | None:
+        recording_id, archive = delivery.recording_id, self._settings.archive
+        try:
+            check_receipt(raw, delivery, recorder_id=self._settings.recorder_id, trust=self._trust)
+        except RecorderError as problem:
+            self._log.error(Ev.RECEIPT_REFUSED, subject=recording_id, reason=problem)
+            return None
+        age_s = 0.0
+        if self._shelf.receipt(archive, recording_id) == raw:
+            age_s = self._shelf.receipt_age_s(archive, recording_id)
+        keep_s = max(0.0, self._settings.local_grace_s - age_s)
+        return d.ReceiptVerified(receipt=raw, keep_ns=int(keep_s * NS_PER_S))
+
+    # --- offers and chunks -------------------------------------------------------------------------------
+
+    def _offer(self, now_ns: int) -> None:
+        """Offer what is ready while there is room in flight; claim more when nothing is ready."""
+        self._nudged = False
+        room = self._places() - sum(entry.state in d.ACTIVE for entry in self._deliveries.values())
+        ready = self._ready()
+        if len(ready) < room and now_ns >= self._scan_at_ns:
+            if self._shelf.claim(room - len(ready)) == 0:
+                self._scan_at_ns = now_ns + SCAN_NS
+            self.adopt()
+            ready = self._ready()
+        while ready and room > 0 and self._has_room():
+            chosen = whose_turn(ready, turn=self._turn)
+            ready.remove(chosen)
+            self._turn += 1
+            room -= 1
+            self._apply(chosen.recording_id, d.Offered(windowed=self.allowance is not None))
+
+    def _ready(self) -> list[Candidate]:
+        return [self._candidate(row) for row in self._deliveries.values() if row.state is d.State.READY]
+
+    def _candidate(self, entry: d.Delivery) -> Candidate:
+        return Candidate(
+            recording_id=entry.recording_id,
+            priority=self._priorities[entry.recording_id],
+            size_bytes=entry.unsent_bytes,
+        )
+
+    def _places(self) -> int:
+        if self.allowance is None:
+            return IN_FLIGHT
+        return 0 if self.allowance.reason else min(self.allowance.recordings, self.window.recordings)
+
+    def _has_room(self) -> bool:
+        return self.allowance is None or self.window.room_bytes > 0 or not self.window.flying_bytes
+
+    def pump(self) -> bool:
+        """Send chunks while the window has room; say whether any went out."""
+        sent = False
+        sending = {
+            entry.recording_id
+            for entry in self._deliveries.values()
+            if entry.windowed and entry.state is d.State.SENDING and entry.unsent_bytes
+        }
+        while sending and self.window.piece_bytes(self._settings.chunk_bytes):
+            turns = [self._candidate(self._deliveries[name]) for name in sending]
+            recording_id = whose_turn(turns, turn=self._turn).recording_id
+            self._turn += 1
+            if not self._send_turn(recording_id):
+                sending.discard(recording_id)
+            sent = True
+        return sent
+
+    def _send_turn(self, recording_id: str) -> bool:
+        """Send as much as one turn is long; say whether there is more."""
+        left_bytes = self._settings.chunk_bytes
+        while left_bytes > 0 and (piece_bytes := self.window.piece_bytes(self._settings.chunk_bytes)):
+            before = self._deliveries[recording_id].sent_bytes
+            self._apply(recording_id, d.RoomGiven(size_bytes=piece_bytes))
+            entry = self._deliveries.get(recording_id)
+            if entry is None or entry.state is not d.State.SENDING or not entry.unsent_bytes:
+                return False
+            left_bytes -= entry.sent_bytes - before
+        return True
+
+    # --- effects -----------------------------------------------------------------------------------------
+
+    def _apply(self, recording_id: str, event: d.Event) -> None:
+        waiting = deque([event])
+        while waiting:
+            delivery, effects = d.step(
+                self._deliveries[recording_id], waiting.popleft(), now_ns=self._clock.mono_ns()
+            )
+            self._deliveries[recording_id] = delivery
+            for effect in effects:
+                failed = self._perform(delivery, effect)
+                if failed is not None:
+                    waiting.append(failed)
+                    break
+        if self._deliveries[recording_id].state not in d.ACTIVE:
+            self._nudged = True
+            self.window.forget(recording_id)
+        self._drop_if_done(recording_id)
+
+    def _drop_if_done(self, recording_id: str) -> None:
+        delivery = self._deliveries.get(recording_id)
+        if delivery is not None and delivery.state in d.FINAL and not self._asked[recording_id]:
+            self._forget(recording_id)
+
+    def _forget(self, recording_id: str) -> None:
+        self.window.forget(recording_id)
+        del self._deliveries[recording_id], self._priorities[recording_id], self._asked[recording_id]
+
+    def _perform(self, delivery: d.Delivery, effect: d.Effect) -> d.Event | None:
+        """Do what the reducer asked for; return what went wrong as an event."""
+        recording_id, archive = delivery.recording_id, self._settings.archive
+        match effect:
+            case d.SendOffer():
+                return self._send_offer(delivery)
+            case d.SendChunk():
+                return self._send_chunk(delivery, effect)
+            case d.StoreReceipt(receipt=receipt):
+                self._ask(StoreJob(archive=archive, recording_id=recording_id, receipt=receipt))
+            case d.Release():
+                self._ask(ReleaseJob(archive=archive, recording_id=recording_id))
+            case d.Quarantine(reason=reason):
+                self._ask(QuarantineJob(archive=archive, recording_id=recording_id, reason=reason))
+        return None
+
+    def _ask(self, job: StoreJob | ReleaseJob | QuarantineJob) -> None:
+        self._asked[job.recording_id] += 1
+        self._shelf.put(job)
+
+    def _send_offer(self, delivery: d.Delivery) -> d.Event | None:
+        recording_id = delivery.recording_id
+        if not self._send(f.Offer(recording_id=recording_id, files=delivery.files)):
+            return d.LinkLost()
+        if delivery.windowed:
+            size_bytes = OFFER_BYTES * (1 + len(delivery.files))
+            now_ns = self._clock.mono_ns()
+            self.window.sent(recording_id, mark=0, size_bytes=size_bytes, now_ns=now_ns)
+        self._log.info(Ev.OFFERED, subject=recording_id, size_bytes=delivery.size_bytes)
+        return None
+
+    def _send_chunk(self, delivery: d.Delivery, effect: d.SendChunk) -> d.Event | None:
+        recording_id = delivery.recording_id
+        path = self._spool.path(Place.CLAIMED, recording_id) / effect.name
+        try:
+            payload = read_piece(path, offset_bytes=effect.offset_bytes, size_bytes=effect.size_bytes)
+        except (SpoolBroken, OSError) as problem:
+            if recording_id not in self._shelf.wanted_by(self._settings.archive):
+                return d.Postponed(retry_ns=self._settings.retry_ns)  # it is gone: another archive was enough
+            if isinstance(problem, OSError) and is_passing(problem):
+                return d.Postponed(retry_ns=self._settings.retry_ns)
+            return d.RejectedForGood(reason=f"broken in the spool: {problem}")
+        chunk = f.Chunk(
+            recording_id=recording_id,
+            name=effect.name,
+            offset_bytes=effect.offset_bytes,
+            sha256="" if delivery.windowed else sha256_bytes(payload),
+            payload=payload,
+        )
+        if not self._send(chunk):
+            return d.LinkLost()
+        if delivery.windowed:
+            mark, now_ns = delivery.sent_bytes, self._clock.mono_ns()
+            size_bytes = effect.size_bytes + CHUNK_BYTES
+            self.window.sent(recording_id, mark=mark, size_bytes=size_bytes, now_ns=now_ns)
+        self._figures.update(chunks_sent=1, bytes_sent=effect.size_bytes)
+        return None
+
+    def picture(self) -> dict[str, Any]:
+        """Tell what is carried: by state, in flight, the window."""
+        in_flight = [
+            {
+                "recording_id": entry.recording_id,
+                "state": entry.state.value,
+                "file": entry.name,
+                "acked_bytes": entry.acked_bytes,
+                "size_bytes": entry.size_bytes,
+            }
+            for entry in self._deliveries.values()
+            if entry.state in d.ACTIVE
+        ]
+        return {
+            "claimed": len(self._deliveries),
+            "states": dict(Counter(entry.state.value for entry in self._deliveries.values())),
+            "in_flight": in_flight,
+            "window": {
+                "limit_bytes": self.window.limit_bytes,
+                "flying_bytes": self.window.flying_bytes,
+                "delay_ms": self.window.delay_ns // NS_PER_MS,
+            },
+        }
