@@ -156,7 +156,7 @@ exchange:
 .PHONY: test
 test: setup-packages setup-test-packages install-test lint exchange ## all set-up, lint and tests
 	@echo '==> test: pytest'
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property
+	$(BIN)/python -m pytest -n 3 tests/unit tests/property
 	$(BIN)/python -m pytest -n 5 --own-network tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz

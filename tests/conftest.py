@@ -32,23 +32,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist makes workers of -n
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Start the workers of ``-n`` each in its network."""
+    """Hand tests out our way, and start the workers of ``-n`` each in its network."""
     workers = config.option.numprocesses
+    if workers:
+        config.option.dist = "loadscope"
+        config.option.loadscopereorder = False  # our order is of seconds, not of tests
     if not config.option.own_network or not workers:
         return
     if not own_network.permitted():
         print("==> no right to make network namespaces: one test at a time, which takes three times as long")
         config.option.numprocesses = 0
         return
-    config.option.numprocesses, config.option.dist = None, "loadscope"
-    config.option.loadscopereorder = False  # our order is of seconds, not of tests
+    config.option.numprocesses = None
     config.option.tx = [f"popen//python={shlex.join(own_network.command(sys.executable))}"] * workers
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.own_network:
+    if hasattr(config, "workerinput"):
         items.sort(key=lambda item: turn(item.path))
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
-    return BySharing(config, log) if config.option.own_network else None
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return BySharing(config, log)
