@@ -18,6 +18,7 @@ from recorderd.app import fsck
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
+from recorderd.app.power import PowerDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
@@ -99,6 +100,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
     for folder in (archive.data_dir, archive.run_dir):
         durable.make_dir(folder)
+    duty = PowerDuty(configuration.power, service=service, clock=clock)
     lock = FolderLock(archive.data_dir / LOCK_NAME)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
     store, catalogue = Store(archive.data_dir), Catalogue(archive.data_dir / CATALOGUE_NAME)
@@ -124,6 +126,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             "program": "recorder-archive",
             "version": __version__,
             **receiver.status(),
+            "power": duty.describe(),
             "events": counters,
         }
 
@@ -135,8 +138,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
         service.ready(f"listening on {endpoint}")
         try:
-            receiver.run(service.stop, service.beat)
+            receiver.run(duty.halt(), service.beat)
+            duty.sleep()
         finally:
+            duty.stop()
             service.log.info(Ev.STOPPING)
             service.stopping()
             control_stop.set()
