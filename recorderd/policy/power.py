@@ -166,6 +166,11 @@ def claim_of(words: frozenset[str]) -> PowerState | None:
     return next((state for needed, state in CLAIMS if needed <= words), None)
 
 
+def spelled(words: frozenset[str]) -> str:
+    """Write words as NUT does, the supply first."""
+    return " ".join(sorted(words, key=lambda word: (word not in ("OL", "OB"), word)))
+
+
 def is_anxious(house: House) -> bool:
     """Tell whether any UPS is, or may be, not on line: then ask more often."""
     return any(max(ups.claim, ups.believed) > PowerState.ON_LINE for ups in house.upses)
@@ -177,8 +182,7 @@ def is_anxious(house: House) -> bool:
 def _heard(ups: Ups, event: Event, limits: PowerLimits, now_ns: int, news: list[News]) -> Ups:
     match event:
         case UpsTold(ups=ups.name, reading=reading) if claim_of(reading.words) is None:
-            said = " ".join(sorted(reading.words)) or "nothing"
-            return _silenced(ups, f"it says nothing of its supply: {said}", now_ns)
+            return _silenced(ups, f"it says nothing of its supply: {spelled(reading.words)!r}", now_ns)
         case UpsTold(ups=ups.name, reading=reading):
             if ups.is_lost and ups.silent_since_ns is not None:
                 news.append(ContactBack(ups=ups.name, silent_ns=now_ns - ups.silent_since_ns))
@@ -238,7 +242,8 @@ def _settled(ups: Ups, limits: PowerLimits, now_ns: int, news: list[News]) -> Up
 def _claim(ups: Ups, limits: PowerLimits, now_ns: int) -> PowerState:
     if ups.reading is None:
         return ups.claim
-    claim = claim_of(ups.reading.words) or ups.claim
+    said = claim_of(ups.reading.words)
+    claim = ups.claim if said is None else said
     if ups.exercising_since_ns is not None and now_ns - ups.exercising_since_ns < limits.exercise_ns:
         claim = PowerState.ON_BATTERY
     if ups.off_since_ns is not None and now_ns - ups.off_since_ns < limits.off_after_ns:
@@ -283,9 +288,8 @@ def _judged(upses: Sequence[Ups], limits: PowerLimits, was: PowerState) -> Power
 def _described(ups: Ups) -> str:
     if ups.reading is None:
         return f"{ups.name}: never heard of ({ups.silence})"
-    words = " ".join(sorted(ups.reading.words, key=lambda word: (word not in ("OL", "OB"), word)))
     lost = f", no contact ({ups.silence})" if ups.is_lost else ""
-    return f"{ups.name}: {_SAID[ups.believed]} ({words}){lost}"
+    return f"{ups.name}: {_SAID[ups.believed]} ({spelled(ups.reading.words)}){lost}"
 
 
 def _figure(upses: Sequence[Ups], limits: PowerLimits, of: Callable[[UpsReading], int | None]) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.conditions import Power, PowerState
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import UpsFormatError, UpsSilent
 from recorderd.core.events import Ev, EventLog
 from recorderd.policy import power as policy
 from recorderd.power.sources import UpsSource
@@ -78,7 +78,9 @@ class PowerWatch:
             asked_ns = self._clock.mono_ns()
             try:
                 event: policy.Event = policy.UpsTold(ups=name, reading=source.read())
-            except (RecorderError, OSError) as problem:
+            except UpsSilent as problem:
+                event = policy.UpsFellSilent(ups=name, reason=str(problem.fields["reason"]))
+            except (UpsFormatError, OSError) as problem:
                 event = policy.UpsFellSilent(ups=name, reason=str(problem))
             self._hear(event)
             self._rest(asked_ns, stop)
@@ -122,7 +124,7 @@ class PowerWatch:
                 self._log.info(
                     Ev.UPS_STATUS,
                     subject=name,
-                    status=" ".join(sorted(reading.words)),
+                    status=policy.spelled(reading.words),
                     runtime_s=reading.runtime_s,
                     charge_percent=reading.charge_percent,
                 )
@@ -149,7 +151,7 @@ def _row(ups: policy.Ups) -> dict[str, Any]:
     return {
         "name": ups.name,
         "state": ups.believed.name.lower(),
-        "status": " ".join(sorted(reading.words)) if reading is not None else "",
+        "status": policy.spelled(reading.words) if reading is not None else "",
         "runtime_s": reading.runtime_s if reading is not None else None,
         "charge_percent": reading.charge_percent if reading is not None else None,
         "contact": not ups.is_lost and reading is not None,

@@ -220,7 +220,7 @@ def _reading(rows: dict[str, str]) -> UpsReading:
 
 def whole_number(text: str, *, largest: int) -> int | None:
     """Read a figure that a device may write as ``1234``, ``1234.50`` or not at all; None = it says none."""
-    found = re.match(r"\s*(\d{1,9})(?:[.,]\d*)?\s*(?:$|[ A-Za-z%])", text, re.ASCII)
+    found = re.match(r"\s*(\d{1,9})(?:[.,]\d*)?(?:\s|$)", text, re.ASCII)
     return min(int(found[1]), largest) if found is not None else None
 
 

@@ -61,9 +61,8 @@ class Nut:
         """Start upsd and wait until it knows of every UPS."""
         self._server = self._run("upsd", "-F", "-u", "root")
         for name in self.names:
-            wait_until(
-                lambda name=name: "OL" in self.ask(f"GET VAR {name} ups.status"), what=f"upsd knows {name}"
-            )
+            question = f"GET VAR {name} ups.status"
+            wait_until(lambda question=question: "OL" in self.ask(question), what=f"upsd knows {name}")
 
     def stop_server(self) -> None:
         """End upsd; the next one has no FSD any more."""
@@ -93,13 +92,16 @@ class Nut:
             lambda: f'"{status}"' in self.ask(f"GET VAR {name} ups.status"), what=f"{name} says {status}"
         )
 
+    def say_stale(self, status: str, *, ups: str = "") -> None:
+        """Let it say something when its driver runs again."""
+        self._write(ups or self.names[0], status, runtime_s=1800, charge_percent=100)
+
     def force_shutdown(self, ups: str = "") -> None:
         """Do what the primary upsmon does before it shuts the machine down."""
         name = ups or self.names[0]
         quoted = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
-        said = self.ask(
-            "USERNAME main", f'PASSWORD "{quoted}"', f"LOGIN {name}", f"PRIMARY {name}", f"FSD {name}"
-        )
+        login = ("USERNAME main", f'PASSWORD "{quoted}"', f"LOGIN {name}")
+        said = self.ask(*login, f"PRIMARY {name}", f"FSD {name}")
         assert "OK FSD-SET" in said, said
 
     def logins(self, ups: str = "") -> int:
@@ -147,3 +149,33 @@ class Nut:
                 stdout=log,
                 stderr=log,
             )
+
+
+class NssAuthority:
+    """An authority and a certificate for upsd, in the database that Debian's upsd (NSS) wants."""
+
+    def __init__(self, folder: Path, *, name: str = "ups.example") -> None:
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.ca_file = folder / "ca.pem"
+        (folder / "pin").write_text("database-pin\n")
+        (folder / "noise").write_bytes(os.urandom(64))
+        self._certutil("-N")
+        noise = ("-z", str(folder / "noise"))
+        authority = ("-n", "ca", "-s", "CN=Test UPS CA", "-t", "CT,C,C", "-x", "-m", "1", "-2")
+        self._certutil("-S", *noise, *authority, answers="y\n\ny\n")
+        server = ("-n", "upsd", "-s", f"CN={name}", "-8", name, "-c", "ca", "-t", ",,", "-m", "2")
+        self._certutil("-S", *noise, *server)
+        self.ca_file.write_text(self._certutil("-L", "-n", "ca", "-a"))
+
+    @property
+    def upsd_conf(self) -> str:
+        """What upsd.conf says of it."""
+        return f'CERTPATH "{self.folder}"\nCERTIDENT "upsd" "database-pin"\nCERTREQUEST 0\n'
+
+    def _certutil(self, command: str, *arguments: str, answers: str = "") -> str:
+        database = ("-d", str(self.folder), "-f", str(self.folder / "pin"))
+        return subprocess.run(
+            ["certutil", command, *database, *arguments],
+            input=answers, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
