@@ -158,19 +158,25 @@ def create_from(path: Path, blocks: Iterable[bytes], *, mode: int = FILE_MODE) -
     return size_bytes
 
 
-def replace(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
+def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool = True) -> None:
     """Put ``content`` at ``path``, in place of whatever stood there.
 
     Durable: at every instant the old or the new content stands whole; after return the new one survives.
+    What is written anew every few seconds and means nothing after a cut is not ``synced``: whoever reads it
+    meanwhile finds it whole, and after a power cut perhaps nothing.
     """
     fresh = path.with_name(f".{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         _write_all(descriptor, content)
-        os.fsync(descriptor)
+        if synced:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    supersede(fresh, path)
+    if synced:
+        supersede(fresh, path)
+    else:
+        fresh.rename(path)
 
 
 def put_all(folder: Path, contents: Mapping[str, bytes], *, mode: int = FILE_MODE) -> list[int]:
