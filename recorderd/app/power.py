@@ -59,11 +59,6 @@ class PowerDuty:
         """How this host is fed."""
         return self._watch.power if self._watch is not None else POWER_UNKNOWN
 
-    @property
-    def is_final(self) -> bool:
-        """Tell whether the machine is being shut down."""
-        return self.power.state is PowerState.FORCED_SHUTDOWN
-
     def describe(self) -> dict[str, Any]:
         """Describe power, for people and programs."""
         power = self.power
@@ -99,7 +94,7 @@ class PowerDuty:
 
     def sleep(self) -> None:
         """After work has halted for the machine's shutdown, wait for the program's own end."""
-        if not self.is_final:
+        if self.power.state is not PowerState.FORCED_SHUTDOWN:
             return
         self._service.log.warning(Ev.POWER_SHUTDOWN, reason=self.power.reason)
         self.release()

@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from recorderd.app.power_outlook import outlook_of
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
 from recorderd.core.conditions import Power, PowerState
 from recorderd.core.events import Ev, EventLog
@@ -24,6 +25,7 @@ from recorderd.record.disk import Disks
 from recorderd.record.heads import Heads
 from recorderd.record.recorder import Recorder
 from recorderd.sip.room import SipRoom
+from recorderd.spool.layout import Spool
 
 _LOOK_S: Final = 0.01
 _WAIT_NS: Final = 60 * NS_PER_S  # for a disk that hangs; the event then says what is still open
@@ -39,6 +41,7 @@ class PowerCut:
         recorder: Recorder,
         disks: Disks,
         heads: Heads,
+        spool: Spool,
         usual_checkpoint_s: int,
         on_done: Callable[[], None],
         clock: Clock,
@@ -48,6 +51,7 @@ class PowerCut:
         self._recorder = recorder
         self._disks = disks
         self._heads = heads
+        self._spool = spool
         self._usual_ns = usual_checkpoint_s * NS_PER_S
         self._on_done = on_done
         self._clock = clock
@@ -58,6 +62,19 @@ class PowerCut:
         self._recorder.checkpoint_ns = checkpoint_ns(power, usual_ns=self._usual_ns)
         if power.state is PowerState.FORCED_SHUTDOWN:
             self._shut(power)
+        elif power.state is not PowerState.ON_LINE:
+            self._log.info(Ev.POWER_OUTLOOK, **self._outlook(power))
+
+    def describe(self, power: dict[str, Any]) -> dict[str, Any]:
+        """Add to a description of power what it means for the spool."""
+        if not power["configured"]:
+            return power
+        known = Power(state=PowerState[power["state"].upper()], reason="", runtime_s=power["runtime_s"])
+        return {**power, "outlook": self._outlook(known)}
+
+    def _outlook(self, power: Power) -> dict[str, Any]:
+        used_bytes = self._recorder.usage.used_bytes
+        return outlook_of(self._spool, power, used_bytes=used_bytes, clock=self._clock)
 
     def _shut(self, power: Power) -> None:
         began_ns = self._clock.mono_ns()

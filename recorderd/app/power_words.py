@@ -26,4 +26,18 @@ def power_line(power: dict[str, Any]) -> str:
     parts.append(f"({escape(power['reason'])})")
     if not power["contact"]:
         parts.append("[red]a UPS does not answer[/]")
-    return "   ".join(parts)
+    return "   ".join([*parts, *_outlook_words(power.get("outlook"))])
+
+
+def _outlook_words(outlook: dict[str, Any] | None) -> list[str]:
+    if outlook is None or not outlook["waiting_bytes"]:
+        return []
+    waiting = f"{outlook['waiting_bytes'] / 1e6:.0f} MB wait"
+    needed, usable = outlook["needed_s"], outlook["usable_s"]
+    if needed is None:
+        return [f"{waiting} for the archive, which takes nothing now"]
+    words = f"{waiting} for the archive: {needed} s at the present rate"
+    if usable is None:
+        return [words]
+    verdict = "in time" if outlook["in_time"] == "yes" else "[red]not in time[/]"
+    return [f"{words}, {usable} s of battery before the shutdown: {verdict}"]

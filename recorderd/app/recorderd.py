@@ -185,6 +185,7 @@ class Appliance:
             recorder=self.recorder,
             disks=self.disks,
             heads=self.heads,
+            spool=self.spool,
             usual_checkpoint_s=record.checkpoint_s,
             on_done=self.duty.release,
             clock=clock,
@@ -218,7 +219,7 @@ class Appliance:
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
             },
             "clock": self.host_clock.describe(),
-            "power": self.duty.describe(),
+            "power": self._power_cut.describe(self.duty.describe()),
             "rtp": {**self.tap.totals(), **self.tap.lateness.describe()},
             "events": self.log.counters(),
         }
@@ -326,7 +327,8 @@ class Appliance:
             calls=calls,
             max_calls=self.max_calls,
             queue_full=self.recorder.messages.qsize() > QUEUE_MAX // 2,
-            stopping=self._stopping.is_set() or self.duty.is_final,
+            stopping=self._stopping.is_set(),
+            power=self.duty.power.state,
             mandatory=terms.mandatory,
             priority=terms.priority,
         )

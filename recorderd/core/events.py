@@ -121,6 +121,7 @@ class Ev(Enum):
     DEPOSIT_KEPT = "deposit_kept"
     POWER_CHANGED = "power_changed"
     POWER_SHUTDOWN = "power_shutdown"
+    POWER_OUTLOOK = "power_outlook"
     UPS_STATUS = "ups_status"
     UPS_LOST = "ups_lost"
     UPS_BACK = "ups_back"

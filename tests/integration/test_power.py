@@ -30,6 +30,16 @@ name = "{name}"
 port = {port}
 ups = "{name}"
 """
+RULES = """
+[[rules]]
+name = "trade"
+mode = "always"
+mandatory = true
+callees = ["2002"]
+[[rules]]
+name = "others"
+mode = "always"
+"""
 LOGIN = f'user = "{USER}"\npassword_file = "keys/ups.secret"\n'
 
 
@@ -62,12 +72,14 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
     with (
         Nut(tmp_path / "nut") as nut,
         Exchange() as exchange,
-        RegisteredHouse(tmp_path / "house", exchange, extra=power_toml(nut, login=LOGIN)) as house,
+        RegisteredHouse(tmp_path / "house", exchange, extra=power_toml(nut, login=LOGIN) + RULES) as house,
     ):
         secret(house)
-        program = house.recorder()
+        with house.archive_toml.open("a") as configuration:
+            configuration.write(power_toml(nut))
+        archive, flush, program = house.archive(), house.flush(), house.recorder()
         exchange.registered("recorder", timeout_s=20)
-        wait_until(lambda: nut.logins() == 1, what="logged in, so that a shutdown waits for us")
+        wait_until(lambda: nut.logins() == 2, what="both logged in, so that a shutdown waits for us")
         with SipClient(server=house.server) as client:
             nut.say("OB DISCHRG", runtime_s="900.5", charge_percent=80)
             wait_state(program, "on_battery")
@@ -84,6 +96,9 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
             wait_state(program, "on_battery", "low_battery", "on_line", "on_battery")
             nut.say("OB DISCHRG LB", runtime_s=100, charge_percent=9)
             wait_state(program, "on_battery", "low_battery", "on_line", "on_battery", "low_battery")
+            assert siprec_call(client, callee="2001").response.code == 503
+            assert "battery low, not mandatory" in program.text()
+            assert "in_time=yes" in program.wait_for("power_outlook")
             call, talk = _talk(client, packets=150)
             time.sleep(1)
             nut.force_shutdown()
@@ -96,19 +111,23 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
             wait_until(lambda: nut.logins() == 0, what="logged out: the machine may go down")
             assert siprec_call(client).response.code == 503
             assert client.options().code == 503
-            report = house.status()["recorder"]
-            assert report["power"]["state"] == "forced_shutdown"
+            report = house.status()
+            assert report["recorder"]["power"]["state"] == "forced_shutdown"
             assert (
                 "being shut down"
                 in run_program("recorderctl", "status", "--config", house.recorder_toml).stdout
             )
+            for other in (archive, flush):  # they wait too, and tell why
+                other.wait_for("power_shutdown")
+                assert other.process.poll() is None
+            assert report["flush"]["power"]["state"] == "forced_shutdown"
             nut.stop_server()  # whatever is said now, it is final
             assert siprec_call(client).response.code == 503
         manifest = house.sealed(house.wait_sealed(program, 1)[0]).manifest
         assert manifest["end_cause"] == "power"
         assert manifest["call"]["call_id"] and manifest["duration_samples"] >= 8000 // 2
         before = program.text().partition("power_shutdown")[0]
-        assert "head_stated" in before and "sequence=1 cause=stop" in before
+        assert re.search(r"recording_sealed.*\n.*head_stated .*cause=stop", before)
         assert program.process.poll() is None, "an end would be a start for whoever supervises it"
         assert program.stop() == 0
         assert call.response is not None
