@@ -187,6 +187,7 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
     authorities(configuration.timestamps)
+    PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
     print(f"{arguments.config}: right for recorder-archive")
     return 0
 

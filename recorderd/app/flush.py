@@ -105,7 +105,7 @@ def serve(
     service.log.info(Ev.STARTED, version=__version__, recorder=settings.recorder_id)
     box, connection = HeadBox(configuration.spool.dir), Link(link, now_ns=clock.mono_ns())
     box.prepare()
-    duty, stamper = PowerDuty(configuration.power, service=service, clock=clock), None
+    duty, stamper = PowerDuty(configuration.power, service=service, clock=clock, logs_in=False), None
     if stamping is not None:
         stamper = Stamper(
             settings=stamping,

@@ -44,15 +44,20 @@ class PowerDuty:
     Thread: ``start`` and ``stop`` the main one; ``power`` and ``describe`` any.
     """
 
-    def __init__(self, section: PowerSection | None, *, service: Service, clock: Clock) -> None:
-        """Read the passwords and put the watch together.
+    def __init__(
+        self, section: PowerSection | None, *, service: Service, clock: Clock, logs_in: bool = True
+    ) -> None:
+        """Read the passwords, where we log in, and put the watch together.
 
+        A shutdown waits for those who are logged in; one program of a host is enough.
         Errors: KeyUnusable.
         """
         self._service = service
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._watch = _watch_of(section, clock=clock, log=service.log) if section is not None else None
+        self._watch = None
+        if section is not None:
+            self._watch = _watch_of(section, logs_in=logs_in, clock=clock, log=service.log)
 
     @property
     def power(self) -> Power:
@@ -126,9 +131,9 @@ class PowerDuty:
         thread.start()
 
 
-def _watch_of(section: PowerSection, *, clock: Clock, log: EventLog) -> PowerWatch:
+def _watch_of(section: PowerSection, *, logs_in: bool, clock: Clock, log: EventLog) -> PowerWatch:
     return PowerWatch(
-        {entry.name: _source(entry, log) for entry in section.ups},
+        {entry.name: _source(entry, log, logs_in=logs_in) for entry in section.ups},
         limits=PowerLimits(
             needed=section.needed,
             battery_after_ns=section.battery_after_s * NS_PER_S,
@@ -141,19 +146,21 @@ def _watch_of(section: PowerSection, *, clock: Clock, log: EventLog) -> PowerWat
     )
 
 
-def _source(entry: UpsSection, log: EventLog) -> UpsSource:
+def _source(entry: UpsSection, log: EventLog, *, logs_in: bool) -> UpsSource:
     if entry.program is UpsProgram.APCUPSD:
         return NisSource(host=entry.host, port=entry.port or _NIS_PORT)
 
     def refused(reason: str) -> None:
         log.warning(Ev.UPS_LOGIN_REFUSED, subject=entry.name, reason=reason)
 
-    password = read_secret_text(resolve_secret(entry.password_file)).strip() if entry.password_file else ""
+    user, password = "", ""
+    if logs_in and entry.password_file is not None:
+        user, password = entry.user, read_secret_text(resolve_secret(entry.password_file)).strip()
     server = NutServer(
         host=entry.host,
         port=entry.port or _NUT_PORT,
         ups=entry.ups,
-        user=entry.user,
+        user=user,
         password=password,
         tls_ca_file=entry.tls_ca_file,
         tls_name=entry.tls_name,

@@ -42,7 +42,8 @@ class UpsSection:
     port: int = option("Its port; 0 = the usual one, 3493 or 3551.", default=0, minimum=0, maximum=65_535)
     ups: str = option("NUT's name of the UPS; empty = the server's only one.", default="", check=_nut_name)
     user: str = option(
-        "User for upsd; whoever shuts this machine down then waits for us. Empty = no login.", default=""
+        "User for upsd: who shuts this machine down then waits for recorderd. Empty = no login.",
+        default="",
     )
     password_file: Path | None = option("File with the user's password, mode 600.", default=None)
     tls_ca_file: Path | None = option(

@@ -181,16 +181,9 @@ class Appliance:
         )
         self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
         self._power_cut = PowerCut(
-            sip=self.sip,
-            recorder=self.recorder,
-            disks=self.disks,
-            heads=self.heads,
-            spool=self.spool,
-            usual_checkpoint_s=record.checkpoint_s,
-            on_done=self.duty.release,
-            clock=clock,
-            log=log,
-        )
+            sip=self.sip, recorder=self.recorder, disks=self.disks, heads=self.heads, spool=self.spool,
+            usual_checkpoint_s=record.checkpoint_s, on_done=self.duty.release, clock=clock, log=log,
+        )  # fmt: skip
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer the control socket."""
@@ -361,7 +354,9 @@ def _check_config(path: Path, configuration: RecorderConfiguration) -> int:
     """Load what a start would load, and start nothing."""
     key_source(configuration.evidence).open()
     sip_settings(configuration)
-    load_prompts(path, configuration, Service(program="recorderd", level="warning").log)
+    service = Service(program="recorderd", level="warning")
+    PowerDuty(configuration.power, service=service, clock=SystemClock())
+    load_prompts(path, configuration, service.log)
     print(f"{path}: good")
     return 0
 
