@@ -19,6 +19,7 @@ from recorderd.app.archive_configuration import ArchiveConfiguration, load_archi
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
+from recorderd.app.power_words import power_line
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
@@ -253,6 +254,7 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
         return 0
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
+    table.add_row("power", power_line(status["power"]))
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))
     Console().print(table)

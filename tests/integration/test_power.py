@@ -118,7 +118,7 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
                 in run_program("recorderctl", "status", "--config", house.recorder_toml).stdout
             )
             for other in (archive, flush):  # they wait too, and tell why
-                other.wait_for("power_shutdown")
+                other.wait_for("power_shutdown", "OB DISCHRG FSD LB")
                 assert other.process.poll() is None
             assert report["flush"]["power"]["state"] == "forced_shutdown"
             nut.stop_server()  # whatever is said now, it is final
