@@ -15,7 +15,7 @@ from rich.table import Column, Table
 
 from recorderd import __version__, durable
 from recorderd.app import fsck
-from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
@@ -36,7 +36,6 @@ from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-CONTROL_NAME: Final = "archive.sock"
 LOCK_NAME: Final = ".archive.lock"
 _LISTEN_HELP: Final = (
     "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"

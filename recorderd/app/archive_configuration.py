@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.power_configuration import PowerSection, power_problems
@@ -16,6 +16,8 @@ from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.core.ids import is_safe_id
+
+CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
 
 
 def _some_files(value: Any) -> str | None:

@@ -6,6 +6,7 @@ Without ``[power]`` nothing is watched, and status says so: that is a choice, wh
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -36,6 +37,16 @@ class Halt(threading.Event):
     def is_set(self) -> bool:
         """Tell whether to end."""
         return super().is_set() or self._stop.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end; a stop of the program is seen a moment late."""
+        until_s = None if timeout is None else time.monotonic() + timeout
+        while not self.is_set():
+            left_s = _SLEEP_S if until_s is None else min(_SLEEP_S, until_s - time.monotonic())
+            if left_s <= 0:
+                return False
+            super().wait(left_s)
+        return True
 
 
 class PowerDuty:

@@ -261,6 +261,13 @@ class UpsSilent(RecorderError):
     hint = "Is the UPS's cable in, does its driver run, and may this machine ask the server?"
 
 
+class PutOff(RecorderError):
+    """{work} is put off: {reason}."""
+
+    exit_code, retryable = 75, True
+    hint = "It goes on when power is back; run it again then."
+
+
 class DraftFailed(RecorderError):
     """Draft {path} could not be written: {reason}."""
 

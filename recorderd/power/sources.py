@@ -1,7 +1,8 @@
 """Where a UPS is asked: a connection to upsd, or to apcupsd's information server.
 
 Contract: ``read`` gives the present reading or raises; after any error the source is closed, and the next
-``read`` connects anew. A server that does not answer within ``ANSWER_S`` has failed. With ``tls_ca_file`` a
+``read`` connects anew. A server that says nothing for ``ANSWER_S``, or is not done after ``WHOLE_ANSWER_S``,
+has failed. With ``tls_ca_file`` a
 NUT server is believed, and given the password, only over TLS with a certificate that leads there.
 Thread: one.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from recorderd.wire import apcupsd_nis
 from recorderd.wire.nut import LoginRefused, NotTold, NutConversation, Refused, TlsAgreed, Told
 
 ANSWER_S: Final = 3.0  # upsd and apcupsd answer from memory
+WHOLE_ANSWER_S: Final = 10.0  # however it drips
 _PIECE_BYTES: Final = 8192
 
 
@@ -99,11 +102,10 @@ class NutSource:
         return socket.create_connection((server.host, server.port), timeout=ANSWER_S)
 
     def _listen(self, connection: socket.socket) -> UpsReading:
+        until_s = time.monotonic() + WHOLE_ANSWER_S
         while True:
             connection.sendall(self._talk.take_outgoing())
-            octets = connection.recv(_PIECE_BYTES)
-            if not octets:
-                raise ConnectionError("the server closed the connection")
+            octets = _receive(connection, until_s)
             for event in self._talk.receive(octets):
                 match event:
                     case TlsAgreed():
@@ -139,11 +141,19 @@ class NisSource:
         with socket.create_connection(self._address, timeout=ANSWER_S) as connection:
             connection.sendall(apcupsd_nis.REQUEST)
             reply = apcupsd_nis.NisReply()
-            while octets := connection.recv(_PIECE_BYTES):
-                reading = reply.receive(octets)
-                if reading is not None:
-                    return reading
-        raise ConnectionError("the server closed the connection")
+            until_s = time.monotonic() + WHOLE_ANSWER_S
+            while (reading := reply.receive(_receive(connection, until_s))) is None:
+                pass
+        return reading
 
     def close(self, *, leaves: bool = False) -> None:
         """There is nothing to let go of."""
+
+
+def _receive(connection: socket.socket, until_s: float) -> bytes:
+    if time.monotonic() > until_s:
+        raise TimeoutError("the answer does not end")
+    octets = connection.recv(_PIECE_BYTES)
+    if not octets:
+        raise ConnectionError("the server closed the connection")
+    return octets

@@ -87,8 +87,8 @@ class PowerWatch:
         source.close(leaves=True)
 
     def judge(self, stop: threading.Event, on_change: Callable[[Power], None]) -> None:
-        """Judge what is heard, and what time does to it, until ``stop``."""
-        while not stop.is_set():
+        """Judge what is heard, and what time does to it, until ``stop`` or ``release``."""
+        while not stop.is_set() and not self._released.is_set():
             with self._changed:
                 if not self._news:
                     self._changed.wait(LOOK_S)

@@ -120,6 +120,8 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
             for other in (archive, flush):  # they wait too, and tell why
                 other.wait_for("power_shutdown", "OB DISCHRG FSD LB")
                 assert other.process.poll() is None
+            put_off = run_program("archive", "renew", "--config", house.archive_toml, check=False)
+            assert (put_off.returncode, "is put off" in put_off.stderr) == (75, True)
             assert report["flush"]["power"]["state"] == "forced_shutdown"
             nut.stop_server()  # whatever is said now, it is final
             assert siprec_call(client).response.code == 503

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,6 +108,28 @@ def test_a_ups_that_is_not_there_is_named(
     source, _ = ask(ups=name)
     with pytest.raises(UpsSilent, match=reason):
         source.read()
+
+
+@pytest.mark.parametrize("first", [b"BEGIN LIST VAR rack\n", b"\x00\x09STATUS"])
+def test_a_server_whose_answer_never_ends_is_given_up(first: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recorderd.power.sources.WHOLE_ANSWER_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(first)
+                while True:
+                    connection.sendall(b'VAR rack x "y"\n' if first[:1] == b"B" else b"")
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        monkeypatch.setattr("recorderd.power.sources.ANSWER_S", 1.0)
+        nut = NutSource(NutServer(host="127.0.0.1", port=port, ups="rack"), on_login_refused=print)
+        source: UpsSource = nut if first[:1] == b"B" else NisSource(host="127.0.0.1", port=port)
+        with pytest.raises(TimeoutError):
+            source.read()
 
 
 class Watched:
