@@ -48,6 +48,8 @@ gpg-agent: holds the private keys of the tests' OpenPGP recipients
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
+nut-server: upsd and its dummy driver, the UPS of the tests
+libnss3-tools: makes the certificates of that upsd
 asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
 asterisk-core-sounds-it-wav: a man's
 endef
@@ -153,11 +155,16 @@ exchange:
 	@echo '==> exchange: a telephone exchange for the tests'
 	tests/support/exchange/exchange.sh setup "$(CACHE)/exchange"
 
+.PHONY: apcupsd
+apcupsd:
+	@echo '==> apcupsd: a second program that knows of UPSes'
+	tests/support/apcupsd.sh "$(CACHE)/apcupsd"
+
 .PHONY: test
-test: setup-packages setup-test-packages install-test lint exchange ## all set-up, lint and tests
+test: setup-packages setup-test-packages install-test lint exchange apcupsd ## all set-up, lint and tests
 	@echo '==> test: pytest'
 	$(BIN)/python -m pytest -n 3 tests/unit tests/property
-	$(BIN)/python -m pytest -n 5 --own-network tests/integration tests/interop tests/fault
+	$(BIN)/python -m pytest -n 4 --own-network tests/integration tests/interop tests/fault
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function

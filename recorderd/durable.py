@@ -163,7 +163,8 @@ def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool =
     """Put ``content`` at ``path``, in place of whatever stood there.
 
     Durable: at every instant the old or the new content stands whole; after return the new one survives.
-    What is not ``synced`` is so for whoever looks while the machine runs; a power cut may leave anything.
+    What is written anew every few seconds and means nothing after a cut is not ``synced``: whoever reads it
+    meanwhile finds it whole, and after a power cut perhaps nothing.
     """
     fresh = path.with_name(f".{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)

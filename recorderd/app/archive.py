@@ -15,9 +15,11 @@ from rich.table import Column, Table
 
 from recorderd import __version__, durable
 from recorderd.app import fsck
-from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
+from recorderd.app.power import PowerDuty
+from recorderd.app.power_words import power_line
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.workers import Workers
@@ -36,7 +38,6 @@ from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-CONTROL_NAME: Final = "archive.sock"
 LOCK_NAME: Final = ".archive.lock"
 _LISTEN_HELP: Final = (
     "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
@@ -101,6 +102,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
     for folder in (archive.data_dir, archive.run_dir):
         durable.make_dir(folder)
+    duty = PowerDuty(configuration.power, service=service, clock=clock)
     lock = FolderLock(archive.data_dir / LOCK_NAME)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
     store, catalogue = Store(archive.data_dir), Catalogue(archive.data_dir / CATALOGUE_NAME)
@@ -129,6 +131,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             "program": "recorder-archive",
             "version": __version__,
             **receiver.status(),
+            "power": duty.describe(),
             "events": counters,
         }
 
@@ -143,8 +146,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         for name, work in keeping.loops().items():
             workers.start(name, work)
         try:
-            receiver.run(service.stop, service.beat)
+            receiver.run(duty.halt(), service.beat)
+            duty.sleep()
         finally:
+            duty.stop()
             workers.end()
             service.log.info(Ev.STOPPING)
             service.stopping()
@@ -192,6 +197,7 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
     authorities(configuration.timestamps)
+    PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
     print(f"{arguments.config}: right for recorder-archive")
     return 0
 
@@ -257,6 +263,7 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
         return 0
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
+    table.add_row("power", power_line(status["power"]))
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))
     Console().print(table)

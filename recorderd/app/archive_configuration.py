@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
+from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.core.ids import is_safe_id
+
+CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
 
 
 def _some_files(value: Any) -> str | None:
@@ -58,11 +61,13 @@ class ArchiveConfiguration:
     receipt: ReceiptSection = section("Signing of receipts.")
     recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
+    power: PowerSection | None = section("The UPSes that feed this machine; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
 
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
         yield from stamps_problems(self.timestamps)
+        yield from power_problems(self.power)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():
             if not is_safe_id(name):

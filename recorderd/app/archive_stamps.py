@@ -18,12 +18,14 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from recorderd import durable
-from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration
+from recorderd.app.control import ask
 from recorderd.app.service import FolderLock
 from recorderd.app.stamp_authorities import authorities
 from recorderd.archive.renewals import RENEWALS_NAME, StampState, renewal_path, stamp_states
 from recorderd.core.clock import NS_PER_S, SystemClock, utc_text
-from recorderd.core.errors import AuthorityRefused, EvidenceError
+from recorderd.core.conditions import PowerState
+from recorderd.core.errors import AuthorityRefused, ControlUnavailable, EvidenceError, PutOff
 from recorderd.evidence.digest import sha256_file
 from recorderd.evidence.renewal import RENEW_BEFORE_S
 from recorderd.evidence.timestamp import Stamp
@@ -73,7 +75,11 @@ def list_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurati
 
 
 def renew_stamps(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    """Renew what is due; 75 when something is left to do, else 0."""
+    """Renew what is due; 75 when something is left to do, else 0.
+
+    Errors: PutOff while the daemon says that this host is on battery.
+    """
+    _look_at_power(configuration)
     root = configuration.archive.data_dir
     durable.make_dir(root / RENEWALS_NAME)
     lock = FolderLock(root / RENEWALS_NAME / _LOCK_NAME)
@@ -86,6 +92,17 @@ def renew_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurat
     finally:
         lock.close()
     return EXIT_AGAIN if left else 0
+
+
+def _look_at_power(configuration: ArchiveConfiguration) -> None:
+    if configuration.power is None:
+        return
+    try:
+        power = ask(configuration.archive.run_dir / CONTROL_NAME, {"command": "status"})["power"]
+    except ControlUnavailable:  # it does not run: nobody knows
+        return
+    if power["state"] != PowerState.ON_LINE.name.lower():
+        raise PutOff(work="the renewal of time stamps", reason=power["reason"])
 
 
 def renew_due(root: Path, states: Iterator[StampState], *, asked: Sequence[Authority]) -> Iterator[Renewal]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
+from recorderd.app.power import PowerDuty
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import stamping_settings
@@ -25,6 +26,7 @@ from recorderd.flush.link import Link, LinkSettings
 from recorderd.flush.sender import Sender, SenderSettings
 from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import WORKERS, Stamper, StampingSettings
+from recorderd.policy.power import does_background_work
 from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
 
@@ -107,9 +109,15 @@ def serve(
     service.log.info(Ev.STARTED, version=__version__, recorder=settings.recorder_id)
     box, connection = HeadBox(configuration.spool.dir), Link(link, now_ns=clock.mono_ns())
     box.prepare()
-    stamper = None
+    duty, stamper = PowerDuty(configuration.power, service=service, clock=clock, logs_in=False), None
     if stamping is not None:
-        stamper = Stamper(settings=stamping, spool=spool, clock=clock, log=service.log)
+        stamper = Stamper(
+            settings=stamping,
+            spool=spool,
+            clock=clock,
+            log=service.log,
+            has_power=lambda: does_background_work(duty.power),
+        )
     shelf = Shelf(spool=spool, stamper=stamper, archives=(PRIMARY,), needed=1, clock=clock, log=service.log)
     sender = Sender(
         settings=settings,
@@ -130,6 +138,7 @@ def serve(
             "program": "recorderd-flush",
             "version": __version__,
             **sender.status(),
+            "power": duty.describe(),
             "events": service.log.counters(),
         }
 
@@ -146,8 +155,10 @@ def serve(
     try:
         service.log.info(Ev.READY)
         service.ready("waiting for recordings")
-        sender.run(service.stop, service.beat)
+        sender.run(duty.halt(), service.beat)
+        duty.sleep()
     finally:
+        duty.stop()
         service.log.info(Ev.STOPPING)
         service.stopping()
         workers.end()

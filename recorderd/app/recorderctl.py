@@ -17,6 +17,7 @@ from rich.table import Table
 from recorderd import __version__
 from recorderd.app import explain, keys_command, opening, verify
 from recorderd.app.control import ask
+from recorderd.app.power_words import power_line
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import run_reporting
@@ -133,6 +134,7 @@ def _show_status(report: dict[str, Any]) -> None:
         lines.add_row("sealed", str(recorder["sealed"]))
         lines.add_row("chain", _chain_text(recorder["chain"]))
         lines.add_row("clock", _clock_line(recorder["clock"]))
+        lines.add_row("power", power_line(recorder["power"]))
         lines.add_row("signing", _signing(recorder["signing"]))
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")

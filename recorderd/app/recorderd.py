@@ -19,6 +19,8 @@ from recorderd.app.control import ControlServer
 from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
 from recorderd.app.memory import keep_freed_memory
+from recorderd.app.power import PowerDuty
+from recorderd.app.power_cut import PowerCut
 from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
 from recorderd.app.schema import refuse
@@ -80,6 +82,7 @@ class Appliance:
         self._stopping = threading.Event()
         self.key = KeyWatch(configuration.evidence, clock=clock, log=log)
         signer = self.key.open_first()
+        self.duty = PowerDuty(configuration.power, service=service, clock=clock)
         self.spool = Spool(configuration.spool.dir, quota_bytes=configuration.spool.quota_bytes)
         self.spool.prepare()
         self.host_clock = HostClock(
@@ -178,6 +181,10 @@ class Appliance:
             log=log,
         )
         self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
+        self._power_cut = PowerCut(
+            sip=self.sip, recorder=self.recorder, disks=self.disks, heads=self.heads, spool=self.spool,
+            usual_checkpoint_s=record.checkpoint_s, on_done=self.duty.release, clock=clock, log=log,
+        )  # fmt: skip
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer the control socket."""
@@ -206,6 +213,7 @@ class Appliance:
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
             },
             "clock": self.host_clock.describe(),
+            "power": self._power_cut.describe(self.duty.describe()),
             "rtp": {**self.tap.totals(), **self.tap.lateness.describe()},
             "events": self.log.counters(),
         }
@@ -232,6 +240,7 @@ class Appliance:
             if not failed:
                 settle_memory()
                 self.log.info(Ev.READY)
+                self.duty.start(self._power_cut.changed)
                 self.service.ready("recording")
             self._serve(failed)
         finally:
@@ -248,6 +257,7 @@ class Appliance:
             ):
                 stop.set()
                 thread.join(timeout=30)
+            self.duty.stop()
             self.tap.close()
             if not sealing.is_alive():  # else the chain has an owner still
                 self.heads.state("stop")
@@ -312,6 +322,7 @@ class Appliance:
             max_calls=self.max_calls,
             queue_full=self.recorder.messages.qsize() > QUEUE_MAX // 2,
             stopping=self._stopping.is_set(),
+            power=self.duty.power.state,
             mandatory=terms.mandatory,
             priority=terms.priority,
         )
@@ -344,7 +355,9 @@ def _check_config(path: Path, configuration: RecorderConfiguration) -> int:
     """Load what a start would load, and start nothing."""
     key_source(configuration.evidence).open()
     sip_settings(configuration)
-    load_prompts(path, configuration, Service(program="recorderd", level="warning").log)
+    service = Service(program="recorderd", level="warning")
+    PowerDuty(configuration.power, service=service, clock=SystemClock())
+    load_prompts(path, configuration, service.log)
     print(f"{path}: good")
     return 0
 

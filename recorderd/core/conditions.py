@@ -39,6 +39,15 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpsReading:
+    """What a UPS says of itself at an instant, in the words of NUT whatever program told it."""
+
+    words: frozenset[str]  # ups.status: OL, OB, LB, ...; any word may come
+    runtime_s: int | None = None
+    charge_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLink:
     """The archive at an instant, as the flush wrote it down for the recorder and for operators."""
 

@@ -94,6 +94,10 @@ class FrameFormatError(FormatError):
     """Malformed flush message: {field}: {reason}."""
 
 
+class UpsFormatError(FormatError):
+    """Malformed answer about a UPS: {field}: {reason}."""
+
+
 # --- evidence: fails closed -------------------------------------------------------------------------
 
 
@@ -248,6 +252,20 @@ class ProgramFailed(RecorderError):
     """{program} gave no answer: {reason}."""
 
     exit_code, retryable = 69, True
+
+
+class UpsSilent(RecorderError):
+    """Nothing is known of the UPS: {reason}."""
+
+    exit_code, retryable = 75, True
+    hint = "Is the UPS's cable in, does its driver run, and may this machine ask the server?"
+
+
+class PutOff(RecorderError):
+    """{work} is put off: {reason}."""
+
+    exit_code, retryable = 75, True
+    hint = "It goes on when power is back; run it again then."
 
 
 class DraftFailed(RecorderError):

@@ -119,6 +119,13 @@ class Ev(Enum):
     RECORDING_UNSTAMPED = "recording_unstamped"
     DEPOSIT_REFUSED = "deposit_refused"
     DEPOSIT_KEPT = "deposit_kept"
+    POWER_CHANGED = "power_changed"
+    POWER_SHUTDOWN = "power_shutdown"
+    POWER_OUTLOOK = "power_outlook"
+    UPS_STATUS = "ups_status"
+    UPS_LOST = "ups_lost"
+    UPS_BACK = "ups_back"
+    UPS_LOGIN_REFUSED = "ups_login_refused"
 
     @property
     def message_id(self) -> str:

@@ -20,6 +20,7 @@ class StreamEnd(StrEnum):
     BYE = "bye"
     RTP_TIMEOUT = "rtp_timeout"
     SHUTDOWN = "shutdown"
+    POWER = "power"  # the batteries are about to be empty
     REPLACED = "replaced"  # a re-INVITE took the stream away
     SIGNALLING_LOST = "signalling_lost"
     JOINED = "joined"  # its streams went on in another session: the exchange made two calls one

@@ -5,6 +5,7 @@ changes, so that offer, digests and receipt are about the same files however oft
 A recording is claimed once its signatures are stamped, or ``wait`` after it was first seen here, whichever
 comes first (``may_claim``). With or without stamps of its own, a manifest's hash is noted on disk before the
 claim and is part of the next batch, which is stamped as soon as an authority answers.
+While ``has_power`` says no, authorities are not asked and nothing waits for a stamp of its own.
 What cannot be stamped delays nothing but itself, and that by ``wait`` at most: authorities are asked in
 order, one that fails is left alone for ``retry``, and the disk's errors are logged and tried again.
 """
@@ -83,12 +84,14 @@ class Stamper:
         clock: Clock,
         log: EventLog,
         ask: Callable[[Authority, bytes], bytes] = ask_authority,
+        has_power: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings = settings
         self._spool = spool
         self._clock = clock
         self._log = log
         self._ask = ask
+        self._has_power = has_power
         self.folder = StampFolder(spool.root)
         self.folder.prepare(self._leaves)
         self._lock = threading.Lock()
@@ -117,7 +120,8 @@ class Stamper:
         now_ns = self._clock.mono_ns()
         with self._lock:
             entry = self._ready.setdefault(recording_id, _Ready(seen_ns=now_ns))
-            return entry.stamped or now_ns - entry.seen_ns >= self._settings.wait_ns
+            waited = now_ns - entry.seen_ns >= self._settings.wait_ns
+            return entry.stamped or waited or not self._has_power()
 
     def let_go(self, recording_id: str) -> None:
         """Note a recording's hash for the next batch, as it is about to be claimed.
@@ -156,6 +160,8 @@ class Stamper:
         if len(fresh) == NOTE_AT_ONCE and all(entry.noted for _, entry in fresh):
             self._scan_at_ns = 0  # there are more
             return True
+        if not self._has_power():
+            return False
         with self._lock:
             usable = self._usable(now_ns)
             recording_id = self._next() if usable and self._settings.wait_ns else ""

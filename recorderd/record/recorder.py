@@ -107,6 +107,7 @@ class Recorder:
         self.messages: queue.Queue[RecordMessage | _Question] = queue.Queue(maxsize=QUEUE_MAX)
         self.usage: SpoolUsage = spool.usage()
         self.rounds = 0  # progress that the watchdog looks at
+        self.checkpoint_ns = pace.checkpoint_s * NS_PER_S  # how often drafts are synced; any may set it
         self._source = source
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
@@ -183,7 +184,7 @@ class Recorder:
         for recording in ordered:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
-        if now_ns - self._synced_mono_ns >= self._pace.checkpoint_s * NS_PER_S:
+        if now_ns - self._synced_mono_ns >= self.checkpoint_ns:
             proving = self._proof.due([recording.files for recording in ordered], now_ns=now_ns)
             self._disk.put(partial(self._sync, proving))
             self._synced_mono_ns = now_ns

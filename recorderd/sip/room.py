@@ -2,7 +2,7 @@
 
 Contract: ``ready`` is set when the sockets stand and a registration was attempted. At stop every dialog is
 ended and the registration taken back. Thread: ``run`` is the SIP thread and makes every call into pjsua2;
-``hang_up``, ``heard`` and ``command`` may be called from any thread, ``status`` be read from any.
+``hang_up``, ``heard``, ``command`` and ``go_quiet`` may be called by any thread, ``status`` be read by any.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SipRoom:
         self._desk = desk
         self._clock = clock
         self._log = log
-        self._inbox: deque[SessionSilent | UtteranceEnded | _Command] = deque()
+        self._inbox: deque[SessionSilent | UtteranceEnded | _Command | _Quieten] = deque()
         self._arrived_mono_ns = 0  # what a poll finds cannot have come before the poll before it began
         self._poll_began_mono_ns = 0
         self._look_due_ns = 0
@@ -65,6 +65,9 @@ class SipRoom:
         self._account: RecorderAccount | None = None
         self._healthy: bool | None = None
         self.ready = threading.Event()  # sockets stand and a registration was attempted
+        self.quiet = threading.Event()  # after ``go_quiet``: no dialog is left
+        self._quiet_for: StreamEnd | None = None
+        self._quiet_at_ns = 0  # whoever did not answer our BYE until then is left
         self.polls = 0  # progress that the watchdog looks at
 
     def status(self) -> dict[str, Any]:
@@ -94,6 +97,10 @@ class SipRoom:
             return command.reply.get(timeout=COMMAND_WAIT_S)
         except queue.Empty:
             return {"done": False, "reason": "the signalling did not answer in time"}
+
+    def go_quiet(self, cause: StreamEnd) -> None:
+        """End every dialog, unregister, and only refuse from then on; see ``quiet``.  # thread: any"""
+        self._inbox.append(_Quieten(cause=cause))
 
     # --- the SIP thread -------------------------------------------------------------------------
 
@@ -158,10 +165,12 @@ class SipRoom:
             self._show_health()
         while self._inbox:
             self._take(self._inbox.popleft())
+        if self._quiet_for is not None and not self.quiet.is_set():
+            self._quieten(self._quiet_for)
         self._desk.tick()
         self.polls += 1
 
-    def _take(self, item: SessionSilent | UtteranceEnded | _Command) -> None:
+    def _take(self, item: SessionSilent | UtteranceEnded | _Command | _Quieten) -> None:
         match item:
             case SessionSilent():
                 self._desk.end_session(item.session, StreamEnd.RTP_TIMEOUT)
@@ -170,13 +179,28 @@ class SipRoom:
             case _Command():
                 answer = self._desk.requests.command(item.wish, arrived_mono_ns=self._arrived_mono_ns)
                 item.reply.put(answer)
+            case _Quieten():
+                self._quiet_for = item.cause
+                self._quiet_at_ns = self._clock.mono_ns() + BYE_WAIT_NS
+                self._end_all(item.cause)
 
-    def _close(self, endpoint: RecorderEndpoint) -> None:
-        self._desk.end_all(StreamEnd.SHUTDOWN)
+    def _quieten(self, cause: StreamEnd) -> None:
+        if self._clock.mono_ns() >= self._quiet_at_ns:
+            self._desk.abandon_all(cause)
+        if not self._desk.dialogs:
+            self.quiet.set()
+
+    def _end_all(self, cause: StreamEnd) -> bool:
+        """Send BYE to everybody and take the registration back; tell whether there was one."""
+        self._desk.end_all(cause)
         was_registered = self._plan.state is RegistrationState.REGISTERED
         if was_registered and self._account is not None:
             with contextlib.suppress(pjsua2.Error):
                 self._account.setRegistration(False)
+        return was_registered
+
+    def _close(self, endpoint: RecorderEndpoint) -> None:
+        was_registered = self._end_all(StreamEnd.SHUTDOWN)
         deadline_ns = self._clock.mono_ns() + BYE_WAIT_NS
         while self._clock.mono_ns() < deadline_ns and (
             self._desk.dialogs or (was_registered and self._plan.state is RegistrationState.REGISTERED)
@@ -187,7 +211,9 @@ class SipRoom:
     # --- registration and health ----------------------------------------------------------------
 
     def _register(self) -> None:
-        if self._account is None or not registration.is_due(self._plan, now_ns=self._clock.mono_ns()):
+        if self._account is None or self._quiet_for is not None:
+            return
+        if not registration.is_due(self._plan, now_ns=self._clock.mono_ns()):
             return
         self._plan = registration.attempted(self._plan)
         try:
@@ -269,6 +295,13 @@ class _Command:
 
     wish: dict[str, Any]
     reply: queue.Queue[dict[str, Any]] = field(default_factory=lambda: queue.Queue(maxsize=1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Quieten:
+    """End everything and refuse what comes."""
+
+    cause: StreamEnd
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""Power: asks UPSes how they are, by NUT or apcupsd; ``policy.power`` decides what it comes to."""
