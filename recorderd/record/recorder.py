@@ -63,7 +63,7 @@ from recorderd.record.watch import Watch
 from recorderd.spool.layout import Spool, SpoolUsage
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
-LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
+LINGER_NS: Final = 300 * NS_PER_MS  # more than a drain: what was in the kernel when the session ended
 TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
 USAGE_EVERY_NS: Final = 5 * NS_PER_S
 PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
