@@ -179,7 +179,6 @@ class Recorder:
             if not self._steady.take(recording, due_ns=due_ns):
                 self._guarded(recording, partial(self._advance, recording, due_ns))
         self._steady.render()
-        self._meter.settle()
         for recording in ordered:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
@@ -341,8 +340,8 @@ class Recorder:
                 rendered = True
                 if self._clock.mono_ns() - began_ns >= window_ns // 2:
                     break
+        self._meter.settle()  # also those that go on: it costs the same for one as for all
         if rendered:
-            self._meter.settle()
             self._watch.changed()
         while self._over:
             recording, ended = self._over.popleft()
