@@ -21,7 +21,7 @@ from recorderd.record.many_files import ManyFiles
 Job = Callable[[], None]
 Together = Callable[[list[Any]], None]
 
-GATHER_S: Final = 0.01  # a call that begins gives a dozen jobs; waking up for each costs both threads more
+GATHER_S: Final = 0.05  # a round gives a dozen jobs, a call that begins as many; waking for each costs both
 SEAL_GATHER_S: Final = 0.05  # what ends in one window is handed on one by one, and sealed together
 TOGETHER_MAX: Final = 64
 LIMIT_BYTES: Final = 256 << 20  # a thousand calls in 16-bit stereo for eight seconds

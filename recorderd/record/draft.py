@@ -32,7 +32,7 @@ from recorderd.record.wav_file import erase_kept
 from recorderd.wire.wav import WavEncoding, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import WavNotes
 
-_BLOCK_BYTES: Final = 1 << 19  # read at a time; stays in the processor's cache
+_BLOCK_BYTES: Final = 1 << 18  # read at a time; stays in the processor's second cache
 _KINDS: Final = (  # of samples, and of the file
     (np.dtype(np.uint8), np.dtype("u1")),
     (np.dtype(np.int16), np.dtype("<i2")),

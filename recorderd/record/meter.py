@@ -38,7 +38,7 @@ class Meter:
         self._state = Activity.of(_ROWS)
         self._free = list(range(_ROWS - 1, -1, -1))
         self._groups: dict[int, _Windows] = {}  # by rate
-        self._waiting: set[int] = set()  # recordings that have a window here by ``take``
+        self._waiting: set[int] = set()  # recordings that have a window here
 
     def take(self, recording: Recording, tracks: Sequence[Track], samples: I16) -> None:
         """Take the next windows of some of a recording's tracks.
@@ -47,7 +47,6 @@ class Meter:
         """
         if id(recording) in self._waiting:  # its second window of this round begins where the first one ends
             self.settle()
-        self._waiting.add(id(recording))
         frame_samples = recording.rate_hz * FRAME_MS // 1000
         energies = frame_energy(samples, frame_samples=frame_samples)
         self.take_energies([(recording, len(tracks))], tracks, energies, rate_hz=recording.rate_hz)
@@ -60,12 +59,13 @@ class Meter:
         *,
         rate_hz: int,
     ) -> None:
-        """Take the next windows of many recordings as the energies of their frames.
+        """Take the next windows of many recordings, none of which has one here, as their frames' energies.
 
         Shapes: energies (len(tracks), f), the rows of a recording behind each other.
         """
         if energies.shape[1] == 0:
             return
+        self._waiting.update(id(recording) for recording, _ in recordings)
         group = self._groups.setdefault(rate_hz, _Windows())
         group.recordings.extend(recordings)
         group.tracks.extend(tracks)

@@ -63,7 +63,7 @@ from recorderd.record.watch import Watch
 from recorderd.spool.layout import Spool, SpoolUsage
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
-LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
+LINGER_NS: Final = 300 * NS_PER_MS  # more than a drain: what was in the kernel when the session ended
 TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
 USAGE_EVERY_NS: Final = 5 * NS_PER_S
 PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
@@ -180,7 +180,6 @@ class Recorder:
             if not self._steady.take(recording, due_ns=due_ns):
                 self._guarded(recording, partial(self._advance, recording, due_ns))
         self._steady.render()
-        self._meter.settle()
         for recording in ordered:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
@@ -342,8 +341,8 @@ class Recorder:
                 rendered = True
                 if self._clock.mono_ns() - began_ns >= window_ns // 2:
                     break
+        self._meter.settle()  # also those that go on: it costs the same for one as for all
         if rendered:
-            self._meter.settle()
             self._watch.changed()
         while self._over:
             recording, ended = self._over.popleft()

@@ -1,4 +1,4 @@
-"""The tap: drains every RTP and RTCP socket about five times a second into the ring.
+"""The tap: drains every RTP and RTCP socket four times a second into the ring.
 
 Contract: ``open_stream`` takes a socket pair and the negotiated codecs and gives a handle's slot;
 ``end_stream`` stops listening after one last drain and frees the sockets; ``take`` reads the ring;
@@ -39,7 +39,7 @@ from recorderd.wire.sdes import SrtpKeys
 
 __all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
 
-DRAIN_MS: Final = 200  # ten packets of a call; the sockets' buffers hold hundreds
+DRAIN_MS: Final = 250  # a dozen packets of a stream; by default a socket's buffer holds a thousand
 RING_MS: Final = 4_000
 BATCH_PACKETS: Final = 8_192
 _GRAINS_PER_STREAM: Final = 2  # wideband L16 takes more than a row; reserved memory is free until touched
