@@ -5,16 +5,19 @@ Without ``[power]`` nothing is watched, and status says so: that is a choice, wh
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from recorderd.app.power_configuration import PowerSection, UpsProgram, UpsSection
 from recorderd.app.service import Service
 from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.conditions import POWER_UNKNOWN, Power, PowerState
+from recorderd.core.errors import KeyUnusable
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import read_secret_text, resolve_secret
 from recorderd.policy.power import PowerLimits
@@ -173,7 +176,14 @@ def _source(entry: UpsSection, log: EventLog, *, logs_in: bool) -> UpsSource:
         ups=entry.ups,
         user=user,
         password=password,
-        tls_ca_file=entry.tls_ca_file,
+        tls=_trust(entry.tls_ca_file) if entry.tls_ca_file is not None else None,
         tls_name=entry.tls_name,
     )
     return NutSource(server, on_login_refused=refused)
+
+
+def _trust(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as problem:  # an SSLError too
+        raise KeyUnusable(path=ca_file, reason=problem.strerror or problem) from None

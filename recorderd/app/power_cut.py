@@ -62,7 +62,7 @@ class PowerCut:
         self._recorder.checkpoint_ns = checkpoint_ns(power, usual_ns=self._usual_ns)
         if power.state is PowerState.FORCED_SHUTDOWN:
             self._shut(power)
-        elif power.state is not PowerState.ON_LINE:
+        else:  # on battery whether the spool empties in time, afterwards how long it takes to catch up
             self._log.info(Ev.POWER_OUTLOOK, **self._outlook(power))
 
     def describe(self, power: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Contract: ``read`` gives the present reading or raises; after any error the source is closed, and the next
 ``read`` connects anew. A server that says nothing for ``ANSWER_S``, or is not done after ``WHOLE_ANSWER_S``,
-has failed. With ``tls_ca_file`` a
-NUT server is believed, and given the password, only over TLS with a certificate that leads there.
+has failed. With ``tls`` a NUT
+server is believed, and given the password, only over TLS with a certificate that is trusted.
 Thread: one.
 """
 
@@ -15,7 +15,6 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Protocol
 
 from recorderd.core.conditions import UpsReading
@@ -52,7 +51,7 @@ class NutServer:
     ups: str  # empty = the server's only one
     user: str = ""  # empty = no login
     password: str = field(default="", repr=False)
-    tls_ca_file: Path | None = None  # None = in clear
+    tls: ssl.SSLContext | None = None  # whom to trust; None = in clear
     tls_name: str = ""  # in the server's certificate; empty = host
 
 
@@ -97,7 +96,7 @@ class NutSource:
             ups=server.ups,
             user=server.user,
             password=server.password,
-            wants_tls=server.tls_ca_file is not None,
+            wants_tls=server.tls is not None,
         )
         return socket.create_connection((server.host, server.port), timeout=ANSWER_S)
 
@@ -109,7 +108,7 @@ class NutSource:
             for event in self._talk.receive(octets):
                 match event:
                     case TlsAgreed():
-                        connection = self._connection = self._secure(connection)
+                        connection = self._connection = _secured(connection, self._server)
                         self._talk.secured()
                     case LoginRefused(reason=reason):
                         self._on_login_refused(reason)
@@ -120,11 +119,6 @@ class NutSource:
                     case Refused(reason=reason):
                         self.close()
                         raise UpsSilent(reason=reason)
-
-    def _secure(self, connection: socket.socket) -> ssl.SSLSocket:
-        server = self._server
-        context = ssl.create_default_context(cafile=server.tls_ca_file)
-        return context.wrap_socket(connection, server_hostname=server.tls_name or server.host)
 
 
 class NisSource:
@@ -148,6 +142,12 @@ class NisSource:
 
     def close(self, *, leaves: bool = False) -> None:
         """There is nothing to let go of."""
+
+
+def _secured(connection: socket.socket, server: NutServer) -> socket.socket:
+    if server.tls is None:
+        return connection
+    return server.tls.wrap_socket(connection, server_hostname=server.tls_name or server.host)
 
 
 def _receive(connection: socket.socket, until_s: float) -> bytes:

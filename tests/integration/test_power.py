@@ -99,8 +99,8 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
             assert siprec_call(client, callee="2001").response.code == 503
             assert "battery low, not mandatory" in program.text()
             assert "in_time=yes" in program.wait_for("power_outlook")
-            call, talk = _talk(client, packets=150)
-            time.sleep(1)
+            call, talk = _talk(client, packets=75)
+            time.sleep(0.7)
             nut.force_shutdown()
             done = program.wait_for("power_shutdown", "whole=True")
             talk.join()

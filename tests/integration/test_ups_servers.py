@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from recorderd.app.power import PowerDuty
+from recorderd.app.power_configuration import PowerSection, UpsSection
+from recorderd.app.service import Service
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.conditions import Power, PowerState
 from recorderd.core.errors import UpsSilent
@@ -64,14 +67,33 @@ def test_a_ups_says_how_it_is_without_a_login(ask: Callable[..., tuple[NutSource
     assert (reading.runtime_s, reading.charge_percent) == (1800, 100)
 
 
-def test_we_are_logged_in_over_tls_for_as_long_as_a_shutdown_shall_wait(
-    nut: Nut, authority: NssAuthority, ask: Callable[..., tuple[NutSource, list[str]]]
+def test_as_configured_we_are_logged_in_over_tls_for_as_long_as_a_shutdown_shall_wait(
+    nut: Nut, authority: NssAuthority, tmp_path: Path
 ) -> None:
-    source, refused = ask(user=USER, password=PASSWORD, tls_ca_file=authority.ca_file, tls_name="ups.example")
-    assert "OL" in source.read().words
-    assert (nut.logins("rack"), nut.logins("cellar"), refused) == (1, 0, [])
-    source.close(leaves=True)
-    wait_until(lambda: nut.logins("rack") == 0, what="logged out")
+    (tmp_path / "ups.secret").write_text(PASSWORD + "\n")
+    (tmp_path / "ups.secret").chmod(0o600)
+    section = PowerSection(
+        ups=(
+            UpsSection(
+                name="rack",
+                port=nut.port,
+                ups="rack",
+                user=USER,
+                password_file=tmp_path / "ups.secret",
+                tls_ca_file=authority.ca_file,
+                tls_name="ups.example",
+            ),
+        )
+    )
+    duty = PowerDuty(section, service=Service(program="test"), clock=SystemClock())
+    duty.start()
+    try:
+        wait_until(lambda: duty.power.contact, what="heard of over TLS")
+        assert (nut.logins("rack"), nut.logins("cellar")) == (1, 0)
+        duty.release()
+        wait_until(lambda: nut.logins("rack") == 0, what="logged out")
+    finally:
+        duty.stop()
 
 
 @pytest.mark.parametrize("wrong", ["name", "authority"])
@@ -84,7 +106,9 @@ def test_a_server_without_a_good_certificate_is_not_believed_and_not_given_the_p
 ) -> None:
     name = "other.example" if wrong == "name" else "ups.example"
     trusted = authority if wrong == "name" else NssAuthority(tmp_path / "other")
-    source, _ = ask(user=USER, password=PASSWORD, tls_ca_file=trusted.ca_file, tls_name=name)
+    source, _ = ask(
+        user=USER, password=PASSWORD, tls=ssl.create_default_context(cafile=trusted.ca_file), tls_name=name
+    )
     with pytest.raises(ssl.SSLCertVerificationError):
         source.read()
     assert nut.logins("rack") == 0
@@ -196,8 +220,7 @@ def test_apcupsd_tells_of_a_cut_down_to_its_shutdown(tmp_path: Path, event_log: 
             watched.wait(PowerState.ON_BATTERY)
             wait_until(lambda: watched.watch.power.runtime_s == 1200, what="its figures")
             assert watched.watch.power.charge_percent == 61
-            server.say(apcupsd.BATTERY_LOW, minutes_left=4)
-            watched.wait(PowerState.LOW_BATTERY)
-            server.say(apcupsd.ON_BATTERY, minutes_left=2)  # below its MINUTES: it shuts down
+            server.say(apcupsd.BATTERY_LOW, minutes_left=2)  # below its MINUTES: it shuts down
             watched.wait(PowerState.FORCED_SHUTDOWN)
+            assert PowerState.LOW_BATTERY in [power.state for power in watched.seen]
             assert "doshutdown" in server.did()

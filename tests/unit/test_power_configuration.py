@@ -73,6 +73,15 @@ def test_a_password_that_others_may_read_stops_the_start(tmp_path: Path) -> None
     assert "644" in checked.stderr and "secret-of-the-ups" not in checked.stderr
 
 
+@pytest.mark.parametrize("content", [None, "no certificate\n"])
+def test_an_authority_that_cannot_be_read_stops_the_start(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    configuration = _load(tmp_path, UPS.format(power="", ups='tls_ca_file = "ca.pem"'))
+    with pytest.raises(KeyUnusable, match=r"ca\.pem"):
+        PowerDuty(configuration.power, service=Service(program="test"), clock=SystemClock())
+
+
 def test_the_flush_needs_no_password_for_it_does_not_log_in(tmp_path: Path) -> None:
     text = UPS.format(power="", ups='user = "u"\npassword_file = "of-another-user.secret"')
     duty = PowerDuty(

@@ -192,6 +192,7 @@ def test_one_of_two_supplies_may_fail_when_one_is_needed() -> None:
     played.say("OL", ups="b")
     assert played.say("OB LB", ups="a", seconds=60) is ON_LINE
     assert played.say("FSD OB", ups="a", seconds=60) is ON_LINE
+    played.say("OL", ups="a", seconds=60)  # whose power is gone for us all the same
     assert played.say("OB", ups="b", seconds=7) is ON_BATTERY
     assert played.say("FSD OB", ups="b") is FSD
 
