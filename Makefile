@@ -50,6 +50,7 @@ util-linux: namespaces for the test of the units
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd
+rsync: what the flush's throughput is measured against
 asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
 asterisk-core-sounds-it-wav: a man's
 endef

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from recorderd import __version__, durable
 from recorderd.app import fsck
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
@@ -30,6 +31,7 @@ from recorderd.archive.keeping import Keeping
 from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
 from recorderd.archive.store import Store
+from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import KeyUnusable, RecordingUnknown
 from recorderd.core.events import Ev
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "stamps": (list_stamps, "list time stamps that are to be renewed"),
         "renew": (renew_stamps, "renew them"),
         "status": (_status, "ask the running daemon"),
+        "drain": (drain, "take no new recordings, or take them again"),
         "check-config": (_check_config, "check the configuration and its keys"),
     }
     for name, (work, text) in programs.items():
@@ -88,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "export":
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
             command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
+        if name == "drain":
+            add_drain(command)
         if name == "heads":
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     return parser
@@ -119,13 +124,28 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     custody.repair()
     settings = _receiver_settings(configuration, secret)
     keeping = Keeping(custody)
+    willingness = Willingness(
+        archive.data_dir,
+        keep_free_bytes=archive.keep_free_bytes,
+        power=lambda: duty.power,
+        log=service.log,
+    )
     receiver = Receiver(
-        settings=settings, store=store, custody=custody, keeping=keeping, clock=clock, log=service.log
+        settings=settings,
+        store=store,
+        custody=custody,
+        keeping=keeping,
+        willingness=willingness,
+        clock=clock,
+        log=service.log,
     )
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
-        if request.get("command", "status") != "status":
-            return {"error": "known commands: status"}
+        command = request.get("command", "status")
+        if command == "drain":
+            return take_drain(request, willingness)
+        if command != "status":
+            return {"error": "known commands: status, drain"}
         counters = service.log.counters()
         return {
             "program": "recorder-archive",
@@ -264,6 +284,8 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
     table.add_row("power", power_line(status["power"]))
+    for name, text in intake_lines(status):
+        table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))
     Console().print(table)

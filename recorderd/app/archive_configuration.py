@@ -33,6 +33,9 @@ class ArchiveSection:
     secret_key_file: Path = option("Our CURVE secret key, mode 600.")
     data_dir: Path = option("Folder for uploads, recordings and the catalogue.")
     run_dir: Path = option("Folder for the control socket.")
+    keep_free_bytes: int = option(
+        "With less free than this nothing is taken.", default=1 << 30, minimum=0, maximum=1 << 50
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,29 +10,20 @@ from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
+from recorderd.app.flush_archives import Archive, Senders, read_archives
 from recorderd.app.power import PowerDuty
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import stamping_settings
 from recorderd.app.workers import Workers
-from recorderd.core.clock import NS_PER_S, SystemClock
-from recorderd.core.errors import KeyUnusable
+from recorderd.core.clock import SystemClock
 from recorderd.core.events import Ev
-from recorderd.evidence.keys import read_secret_text, resolve_secret
-from recorderd.evidence.verify import TrustStore
-from recorderd.flush.curve import public_key_of
-from recorderd.flush.heads import HeadCourier
-from recorderd.flush.link import Link, LinkSettings
-from recorderd.flush.sender import Sender, SenderSettings
-from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import WORKERS, Stamper, StampingSettings
 from recorderd.policy.power import does_background_work
-from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
 
 CONTROL_NAME: Final = "flush.sock"
 LOCK_NAME: Final = ".flush.lock"
-PRIMARY: Final = "archive"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,48 +38,19 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
     arguments = parser.parse_args(argv)
     configuration = load_recorder_configuration(arguments.config)
-    link, trust = link_settings(configuration), archive_trust(configuration)
+    archives = read_archives(configuration)
     stamping = stamping_settings(configuration.timestamps)
     if arguments.command == "check-config":
         print(f"{arguments.config}: right for recorderd-flush")
         return 0
-    serve(configuration, link=link, trust=trust, stamping=stamping)
+    serve(configuration, archives=archives, stamping=stamping)
     return 0
-
-
-def link_settings(configuration: RecorderConfiguration) -> LinkSettings:
-    """Read the link's secret key and put the settings together.
-
-    Errors: KeyUnusable.
-    """
-    archive = configuration.archive
-    path = resolve_secret(archive.secret_key_file)
-    secret = read_secret_text(path).strip()
-    try:
-        public_key_of(secret)
-    except ValueError as problem:
-        raise KeyUnusable(path=path, reason=problem) from None
-    return LinkSettings(
-        endpoint=archive.endpoint,
-        server_public_key=archive.server_public_key,
-        secret_key=secret,
-        heartbeat_ms=archive.heartbeat_s * 1000,
-    )
-
-
-def archive_trust(configuration: RecorderConfiguration) -> TrustStore:
-    """Read the certificate that receipts must be signed with.
-
-    Errors: KeyUnusable.
-    """
-    return TrustStore.from_files([configuration.archive.receipt_certificate_file])
 
 
 def serve(
     configuration: RecorderConfiguration,
     *,
-    link: LinkSettings,
-    trust: TrustStore,
+    archives: tuple[Archive, ...],
     stamping: StampingSettings | None,
 ) -> None:
     """Flush until asked to stop."""
@@ -97,18 +59,7 @@ def serve(
     spool.prepare()
     durable.make_dir(configuration.recorder.run_dir)
     lock = FolderLock(configuration.spool.dir / LOCK_NAME)
-    settings = SenderSettings(
-        archive=PRIMARY,
-        recorder_id=configuration.recorder.id,
-        endpoint=link.endpoint,
-        chunk_bytes=configuration.archive.chunk_bytes,
-        heartbeat_ns=configuration.archive.heartbeat_s * NS_PER_S,
-        retry_ns=configuration.archive.retry_s * NS_PER_S,
-        local_grace_s=configuration.spool.local_grace_s,
-    )
-    service.log.info(Ev.STARTED, version=__version__, recorder=settings.recorder_id)
-    box, connection = HeadBox(configuration.spool.dir), Link(link, now_ns=clock.mono_ns())
-    box.prepare()
+    service.log.info(Ev.STARTED, version=__version__, recorder=configuration.recorder.id)
     duty, stamper = PowerDuty(configuration.power, service=service, clock=clock, logs_in=False), None
     if stamping is not None:
         stamper = Stamper(
@@ -118,17 +69,14 @@ def serve(
             log=service.log,
             has_power=lambda: does_background_work(duty.power),
         )
-    shelf = Shelf(spool=spool, stamper=stamper, archives=(PRIMARY,), needed=1, clock=clock, log=service.log)
-    sender = Sender(
-        settings=settings,
+    senders = Senders(
+        configuration=configuration,
+        archives=archives,
         spool=spool,
-        shelf=shelf,
-        link=connection,
-        heads=HeadCourier(box=box, send=connection.send, retry_ns=settings.retry_ns, log=service.log),
-        trust=trust,
+        stamper=stamper,
+        power=lambda: duty.power,
         clock=clock,
         log=service.log,
-        stamper=stamper,
     )
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +85,7 @@ def serve(
         return {
             "program": "recorderd-flush",
             "version": __version__,
-            **sender.status(),
+            **senders.status(),
             "power": duty.describe(),
             "events": service.log.counters(),
         }
@@ -151,11 +99,12 @@ def serve(
             name = f"stamps-{number}"
             threading.Thread(target=stamper.run, args=(service.stop,), name=name, daemon=True).start()
     workers = Workers(service)
-    workers.start("shelf", shelf.run)
+    halt = duty.halt()
+    senders.start(workers, halt)
     try:
         service.log.info(Ev.READY)
         service.ready("waiting for recordings")
-        sender.run(duty.halt(), service.beat)
+        senders.run(halt, service.beat)
         duty.sleep()
     finally:
         duty.stop()

@@ -12,8 +12,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
+from recorderd.app.archive_link_configuration import (
+    FurtherArchiveSection,
+    PrimaryArchiveSection,
+    archives_problems,
+)
 from recorderd.app.checks import header_name as _header
+from recorderd.app.checks import safe_id
 from recorderd.app.encryption_configuration import EncryptionSection, encryption_problems
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.rules_configuration import (
@@ -313,19 +318,6 @@ class SpoolSection:
     local_grace_s: int = option("Keep a copy so long after the receipt.", default=3600, minimum=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveLinkSection:
-    """[archive]"""
-
-    endpoint: str = option("tcp://HOST:PORT of the archive.", check=tcp_endpoint)
-    server_public_key: str = option("The archive's CURVE public key.", check=curve_key)
-    secret_key_file: Path = option("Our CURVE secret key, mode 600.")
-    receipt_certificate_file: Path = option("Certificate that signs the archive's receipts, PEM.")
-    chunk_bytes: int = option("Size of a chunk.", default=256 << 10, minimum=1 << 10, maximum=4 << 20)
-    heartbeat_s: int = option("Silence after which the link is tested.", default=5, minimum=1, maximum=300)
-    retry_s: int = option("Wait before a refused recording is offered again.", default=30, minimum=1)
-
-
 class LogLevel(StrEnum):
     """How much to log."""
 
@@ -352,7 +344,8 @@ class RecorderConfiguration:
     evidence: EvidenceSection = section("Signing.")
     clock: ClockSection = section("The machine's clock.", default_factory=ClockSection)
     spool: SpoolSection = section("Buffer on disk.")
-    archive: ArchiveLinkSection = section("Link to the archive host.")
+    archive: PrimaryArchiveSection = section("Link to the archive host.")
+    archives: tuple[FurtherArchiveSection, ...] = option("Further archive hosts.", default=())
     timestamps: TimestampsSection | None = section("Trusted time; absent = none.", default=None)
     power: PowerSection | None = section("The UPSes that feed this machine; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
@@ -387,6 +380,7 @@ class RecorderConfiguration:
         yield from _key_problems(self.evidence)
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
+        yield from archives_problems(self.archives)
         yield from rule_problems(self)
         yield from encryption_problems(self)
 

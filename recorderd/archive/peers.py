@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from recorderd.core.clock import NS_PER_MS, utc_text
+from recorderd.core.conditions import PowerState
 from recorderd.wire import frames as f
 
 PEERS_LIMIT: Final = (
@@ -17,18 +19,21 @@ PEERS_LIMIT: Final = (
 BEFORE_HELLO: Final = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Peer:
-    """One connection of a recorder's."""
+    """One connection of a recorder's, and what it last told of its end."""
 
     recorder_id: str
     protocol: int
+    host: f.HostReport | None = None
+    heard_utc_ns: int = 0  # when it told
+    farewell: str = ""  # why it stops
 
 
 class Peers:
     """The connections that have introduced themselves.
 
-    Thread: one.
+    Thread: one; ``describe`` any.
     """
 
     def __init__(self) -> None:
@@ -40,6 +45,22 @@ class Peers:
         self._known.move_to_end(peer)
         while len(self._known) > PEERS_LIMIT:
             self._known.popitem(last=False)
+
+    def told(self, peer: bytes, host: f.HostReport, *, utc_ns: int) -> None:
+        """Note what a connection tells of its end."""
+        known = self._known.get(peer)
+        if known is not None:
+            known.host, known.heard_utc_ns, known.farewell = host, utc_ns, ""
+
+    def leaves(self, peer: bytes, reason: str) -> None:
+        """Note that a recorder stops."""
+        known = self._known.get(peer)
+        if known is not None:
+            known.farewell = reason
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Describe the latest connection of each recorder, for people and programs."""
+        return {known.recorder_id: _row(known) for known in list(self._known.values())}
 
     def gone(self, peer: bytes) -> None:
         """Forget a connection that cannot be reached."""
@@ -53,3 +74,20 @@ class Peers:
     def with_windows(self) -> list[bytes]:
         """List the connections that know allowances."""
         return [peer for peer in self._known if self.has_windows(peer)]
+
+
+def _row(peer: Peer) -> dict[str, Any]:
+    row: dict[str, Any] = {"protocol": peer.protocol, "farewell": peer.farewell}
+    if peer.host is not None:
+        row["told_at"] = utc_text(peer.heard_utc_ns)
+        row["used_permille"] = peer.host.used_permille
+        row["clock_ahead_ms"] = (peer.host.clock_utc_ns - peer.heard_utc_ns) // NS_PER_MS
+        power = peer.host.power
+        if power is not None:
+            row["power"] = {
+                "state": PowerState(power.state).name.lower(),
+                "reason": power.reason,
+                "runtime_s": power.runtime_s,
+                "charge_percent": power.charge_percent,
+            }
+    return row

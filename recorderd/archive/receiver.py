@@ -22,18 +22,16 @@ from recorderd.archive import door
 from recorderd.archive.custody import Custody
 from recorderd.archive.deposits import keep_deposit
 from recorderd.archive.keeping import Keeping
-from recorderd.archive.packing import PACKINGS
 from recorderd.archive.peers import Peers
 from recorderd.archive.store import Store
 from recorderd.archive.uploads import Uploads
+from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError, PortTaken, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.wire import frames as f
 
 POLL_MS: Final = 200
-WINDOW_BYTES: Final = 16 << 20  # of a recorder: a 1 Gbit/s line is busy with it for 130 ms
-RECORDINGS: Final = 64  # of a recorder in flight at a time
 HIGH_WATER_MESSAGES: Final = 2048  # above what a recorder may have in flight; the window bounds the memory
 SEND_TIMEOUT_MS: Final = 500
 TURN_MESSAGES: Final = 64  # between two looks at the door
@@ -64,6 +62,7 @@ class Receiver:
         store: Store,
         custody: Custody,
         keeping: Keeping,
+        willingness: Willingness,
         clock: Clock,
         log: EventLog,
     ) -> None:
@@ -75,11 +74,13 @@ class Receiver:
         self._figures: Counter[str] = Counter()
         self._keeping = keeping
         self._peers = Peers()
+        self._willingness = willingness
         self._uploads = Uploads(
             store=store,
             custody=custody,
             keeping=keeping,
             peers=self._peers,
+            willingness=willingness,
             send=self._send,
             figures=self._figures,
             clock=clock,
@@ -137,6 +138,9 @@ class Receiver:
             if self._keeping.bell in ready:
                 self._uploads.on_results()
             self._uploads.end_turn()
+            if self._willingness.look(self._clock.mono_ns()):
+                for peer in self._peers.with_windows():
+                    self._tell_allowance(peer)
             self._status = self._picture()
             beat()
 
@@ -202,9 +206,11 @@ class Receiver:
                 self._on_hello(peer, recorder_id, message)
             case f.HeadOffer(document=document):
                 self._on_head(peer, recorder_id, document)
-            case f.Ping(number=number):
-                self._send(peer, f.Pong(number=number))
-                self._tell_allowance(peer)  # it may have been lost
+            case f.Ping():
+                self._on_ping(peer, message)
+            case f.Farewell(reason=reason):
+                self._peers.leaves(peer, reason)
+                self._log.warning(Ev.RECORDER_LEAVES, subject=recorder_id, reason=reason)
             case f.Deposit():
                 self._on_deposit(peer, recorder_id, message)
             case f.Offer() | f.Chunk():
@@ -227,10 +233,19 @@ class Receiver:
             self._send(peer, f.Welcome(archive_id=self._settings.archive_id, protocol=hello.protocol))
             self._tell_allowance(peer)
 
+    def _on_ping(self, peer: bytes, ping: f.Ping) -> None:
+        if not self._peers.has_windows(peer):
+            self._send(peer, f.Pong(number=ping.number))
+            return
+        utc_ns = self._clock.utc_ns()
+        if ping.host is not None:
+            self._peers.told(peer, ping.host, utc_ns=utc_ns)
+        self._send(peer, f.Pong(number=ping.number, host=self._willingness.host(utc_ns=utc_ns)))
+        self._tell_allowance(peer)  # it may have been lost
+
     def _tell_allowance(self, peer: bytes) -> None:
         if self._peers.has_windows(peer):
-            allowance = f.Allowance(recordings=RECORDINGS, window_bytes=WINDOW_BYTES, packings=PACKINGS)
-            self._send(peer, allowance)
+            self._send(peer, self._willingness.allowance)
 
     def _on_head(self, peer: bytes, recorder_id: str, document: bytes) -> None:
         try:
@@ -262,7 +277,12 @@ class Receiver:
                 self._peers.gone(peer)
 
     def _picture(self) -> dict[str, Any]:
-        return {"uploads": self._uploads.picture(), "figures": dict(self._figures)}
+        return {
+            "uploads": self._uploads.picture(),
+            "intake": self._willingness.describe(),
+            "recorders": self._peers.describe(),
+            "figures": dict(self._figures),
+        }
 
 
 def _user_id(body: Sequence[zmq.Frame]) -> str | None:

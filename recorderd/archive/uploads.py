@@ -20,6 +20,7 @@ from recorderd.archive.packing import unpacked
 from recorderd.archive.peers import Peers
 from recorderd.archive.store import Key, Store
 from recorderd.archive.upload import Upload
+from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
@@ -43,6 +44,7 @@ class Uploads:
         custody: Custody,
         keeping: Keeping,
         peers: Peers,
+        willingness: Willingness,
         send: Callable[[bytes, f.FlushMessage], None],
         figures: Counter[str],
         clock: Clock,
@@ -52,6 +54,7 @@ class Uploads:
         self._custody = custody
         self._keeping = keeping
         self._peers = peers
+        self._willingness = willingness
         self._send = send
         self._figures = figures
         self._clock = clock
@@ -138,6 +141,9 @@ class Uploads:
         if entry is not None:
             self._offered_again(peer, key, offer, entry)
             return
+        if self._willingness.allowance.reason:
+            self._hold_off(peer, key)
+            return
         if sum(other.recorder_id == key.recorder_id for other in self._uploads) >= UPLOADS_LIMIT:
             reason = f"{UPLOADS_LIMIT} uploads are under way"
             self._refuse(peer, key, i.Refuse(code="busy", reason=reason, retryable=True))
@@ -153,6 +159,14 @@ class Uploads:
             Ev.OFFERED, subject=key.recording_id, recorder=key.recorder_id, found_bytes=sum(sizes_bytes)
         )
         self._apply(key, i.PartsFound(sizes_bytes=sizes_bytes), b"")
+
+    def _hold_off(self, peer: bytes, key: Key) -> None:
+        """Take no new upload now; who knows allowances takes back the offer by itself."""
+        allowance = self._willingness.allowance
+        if self._peers.has_windows(peer):
+            self._send(peer, allowance)
+        else:
+            self._refuse(peer, key, i.Refuse(code="busy", reason=allowance.reason, retryable=True))
 
     def _offered_again(self, peer: bytes, key: Key, offer: f.Offer, entry: Entry) -> None:
         if entry.manifest_sha256 == offer.manifest_sha256:

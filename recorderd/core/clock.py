@@ -34,6 +34,12 @@ class SystemClock:
         return time.time_ns()
 
 
+def local_minute(utc_ns: int) -> int:
+    """Say which minute of the day an instant is by the machine's own time zone."""
+    moment = time.localtime(utc_ns // NS_PER_S)
+    return moment.tm_hour * 60 + moment.tm_min
+
+
 def utc_text(utc_ns: int) -> str:
     """Write a UTC instant as RFC 3339 with milliseconds, for example ``2026-11-23T06:22:36.125Z``.
 

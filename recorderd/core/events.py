@@ -126,6 +126,14 @@ class Ev(Enum):
     UPS_LOST = "ups_lost"
     UPS_BACK = "ups_back"
     UPS_LOGIN_REFUSED = "ups_login_refused"
+    INTAKE_WITHDRAWN = "intake_withdrawn"
+    INTAKE_OPEN = "intake_open"
+    ARCHIVE_REFUSES = "archive_refuses"
+    ARCHIVE_TAKES = "archive_takes"
+    ARCHIVE_POWER = "archive_power"
+    CLOCKS_APART = "clocks_apart"
+    CLOCKS_AGREE = "clocks_agree"
+    RECORDER_LEAVES = "recorder_leaves"
 
     @property
     def message_id(self) -> str:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, local_minute
 from recorderd.core.errors import RecorderError, SpoolBroken
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush import delivery as d
 from recorderd.flush.order import Candidate, whose_turn
+from recorderd.flush.pace import Limit, Pace
+from recorderd.flush.packing import Packer
 from recorderd.flush.parcel import is_passing, read_piece
 from recorderd.flush.receipt_check import check_receipt
 from recorderd.flush.shelf import QuarantineJob, ReleaseJob, Shelf, StoreJob
-from recorderd.flush.window import Window
+from recorderd.flush.window import FLOOR_BYTES, Window
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire import frames as f
 
@@ -41,6 +43,8 @@ class DeliverySettings:
     chunk_bytes: int
     retry_ns: int
     local_grace_s: int
+    packs: bool | None  # whether chunks are compressed; None = where the line is slow
+    limits: tuple[Limit, ...]  # of the bandwidth
 
 
 class Deliveries:
@@ -71,10 +75,13 @@ class Deliveries:
         self._log = log
         self._deliveries: dict[str, d.Delivery] = {}
         self._priorities: dict[str, int] = {}
+        self._since_ns: dict[str, int] = {}  # when it came to us
         self._asked: Counter[str] = Counter()  # jobs of the shelf that are not answered
         self._scan_at_ns = 0
         self._turn = 0
         self._nudged = True  # a place in flight came free
+        self._pace = Pace(settings.limits)
+        self._packer = Packer()
         self.window = Window()
         self.allowance: f.Allowance | None = None  # what the archive takes; None = it has not said
 
@@ -92,6 +99,10 @@ class Deliveries:
         self.allowance = allowance
         self.window.allow(allowance.window_bytes)
         self._nudged = True
+        taken_back = {d.State.OFFERED} | (set() if allowance.window_bytes else {d.State.SENDING})
+        for recording_id, delivery in list(self._deliveries.items()):
+            if allowance.reason and delivery.state in taken_back:
+                self._apply(recording_id, d.LinkLost())
 
     def on_answer(self, message: f.Credit | f.ReceiptMessage | f.Refused) -> None:
         """Take what the archive says of one recording."""
@@ -149,6 +160,17 @@ class Deliveries:
             self._offer(now_ns)
 
     @property
+    def is_busy(self) -> bool:
+        """Tell whether something is under way."""
+        return any(entry.state in d.ACTIVE for entry in self._deliveries.values())
+
+    @property
+    def waits_ns(self) -> int:
+        """Since when the oldest that is not under way has waited for its turn; 0 = none does."""
+        ready = (name for name, entry in self._deliveries.items() if entry.state is d.State.READY)
+        return min((self._since_ns[name] for name in ready), default=0)
+
+    @property
     def is_nudged(self) -> bool:
         """Tell whether it is worth while to look at once."""
         return self._nudged
@@ -166,6 +188,7 @@ class Deliveries:
             )
             self._deliveries[recording_id] = delivery
             self._priorities[recording_id] = held.priority
+            self._since_ns[recording_id] = self._clock.mono_ns()
             if held.broken:
                 self._apply(recording_id, d.RejectedForGood(reason=held.broken))
             else:
@@ -236,14 +259,15 @@ class Deliveries:
         return self.allowance is None or self.window.room_bytes > 0 or not self.window.flying_bytes
 
     def pump(self) -> bool:
-        """Send chunks while the window has room; say whether any went out."""
+        """Send chunks while the window has room and the pace allows it; say whether any went out."""
         sent = False
+        self._pace.look(now_ns=self._clock.mono_ns(), minute=local_minute(self._clock.utc_ns()))
         sending = {
             entry.recording_id
             for entry in self._deliveries.values()
             if entry.windowed and entry.state is d.State.SENDING and entry.unsent_bytes
         }
-        while sending and self.window.piece_bytes(self._settings.chunk_bytes):
+        while sending and self._piece_bytes():
             turns = [self._candidate(self._deliveries[name]) for name in sending]
             recording_id = whose_turn(turns, turn=self._turn).recording_id
             self._turn += 1
@@ -252,10 +276,17 @@ class Deliveries:
             sent = True
         return sent
 
+    def _piece_bytes(self) -> int:
+        """Say how long the next chunk may be; 0 = nothing may go out now."""
+        if not self._pace.may_send:
+            return 0
+        wanted_bytes = self._pace.piece_bytes(self._settings.chunk_bytes, floor_bytes=FLOOR_BYTES)
+        return self.window.piece_bytes(wanted_bytes)
+
     def _send_turn(self, recording_id: str) -> bool:
         """Send as much as one turn is long; say whether there is more."""
         left_bytes = self._settings.chunk_bytes
-        while left_bytes > 0 and (piece_bytes := self.window.piece_bytes(self._settings.chunk_bytes)):
+        while left_bytes > 0 and (piece_bytes := self._piece_bytes()):
             before = self._deliveries[recording_id].sent_bytes
             self._apply(recording_id, d.RoomGiven(size_bytes=piece_bytes))
             entry = self._deliveries.get(recording_id)
@@ -290,7 +321,9 @@ class Deliveries:
 
     def _forget(self, recording_id: str) -> None:
         self.window.forget(recording_id)
-        del self._deliveries[recording_id], self._priorities[recording_id], self._asked[recording_id]
+        self._packer.forget(recording_id)
+        for table in (self._deliveries, self._priorities, self._since_ns, self._asked):
+            table.pop(recording_id, None)
 
     def _perform(self, delivery: d.Delivery, effect: d.Effect) -> d.Event | None:
         """Do what the reducer asked for; return what went wrong as an event."""
@@ -341,14 +374,30 @@ class Deliveries:
             sha256="" if delivery.windowed else sha256_bytes(payload),
             payload=payload,
         )
+        packed = self._packed(delivery, effect.name, payload)
+        if packed is not None:
+            chunk = replace(chunk, packing=f.ZSTD, size_bytes=len(payload), payload=packed)
+            self._figures["packed_bytes"] += len(payload)
         if not self._send(chunk):
             return d.LinkLost()
         if delivery.windowed:
             mark, now_ns = delivery.sent_bytes, self._clock.mono_ns()
-            size_bytes = effect.size_bytes + CHUNK_BYTES
+            size_bytes = len(chunk.payload) + CHUNK_BYTES
+            self._pace.sent(size_bytes)
             self.window.sent(recording_id, mark=mark, size_bytes=size_bytes, now_ns=now_ns)
-        self._figures.update(chunks_sent=1, bytes_sent=effect.size_bytes)
+        wire_bytes = len(chunk.payload)
+        self._figures.update(chunks_sent=1, bytes_sent=effect.size_bytes, wire_bytes=wire_bytes)
         return None
+
+    def _packed(self, delivery: d.Delivery, name: str, payload: bytes) -> bytes | None:
+        """Compress a chunk where the archive can undo it and it helps."""
+        known = self.allowance is not None and f.ZSTD in self.allowance.packings
+        wish = self._settings.packs
+        if not (delivery.windowed and known) or wish is False:
+            return None
+        if wish is None and not self._pace.is_thin(self.window.flow_bytes_per_s):
+            return None
+        return self._packer.packed(delivery.recording_id, name, payload)
 
     def picture(self) -> dict[str, Any]:
         """Tell what is carried: by state, in flight, the window."""

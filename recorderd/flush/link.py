@@ -2,11 +2,12 @@
 
 Rule: this file turns ZeroMQ's silence into events. A message is handed over only while a connection stands
 (IMMEDIATE), nothing lingers, nothing blocks without a bound; a link that is refused or dead is rebuilt from
-nothing, after a wait that doubles.
+nothing, after a wait that doubles, a part of it by chance.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,22 +118,23 @@ class Link:
     def rebuild(self, *, now_ns: int) -> None:
         """Drop the connection and make a new one after a wait that doubles from one to the next."""
         self.close()
-        self._rebuild_at_ns = now_ns + self._rebuild_ms * NS_PER_MS
+        wait_ms = self._rebuild_ms * random.uniform(0.5, 1.0)
+        self._rebuild_at_ns = now_ns + round(wait_ms * NS_PER_MS)
         self._rebuild_ms = min(2 * self._rebuild_ms, REBUILD_MAX_MS)
 
-    def close(self) -> None:
-        """Close the socket; what it held is not sent any more."""
+    def close(self, *, linger_ms: int = 0) -> None:
+        """Close the socket; what it holds then is sent for ``linger_ms`` at most."""
         self._stands = False
         if self._socket is not None:
             self._socket.disable_monitor()
-            self._socket.close(linger=0)
+            self._socket.close(linger=linger_ms)
         if self._monitor is not None:
             self._monitor.close(linger=0)
         self._socket = self._monitor = None
 
-    def end(self) -> None:
-        """Close the socket for good."""
-        self.close()
+    def end(self, *, linger_ms: int) -> None:
+        """Close the socket for good; waits for ``linger_ms`` at most."""
+        self.close(linger_ms=linger_ms if self._stands else 0)
         self._context.term()
 
     def _open(self, now_ns: int) -> None:

@@ -13,21 +13,29 @@ from threading import Event as StopToken
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
+from recorderd.core.conditions import ArchiveLink, ArchiveState, PowerState
 from recorderd.core.errors import FormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.verify import TrustStore
+from recorderd.flush.board import Board, Rate
 from recorderd.flush.deliveries import Deliveries, DeliverySettings
 from recorderd.flush.deposits import Deposits
+from recorderd.flush.far_end import FarEnd
 from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkBroke, LinkEvent, LinkStood, LinkTurnedAway
+from recorderd.flush.pace import Limit
 from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import Stamper
 from recorderd.spool.layout import Spool
 from recorderd.wire import frames as f
 
+FAREWELL_MS: Final = 500  # that the last word may take
 POLL_MS: Final = 200
 LOOK_NS: Final = 50 * NS_PER_MS  # how often every delivery is looked at while chunks flow
-STATUS_NS: Final = 200 * NS_PER_MS
+STATUS_NS: Final = NS_PER_S
+SLOW_AFTER_NS: Final = (
+    60 * NS_PER_S
+)  # a recording that has waited for so long: the archive takes less than comes
 SILENT_HEARTBEATS: Final = 4  # unanswered for so many heartbeats, the link counts as dead
 
 
@@ -42,6 +50,8 @@ class SenderSettings:
     heartbeat_ns: int
     retry_ns: int
     local_grace_s: int
+    packs: bool | None
+    limits: tuple[Limit, ...]
 
 
 class Sender:
@@ -60,11 +70,19 @@ class Sender:
         trust: TrustStore,
         clock: Clock,
         log: EventLog,
-        heads: HeadCourier,
+        heads: HeadCourier | None,
+        board: Board,
+        host: Callable[[], f.HostReport],
         stamper: Stamper | None = None,
     ) -> None:
         self._settings = settings
         self._heads = heads
+        self._board = board
+        self._host = host
+        self._rate = Rate()
+        self._far_end = FarEnd(subject=settings.endpoint, log=log)
+        self._gone_because = "not connected yet"
+        self._protocol = f.PROTOCOL_VERSION
         self._shelf = shelf
         self._stamper = stamper
         self._link = link
@@ -78,6 +96,8 @@ class Sender:
                 chunk_bytes=settings.chunk_bytes,
                 retry_ns=settings.retry_ns,
                 local_grace_s=settings.local_grace_s,
+                packs=settings.packs,
+                limits=settings.limits,
             ),
             spool=spool,
             shelf=shelf,
@@ -108,7 +128,15 @@ class Sender:
                 self.turn(timeout_ms=POLL_MS)
                 beat()
         finally:
-            self._link.end()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Close the link; where the machine is being shut down, tell the archive why."""
+        power, knows = self._host().power, self._archive_id and self._protocol >= f.WINDOWS_SINCE
+        if knows and power is not None and power.state >= PowerState.FORCED_SHUTDOWN:
+            reason = f.plain_reason(f"power: {power.reason}")
+            self._link.send(f.encode_message(f.Farewell(reason=reason)))
+        self._link.end(linger_ms=FAREWELL_MS)
 
     def status(self) -> dict[str, Any]:
         """Return the latest picture: link, recordings by state, in flight, figures.
@@ -138,11 +166,15 @@ class Sender:
         if now_ns >= self._status_at_ns:
             self._status_at_ns = now_ns + STATUS_NS
             self._status = self._picture()
+            sent_bytes = self._figures["bytes_sent"]
+            self._rate.take(sent_bytes, now_ns=now_ns, busy=self._deliveries.is_busy)
+            self._board.tell(self._settings.archive, self._archive_link())
 
     def _look(self, now_ns: int) -> None:
         self._deliveries.look(now_ns, open_for_offers=bool(self._archive_id))
         if self._archive_id:
-            self._heads.turn(now_ns)
+            if self._heads is not None:
+                self._heads.turn(now_ns)
             if self._deposits is not None:
                 self._deposits.turn()
 
@@ -163,6 +195,8 @@ class Sender:
             self._archive_id = ""
             self._log.warning(Ev.LINK_DOWN, subject=self._settings.endpoint, reason=reason)
         self._deliveries.link_lost()
+        self._far_end.lost()
+        self._gone_because = reason
 
     def _hello(self) -> None:
         self._heard_ns = self._asked_ns = self._clock.mono_ns()
@@ -176,13 +210,37 @@ class Sender:
             self._lost(f"no answer for {(now_ns - self._heard_ns) // NS_PER_S} s")
             self._link.rebuild(now_ns=now_ns)
             self._heard_ns = now_ns
-        elif now_ns - max(self._heard_ns, self._asked_ns) > heartbeat_ns:
+        elif now_ns - self._asked_ns > heartbeat_ns:
             self._asked_ns = now_ns
-            self._figures["pings"] += 1
-            message: f.FlushMessage = f.Ping(number=self._figures["pings"])
-            if not self._archive_id:
-                message = f.Hello(recorder_id=self._settings.recorder_id)
+            message: f.FlushMessage = f.Hello(recorder_id=self._settings.recorder_id)
+            if self._archive_id:
+                message = self._ping(now_ns)
             self._link.send(f.encode_message(message))
+
+    def _ping(self, now_ns: int) -> f.Ping:
+        self._figures["pings"] += 1
+        number = self._figures["pings"]
+        self._far_end.asked(number, now_ns=now_ns)
+        return f.Ping(number=number, host=self._host() if self._protocol >= f.WINDOWS_SINCE else None)
+
+    def _archive_link(self) -> ArchiveLink:
+        """Say in one word how the archive takes recordings."""
+        state, reason = ArchiveState.UP, ""
+        waits_ns = self._deliveries.waits_ns
+        waited_ns = self._clock.mono_ns() - waits_ns if waits_ns else 0
+        if not self._archive_id:
+            state, reason = ArchiveState.GONE, self._gone_because
+        elif self._far_end.refusal:
+            state, reason = ArchiveState.REFUSING, self._far_end.refusal
+        elif waited_ns > SLOW_AFTER_NS:
+            state, reason = ArchiveState.SLOW, f"a recording has waited for {waited_ns // NS_PER_S} s"
+        return ArchiveLink(
+            state=state,
+            reason=reason,
+            bytes_per_s=self._rate.bytes_per_s,
+            at_utc_ns=self._clock.utc_ns(),
+            power=self._far_end.power,
+        )
 
     # --- what the archive says -----------------------------------------------------------------------
 
@@ -202,14 +260,16 @@ class Sender:
             case f.Credit() | f.ReceiptMessage() | f.Refused():
                 self._deliveries.on_answer(message)
             case f.Allowance():
+                self._far_end.allow(message)
                 self._deliveries.allow(message)
             case f.HeadAnswer():
-                self._heads.answered(message)
+                if self._heads is not None:
+                    self._heads.answered(message)
             case f.Deposited():
                 if self._deposits is not None:
                     self._deposits.on_answer(message)
             case f.Pong():
-                pass
+                self._far_end.answered(message, now_ns=self._clock.mono_ns(), utc_ns=self._clock.utc_ns())
             case _:
                 reason = f"unexpected {type(message).__name__}"
                 self._log.warning(Ev.MALFORMED_FRAME, subject=self._settings.endpoint, reason=reason)
@@ -223,8 +283,10 @@ class Sender:
         self._link.settle()
         if not self._archive_id:
             self._log.info(Ev.LINK_UP, subject=self._settings.endpoint, archive=message.archive_id)
-        self._archive_id = message.archive_id
-        self._heads.welcomed(message.protocol)
+        self._archive_id, self._protocol = message.archive_id, message.protocol
+        self._asked_ns = 0  # let both ends know each other at once
+        if self._heads is not None:
+            self._heads.welcomed(message.protocol)
 
     def _picture(self) -> dict[str, Any]:
         link = "up" if self._archive_id else ("standing" if self._link.stands else "down")
@@ -232,6 +294,8 @@ class Sender:
             "link": link,
             "endpoint": self._settings.endpoint,
             "archive_id": self._archive_id,
+            "archive": self._far_end.describe(),
+            "bytes_per_s": round(self._rate.bytes_per_s),
             **self._deliveries.picture(),
             "figures": {**self._figures, "claims": self._shelf.claims_made},
             **({"stamps": self._stamper.status()} if self._stamper is not None else {}),

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from recorderd.core.clock import NS_PER_MS
+from recorderd.core.clock import NS_PER_MS, NS_PER_S
 
 FLOOR_BYTES: Final = 4 << 10  # a 10 kbit/s line takes three seconds for it
-FIRST_BYTES: Final = 256 << 10
+FIRST_BYTES: Final = 32 << 10  # nothing is known yet of the line
 QUICK_NS: Final = 700 * NS_PER_MS
 SLOW_NS: Final = 2000 * NS_PER_MS
 PIECES_PER_WINDOW: Final = 4  # a chunk is at most this part of a window
@@ -35,6 +35,7 @@ class Window:
         self._halved_ns = -SLOW_NS
         self.flying_bytes = self._messages = 0
         self.delay_ns = 0  # of the latest answer
+        self.flow_bytes_per_s = 0.0  # as the latest answer shows it; 0 = not known
 
     @property
     def limit_bytes(self) -> int:
@@ -73,8 +74,10 @@ class Window:
         waiting = self._unanswered.get(name)
         while waiting and waiting[0][0] <= mark:
             _, size_bytes, sent_ns = waiting.popleft()
-            self._landed(size_bytes)
             self.delay_ns = now_ns - sent_ns
+            if self.delay_ns and 2 * self.flying_bytes > self.limit_bytes:
+                self.flow_bytes_per_s = self.flying_bytes * NS_PER_S / self.delay_ns
+            self._landed(size_bytes)
             if self.delay_ns < QUICK_NS:
                 self._limit_bytes = min(self._limit_bytes + size_bytes, max(self._allowed_bytes, FLOOR_BYTES))
             elif self.delay_ns > SLOW_NS and now_ns - self._halved_ns > SLOW_NS:
@@ -89,10 +92,10 @@ class Window:
             self._landed(size_bytes)
 
     def begin_anew(self) -> None:
-        """Forget everything: another connection."""
+        """Forget everything: another connection, over a line that may be worse than was thought."""
         self._unanswered.clear()
         self.flying_bytes = self._messages = 0
-        self._limit_bytes = min(self._limit_bytes, FIRST_BYTES)
+        self._limit_bytes = max(FLOOR_BYTES, min(self._limit_bytes // 2, FIRST_BYTES))
 
     def _landed(self, size_bytes: int) -> None:
         self.flying_bytes -= size_bytes

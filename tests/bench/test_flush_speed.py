@@ -1,7 +1,7 @@
-"""Flush throughput against rsync of the same files on the same disk, the disk itself and bare ZeroMQ, in one run.
+"""Flush throughput against rsync of the same files on the same disk, the disk and bare ZeroMQ, in one run.
 
-All of them end with their files synced. rsync goes over TCP to a daemon, without a cipher; the flush encrypts,
-verifies every digest and signature, writes rows and receipts, and deletes what was sent.
+All of them end with their files synced. rsync goes over TCP to a daemon, without a cipher; the flush
+encrypts, verifies every digest and signature, writes rows and receipts, and deletes what was sent.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ def copied(source: Path, target: Path) -> float:
     return time.monotonic() - begun_s
 
 
+def _answers(address: str) -> bool:
+    return subprocess.run(["rsync", address], capture_output=True, check=False).returncode == 0
+
+
 def rsynced(source: Path, target: Path, *, folder: Path) -> float:
     """Copy files with rsync to a daemon over loopback, every file synced."""
     target.mkdir()
@@ -80,8 +84,7 @@ def rsynced(source: Path, target: Path, *, folder: Path) -> float:
     )
     address = f"rsync://127.0.0.1:{port}/in/"
     try:
-        listed = ["rsync", address]
-        wait_until(lambda: not subprocess.run(listed, capture_output=True).returncode, what="rsyncd listens")
+        wait_until(lambda: _answers(address), what="rsyncd listens")
         begun_s = time.monotonic()
         subprocess.run(["rsync", "-a", "-W", "--fsync", f"{source}/", address], check=True)
         return time.monotonic() - begun_s

@@ -1,0 +1,103 @@
+"""A line that is cut, breaks off again and again, is late or thin: all arrives exactly once, whatever it does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recorderd.spool.layout import Place
+from tests.fault.test_kill_flush_archive import assert_exactly_once
+from tests.support.bundles import Loopback, folder_digests
+from tests.support.programs import Programs, wait_until
+from tests.support.relay import Relay
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    started = Programs(tmp_path)
+    yield started
+    started.end()
+
+
+def through(loopback: Loopback, relay: Relay) -> None:
+    """Let the recorder reach its archive through the relay."""
+    text = loopback.recorder_toml.read_text()
+    loopback.recorder_toml.write_text(text.replace(f"127.0.0.1:{loopback.port}", f"127.0.0.1:{relay.port}"))
+
+
+def sealed(loopback: Loopback, count: int, *, duration_s: float) -> dict[str, dict[str, str]]:
+    ids = loopback.record(count, duration_s=duration_s)
+    return {name: folder_digests(loopback.spool.path(Place.READY, name)) for name in ids}
+
+
+def test_a_line_that_breaks_off_again_and_again(tmp_path: Path, programs: Programs) -> None:
+    loopback = Loopback(tmp_path / "set-up", chunk_bytes=4 << 10)
+    digests = sealed(loopback, 4, duration_s=5)  # 160 kB each
+    programs.archive(loopback.archive_toml)
+    with Relay(loopback.port, breaks_after_bytes=(40_000, 120_000), seed=1) as relay:
+        through(loopback, relay)
+        programs.flush(loopback.recorder_toml)
+        wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=90)
+        assert relay.breaks >= 4
+    assert_exactly_once(loopback, digests)
+
+
+def test_a_line_that_is_cut_and_comes_back(tmp_path: Path, programs: Programs) -> None:
+    loopback = Loopback(tmp_path / "set-up", chunk_bytes=4 << 10)
+    digests = sealed(loopback, 3, duration_s=10)
+    programs.archive(loopback.archive_toml)
+    with Relay(loopback.port, bytes_per_s=400_000) as relay:
+        through(loopback, relay)
+        flush = programs.flush(loopback.recorder_toml)
+        flush.wait_for(" offered ")
+        relay.passes = False
+        relay.cut()
+        flush.wait_for("link_down")
+        assert loopback.left_in_spool()
+        relay.passes = True
+        wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=60)
+        assert relay.connections >= 2
+    assert_exactly_once(loopback, digests)
+
+
+@pytest.mark.parametrize(
+    ("what", "line"), [("late", {"delay_s": 1.0}), ("thin", {"bytes_per_s": 1250.0})], ids=["late", "thin"]
+)
+def test_a_late_or_thin_line_keeps_up_one_connection(
+    tmp_path: Path, programs: Programs, what: str, line: dict[str, float]
+) -> None:
+    loopback = Loopback(tmp_path / "set-up", heartbeat_s=5, retry_s=5)
+    digests = sealed(loopback, 1 if what == "thin" else 3, duration_s=0.1)
+    programs.archive(loopback.archive_toml)
+    with Relay(loopback.port, **line) as relay:
+        through(loopback, relay)
+        flush = programs.flush(loopback.recorder_toml)
+        wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=90)
+        assert relay.connections == 1
+    assert "link_down" not in flush.text()
+    assert_exactly_once(loopback, digests)
+
+
+def test_an_archive_killed_after_its_commit_gives_the_same_receipt(
+    tmp_path: Path, programs: Programs
+) -> None:
+    loopback = Loopback(tmp_path / "set-up")
+    digests = sealed(loopback, 5, duration_s=0.1)
+    archive = programs.archive(loopback.archive_toml)
+    with Relay(loopback.port, delay_s=0.3) as relay:  # the receipts are on the line when it is killed
+        through(loopback, relay)
+        flush = programs.flush(loopback.recorder_toml)
+        archive.wait_for("recording_archived")
+        archive.kill()
+        relay.cut()
+        kept = sorted((loopback.data_dir / "store").glob("*/*/*/*"))
+        assert kept and "receipt_verified" not in flush.text()
+        programs.archive(loopback.archive_toml, name="second")
+        wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=60)
+    assert_exactly_once(loopback, digests)
+    shutil.rmtree(loopback.data_dir)
