@@ -172,22 +172,6 @@ class Appliance:
             encryption=recipients_of(configuration),
         )
         settings = sip_settings(configuration)
-        self.speaker = Speaker(clock=clock, log=log, on_ended=self._heard)
-        speech = Speech(prompts=prompts, speaker=self.speaker, tap=self.tap, log=log)
-        desk = SessionDesk(
-            settings=settings,
-            rule=rule_of(configuration),
-            admit=lambda calls, terms: self.backpressure.admit(calls, terms),
-            ports=ports,
-            tap=self.tap,
-            speech=speech,
-            report=Report(
-                messages=self.recorder.messages, tap=self.tap, clock=clock, log=log, count=self.heads.count
-            ),
-            clock=clock,
-            log=log,
-        )
-        self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
         self.backpressure = Backpressure(
             section=configuration.spool,
             spool=self.spool,
@@ -207,6 +191,22 @@ class Appliance:
             log=log,
         )
         self.backpressure.prepare()
+        self.speaker = Speaker(clock=clock, log=log, on_ended=self._heard)
+        speech = Speech(prompts=prompts, speaker=self.speaker, tap=self.tap, log=log)
+        desk = SessionDesk(
+            settings=settings,
+            rule=rule_of(configuration),
+            admit=self.backpressure.admit,
+            ports=ports,
+            tap=self.tap,
+            speech=speech,
+            report=Report(
+                messages=self.recorder.messages, tap=self.tap, clock=clock, log=log, count=self.heads.count
+            ),
+            clock=clock,
+            log=log,
+        )
+        self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer the control socket."""

@@ -1,4 +1,4 @@
-"""[spool] in recorderd.toml: how much the appliance may hold back, and what gives way when that is used up."""
+"""[spool] in recorderd.toml: how much the appliance may hold back, and what gives way when it is used up."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class SpoolSection:
     dir: Path = option("Folder of the spool.")
     quota_bytes: int = option("Full above this, or when the disk is.", default=20 << 30, minimum=1 << 20)
     policy: SpoolPolicy = option(
-        "When it is full: keep-recordings refuses new sessions, keep-recording deletes the oldest copies that "
-        "the archive has confirmed.",
+        "When it is full: keep-recordings refuses new sessions, keep-recording deletes the oldest copies "
+        "that the archive has confirmed.",
         default=SpoolPolicy.KEEP_RECORDINGS,
     )
     shed_unreceipted: bool = option(
