@@ -76,14 +76,16 @@ class Shedder:
             if freed >= wanted_bytes:
                 return
             try:
-                if not self._shed(candidate):
-                    return
+                gone = self._shed(candidate)
             except OSError as problem:
                 self._log.error(Ev.SPOOL_FAILED, subject=candidate.recording_id, reason=problem)
                 return
-            freed += candidate.size_bytes
+            if gone is None:
+                return
+            freed += candidate.size_bytes if gone else 0
 
-    def _shed(self, candidate: _Candidate) -> bool:
+    def _shed(self, candidate: _Candidate) -> bool | None:
+        """Delete one; False when the flush was first, None when its entry cannot be sealed now."""
         recording_id, manifest = candidate.recording_id, candidate.manifest
         utc_ns = self._clock.utc_ns()
         entry = SessionStarted(
@@ -106,11 +108,11 @@ class Shedder:
             state=RecordingState.OFF,
         )
         if not self._folder.take(recording_id, entry_id=entry.session):
-            return True  # the flush has it: it will be sent
+            return False
         reason = f"{recording_id} at {manifest.sequence}: manifest {candidate.manifest_sha256}"
         if not self._entries.shed(entry, reason) and not self._chain.named([entry.session]):
             self._folder.put_back(recording_id)
-            return False
+            return None
         self._folder.drop(recording_id)
         self.shed_recordings += 1
         self.shed_bytes += candidate.size_bytes
