@@ -47,6 +47,7 @@ systemd: runs our units for real, in a namespace of the test
 gpg-agent: holds the private keys of the tests' OpenPGP recipients
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
+mount: a small file system that a test fills
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
 asterisk-core-sounds-it-wav: a man's
