@@ -20,7 +20,6 @@ from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
 from recorderd.core.conditions import Power, PowerState
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import StreamEnd
-from recorderd.policy.power import checkpoint_ns
 from recorderd.record.disk import Disks
 from recorderd.record.heads import Heads
 from recorderd.record.recorder import Recorder
@@ -42,7 +41,8 @@ class PowerCut:
         disks: Disks,
         heads: Heads,
         spool: Spool,
-        usual_checkpoint_s: int,
+        checkpoint_s: Callable[[], float],
+        waiting_bytes: Callable[[], int],
         on_done: Callable[[], None],
         clock: Clock,
         log: EventLog,
@@ -52,14 +52,15 @@ class PowerCut:
         self._disks = disks
         self._heads = heads
         self._spool = spool
-        self._usual_ns = usual_checkpoint_s * NS_PER_S
+        self._checkpoint_s = checkpoint_s
+        self._waiting_bytes = waiting_bytes
         self._on_done = on_done
         self._clock = clock
         self._log = log
 
     def changed(self, power: Power) -> None:
         """Do what follows."""
-        self._recorder.checkpoint_ns = checkpoint_ns(power, usual_ns=self._usual_ns)
+        self._recorder.checkpoint_ns = int(self._checkpoint_s() * NS_PER_S)
         if power.state is PowerState.FORCED_SHUTDOWN:
             self._shut(power)
         else:  # on battery whether the spool empties in time, afterwards how long it takes to catch up
@@ -73,8 +74,7 @@ class PowerCut:
         return {**power, "outlook": self._outlook(known)}
 
     def _outlook(self, power: Power) -> dict[str, Any]:
-        used_bytes = self._recorder.usage.used_bytes
-        return outlook_of(self._spool, power, used_bytes=used_bytes, clock=self._clock)
+        return outlook_of(self._spool, power, waiting_bytes=self._waiting_bytes(), clock=self._clock)
 
     def _shut(self, power: Power) -> None:
         began_ns = self._clock.mono_ns()

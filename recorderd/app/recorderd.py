@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd import __version__, durable
+from recorderd.app.backpressure import Backpressure, Limits, patience
 from recorderd.app.control import ControlServer
 from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
@@ -30,9 +31,7 @@ from recorderd.app.signing import KeyWatch, key_source
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import ControlAction, SessionSilent
-from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer
-from recorderd.policy.admission import Admission, decide, spool_level
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disks
@@ -41,6 +40,7 @@ from recorderd.record.heads import Heads
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.shedding import Shedder
 from recorderd.record.steering import SkewMode, SkewPolicy
 from recorderd.sip.desk import SessionDesk
 from recorderd.sip.report import Report
@@ -48,6 +48,7 @@ from recorderd.sip.room import SipRoom
 from recorderd.sip.speech import Speech
 from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
+from recorderd.spool.shed import ShedFolder
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.tap.sources import SourcePolicy
@@ -101,7 +102,8 @@ class Appliance:
             names=NameTemplate(text=record.file_name, local_time=record.file_name_time is TimeZone.LOCAL),
             host_clock=self.host_clock.statement,
         )
-        self.disks = Disks()
+        self.space, self._reserve = patience(configuration.spool, clock=clock, log=log)
+        self.disks = Disks.patient(self.space)
         self.heads = Heads(
             configuration.recorder.state_dir,
             recorder_id=configuration.recorder.id,
@@ -129,6 +131,15 @@ class Appliance:
             recover, spool=self.spool, chain=chain, sealer=sealer, entries=entries, log=log
         )
         self._unsealed = self._recover()  # drafts that want only the key
+        shedder = Shedder(
+            spool=self.spool,
+            folder=ShedFolder(self.spool),
+            entries=entries,
+            chain=chain,
+            clock=clock,
+            log=log,
+        )
+        shedder.recover()
         self.heads.state("start")
         ports = PortPool(
             address=rtp.address,
@@ -164,13 +175,31 @@ class Appliance:
             encryption=recipients_of(configuration),
         )
         settings = sip_settings(configuration)
-        self.max_calls = settings.max_calls
+        self.backpressure = Backpressure(
+            section=configuration.spool,
+            spool=self.spool,
+            disks=self.disks,
+            space=self.space,
+            reserve=self._reserve,
+            shedder=shedder,
+            power=lambda: self.duty.power,
+            limits=Limits(
+                max_calls=settings.max_calls,
+                queue_full=lambda: self.recorder.messages.qsize() > QUEUE_MAX // 2,
+                stopping=self._stopping.is_set,
+                calls=lambda: self.recorder.sessions_open,
+            ),
+            seal_where_room_is=self._seal_where_room_is,
+            clock=clock,
+            log=log,
+        )
+        self.backpressure.prepare()
         self.speaker = Speaker(clock=clock, log=log, on_ended=self._heard)
         speech = Speech(prompts=prompts, speaker=self.speaker, tap=self.tap, log=log)
         desk = SessionDesk(
             settings=settings,
             rule=rule_of(configuration),
-            admit=self._admit,
+            admit=self.backpressure.admit,
             ports=ports,
             tap=self.tap,
             speech=speech,
@@ -183,7 +212,9 @@ class Appliance:
         self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
         self._power_cut = PowerCut(
             sip=self.sip, recorder=self.recorder, disks=self.disks, heads=self.heads, spool=self.spool,
-            usual_checkpoint_s=record.checkpoint_s, on_done=self.duty.release, clock=clock, log=log,
+            checkpoint_s=partial(self.backpressure.checkpoint_s, record.checkpoint_s),
+            waiting_bytes=lambda: self.backpressure.usage.unreceipted_bytes,
+            on_done=self.duty.release, clock=clock, log=log,
         )  # fmt: skip
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -194,17 +225,13 @@ class Appliance:
 
     def status(self) -> dict[str, Any]:
         """Describe everything that an operator asks for."""
-        usage = self.recorder.usage
         return {
             "program": "recorderd",
             "version": __version__,
             "sip": self.sip.status(),
             "sessions": list(self.recorder.describe()),
-            "spool": {
-                "recordings": usage.recordings,
-                "used_bytes": usage.used_bytes,
-                "quota_bytes": usage.quota_bytes,
-            },
+            "spool": self.backpressure.describe_spool(),
+            "stance": self.backpressure.describe(),
             "sealed": self.recorder.sealed,
             "signing": {**self.key.describe(), "waiting": self._waiting},
             "chain": self.heads.describe(),
@@ -224,10 +251,11 @@ class Appliance:
         Errors: whatever a thread died of.
         """
         sip_stop, record_stop, tap_stop = threading.Event(), threading.Event(), threading.Event()
-        clock_stop = threading.Event()
+        clock_stop, spool_stop = threading.Event(), threading.Event()
         speaker_stop, audio_stop, sealing_stop = threading.Event(), threading.Event(), threading.Event()
         failed: list[BaseException] = []
         host_clock = self._thread("clock", lambda: self.host_clock.run(clock_stop), failed)
+        spool = self._thread("spool", lambda: self.backpressure.run(spool_stop), failed)
         sealing = self._thread("seal", lambda: self.disks.sealing.run(sealing_stop), failed)
         audio = self._thread("disk", lambda: self.disks.audio.run(audio_stop), failed)
         tap = self._thread("tap", lambda: self.tap.run(tap_stop), failed)
@@ -245,6 +273,7 @@ class Appliance:
             self._serve(failed)
         finally:
             self._stopping.set()
+            self.space.stop()
             self.service.stopping()
             for stop, thread in (
                 (sip_stop, sip),
@@ -253,6 +282,7 @@ class Appliance:
                 (tap_stop, tap),
                 (audio_stop, audio),  # writes what the recording has left
                 (sealing_stop, sealing),
+                (spool_stop, spool),
                 (clock_stop, host_clock),
             ):
                 stop.set()
@@ -314,18 +344,9 @@ class Appliance:
     def _heard(self, ended: UtteranceEnded) -> None:
         self.sip.heard(ended)
 
-    def _admit(self, calls: int, terms: RecordingTerms) -> Admission:
-        usage = self.recorder.usage
-        return decide(
-            spool=spool_level(used_bytes=usage.used_bytes, quota_bytes=usage.quota_bytes),
-            calls=calls,
-            max_calls=self.max_calls,
-            queue_full=self.recorder.messages.qsize() > QUEUE_MAX // 2,
-            stopping=self._stopping.is_set(),
-            power=self.duty.power.state,
-            mandatory=terms.mandatory,
-            priority=terms.priority,
-        )
+    def _seal_where_room_is(self) -> None:
+        if self.recorder.closing.waiting_for_room:
+            self.disks.sealing.put(self.recorder.closing.seal_where_room_is)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

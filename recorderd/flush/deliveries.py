@@ -18,6 +18,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush import delivery as d
+from recorderd.flush.early_release import EarlyRelease
 from recorderd.flush.order import Candidate, whose_turn
 from recorderd.flush.pace import Limit, Pace
 from recorderd.flush.packing import Packer
@@ -25,7 +26,9 @@ from recorderd.flush.parcel import is_passing, read_piece
 from recorderd.flush.receipt_check import check_receipt
 from recorderd.flush.shelf import QuarantineJob, ReleaseJob, Shelf, StoreJob
 from recorderd.flush.window import FLOOR_BYTES, Window
+from recorderd.policy.admission import FlushOrder
 from recorderd.spool.layout import Place, Spool
+from recorderd.spool.stance import USUAL, FlushStance
 from recorderd.wire import frames as f
 
 IN_FLIGHT: Final = 4  # recordings at a time, where the archive has not said how many
@@ -79,6 +82,8 @@ class Deliveries:
         self._asked: Counter[str] = Counter()  # jobs of the shelf that are not answered
         self._scan_at_ns = 0
         self._turn = 0
+        self._stance = USUAL
+        self._early = EarlyRelease()
         self._nudged = True  # a place in flight came free
         self._pace = Pace(settings.limits)
         self._packer = Packer()
@@ -142,8 +147,9 @@ class Deliveries:
 
     # --- time --------------------------------------------------------------------------------------------
 
-    def look(self, now_ns: int, *, open_for_offers: bool) -> None:
-        """Do what time and the shelf have brought; offer more while there is a place in flight."""
+    def look(self, now_ns: int, *, open_for_offers: bool, stance: FlushStance) -> None:
+        """Do what time, the shelf and the recorder have brought; offer more while there is a place."""
+        self._stance = stance
         for done in self._shelf.answers(self._settings.archive):
             self._asked[done.job.recording_id] -= 1
             if done.problem:
@@ -156,6 +162,8 @@ class Deliveries:
             due = d.due_event(delivery, now_ns=now_ns)
             if due is not None:
                 self._apply(recording_id, due)
+        for recording_id in self._early.due(self._deliveries.values(), stance):
+            self._apply(recording_id, d.GraceOver())
         if open_for_offers:
             self._offer(now_ns)
 
@@ -234,11 +242,15 @@ class Deliveries:
             self.adopt()
             ready = self._ready()
         while ready and room > 0 and self._has_room():
-            chosen = whose_turn(ready, turn=self._turn)
+            chosen = whose_turn(ready, turn=self._turn, urgent=self._is_urgent)
             ready.remove(chosen)
             self._turn += 1
             room -= 1
             self._apply(chosen.recording_id, d.Offered(windowed=self.allowance is not None))
+
+    @property
+    def _is_urgent(self) -> bool:
+        return self._stance.order is FlushOrder.URGENT
 
     def _ready(self) -> list[Candidate]:
         return [self._candidate(row) for row in self._deliveries.values() if row.state is d.State.READY]
@@ -251,9 +263,10 @@ class Deliveries:
         )
 
     def _places(self) -> int:
-        if self.allowance is None:
-            return IN_FLIGHT
-        return 0 if self.allowance.reason else min(self.allowance.recordings, self.window.recordings)
+        places = IN_FLIGHT
+        if self.allowance is not None:
+            places = 0 if self.allowance.reason else min(self.allowance.recordings, self.window.recordings)
+        return -(-places * self._stance.flush_percent // 100)
 
     def _has_room(self) -> bool:
         return self.allowance is None or self.window.room_bytes > 0 or not self.window.flying_bytes
@@ -269,7 +282,7 @@ class Deliveries:
         }
         while sending and self._piece_bytes():
             turns = [self._candidate(self._deliveries[name]) for name in sending]
-            recording_id = whose_turn(turns, turn=self._turn).recording_id
+            recording_id = whose_turn(turns, turn=self._turn, urgent=self._is_urgent).recording_id
             self._turn += 1
             if not self._send_turn(recording_id):
                 sending.discard(recording_id)

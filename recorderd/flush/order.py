@@ -2,7 +2,8 @@
 
 Rule: the more important ones first (their rule's priority), of those the smallest, so that a long one does
 not hold up the short ones; and every fourth turn is the oldest's, so that none starves: whatever else comes
-in, the oldest has a quarter of the line. Pure.
+in, the oldest has a quarter of the line. On battery (``urgent``) the oldest of the most important ones has
+that quarter, so that nothing unimportant goes before them. Pure.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ class Candidate:
     size_bytes: int  # that are still to go
 
 
-def whose_turn(candidates: Sequence[Candidate], *, turn: int) -> Candidate:
+def whose_turn(candidates: Sequence[Candidate], *, turn: int, urgent: bool = False) -> Candidate:
     """Choose one; ``turn`` counts the choices."""
-    return min(candidates, key=_age if turn % OLDEST_EVERY == 0 else _rank)
+    if turn % OLDEST_EVERY:
+        return min(candidates, key=_rank)
+    return min(candidates, key=_urgent_age if urgent else _age)
 
 
 def in_turn(candidates: Sequence[Candidate], *, turn: int, wanted: int) -> list[Candidate]:
@@ -41,6 +44,10 @@ def in_turn(candidates: Sequence[Candidate], *, turn: int, wanted: int) -> list[
 
 def _age(entry: Candidate) -> tuple[int, int, str]:
     return (0, 0, entry.recording_id)
+
+
+def _urgent_age(entry: Candidate) -> tuple[int, int, str]:
+    return (-entry.priority, 0, entry.recording_id)
 
 
 def _rank(entry: Candidate) -> tuple[int, int, str]:

@@ -27,6 +27,7 @@ from recorderd.flush.pace import Limit
 from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import Stamper
 from recorderd.spool.layout import Spool
+from recorderd.spool.stance import read_stance
 from recorderd.wire import frames as f
 
 FAREWELL_MS: Final = 500  # that the last word may take
@@ -83,6 +84,7 @@ class Sender:
         self._far_end = FarEnd(subject=settings.endpoint, log=log)
         self._gone_because = "not connected yet"
         self._protocol = f.PROTOCOL_VERSION
+        self._spool_root = spool.root
         self._shelf = shelf
         self._stamper = stamper
         self._link = link
@@ -171,7 +173,8 @@ class Sender:
             self._board.tell(self._settings.archive, self._archive_link())
 
     def _look(self, now_ns: int) -> None:
-        self._deliveries.look(now_ns, open_for_offers=bool(self._archive_id))
+        stance = read_stance(self._spool_root, now_utc_ns=self._clock.utc_ns())
+        self._deliveries.look(now_ns, open_for_offers=bool(self._archive_id), stance=stance)
         if self._archive_id:
             if self._heads is not None:
                 self._heads.turn(now_ns)

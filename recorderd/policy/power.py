@@ -336,8 +336,3 @@ def outlook(*, waiting_bytes: int, bytes_per_s: float, power: Power) -> Outlook:
 def does_background_work(power: Power) -> bool:
     """Tell whether there is power for what can wait: time stamps, renewals, copies for further archives."""
     return power.state is PowerState.ON_LINE
-
-
-def checkpoint_ns(power: Power, *, usual_ns: int) -> int:
-    """Say how often drafts are synced: on battery every half second, if not oftener anyway."""
-    return usual_ns if power.state is PowerState.ON_LINE else min(usual_ns, NS_PER_S // 2)

@@ -1,4 +1,4 @@
-"""A line that is cut, breaks off again and again, is late or thin: all arrives exactly once, whatever it does."""
+"""A line that is cut, breaks off again and again, is late or thin: all arrives exactly once."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from recorderd.policy.power import (
     UpsTold,
     WordsChanged,
     begin,
-    checkpoint_ns,
     does_background_work,
     is_anxious,
     outlook,
@@ -243,9 +242,6 @@ def test_whether_the_spool_empties_in_time(
 
 
 @pytest.mark.parametrize("state", PowerState)
-def test_only_on_line_there_is_background_work_and_the_usual_checkpoint(state: PowerState) -> None:
+def test_only_on_line_there_is_background_work(state: PowerState) -> None:
     power = Power(state=state, reason="")
     assert does_background_work(power) is (state is ON_LINE)
-    expected_ns = 10 * NS_PER_S if state is ON_LINE else NS_PER_S // 2
-    assert checkpoint_ns(power, usual_ns=10 * NS_PER_S) == expected_ns
-    assert checkpoint_ns(power, usual_ns=1) == 1
