@@ -2,8 +2,8 @@
 
 Rule: credit is withdrawn, never an error given: whoever knows allowances hears how much is taken, and why no
 more. With its disk nearly full or its battery low the archive takes no octet; while its operator drains it
-what is in flight may end. Credit is given again when the cause is gone; a disk has to have half as much again free
-by then. The operator's word outlives the process.
+what is in flight may end. Credit is given again when the cause is gone; a disk has to have half as much again
+free by then. The operator's word outlives the process.
 """
 
 from __future__ import annotations
