@@ -152,11 +152,8 @@ class Deliveries:
         self._stance = stance
         for done in self._shelf.answers(self._settings.archive):
             self._asked[done.job.recording_id] -= 1
-            if done.problem:
-                if done.job.recording_id in self._deliveries:
-                    self._apply(done.job.recording_id, d.EffectFailed(retry_ns=self._settings.retry_ns))
-            elif isinstance(done.job, StoreJob):
-                self._log.info(Ev.RECEIPT_VERIFIED, subject=done.job.recording_id)
+            if done.problem and done.job.recording_id in self._deliveries:
+                self._apply(done.job.recording_id, d.EffectFailed(retry_ns=self._settings.retry_ns))
             self._drop_if_done(done.job.recording_id)
         for recording_id, delivery in list(self._deliveries.items()):
             due = d.due_event(delivery, now_ns=now_ns)

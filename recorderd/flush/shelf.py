@@ -182,7 +182,7 @@ class Shelf:
         for job in jobs:
             try:
                 if self.receipt(job.archive, job.recording_id) == job.receipt:
-                    self._answer(job)
+                    self._stored(job)
                     continue
             except OSError as refused:
                 self._answer(job, refused)
@@ -190,7 +190,14 @@ class Shelf:
             fresh.append(job)
         rows = [(job.recording_id, self._receipt_names[job.archive], job.receipt) for job in fresh]
         for job, problem in zip(fresh, self._spool.store_receipts(rows), strict=True):
-            self._answer(job, problem)
+            if problem is None:
+                self._stored(job)
+            else:
+                self._answer(job, problem)
+
+    def _stored(self, job: StoreJob) -> None:
+        self._log.info(Ev.RECEIPT_VERIFIED, subject=job.recording_id, archive=job.archive)
+        self._answer(job)
 
     def _release(self, jobs: list[ReleaseJob]) -> None:
         due = []

@@ -99,7 +99,7 @@ def test_an_archive_with_a_full_disk_withdraws_credit(loopback: Loopback, progra
 
 def test_both_ends_know_each_other(loopback: Loopback, programs: Programs) -> None:
     archive = programs.archive(loopback.archive_toml)
-    programs.flush(loopback.recorder_toml)
+    programs.flush(loopback.recorder_toml).wait_for("link_up")
     wait_until(lambda: "used_permille" in flush_status(loopback)["archive"], what="the archive has told")
     wait_until(
         lambda: "told_at" in archive_status(loopback)["recorders"]["rec-1"], what="so has the recorder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
 import socket
 import struct
@@ -12,6 +13,7 @@ from typing import Self
 
 BLOCK_BYTES = 1024
 BUFFER_BYTES = 4096
+THIN_BYTES_PER_S = 50_000
 
 
 class Relay:
@@ -62,8 +64,11 @@ class Relay:
             try:
                 if not self.passes:
                     raise ConnectionRefusedError
-                far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-                near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+                if (
+                    0 < self._bytes_per_s < THIN_BYTES_PER_S
+                ):  # else the line would seem to take it all at once
+                    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+                    near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
                 far.connect(("127.0.0.1", self._target_port))
             except OSError:
                 _reset(near)
@@ -77,10 +82,13 @@ class Relay:
 
     def _pass(self, source: socket.socket, sink: socket.socket, limit_bytes: int) -> None:
         passed = 0
+        late: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        if self._delay_s:
+            threading.Thread(target=_send_late, args=(sink, late), daemon=True).start()
         with contextlib.suppress(OSError):
             while block := source.recv(BLOCK_BYTES):
                 if self._delay_s:
-                    threading.Timer(self._delay_s, _send, (sink, block)).start()
+                    late.put((time.monotonic() + self._delay_s, block))
                 else:
                     sink.sendall(block)
                 passed += len(block)
@@ -93,9 +101,12 @@ class Relay:
             _reset(end)
 
 
-def _send(sink: socket.socket, block: bytes) -> None:
+def _send_late(sink: socket.socket, late: queue.SimpleQueue[tuple[float, bytes]]) -> None:
     with contextlib.suppress(OSError):
-        sink.sendall(block)
+        while True:
+            due_s, block = late.get()
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            sink.sendall(block)
 
 
 def _reset(end: socket.socket) -> None:
