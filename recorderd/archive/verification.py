@@ -41,6 +41,7 @@ def verify_bundle(
     advance: Advance | None = None,
     authorities: TrustStore | None = None,
     exported: bool = False,
+    at_utc_s: int | None = None,
 ) -> BundleVerdict:
     """Read and judge one recording's folder; ``advance`` hears of the octets that were read.
 
@@ -49,7 +50,7 @@ def verify_bundle(
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
     bundle = read_bundle(folder, advance=advance, exported=exported)
-    return judge(bundle, trust, authorities=authorities)
+    return judge(bundle, trust, authorities=authorities, at_utc_s=at_utc_s)
 
 
 def is_listening_folder(path: Path) -> bool:

@@ -7,7 +7,7 @@ trusted certificates. Source: RFC 5652 section 5.6, RFC 5035, ETSI EN 319 122-1.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -30,9 +30,11 @@ from recorderd.core.errors import (
     SignerUnknown,
 )
 from recorderd.evidence.cades import assemble
+from recorderd.evidence.known_signers import KnownSigners
 from recorderd.evidence.strength import CHAIN_MAX, UNREADABLE, hash_is_sound, key_flaw, may_issue, usage_flaw
 
 SIGNATURE_MAX_BYTES: Final = 64 * 1024  # a signature with a chain of four takes about 6 KiB
+_KNOWN: Final = KnownSigners()
 _WANTED: Final = ("content_type", "message_digest", "signing_time", "signing_certificate_v2")
 
 
@@ -124,6 +126,10 @@ def verify_detached(
 def _verify(signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject: str) -> SignerIdentity:
     if len(signature_der) > SIGNATURE_MAX_BYTES:
         raise SignatureInvalid(subject=subject, reason=f"longer than {SIGNATURE_MAX_BYTES} octets")
+    known = _KNOWN.recognise(signature_der, sha256_hex=sha256_hex)
+    if known is not None:
+        signer = known.signer
+        return _identify(signer.leaf, signer.certificates, known.moment, trust=trust, subject=subject)
     signed, info, certificates = _open(signature_der, subject)
     if signed["encap_content_info"]["content_type"].native != "data":
         raise SignatureInvalid(subject=subject, reason="is not over plain content")
@@ -134,18 +140,32 @@ def _verify(signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject
         raise SignatureInvalid(subject=subject, reason="the content is not what was signed")
     leaf = _leaf(info, certificates, attributes["signing_certificate_v2"], subject)
     _check_signature(info, leaf, subject)
+    algorithm = info["signature_algorithm"]["algorithm"].native
     again = assemble(
         chain_der=[_der(leaf), *(_der(entry) for entry in certificates if entry != leaf)],
         attributes=cms.CMSAttributes.load(_signed_octets(info)),
-        algorithm=info["signature_algorithm"]["algorithm"].native,
+        algorithm=algorithm,
         signature=info["signature"].native,
     )
     if again != signature_der:
         raise SignatureInvalid(subject=subject, reason="is not in the form that a recorder writes")
     if flaw := key_flaw(leaf.public_key()) or usage_flaw(leaf):
         raise CertificateUnfit(subject=subject, reason=f"the certificate does not do: {flaw}")
+    _KNOWN.learn(leaf, certificates, algorithm)
     signing_time: datetime = attributes["signing_time"].native
     moment = signing_time if signing_time.tzinfo else signing_time.replace(tzinfo=UTC)
+    return _identify(leaf, certificates, moment, trust=trust, subject=subject)
+
+
+def _identify(
+    leaf: x509.Certificate,
+    certificates: Sequence[x509.Certificate],
+    moment: datetime,
+    *,
+    trust: TrustStore,
+    subject: str,
+) -> SignerIdentity:
+    """Say who signed, once the signature is known to fit; each call asks the trust and the dates anew."""
     if not leaf.not_valid_before_utc <= moment <= leaf.not_valid_after_utc:
         raise CertificateUnfit(subject=subject, reason="the certificate was not valid when it signed")
     names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
