@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from recorderd.archive.checkpoint_checks import checkpoint_problems
 from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps, stamp_problems
 from recorderd.archive.structure import gap_problems, time_problems, wav_problems
 from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
@@ -80,6 +81,8 @@ class AudioTree:
     leaf_samples: int
     leaves: int
     root_sha256: str
+    frame_bytes: int = field(compare=False, default=0)  # of one sample of all channels
+    leaf_hashes: bytes = field(compare=False, repr=False, default=b"")  # of whole leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +189,16 @@ def judge(
             if manifest.proof.leaves:
                 checked.add(Check.PROOF)
                 _check_proof(manifest, bundle.audio_tree, findings)
+        tree = bundle.audio_tree
+        for flaw in checkpoint_problems(
+            manifest,
+            bundle.contents,
+            trust=trust,
+            frame_bytes=tree.frame_bytes if tree else 0,
+            leaf_hashes=tree.leaf_hashes if tree else None,
+        ):
+            verdict = Verdict.UNKNOWN if flaw.is_doubt else Verdict.BAD
+            findings.append(Finding(code=Check.PROOF, reason=flaw.reason, verdict=verdict))
         _check_clock(manifest, identities.values(), findings)
     if names & names_of_stamps(recording_id, names):
         checked.add(Check.TIMESTAMP)

@@ -82,6 +82,14 @@ class LeftAudio:
         return os.pread(self.descriptor, size_bytes, self.layout.data_start_bytes + at)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved:
+    """How many samples from the beginning are what was signed, and where that stands."""
+
+    samples: int = 0
+    line: CheckpointLine | None = None
+
+
 def check_audio(
     audio: LeftAudio,
     leaves: AudioLeaves,
@@ -90,7 +98,7 @@ def check_audio(
     recording_id: str,
     trust: TrustStore | None,
     on_unknown: Callable[[SignerUnknown], None],
-) -> int:
+) -> Proved:
     """Say how many samples from the beginning are proved to be what was signed; 0 = nothing was.
 
     ``leaves`` are those of ``audio``. Without ``trust`` there is no key, and nothing is sealed either.
@@ -98,7 +106,7 @@ def check_audio(
     """
     checkpoints = _linked(lines, recording_id)
     if trust is None:
-        return 0
+        return Proved()
     for number in reversed(range(len(lines))):
         content, signature = lines[number].content, base64.b64decode(lines[number].signature, validate=True)
         try:
@@ -108,8 +116,9 @@ def check_audio(
         except SignerUnknown as problem:
             on_unknown(problem)
             continue
-        return _compare(audio, leaves, checkpoints[number], _signed_hashes(lines[: number + 1]))
-    return 0
+        samples = _compare(audio, leaves, checkpoints[number], _signed_hashes(lines[: number + 1]))
+        return Proved(samples=samples, line=lines[number])
+    return Proved()
 
 
 def _linked(lines: Sequence[CheckpointLine], recording_id: str) -> list[Checkpoint]:

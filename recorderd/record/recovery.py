@@ -29,6 +29,7 @@ from recorderd.record.entries import Entries
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import ENDLESS, JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keys import told
+from recorderd.record.last_checkpoint import keep_checkpoint
 from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.proof_check import LeftAudio, check_audio
@@ -212,7 +213,7 @@ def _repair_audio(
             end = span.start_samples + span.length_samples
             wipe_frames(descriptor, layout, start=span.start_samples, end=end)
         left = LeftAudio(descriptor=descriptor, layout=layout, kept_frames=kept, silent=silent)
-        proof = _prove(left, journal, audio.stem, trust, log)
+        proof = _prove(left, journal, audio.parent, trust, log)
         close_data(descriptor, layout, frames=frames)
     finally:
         os.close(descriptor)
@@ -220,22 +221,24 @@ def _repair_audio(
 
 
 def _prove(
-    left: LeftAudio, journal: Journal, recording_id: str, trust: TrustStore | None, log: EventLog
+    left: LeftAudio, journal: Journal, folder: Path, trust: TrustStore | None, log: EventLog
 ) -> ProofEntry:
     """Make the tree over what is kept, and compare it with what was signed while the call went on."""
+    recording_id = folder.name
 
     def unknown(problem: SignerUnknown) -> None:
         log.warning(Ev.CHECKPOINT_UNKNOWN, subject=recording_id, reason=problem)
 
     leaves = left.leaves()
-    checked = check_audio(
+    proved = check_audio(
         left, leaves, journal.checkpoints, recording_id=recording_id, trust=trust, on_unknown=unknown
     )
     root, count = leaves.root_of_all()
+    keep_checkpoint(folder, proved.line if count else None)
     if not count:
         return ProofEntry()
     rate_hz = left.layout.sample_rate_hz
-    return ProofEntry(leaf_samples=rate_hz, leaves=count, root_sha256=root, checked_samples=checked)
+    return ProofEntry(leaf_samples=rate_hz, leaves=count, root_sha256=root, checked_samples=proved.samples)
 
 
 def _stand(container: Path, journal: Journal, started: SessionStarted) -> Finished:
