@@ -50,9 +50,9 @@ def script(
             line = f"#   {line}"
         yield line
     checkpoint = [entry.name for entry in manifest.files if entry.role in CHECKPOINT_ROLES]
-    if len(checkpoint) == len(CHECKPOINT_ROLES):
+    if len(checkpoint) > 1:
         yield "# A crash cut the recording; this was signed of its beginning while the call went on:"
-        content, signature = map(shlex.quote, checkpoint)
+        content, signature = map(shlex.quote, checkpoint[:2])
         what = f"-in {signature} -content {content} -CAfile {shlex.quote(str(trusted))}"
         yield f"{_VERIFY} {what} {_OPTIONS}{at} -out /dev/null"
     if manifest.files:

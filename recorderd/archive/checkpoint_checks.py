@@ -41,12 +41,12 @@ def checkpoint_problems(
     if not told:
         return  # nothing was signed before the crash, or an older recorder kept it to itself
     names = checkpoint_names(manifest.recording_id)
-    if told != list(names) or not manifest.recovered:
+    if told not in (list(names), list(names[:2])) or not manifest.recovered:
         yield CheckpointProblem(reason="the manifest names no whole checkpoint")
         return
-    if not set(names) <= set(contents):
+    if not set(told) <= set(contents):
         return  # missing or unreadable, which has been said
-    content, signature = (contents[name] for name in names)
+    content, signature = contents[names[0]], contents[names[1]]
     try:
         checkpoint = parse_checkpoint(content)
         verify_detached(signature, sha256_hex=sha256_bytes(content), trust=trust, subject=names[0])
@@ -55,6 +55,10 @@ def checkpoint_problems(
     except (CheckpointFormatError, RecorderError, UnicodeError) as problem:
         yield CheckpointProblem(reason=str(problem))
         return
+    if checkpoint.keyed != (len(told) == len(names)):
+        yield CheckpointProblem(reason=f"{names[0]} and {names[2]} do not belong together")
+    elif checkpoint.keyed:  # the audio is the key holder's to compare
+        leaf_hashes, frame_bytes = contents[names[2]], checkpoint.frame_bytes
     reason = _contradiction(manifest, checkpoint, frame_bytes=frame_bytes, leaf_hashes=leaf_hashes)
     if reason:
         yield CheckpointProblem(reason=f"{names[0]} {reason}")
@@ -68,9 +72,11 @@ def _contradiction(
     checked = manifest.proof.checked_samples
     if checkpoint.samples < checked:
         return f"covers {checkpoint.samples} samples, the manifest claims {checked}"
-    if leaf_hashes is None or checkpoint.samples != checked or checkpoint.frame_bytes != frame_bytes:
+    is_cut = checkpoint.samples != checked and not checkpoint.keyed
+    if leaf_hashes is None or is_cut or checkpoint.frame_bytes != frame_bytes:
         return ""
     hashes = leaf_hashes[: checkpoint.leaves * HASH_BYTES]
     if len(hashes) != checkpoint.leaves * HASH_BYTES or root_of_hashes(hashes) != checkpoint.root_sha256:
-        return f"was signed over other audio than the first {checked} samples that are here"
+        what = "leaves" if checkpoint.keyed else f"audio than the first {checked} samples"
+        return f"was signed over other {what} that are here"
     return ""

@@ -82,6 +82,11 @@ class Draft:
         """Tell whether nobody may write to ``descriptor`` but this draft."""
         return self._vault is not None
 
+    @property
+    def proof_key(self) -> bytes | None:
+        """Give the key under which leaves may be told in clear; None when they may be as they are."""
+        return self._vault.key.proof_key if self._vault is not None else None
+
     def describe(self, notes: WavNotes) -> None:
         """Say what the file is to tell of itself; ``finish`` writes it."""
         self.notes = notes

@@ -17,7 +17,9 @@ from recorderd.wire.canonical import canonical_json
 from tests.support.bundles import make_signer
 from tests.support.studio import RATE_HZ, Studio
 from tests.unit.test_record_proof import PACE
+from tests.unit.test_record_proof import _leaves as leaves_of
 from tests.unit.test_record_proof import _lines as lines_of
+from tests.unit.test_record_proof import _root as root_of
 from tests.unit.test_record_proof import _talk as talk
 
 
