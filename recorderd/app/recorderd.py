@@ -19,6 +19,7 @@ from recorderd.app.control import ControlServer
 from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
 from recorderd.app.prompts import PromptLibrary
+from recorderd.app.recipient_watch import RecipientWatch
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
 from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting, settle_memory
@@ -157,8 +158,9 @@ class Appliance:
             clock=clock,
             log=log,
             on_silent=self._hang_up,
-            encryption=recipients_of(configuration),
+            encryption=(recipients := recipients_of(configuration)),
         )
+        self.recipients = RecipientWatch(recipients, clock=clock, log=log)
         settings = sip_settings(configuration)
         self.max_calls = settings.max_calls
         self.speaker = Speaker(clock=clock, log=log, on_ended=self._heard)
@@ -204,6 +206,7 @@ class Appliance:
                 "waiting_bytes": self.disks.audio.waiting_bytes,
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
             },
+            "recipients_expired": self.recipients.describe(),
             "clock": self.host_clock.describe(),
             "rtp": {**self.tap.totals(), **self.tap.lateness.describe()},
             "events": self.log.counters(),
@@ -259,6 +262,7 @@ class Appliance:
         while not failed and not self.service.stop.wait(1.0):
             now = (self.tap.drains, self.recorder.rounds, self.sip.polls, self.speaker.rounds)
             self._look_at_key()
+            self.recipients.look()
             if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
                 self.service.alive(f"{self.recorder.sessions_open} sessions, {self.recorder.sealed} sealed")
             seen = now

@@ -1,4 +1,4 @@
-"""An authority that stamps with the wrong day: the stamp holds, and the operator hears that a clock is wrong."""
+"""An authority that stamps with the wrong day: the stamp holds, and the operator is told of the clocks."""
 
 from __future__ import annotations
 
