@@ -200,7 +200,8 @@ def judge(
             verdict = Verdict.UNKNOWN if flaw.is_doubt else Verdict.BAD
             findings.append(Finding(code=Check.PROOF, reason=flaw.reason, verdict=verdict))
         _check_clock(manifest, identities.values(), findings)
-    if names & names_of_stamps(recording_id, names):
+    stamps = names_of_stamps(recording_id, names)
+    if names & (stamps | names_of_renewals(stamps, bundle.contents)):
         checked.add(Check.TIMESTAMP)
         for problem in stamp_problems(
             bundle.contents,

@@ -34,13 +34,9 @@ def names_of_stamps(recording_id: str, required: Iterable[str]) -> frozenset[str
 
 
 def names_of_renewals(stamps: Iterable[str], contents: Mapping[str, bytes]) -> frozenset[str]:
-    """Name the renewals of stamps that lie there, each with its proof."""
+    """Name the renewals that lie there, each with its proof; also those of a stamp that is gone."""
     return frozenset(
-        name
-        for stamp in stamps
-        if stamp in contents
-        for renewal in renewals_of(stamp, contents.get)
-        for name in renewal.names
+        name for stamp in stamps for renewal in renewals_of(stamp, contents.get) for name in renewal.names
     )
 
 
@@ -65,6 +61,8 @@ def stamp_problems(
                 subject=signature,
             )
             yield from _problem(check, at_utc_s=at_utc_s)
+        elif next(renewals_of(name, contents.get), None) is not None:
+            yield StampProblem(reason=f"{name} is missing, and its renewals are here", is_doubt=False)
     proof, stamp = inclusion_names(recording_id)
     if not {proof, stamp} & set(contents):
         return

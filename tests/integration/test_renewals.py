@@ -192,6 +192,10 @@ def test_a_renewal_that_was_altered_exchanged_or_made_up_is_named(archive: Archi
         code, text = archive.verify()
         assert code == 65 and ("timestamp: " in text or "not in the manifest" in text), (path, text)
         path.write_bytes(whole[path])
+    stamp = renewal.with_name(renewal.name.removesuffix(".tsr"))
+    gone = stamp.rename(archive.out.parent / stamp.name)
+    assert archive.verify()[0] == 65
+    gone.rename(stamp)
     assert archive.verify()[0] == 0
     parse_renewal_proof(whole[proof])
 

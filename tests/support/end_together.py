@@ -41,9 +41,9 @@ class EndedTogether:
 
 
 def end_together(
-    folder: Path, *, calls: int, seconds: int, per_second: float, encrypted: bool
+    folder: Path, *, calls: int, seconds: int, per_second: float, encrypted: bool, after_s: int = 12
 ) -> EndedTogether:
-    """Let ``calls`` end at once while others talk on, and compare every sample of all of them."""
+    """Let ``calls`` end at once while others talk on for ``after_s``; compare every sample of all of them."""
     folder.mkdir(exist_ok=True)
     recipient = make_recipient(folder, "customer")
     extra = RULES.format(recipient=recipient) if encrypted else ""
@@ -55,7 +55,11 @@ def end_together(
                 house.server, calls=calls, seconds=seconds, per_second=per_second, seed=1, together=True
             ) as many,
             LoadRun(
-                house.server, calls=STAYING, seconds=int(coming_s) + seconds + 12, per_second=20.0, seed=2
+                house.server,
+                calls=STAYING,
+                seconds=int(coming_s) + seconds + after_s,
+                per_second=20.0,
+                seed=2,
             ) as few,
         ):
             byes = [call["bye_utc_ns"] for call in many.report()["calls"]]
