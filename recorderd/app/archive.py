@@ -30,6 +30,7 @@ from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.keeping import Keeping
 from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
+from recorderd.archive.renewals import export_renewals
 from recorderd.archive.store import Store
 from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import SystemClock
@@ -88,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--all", action="store_true", help="those that are good for longer too")
         if name in ("list", "show", "stamps", "status", "fsck"):
             command.add_argument("--json", action="store_true", help="for programs")
+        if name == "fsck":
+            command.add_argument(
+                "--tsa", type=Path, metavar="F", help="roots of time-stamp authorities, PEM: who stamped?"
+            )
         if name == "export":
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
             command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
@@ -269,7 +274,8 @@ def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
         manifest_sha256=entry.manifest_sha256,
         out=arguments.out,
     )
-    for path in proof:
+    stamps = [(path, arguments.out / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
+    for path in (*proof.copies, *export_renewals(root, [*stamps, *proof.stamps])):
         print(path)
     if arguments.listen:
         print(export_listening_copy(root / entry.path, arguments.out))

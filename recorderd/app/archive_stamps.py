@@ -22,14 +22,15 @@ from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfigurati
 from recorderd.app.control import ask
 from recorderd.app.service import FolderLock
 from recorderd.app.stamp_authorities import authorities
-from recorderd.archive.renewals import RENEWALS_NAME, StampState, renewal_path, stamp_states
+from recorderd.archive.renewals import RENEWALS_NAME, StampState, keep_renewal, stamp_states
 from recorderd.core.clock import NS_PER_S, SystemClock, utc_text
 from recorderd.core.conditions import PowerState
 from recorderd.core.errors import AuthorityRefused, ControlUnavailable, EvidenceError, PutOff
-from recorderd.evidence.digest import sha256_file
+from recorderd.evidence.merkle import inclusion_paths, merkle_root
 from recorderd.evidence.renewal import RENEW_BEFORE_S
 from recorderd.evidence.timestamp import Stamp
 from recorderd.flush.authority import Authority, fetch_stamp
+from recorderd.wire.stamp_batch import LEAVES_LIMIT, RenewalProof
 
 DAY_S: Final = 86_400
 EXIT_DATA: Final = 65  # sysexits(3)
@@ -105,34 +106,58 @@ def _look_at_power(configuration: ArchiveConfiguration) -> None:
         raise PutOff(work="the renewal of time stamps", reason=power["reason"])
 
 
-def renew_due(root: Path, states: Iterator[StampState], *, asked: Sequence[Authority]) -> Iterator[Renewal]:
-    """Renew each stamp that is due by the first authority that gives a better one.
+def renew_due(
+    root: Path, states: Iterator[StampState], *, asked: Sequence[Authority], at_once: int = LEAVES_LIMIT
+) -> Iterator[Renewal]:
+    """Renew what is due by the first authority that gives a better stamp: one question for all.
 
     Durable: what is told as renewed survives.
     Errors: OSError.
     """
+    due: dict[str, list[StampState]] = {}
     for state in states:
-        if not state.reasons:
-            continue
-        if state.stamp is None or state.too_late:
+        if state.reasons and (state.stamp is None or state.too_late):
             yield Renewal(path=state.path, stamp=None, problem="; ".join(state.reasons))
-            continue
-        newest = (
-            renewal_path(root, root / state.path, state.renewals) if state.renewals else root / state.path
-        )
-        try:
-            tsr, stamp = fetch_stamp(asked, sha256_hex=sha256_file(newest)[0], subject=newest.name)
-        except (AuthorityRefused, EvidenceError) as problem:
-            yield Renewal(path=state.path, stamp=None, problem=str(problem))
-            continue
-        if stamp.certificate_ends_utc_s <= state.stamp.certificate_ends_utc_s:
-            problem_text = f"{stamp} ends no later: ask an authority with a longer certificate"
-            yield Renewal(path=state.path, stamp=None, problem=problem_text)
-            continue
-        target = renewal_path(root, root / state.path, state.renewals + 1)
-        durable.make_dir(target.parent)
-        durable.replace(target, tsr)
-        yield Renewal(path=state.path, stamp=stamp)
+        elif state.reasons:
+            due.setdefault(state.newest_sha256, []).append(state)  # those that share a stamp stay together
+    digests = sorted(due)
+    for at in range(0, len(digests), at_once):
+        together = {digest: due[digest] for digest in digests[at : at + at_once]}
+        yield from _renew_together(root, together, asked=asked)
+
+
+def _renew_together(
+    root: Path, due: dict[str, list[StampState]], *, asked: Sequence[Authority]
+) -> Iterator[Renewal]:
+    """Have one stamp made for stamps, by the hash of each: over the root of their tree if it is several."""
+    digests = sorted(due)
+    states = [state for digest in digests for state in due[digest]]
+    leaves = [bytes.fromhex(digest) for digest in digests]
+    stamped = merkle_root(leaves).hex() if len(leaves) > 1 else digests[0]
+    subject = Path(states[0].path).name if len(leaves) == 1 else f"a tree of {len(leaves)} stamps"
+    try:
+        tsr, stamp = fetch_stamp(asked, sha256_hex=stamped, subject=subject)
+    except (AuthorityRefused, EvidenceError) as problem:
+        yield from (Renewal(path=state.path, stamp=None, problem=str(problem)) for state in states)
+        return
+    paths = inclusion_paths(leaves) if len(leaves) > 1 else [()]
+    for index, (digest, path) in enumerate(zip(digests, paths, strict=True)):
+        proof = None
+        if len(leaves) > 1:
+            proof = RenewalProof(
+                stamp_sha256=digest,
+                leaf_index=index,
+                tree_leaves=len(leaves),
+                path=tuple(node.hex() for node in path),
+                root_sha256=stamped,
+            )
+        for state in due[digest]:
+            if state.stamp is None or stamp.certificate_ends_utc_s <= state.stamp.certificate_ends_utc_s:
+                problem_text = f"{stamp} ends no later: ask an authority with a longer certificate"
+                yield Renewal(path=state.path, stamp=None, problem=problem_text)
+                continue
+            keep_renewal(root, state, tsr, proof)
+            yield Renewal(path=state.path, stamp=stamp)
 
 
 def _states(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Iterator[StampState]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from recorderd.archive.judgement import BundleVerdict
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, signature_name
-from recorderd.wire.names import signed_name
+from recorderd.wire.names import CHECKPOINT_ROLES, signed_name
 
 _VERIFY: Final = "openssl cms -verify -binary -cades -inform DER"
 _OPTIONS: Final = "-purpose any -partial_chain"
@@ -49,6 +49,12 @@ def script(
             yield "# The audio is encrypted; when its recipient has opened it (`recorderctl open`):"
             line = f"#   {line}"
         yield line
+    checkpoint = [entry.name for entry in manifest.files if entry.role in CHECKPOINT_ROLES]
+    if len(checkpoint) > 1:
+        yield "# A crash cut the recording; this was signed of its beginning while the call went on:"
+        content, signature = map(shlex.quote, checkpoint[:2])
+        what = f"-in {signature} -content {content} -CAfile {shlex.quote(str(trusted))}"
+        yield f"{_VERIFY} {what} {_OPTIONS}{at} -out /dev/null"
     if manifest.files:
         yield "# Each digest stands in the signed manifest, and the file has it:"
     for entry in manifest.files:

@@ -13,6 +13,7 @@ from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit import Audit, Auditor
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
 from recorderd.archive.store import Store
+from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import CatalogueFailed, FormatError
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import fingerprint, head_name, parse_head
@@ -32,6 +33,8 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
         catalogue=_catalogue(configuration),
         trusts=trusts,
         receipts=TrustStore.from_files([configuration.receipt.certificate_file]),
+        authorities=TrustStore.from_files([arguments.tsa]) if arguments.tsa is not None else None,
+        now_utc_s=SystemClock().utc_ns() // NS_PER_S,
     )
     with SlowWork("checking", total_bytes=auditor.size_bytes()) as work:
         audit = auditor.run(work.advance)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from recorderd import durable
+from recorderd.app.draft_proof import Proved, prove_opened
 from recorderd.core.errors import EnvelopeUnopened, ExportBlocked, FormatError, KeyUnusable, RecorderError
 from recorderd.evidence.draft_cipher import KEY_BYTES, BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
@@ -45,6 +46,7 @@ class Opened:
     sha256: str
     size_bytes: int
     findings: tuple[str, ...] = ()
+    proved_samples: int | None = None  # of a draft: the beginning that was signed while the call went on
 
 
 def add_command(commands: Any) -> None:
@@ -91,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{row.sha256}  {row.path}")
         for finding in row.findings:
             print(f"            {finding}")
+        if row.proved_samples:
+            print(f"            the first {row.proved_samples} samples are what was signed during the call")
     if not rows and not failed:
         print("recorderctl: nothing encrypted found there", file=sys.stderr)
     return 0 if rows and not failed and not any(row.findings for row in rows) else EXIT_DAMAGED
@@ -194,13 +198,16 @@ def _open_draft(path: Path, key: BlockOpener, target: Path) -> Opened:
             stack.callback(os.close, descriptor)
             layout = parse_wav(reader.head, file_bytes=reader.plain_bytes)
             close_data(descriptor, layout, frames=layout.held_frames)
+            proved.append(prove_opened(path, key, descriptor, layout))
 
+        proved: list[Proved] = []
         digest = _publish(target, reader.plain(), repair=repair)
     return Opened(
         path=str(target),
         sha256=digest,
         size_bytes=target.stat().st_size,
-        findings=tuple(reader.findings),
+        findings=(*reader.findings, *(row.problem for row in proved if row.problem)),
+        proved_samples=next((row.samples for row in proved), None),
     )
 
 

@@ -140,6 +140,10 @@ def _show_status(report: dict[str, Any]) -> None:
         lines.add_row("clock", _clock_line(recorder["clock"]))
         lines.add_row("power", power_line(recorder["power"]))
         lines.add_row("signing", _signing(recorder["signing"]))
+        for row in recorder["recipients_expired"]:
+            how = "encrypted to all the same" if row["used"] else "left out"
+            text = f"[red]expired {row['ended']}[/]: {escape(row['recipient'])}, {how}"
+            lines.add_row(f"encryption.{row['section']}", text)
     if "error" in flush:
         lines.add_row("link", f"[red]{flush['error']}")
     else:

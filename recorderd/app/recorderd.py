@@ -23,6 +23,7 @@ from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_cut import PowerCut
 from recorderd.app.prompts import PromptLibrary
+from recorderd.app.recipient_watch import RecipientWatch
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
 from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting, settle_memory
@@ -172,8 +173,9 @@ class Appliance:
             clock=clock,
             log=log,
             on_silent=self._hang_up,
-            encryption=recipients_of(configuration),
+            encryption=(recipients := recipients_of(configuration)),
         )
+        self.recipients = RecipientWatch(recipients, clock=clock, log=log)
         settings = sip_settings(configuration)
         self.backpressure = Backpressure(
             section=configuration.spool,
@@ -239,6 +241,7 @@ class Appliance:
                 "waiting_bytes": self.disks.audio.waiting_bytes,
                 "waiting_max_bytes": self.disks.audio.waiting_bytes_max,
             },
+            "recipients_expired": self.recipients.describe(),
             "clock": self.host_clock.describe(),
             "power": self._power_cut.describe(self.duty.describe()),
             "rtp": {**self.tap.totals(), **self.tap.lateness.describe()},
@@ -300,6 +303,7 @@ class Appliance:
         while not failed and not self.service.stop.wait(1.0):
             now = (self.tap.drains, self.recorder.rounds, self.sip.polls, self.speaker.rounds)
             self._look_at_key()
+            self.recipients.look()
             if all(fresh != stale for fresh, stale in zip(now, seen, strict=True)):
                 self.service.alive(f"{self.recorder.sessions_open} sessions, {self.recorder.sealed} sealed")
             seen = now

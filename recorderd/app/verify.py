@@ -20,6 +20,7 @@ from recorderd.archive.heads import read_heads
 from recorderd.archive.judgement import BundleVerdict, Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
 from recorderd.archive.verification import is_listening_folder, verify_bundle
+from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import EvidenceError, KeyUnusable
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import HEAD_ENDING, HeadBody
@@ -112,6 +113,7 @@ def places_of(judged: Iterable[Judged]) -> list[Place]:
 def _judge_all(folders: Sequence[Path], ca: Path | None, tsa: Path | None) -> list[Judged]:
     given = TrustStore.from_files([ca]) if ca is not None else None
     authorities = TrustStore.from_files([tsa]) if tsa is not None else None
+    at_utc_s = SystemClock().utc_ns() // NS_PER_S
     total_bytes = sum(path.lstat().st_size for folder in folders for path in folder.iterdir())
     with SlowWork("verifying", total_bytes=total_bytes) as work:
         return [
@@ -123,6 +125,7 @@ def _judge_all(folders: Sequence[Path], ca: Path | None, tsa: Path | None) -> li
                     advance=work.advance,
                     authorities=authorities,
                     exported=True,
+                    at_utc_s=at_utc_s,
                 ),
             )
             for folder in folders

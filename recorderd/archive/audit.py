@@ -14,8 +14,10 @@ from typing import Final
 
 from recorderd.archive.catalogue import Catalogue, Entry, entry_of
 from recorderd.archive.heads import judge_head
+from recorderd.archive.inclusion import deposit_problems
 from recorderd.archive.judgement import BundleVerdict, Check, Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
+from recorderd.archive.renewals import row_problems
 from recorderd.archive.store import Store
 from recorderd.archive.verification import Advance, verify_bundle
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
@@ -66,11 +68,15 @@ class Auditor:
         catalogue: Catalogue,
         trusts: Mapping[str, TrustStore],
         receipts: TrustStore,
+        authorities: TrustStore | None = None,
+        now_utc_s: int,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._trusts = trusts
         self._receipts = receipts
+        self._authorities = authorities
+        self._now_utc_s = now_utc_s
 
     def size_bytes(self) -> int:
         """Say how many octets there are to look at, by the catalogue."""
@@ -98,6 +104,7 @@ class Auditor:
                 reason = f"{path} has no row in the catalogue"
                 audit.troubles.append(Trouble(subject=folder.name, code="row", reason=reason))
         audit.troubles += _removed(rows, issued)
+        audit.troubles += self._stamps()
         audit.troubles += [
             Trouble(
                 subject=f"chain of {row.recorder_id} at {row.sequence}",
@@ -178,6 +185,17 @@ class Auditor:
         for name in sorted(promised.keys() | verdict.sha256s.keys()):
             if promised.get(name) != verdict.sha256s.get(name):
                 yield f"{name} is not what was signed for", Verdict.BAD
+
+    def _stamps(self) -> Iterator[Trouble]:
+        """Judge stamps with their renewals, and the batches that recorders deposited."""
+        root, told = self._store.root, set()
+        for path, reason in deposit_problems(root):
+            told.add(path)
+            yield Trouble(subject=path, code="timestamp", reason=reason)
+        for row in row_problems(root, trust=self._authorities, now_utc_s=self._now_utc_s):
+            if row.path not in told:
+                verdict = Verdict.UNKNOWN if row.is_doubt else Verdict.BAD
+                yield Trouble(subject=row.path, code="timestamp", reason=row.reason, verdict=verdict)
 
     def _is_stray(self, path: str) -> bool:
         """Tell whether a folder has no row, nor is just being given one: announced first, then committed."""

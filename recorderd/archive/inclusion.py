@@ -12,9 +12,10 @@ from pathlib import Path
 
 from recorderd import durable
 from recorderd.archive.deposits import FOLDER_NAME, deposits_of
+from recorderd.archive.renewal_rows import RenewalFiles, judge_row
 from recorderd.core.errors import StampFormatError, TimestampInvalid
 from recorderd.evidence.merkle import inclusion_path, merkle_root, verify_inclusion
-from recorderd.evidence.timestamp import Stamp, inspect_timestamp, verify_timestamp
+from recorderd.evidence.timestamp import Stamp, inspect_timestamp
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.stamp_batch import (
     InclusionProof,
@@ -32,6 +33,7 @@ class Inclusion:
 
     proof: InclusionProof
     tsr: bytes
+    path: Path  # of the stamp, in the archive
 
 
 def checked_root(batch: StampBatch, *, subject: str) -> str:
@@ -102,30 +104,46 @@ def find_inclusion(root: Path, recorder_id: str, manifest_sha256: str) -> Inclus
         except StampFormatError as problem:
             raise TimestampInvalid(subject=path.name, reason=str(problem)) from None
         if proof is not None:
-            return Inclusion(proof=proof, tsr=stamp.read_bytes())
+            return Inclusion(proof=proof, tsr=stamp.read_bytes(), path=stamp)
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedInclusion:
+    """What was written, and which stamp of the archive stands where."""
+
+    copies: tuple[Path, ...] = ()
+    stamps: tuple[tuple[Path, Path], ...] = ()
 
 
 def export_inclusion(
     root: Path, recorder_id: str, *, recording_id: str, manifest_sha256: str, out: Path
-) -> list[Path]:
+) -> ExportedInclusion:
     """Write the proof of a recording and its stamp into ``out``; none when it is in no stamped batch yet.
 
     Errors: TimestampInvalid when the batch that names it does not hold; OSError.
     """
     inclusion = find_inclusion(root, recorder_id, manifest_sha256)
     if inclusion is None:
-        return []
+        return ExportedInclusion()
     proof, stamp = (out / name for name in inclusion_names(recording_id))
     durable.replace(proof, encode_proof(inclusion.proof))
     durable.replace(stamp, inclusion.tsr)
-    return [proof, stamp]
+    return ExportedInclusion(copies=(proof, stamp), stamps=((inclusion.path, stamp),))
 
 
 def verify_proof(
-    raw: bytes, tsr: bytes, *, manifest_sha256: str, trust: TrustStore | None, subject: str
+    raw: bytes,
+    tsr: bytes,
+    *,
+    manifest_sha256: str,
+    trust: TrustStore | None,
+    subject: str,
+    renewals: tuple[RenewalFiles, ...] = (),
 ) -> Stamp:
     """Check a proof with its stamp for a manifest; without ``trust``, all of it but who stamped.
+
+    Returns the newest of the stamp and its renewals.
 
     Errors: StampFormatError; TimestampInvalid; AuthorityUnknown.
     """
@@ -141,6 +159,4 @@ def verify_proof(
     )
     if not holds:
         raise TimestampInvalid(subject=subject, reason="the proof does not lead to the root")
-    if trust is None:
-        return inspect_timestamp(tsr, sha256_hex=proof.root_sha256, subject=subject)
-    return verify_timestamp(tsr, sha256_hex=proof.root_sha256, trust=trust, subject=subject)
+    return judge_row(tsr, renewals, sha256_hex=proof.root_sha256, trust=trust, subject=subject)

@@ -13,7 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from recorderd.archive.stamp_checks import names_of_stamps, stamp_problems
+from recorderd.archive.checkpoint_checks import checkpoint_problems
+from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps, stamp_problems
 from recorderd.archive.structure import gap_problems, time_problems, wav_problems
 from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
@@ -80,6 +81,8 @@ class AudioTree:
     leaf_samples: int
     leaves: int
     root_sha256: str
+    frame_bytes: int = field(compare=False, default=0)  # of one sample of all channels
+    leaf_hashes: bytes = field(compare=False, repr=False, default=b"")  # of whole leaves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +133,16 @@ class BundleVerdict:
         return verdicts
 
 
-def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None = None) -> BundleVerdict:
+def judge(
+    bundle: Bundle,
+    trust: TrustStore,
+    *,
+    authorities: TrustStore | None = None,
+    at_utc_s: int | None = None,
+) -> BundleVerdict:
     """Check one recording: manifest, signatures, every digest and size, nothing unlisted, WAV, gaps, clock.
 
+    At ``at_utc_s`` stamps must still be carried by a valid certificate, their own or a renewal's.
     Whatever is wrong is a finding; nothing is raised.
     """
     findings = [Finding(code=Check.FILES, reason=f"{name} is no regular file") for name in bundle.irregular]
@@ -159,7 +169,7 @@ def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None =
         _check_certificate_file(bundle, recording_id, identities, findings)
         checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER}
     if manifest is not None:
-        _check_manifest(manifest, recording_id, names, findings)
+        _check_manifest(manifest, recording_id, bundle, findings)
         _check_files(manifest, bundle, names, findings)
         if rendering_name(manifest) in names:
             checked.add(Check.RENDERING)
@@ -179,11 +189,26 @@ def judge(bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None =
             if manifest.proof.leaves:
                 checked.add(Check.PROOF)
                 _check_proof(manifest, bundle.audio_tree, findings)
+        tree = bundle.audio_tree
+        for flaw in checkpoint_problems(
+            manifest,
+            bundle.contents,
+            trust=trust,
+            frame_bytes=tree.frame_bytes if tree else 0,
+            leaf_hashes=tree.leaf_hashes if tree else None,
+        ):
+            verdict = Verdict.UNKNOWN if flaw.is_doubt else Verdict.BAD
+            findings.append(Finding(code=Check.PROOF, reason=flaw.reason, verdict=verdict))
         _check_clock(manifest, identities.values(), findings)
-    if names & names_of_stamps(recording_id, names):
+    stamps = names_of_stamps(recording_id, names)
+    if names & (stamps | names_of_renewals(stamps, bundle.contents)):
         checked.add(Check.TIMESTAMP)
         for problem in stamp_problems(
-            bundle.contents, bundle.sha256s, recording_id=recording_id, authorities=authorities
+            bundle.contents,
+            bundle.sha256s,
+            recording_id=recording_id,
+            authorities=authorities,
+            at_utc_s=at_utc_s,
         ):
             verdict = Verdict.UNKNOWN if problem.is_doubt else Verdict.BAD
             findings.append(Finding(code=Check.TIMESTAMP, reason=problem.reason, verdict=verdict))
@@ -273,7 +298,8 @@ def _check_certificate_file(
         findings.append(Finding(code=Check.CERTIFICATE, reason=reason))
 
 
-def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], findings: list[Finding]) -> None:
+def _check_manifest(manifest: Manifest, recording_id: str, bundle: Bundle, findings: list[Finding]) -> None:
+    names = set(bundle.sha256s) | set(bundle.unreadable)
     if manifest.recording_id != recording_id:
         findings.append(Finding(code=Check.MANIFEST, reason=f"is of recording {manifest.recording_id}"))
     audio = manifest.audio.name if manifest.audio is not None else ""
@@ -283,7 +309,8 @@ def _check_manifest(manifest: Manifest, recording_id: str, names: set[str], find
     except ValueError:
         findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time"))
     known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
-    known |= names_of_stamps(recording_id, required)
+    stamps = names_of_stamps(recording_id, required)
+    known |= stamps | names_of_renewals(stamps, bundle.contents)
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code=Check.FILES, reason=f"{unlisted} is not in the manifest"))

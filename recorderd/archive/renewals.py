@@ -2,23 +2,34 @@
 
 Contract: reads every stamp that stands published, changes nothing. A stamp that does not hold is told as
 such: a renewal would not mend it. Renewals lie outside the published folders, which never change:
-`renewals/<path of the stamp>.tsr`, and `.tsr` once more for each that follows (``evidence.renewal``).
+`renewals/<path of the stamp>.tsr`, and `.tsr` once more for each that follows (``evidence.renewal``). A stamp
+that renews many lies there once for each of them, with the proof that this one is among them: so each row of
+files stands alone, and the next renewal takes all that share a stamp as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from recorderd import durable
 from recorderd.archive.deposits import FOLDER_NAME
 from recorderd.archive.inclusion import checked_root
-from recorderd.core.errors import EvidenceError, StampFormatError
+from recorderd.archive.renewal_rows import RenewalFiles, ended, judge_row, renewals_of
+from recorderd.core.errors import AuthorityUnknown, EvidenceError, ExportBlocked, StampFormatError
 from recorderd.evidence.digest import sha256_bytes, sha256_file
-from recorderd.evidence.renewal import RENEWALS_LIMIT, renewal_reasons
-from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, Stamp, inspect_timestamp
-from recorderd.wire.stamp_batch import parse_batch, stamp_name
+from recorderd.evidence.renewal import renewal_reasons
+from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, Stamp
+from recorderd.evidence.verify import TrustStore
+from recorderd.wire.stamp_batch import (
+    PROOF_LIMIT_BYTES,
+    RenewalProof,
+    encode_renewal_proof,
+    parse_batch,
+    renewal_names,
+)
 
 RENEWALS_NAME: Final = "renewals"
 
@@ -29,9 +40,19 @@ class StampState:
 
     path: str  # of the first stamp, from the archive's folder
     renewals: int
+    newest_sha256: str  # of the newest stamp's octets: what a renewal is over
     stamp: Stamp | None  # the newest; None when one does not hold
     reasons: tuple[str, ...]  # why it is to be renewed, or what is wrong; empty = good for longer
     too_late: bool = False  # its certificate has expired: no renewal brings back what it proved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowProblem:
+    """What is wrong with a stamp or its renewals; ``is_doubt`` when nothing contradicts."""
+
+    path: str
+    reason: str
+    is_doubt: bool
 
 
 def stamp_states(root: Path, *, now_utc_s: int, renew_before_s: int) -> Iterator[StampState]:
@@ -39,38 +60,107 @@ def stamp_states(root: Path, *, now_utc_s: int, renew_before_s: int) -> Iterator
 
     Errors: OSError when a file cannot be read.
     """
-    for path in sorted([*root.glob("store/*/*/*/*/*.p7s.tsr"), *root.glob(f"{FOLDER_NAME}/*/*.tsr")]):
-        row = [path, *_renewals(root, path)]
-        name = str(path.relative_to(root))
+    for path in _stamps(root):
+        name, renewals = str(path.relative_to(root)), _renewals(root, path)
+        newest = sha256_bytes(renewals[-1].tsr if renewals else _read(path) or b"")
         try:
-            digest, content = _stamped_sha256(path), _read(path)
-            stamp = inspect_timestamp(content, sha256_hex=digest, subject=path.name)
-            for entry in row[1:]:
-                digest, content = sha256_bytes(content), _read(entry)
-                stamp = inspect_timestamp(content, sha256_hex=digest, subject=entry.name)
+            stamp = _judge(path, renewals, trust=None)
         except (EvidenceError, StampFormatError, FileNotFoundError) as problem:
-            yield StampState(path=name, renewals=len(row) - 1, stamp=None, reasons=(str(problem),))
+            yield StampState(
+                path=name,
+                renewals=len(renewals),
+                newest_sha256=newest,
+                stamp=None,
+                reasons=(str(problem),),
+            )
         else:
             yield StampState(
                 path=name,
-                renewals=len(row) - 1,
+                renewals=len(renewals),
+                newest_sha256=newest,
                 stamp=stamp,
                 reasons=renewal_reasons(stamp, now_utc_s=now_utc_s, renew_before_s=renew_before_s),
                 too_late=stamp.certificate_ends_utc_s < now_utc_s,
             )
 
 
+def row_problems(root: Path, *, trust: TrustStore | None, now_utc_s: int) -> Iterator[RowProblem]:
+    """Look at every stamp with its renewals, and for renewals of nothing; name what does not hold.
+
+    Errors: OSError when a file cannot be read.
+    """
+    known = set()
+    for path in _stamps(root):
+        name, renewals = str(path.relative_to(root)), _renewals(root, path)
+        known |= {_beside(root, path, entry) for renewal in renewals for entry in renewal.names}
+        try:
+            stamp = _judge(path, renewals, trust=trust)
+        except (EvidenceError, StampFormatError, FileNotFoundError) as problem:
+            is_doubt = isinstance(problem, AuthorityUnknown)
+            yield RowProblem(path=name, reason=str(problem), is_doubt=is_doubt)
+            continue
+        if reason := ended(stamp, at_utc_s=now_utc_s):
+            yield RowProblem(path=name, reason=reason, is_doubt=True)
+    for path in sorted((root / RENEWALS_NAME).rglob("*.tsr")):
+        if path not in known:
+            reason = "renews a stamp that is not there"
+            yield RowProblem(path=str(path.relative_to(root)), reason=reason, is_doubt=False)
+
+
+def keep_renewal(root: Path, state: StampState, tsr: bytes, proof: RenewalProof | None) -> None:
+    """Put a renewal beside those that a stamp has.
+
+    Durable: after return it survives; a cut before leaves at most a proof that counts for nothing.
+    """
+    proof_name, tsr_name = renewal_names(Path(state.path).name, state.renewals + 1)
+    folder = _beside(root, root / state.path, proof_name).parent
+    durable.make_dir(folder)
+    if proof is not None:
+        durable.replace(folder / proof_name, encode_renewal_proof(proof))
+    else:
+        durable.discard(folder / proof_name)
+    durable.replace(folder / tsr_name, tsr)
+
+
+def export_renewals(root: Path, stamps: Iterable[tuple[Path, Path]]) -> Iterator[Path]:
+    """Copy renewals beside exported stamps, which are given with their place in the archive.
+
+    Errors: ExportBlocked when a file of that name holds something else; OSError.
+    """
+    for stamp, copy in stamps:
+        for number, renewal in enumerate(_renewals(root, stamp), start=1):
+            contents = {renewal_names(copy.name, number)[1]: renewal.tsr}
+            if renewal.proof is not None:
+                contents[renewal_names(copy.name, number)[0]] = renewal.proof
+            for name, content in contents.items():
+                target = copy.with_name(name)
+                if not target.exists():
+                    durable.replace(target, content)
+                elif target.read_bytes() != content:
+                    raise ExportBlocked(path=target)
+                yield target
+
+
 def renewal_path(root: Path, path: Path, number: int) -> Path:
     """Say where the ``number``-th renewal of a stamp belongs, from 1."""
-    relative = path.relative_to(root)
-    return root / RENEWALS_NAME / relative.with_name(relative.name + stamp_name("") * number)
+    return _beside(root, path, renewal_names(path.name, number)[1])
 
 
-def _renewals(root: Path, path: Path) -> Iterator[Path]:
-    for number in range(1, RENEWALS_LIMIT):
-        if not (renewal := renewal_path(root, path, number)).exists():
-            return
-        yield renewal
+def _stamps(root: Path) -> list[Path]:
+    return sorted([*root.glob("store/*/*/*/*/*.p7s.tsr"), *root.glob(f"{FOLDER_NAME}/*/*.tsr")])
+
+
+def _judge(path: Path, renewals: tuple[RenewalFiles, ...], *, trust: TrustStore | None) -> Stamp:
+    digest, tsr = _stamped_sha256(path), _read(path) or b""
+    return judge_row(tsr, renewals, sha256_hex=digest, trust=trust, subject=path.name.removesuffix(".tsr"))
+
+
+def _beside(root: Path, stamp: Path, name: str) -> Path:
+    return root / RENEWALS_NAME / stamp.relative_to(root).with_name(name)
+
+
+def _renewals(root: Path, path: Path) -> tuple[RenewalFiles, ...]:
+    return tuple(renewals_of(path.name, lambda name: _read(_beside(root, path, name))))
 
 
 def _stamped_sha256(path: Path) -> str:
@@ -81,6 +171,10 @@ def _stamped_sha256(path: Path) -> str:
     return sha256_file(path.with_suffix(""))[0]
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(TIMESTAMP_MAX_BYTES + 1)
+def _read(path: Path) -> bytes | None:
+    """Read a stamp or proof; one that is too long is cut, and does not hold."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(max(TIMESTAMP_MAX_BYTES, PROOF_LIMIT_BYTES) + 1)
+    except FileNotFoundError:
+        return None

@@ -1,7 +1,8 @@
 """Time stamps beside a recording: each is over its signature or its manifest's hash. Pure.
 
 Rule: without ``authorities`` a stamp must be whole, over this very signature and by whoever its certificate
-names. Whether that is an authority is for ``authorities`` to say: one that they do not know leaves doubt.
+names. Whether that is an authority is for ``authorities`` to say: one that they do not know leaves doubt. So
+does one whose certificate has ended at ``at_utc_s``, unless a renewal beside it was made in time.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from recorderd.archive.inclusion import verify_proof
+from recorderd.archive.renewal_rows import ended, judge_row, renewals_of
 from recorderd.core.errors import AuthorityUnknown, RecorderError
-from recorderd.evidence.timestamp import inspect_timestamp, verify_timestamp
+from recorderd.evidence.timestamp import Stamp
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.names import manifest_name
 from recorderd.wire.stamp_batch import inclusion_names, stamped_name, stamps_of
@@ -31,45 +33,59 @@ def names_of_stamps(recording_id: str, required: Iterable[str]) -> frozenset[str
     return frozenset({*stamps_of(required), *inclusion_names(recording_id)})
 
 
+def names_of_renewals(stamps: Iterable[str], contents: Mapping[str, bytes]) -> frozenset[str]:
+    """Name the renewals that lie there, each with its proof; also those of a stamp that is gone."""
+    return frozenset(
+        name for stamp in stamps for renewal in renewals_of(stamp, contents.get) for name in renewal.names
+    )
+
+
 def stamp_problems(
     contents: Mapping[str, bytes],
     sha256s: Mapping[str, str],
     *,
     recording_id: str,
     authorities: TrustStore | None,
+    at_utc_s: int | None,
 ) -> Iterator[StampProblem]:
     """Judge every stamp that is there."""
     for name in stamps_of(sorted(sha256s)):
         signature = stamped_name(name)
         if name in contents:
-            judge = partial(_judge, contents[name], authorities)
-            yield from _problem(partial(judge, sha256_hex=sha256s[signature], subject=signature))
+            check = partial(
+                judge_row,
+                contents[name],
+                tuple(renewals_of(name, contents.get)),
+                sha256_hex=sha256s[signature],
+                trust=authorities,
+                subject=signature,
+            )
+            yield from _problem(check, at_utc_s=at_utc_s)
+        elif next(renewals_of(name, contents.get), None) is not None:
+            yield StampProblem(reason=f"{name} is missing, and its renewals are here", is_doubt=False)
     proof, stamp = inclusion_names(recording_id)
     if not {proof, stamp} & set(contents):
         return
     if not {proof, stamp} <= set(contents):
         yield StampProblem(reason=f"of {proof} and {stamp} one is missing", is_doubt=False)
         return
-    yield from _problem(
-        lambda: verify_proof(
-            contents[proof],
-            contents[stamp],
-            manifest_sha256=sha256s[manifest_name(recording_id)],
-            trust=authorities,
-            subject=proof,
-        )
+    check = partial(
+        verify_proof,
+        contents[proof],
+        contents[stamp],
+        manifest_sha256=sha256s[manifest_name(recording_id)],
+        trust=authorities,
+        subject=proof,
+        renewals=tuple(renewals_of(stamp, contents.get)),
     )
+    yield from _problem(check, at_utc_s=at_utc_s)
 
 
-def _judge(tsr: bytes, authorities: TrustStore | None, *, sha256_hex: str, subject: str) -> None:
-    if authorities is None:
-        inspect_timestamp(tsr, sha256_hex=sha256_hex, subject=subject)
-    else:
-        verify_timestamp(tsr, sha256_hex=sha256_hex, trust=authorities, subject=subject)
-
-
-def _problem(check: Callable[[], object]) -> Iterator[StampProblem]:
+def _problem(check: Callable[[], Stamp], *, at_utc_s: int | None) -> Iterator[StampProblem]:
     try:
-        check()
+        newest = check()
     except RecorderError as problem:
         yield StampProblem(reason=str(problem), is_doubt=isinstance(problem, AuthorityUnknown))
+        return
+    if at_utc_s is not None and (reason := ended(newest, at_utc_s=at_utc_s)):
+        yield StampProblem(reason=reason, is_doubt=True)

@@ -41,6 +41,7 @@ def verify_bundle(
     advance: Advance | None = None,
     authorities: TrustStore | None = None,
     exported: bool = False,
+    at_utc_s: int | None = None,
 ) -> BundleVerdict:
     """Read and judge one recording's folder; ``advance`` hears of the octets that were read.
 
@@ -49,7 +50,7 @@ def verify_bundle(
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
     bundle = read_bundle(folder, advance=advance, exported=exported)
-    return judge(bundle, trust, authorities=authorities)
+    return judge(bundle, trust, authorities=authorities, at_utc_s=at_utc_s)
 
 
 def is_listening_folder(path: Path) -> bool:
@@ -94,7 +95,7 @@ class _Tree:
 
     def __init__(self) -> None:
         self._leaves: AudioLeaves | None = None
-        self._rate_hz = self._at = self._start = self._end = 0
+        self._rate_hz = self._frame_bytes = self._at = self._start = self._end = 0
 
     def begin(self, head: bytes, *, file_bytes: int) -> None:
         """Read the header, which the first block holds."""
@@ -105,6 +106,7 @@ class _Tree:
         self._rate_hz, self._at = layout.sample_rate_hz, 0
         self._start = layout.data_start_bytes
         self._end = self._start + min(layout.data_bytes, layout.held_bytes)
+        self._frame_bytes = layout.frame_bytes
         self._leaves = AudioLeaves(layout.sample_rate_hz * layout.frame_bytes)
 
     def take(self, block: bytes) -> None:
@@ -119,7 +121,13 @@ class _Tree:
         if self._leaves is None:
             return None
         root, leaves = self._leaves.root_of_all()
-        return AudioTree(leaf_samples=self._rate_hz, leaves=leaves, root_sha256=root)
+        return AudioTree(
+            leaf_samples=self._rate_hz,
+            leaves=leaves,
+            root_sha256=root,
+            frame_bytes=self._frame_bytes,
+            leaf_hashes=self._leaves.hashes(),
+        )
 
 
 def _read(path: Path, advance: Advance | None, tree: _Tree) -> tuple[str, int, bytes]:

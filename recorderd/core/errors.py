@@ -190,6 +190,10 @@ class RecipientUnusable(RecorderError):
     hint = "Name a file with one certificate (PEM) or one OpenPGP public key that is made for encryption."
 
 
+class RecipientExpired(RecipientUnusable):
+    """Recipient {path} has ended: {reason}."""
+
+
 class EncryptionFailed(RecorderError):
     """{subject} could not be encrypted: {reason}."""
 

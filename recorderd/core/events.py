@@ -111,6 +111,7 @@ class Ev(Enum):
     CHECKPOINT_UNKNOWN = "checkpoint_unknown"
     CERTIFICATE_EXPIRES = "certificate_expires"
     CERTIFICATE_EXPIRED = "certificate_expired"
+    RECIPIENT_EXPIRED = "recipient_expired"
     TIMESTAMPED = "timestamped"
     TIMESTAMP_FAILED = "timestamp_failed"
     TIMESTAMP_BATCH_CLOSED = "timestamp_batch_closed"

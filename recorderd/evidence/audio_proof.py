@@ -8,6 +8,7 @@ Source: RFC 9162 section 2.1.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -78,6 +79,40 @@ class AudioLeaves:
         self._builder.add_hashed(digest)
         self._hashes += digest
         self._hasher, self._open_bytes = leaf_hasher(), 0
+
+
+class KeyedLeaves:
+    """Leaves that tell nothing of the audio to whoever has no key: HMAC-SHA256 over number and leaf.
+
+    A leaf in clear would say of a guessed second of speech, or of silence, whether it was there.
+    Thread: one.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._builder = MerkleBuilder()
+        self._hashes = bytearray()
+
+    def follow(self, hashes: bytes, *, first: int) -> None:
+        """Take the hashes of leaves, those in clear, from the ``first`` on, in place of what was there."""
+        if first < self._builder.size_leaves:
+            del self._hashes[first * HASH_BYTES :]
+            self._builder = MerkleBuilder()
+            for at in range(0, len(self._hashes), HASH_BYTES):
+                self._builder.add_hashed(bytes(self._hashes[at : at + HASH_BYTES]))
+        for at in range(0, len(hashes), HASH_BYTES):
+            number = self._builder.size_leaves.to_bytes(8)
+            keyed = hmac.digest(self._key, number + hashes[at : at + HASH_BYTES], "sha256")
+            self._hashes += keyed
+            self._builder.add_hashed(keyed)
+
+    def hashes(self, first: int = 0) -> bytes:
+        """Give them from the ``first`` on, one behind the other."""
+        return bytes(self._hashes[first * HASH_BYTES :])
+
+    def root(self) -> str:
+        """Give the root over them."""
+        return self._builder.root().hex()
 
 
 def audio_leaves(read: Read, *, size_bytes: int, leaf_bytes: int) -> AudioLeaves:

@@ -12,10 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from asn1crypto import algos, cms, core, tsp, x509
 
-from recorderd.evidence.der import OCTET_STRING, read_heading, tlv
+from recorderd.evidence.der import SET, read_element, tlv
+
+_UTC_TIME: Final = 0x17
 
 
 def signed_attributes(*, sha256_hex: str, signing_time_utc_s: int, leaf_der: bytes) -> cms.CMSAttributes:
@@ -85,10 +88,10 @@ class CadesForm:
         issuer = cms.IssuerAndSerialNumber({"issuer": leaf.issuer, "serial_number": leaf.serial_number})
         sha256 = algos.DigestAlgorithm({"algorithm": "sha256"}).dump()
         one, content = core.Integer(1).dump(), cms.ContentType("data").dump()
-        self._signer_head = one + issuer.dump() + sha256
-        self._signer_algorithm = algos.SignedDigestAlgorithm({"algorithm": algorithm}).dump()
+        self.signer_head = one + issuer.dump() + sha256
+        self.signer_algorithm = algos.SignedDigestAlgorithm({"algorithm": algorithm}).dump()
         certificates = tlv(0xA0, *sorted(chain_der))
-        self._signed_head = one + tlv(0x31, sha256) + tlv(0x30, content) + certificates
+        self.head = one + tlv(0x31, sha256) + tlv(0x30, content) + certificates
         self._kind = cms.ContentType("signed_data").dump()
 
     def attributes(self, *, sha256_hex: str, signing_time_utc_s: int) -> bytes:
@@ -99,7 +102,7 @@ class CadesForm:
         if len(digest := bytes.fromhex(sha256_hex)) != hashlib.sha256().digest_size:
             raise ValueError("not a SHA-256 digest")
         moment = datetime.fromtimestamp(signing_time_utc_s, tz=UTC)
-        tag, text = (0x17, "%y%m%d%H%M%SZ") if moment.year < 2050 else (0x18, "%Y%m%d%H%M%SZ")
+        tag, text = (_UTC_TIME, "%y%m%d%H%M%SZ") if moment.year < 2050 else (0x18, "%Y%m%d%H%M%SZ")
         time = tlv(tag, moment.strftime(text).encode())
         return b"".join(
             sorted(
@@ -111,6 +114,17 @@ class CadesForm:
             )
         )
 
+    def signing_time(self, attributes: bytes) -> datetime:
+        """Read the time that attributes tell.
+
+        Errors: ValueError when there is none.
+        """
+        found = read_element(attributes, attributes.index(self._time_type) + len(self._time_type), tag=SET)
+        found = read_element(attributes, found.start)
+        how = "%y%m%d%H%M%SZ" if found.tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+        text = attributes[found.start : found.end].decode("ascii")
+        return datetime.strptime(text, how).replace(tzinfo=UTC)
+
     @staticmethod
     def signed_octets(attributes: bytes) -> bytes:
         """Give the octets that the signature is made over. Source: RFC 5652 section 5.4."""
@@ -119,24 +133,7 @@ class CadesForm:
     def write(self, *, attributes: bytes, signature: bytes) -> bytes:
         """Put a signature together."""
         signer = tlv(
-            0x30, self._signer_head, tlv(0xA0, attributes), self._signer_algorithm, tlv(0x04, signature)
+            0x30, self.signer_head, tlv(0xA0, attributes), self.signer_algorithm, tlv(0x04, signature)
         )
-        signed = tlv(0x30, self._signed_head, tlv(0x31, signer))
+        signed = tlv(0x30, self.head, tlv(0x31, signer))
         return tlv(0x30, self._kind, tlv(0xA0, signed))
-
-    def parts(self, der: bytes) -> tuple[int, bytes] | None:
-        """Find the time and the signature in what looks like one of ours; ``write`` tells whether it is.
-
-        A time behind 2049 is left to whoever reads the long way.
-        """
-        time_head = self._time_type + b"\x31\x0f\x17\x0d"  # a set of one UTCTime of 13 octets
-        at, behind = der.find(time_head), der.rfind(self._signer_algorithm)
-        if at < 0 or behind < 0:
-            return None
-        text = der[at + len(time_head) :][:13]
-        try:
-            moment = datetime.strptime(text.decode("ascii"), "%y%m%d%H%M%SZ").replace(tzinfo=UTC)
-            signature = read_heading(der, behind + len(self._signer_algorithm), tag=OCTET_STRING)
-        except ValueError:
-            return None
-        return int(moment.timestamp()), der[signature.start : signature.end]

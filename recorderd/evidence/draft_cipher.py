@@ -23,6 +23,7 @@ Source: NIST SP 800-38D section 8.2.1 (nonces of fixed and counter field).
 from __future__ import annotations
 
 import functools
+import hmac
 import itertools
 import os
 import struct
@@ -46,6 +47,7 @@ HEAD_SLOTS: Final = 2
 ENDS: Final = 1
 _MAGIC: Final = b"RECDRAFT"
 _VERSION: Final = 1
+_PROOF_LABEL: Final = b"recorderd running proof"
 _BLOCK: Final = b"BLCK"
 _GONE: Final = b"GONE"
 _HEADING: Final = struct.Struct(">8sHHB3xI4s16s64s20x")
@@ -197,6 +199,7 @@ class BlockOpener:
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key of {len(key)} octets")
         self._cipher = AESGCM(key)
+        self.proof_key = hmac.digest(key, _PROOF_LABEL, "sha256")  # of the running proof's leaves
 
     def open(self, heading: Heading, block: Block, sealed: bytes) -> bytes:
         """Decrypt a block.

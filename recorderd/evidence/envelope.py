@@ -187,6 +187,7 @@ class CertificateRecipients:
     cipher: Cipher = Cipher.AES_256_GCM
     kind: Literal["cms"] = "cms"
     suffix: Literal[".p7m"] = ".p7m"
+    left_out: tuple[CertificateRecipient, ...] = ()  # they have ended, and others have not
 
     def encrypt(self, blocks: Iterable[bytes | memoryview], *, content_bytes: int) -> Iterator[bytes]:
         """Encrypt a stream of ``content_bytes`` into one envelope.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recorderd.core.errors import RecipientUnusable
+from recorderd.core.errors import RecipientExpired, RecipientUnusable
 from recorderd.evidence.envelope import RECIPIENTS_MAX, CertificateRecipients, Cipher
 from recorderd.evidence.openpgp import PgpRecipients, load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate, read_public
@@ -17,7 +17,10 @@ def load_recipients(
 ) -> CertificateRecipients | PgpRecipients:
     """Read all who are to open one class of recordings; they are of one kind.
 
-    Errors: RecipientUnusable.
+    Certificates that have ended are left out while another one is valid; if none is, all of them are taken: a
+    recorder that does not start records nothing, and their holder has the key.
+
+    Errors: RecipientUnusable, also when an OpenPGP key has ended, to which gpg does not encrypt.
     """
     moment = now or datetime.now(tz=UTC)
     if not 1 <= len(paths) <= RECIPIENTS_MAX:
@@ -29,6 +32,12 @@ def load_recipients(
         raise RecipientUnusable(path=odd, reason="certificates and OpenPGP keys cannot stand together")
     if not kinds[paths[0]]:
         return load_pgp_recipients(paths, now_utc_s=int(moment.timestamp()))
+    valid, ended = [], []
+    for path in paths:
+        try:
+            valid.append(load_certificate(path, now=moment))
+        except RecipientExpired:
+            ended.append(load_certificate(path, now=moment, may_have_ended=True))
     return CertificateRecipients(
-        recipients=tuple(load_certificate(path, now=moment) for path in paths), cipher=cipher
+        recipients=tuple(valid or ended), cipher=cipher, left_out=tuple(ended if valid else ())
     )

@@ -8,7 +8,7 @@ Source: RFC 9162 section 2.1 (the same trees as RFC 6962 section 2.1).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 HASH_BYTES: Final = hashlib.sha256().digest_size
@@ -79,13 +79,40 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """
     if not 0 <= index < len(leaves):
         raise ValueError(f"no leaf {index} among {len(leaves)}")
-    row, path = [_leaf_hash(leaf) for leaf in leaves], []
+    return tuple(
+        row[beside]
+        for row, at in zip(_rows(leaves), _places(index), strict=False)
+        if (beside := at ^ 1) < len(row)
+    )
+
+
+def inclusion_paths(leaves: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """Give the proof of every leaf, hashing the tree once."""
+    rows = _rows(leaves)
+    return [
+        tuple(
+            row[beside]
+            for row, at in zip(rows, _places(index), strict=False)
+            if (beside := at ^ 1) < len(row)
+        )
+        for index in range(len(leaves))
+    ]
+
+
+def _rows(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Hash a tree row by row, the leaves first, without the root."""
+    rows, row = [], [_leaf_hash(leaf) for leaf in leaves]
     while len(row) > 1:
-        if (beside := index ^ 1) < len(row):  # a node without a neighbour rises as it is
-            path.append(row[beside])
+        rows.append(row)
         pairs = [_node_hash(*row[at : at + 2]) for at in range(0, len(row) - 1, 2)]
-        row, index = [*pairs, *row[len(pairs) * 2 :]], index >> 1
-    return tuple(path)
+        row = [*pairs, *row[len(pairs) * 2 :]]  # a node without a neighbour rises as it is
+    return rows
+
+
+def _places(index: int) -> Iterator[int]:
+    while True:
+        yield index
+        index >>= 1
 
 
 def verify_inclusion(

@@ -7,7 +7,7 @@ trusted certificates. Source: RFC 5652 section 5.6, RFC 5035, ETSI EN 319 122-1.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -30,10 +30,11 @@ from recorderd.core.errors import (
     SignerUnknown,
 )
 from recorderd.evidence.cades import assemble
-from recorderd.evidence.known_signer import KNOWN_LIMIT, KnownSigner
+from recorderd.evidence.known_signers import KnownSigners
 from recorderd.evidence.strength import CHAIN_MAX, UNREADABLE, hash_is_sound, key_flaw, may_issue, usage_flaw
 
 SIGNATURE_MAX_BYTES: Final = 64 * 1024  # a signature with a chain of four takes about 6 KiB
+_KNOWN: Final = KnownSigners()
 _WANTED: Final = ("content_type", "message_digest", "signing_time", "signing_certificate_v2")
 
 
@@ -57,7 +58,6 @@ class TrustStore:
 
     def __init__(self, certificates: Iterable[x509.Certificate]) -> None:
         self.certificates = tuple(certificates)
-        self._known: tuple[KnownSigner, ...] = ()
 
     @classmethod
     def from_pem(cls, pem: bytes) -> TrustStore:
@@ -97,15 +97,6 @@ class TrustStore:
             reached = [entry for entry in embedded if any(step(entry, current) for current in reached)]
         return False
 
-    def known(self) -> tuple[KnownSigner, ...]:
-        """Give the signers whose signatures held before, the latest first."""
-        return self._known
-
-    def remember(self, signer: KnownSigner) -> None:
-        """Note a signer whose signature was checked the long way and held."""
-        others = [entry for entry in self._known if entry.certificates != signer.certificates]
-        self._known = (signer, *others)[:KNOWN_LIMIT]
-
 
 def certificate_sha256s(pem: bytes) -> tuple[str, ...]:
     """Give the digests of the certificates in a PEM text; none where it holds none that can be read."""
@@ -123,10 +114,6 @@ def verify_detached(
 
     Errors: SignatureInvalid; SignerUnknown when only the trust is missing.
     """
-    for known in trust.known():
-        moment = known.signed_at(signature_der, sha256_hex=sha256_hex)
-        if moment is not None and trust.vouches(known.leaf, known.certificates, at=moment):
-            return _identity(known.leaf, moment, known.certificate_sha256)
     try:
         return _verify(signature_der, sha256_hex=sha256_hex, trust=trust, subject=subject)
     except RecorderError:
@@ -139,6 +126,10 @@ def verify_detached(
 def _verify(signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject: str) -> SignerIdentity:
     if len(signature_der) > SIGNATURE_MAX_BYTES:
         raise SignatureInvalid(subject=subject, reason=f"longer than {SIGNATURE_MAX_BYTES} octets")
+    known = _KNOWN.recognise(signature_der, sha256_hex=sha256_hex)
+    if known is not None:
+        signer = known.signer
+        return _identify(signer.leaf, signer.certificates, known.moment, trust=trust, subject=subject)
     signed, info, certificates = _open(signature_der, subject)
     if signed["encap_content_info"]["content_type"].native != "data":
         raise SignatureInvalid(subject=subject, reason="is not over plain content")
@@ -149,36 +140,43 @@ def _verify(signature_der: bytes, *, sha256_hex: str, trust: TrustStore, subject
         raise SignatureInvalid(subject=subject, reason="the content is not what was signed")
     leaf = _leaf(info, certificates, attributes["signing_certificate_v2"], subject)
     _check_signature(info, leaf, subject)
+    algorithm = info["signature_algorithm"]["algorithm"].native
     again = assemble(
         chain_der=[_der(leaf), *(_der(entry) for entry in certificates if entry != leaf)],
         attributes=cms.CMSAttributes.load(_signed_octets(info)),
-        algorithm=info["signature_algorithm"]["algorithm"].native,
+        algorithm=algorithm,
         signature=info["signature"].native,
     )
     if again != signature_der:
         raise SignatureInvalid(subject=subject, reason="is not in the form that a recorder writes")
     if flaw := key_flaw(leaf.public_key()) or usage_flaw(leaf):
         raise CertificateUnfit(subject=subject, reason=f"the certificate does not do: {flaw}")
+    _KNOWN.learn(leaf, certificates, algorithm)
     signing_time: datetime = attributes["signing_time"].native
     moment = signing_time if signing_time.tzinfo else signing_time.replace(tzinfo=UTC)
+    return _identify(leaf, certificates, moment, trust=trust, subject=subject)
+
+
+def _identify(
+    leaf: x509.Certificate,
+    certificates: Sequence[x509.Certificate],
+    moment: datetime,
+    *,
+    trust: TrustStore,
+    subject: str,
+) -> SignerIdentity:
+    """Say who signed, once the signature is known to fit; each call asks the trust and the dates anew."""
     if not leaf.not_valid_before_utc <= moment <= leaf.not_valid_after_utc:
         raise CertificateUnfit(subject=subject, reason="the certificate was not valid when it signed")
-    identity = _identity(leaf, moment, hashlib.sha256(_der(leaf)).hexdigest())
-    if not trust.vouches(leaf, certificates, at=moment):
-        raise SignerUnknown(subject=subject, signer=identity)
-    others = [entry for entry in certificates if entry != leaf]
-    algorithm = info["signature_algorithm"]["algorithm"].native
-    trust.remember(KnownSigner(leaf=leaf, others=others, algorithm=algorithm))
-    return identity
-
-
-def _identity(leaf: x509.Certificate, moment: datetime, certificate_sha256: str) -> SignerIdentity:
     names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return SignerIdentity(
+    identity = SignerIdentity(
         common_name=_printable(str(names[0].value) if names else leaf.subject.rfc4514_string()),
-        certificate_sha256=certificate_sha256,
+        certificate_sha256=hashlib.sha256(_der(leaf)).hexdigest(),
         signing_time_utc_s=int(moment.timestamp()),
     )
+    if not trust.vouches(leaf, certificates, at=moment):
+        raise SignerUnknown(subject=subject, signer=identity)
+    return identity
 
 
 def _open(der: bytes, subject: str) -> tuple[Any, Any, list[x509.Certificate]]:

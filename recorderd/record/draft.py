@@ -82,6 +82,11 @@ class Draft:
         """Tell whether nobody may write to ``descriptor`` but this draft."""
         return self._vault is not None
 
+    @property
+    def proof_key(self) -> bytes | None:
+        """Give the key under which leaves may be told in clear; None when they may be as they are."""
+        return self._vault.key.proof_key if self._vault is not None else None
+
     def describe(self, notes: WavNotes) -> None:
         """Say what the file is to tell of itself; ``finish`` writes it."""
         self.notes = notes
@@ -299,9 +304,14 @@ class Draft:
     def plain(self) -> Iterator[memoryview]:
         """Read the whole proven file back, in clear; a block is valid until the next.
 
+        One that was closed while it waited for the signing key is opened for as long as this takes.
+
         Errors: DraftFailed.
         """
+        was_closed = self._file.descriptor < 0
         try:
+            if was_closed:
+                self._file.reopen()
             size_bytes, at = self._file.size_bytes, 0
             buffer = memoryview(bytearray(_BLOCK_BYTES))
             while at < size_bytes:
@@ -312,6 +322,9 @@ class Draft:
                 at += read
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
+        finally:
+            if was_closed:
+                self._file.close()
 
     @property
     def _data_bytes(self) -> int:

@@ -52,6 +52,9 @@ class DraftFile(Protocol):
     def noted_sync(self) -> None:
         """Be told that somebody else has synced ``descriptor``."""
 
+    def reopen(self) -> None:
+        """Open it again, to be read, once it was closed. Errors: OSError."""
+
     def close(self) -> None:
         """Close it."""
 
@@ -110,11 +113,20 @@ class ClearFile:
     def noted_sync(self) -> None:
         """Nothing hangs on it here."""
 
+    def reopen(self) -> None:
+        """Open it again, to be read."""
+        self._descriptor = reopen_file(self.path)
+
     def close(self) -> None:
         """Close it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def reopen_file(path: Path) -> int:
+    """Open a file that was written before. Errors: OSError."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def create_file(path: Path) -> int:

@@ -18,6 +18,7 @@ from recorderd import durable
 from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
+from recorderd.evidence.audio_proof import AudioLeaves, KeyedLeaves
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft
@@ -83,6 +84,7 @@ class RecordingFiles:
         self._is_over = False  # the sealing thread has it
         self._is_proving = False
         self._checkpoint_sha256 = NONE_BEFORE  # of the last one
+        self._keyed_leaves: KeyedLeaves | None = None  # of an encrypted draft
         self._changed_by = GOES_ON  # why leaves of the last one are others
         self.offers = 0
         # Of the audio, as it is when everything that was asked for is done.
@@ -277,13 +279,10 @@ class RecordingFiles:
         draft = self._draft
         if draft is None or self.problem is not None or self._is_over or self._is_proving:
             return None
-        if (
-            draft.is_encrypted
-        ):  # nobody here could compare it after a crash, and its hashes would lie in clear
-            return None
         leaves, changed_from = draft.leaves, draft.changed_from
         if leaves.whole == 0 or (leaves.whole == changed_from and self._changed_by == GOES_ON):
             return None
+        keyed = self._keyed(draft, leaves, changed_from)
         checkpoint = Checkpoint(
             recording_id=self._session,
             recorder_id=recorder_id,
@@ -294,7 +293,8 @@ class RecordingFiles:
             leaf_samples=draft.sample_rate_hz,
             leaves=leaves.whole,
             samples=leaves.whole * draft.sample_rate_hz,
-            root_sha256=leaves.root(),
+            root_sha256=(keyed or leaves).root(),
+            keyed=keyed is not None,
         )
         self._is_proving, self._changed_by = True, GOES_ON
         draft.seen()
@@ -303,8 +303,17 @@ class RecordingFiles:
             content=encode_checkpoint(checkpoint),
             reason=checkpoint.reason,
             changed_from=changed_from,
-            leaf_hashes=leaves.hashes(changed_from),
+            leaf_hashes=(keyed or leaves).hashes(changed_from),
         )
+
+    def _keyed(self, draft: Draft, leaves: AudioLeaves, changed_from: int) -> KeyedLeaves | None:
+        """Hide leaves of an encrypted draft, whose journal rests in clear."""
+        if draft.proof_key is None:
+            return None
+        if self._keyed_leaves is None:
+            self._keyed_leaves = KeyedLeaves(draft.proof_key)
+        self._keyed_leaves.follow(leaves.hashes(changed_from), first=changed_from)
+        return self._keyed_leaves
 
     def keep_checkpoint(self, row: CheckpointRow) -> None:
         """Note a signed checkpoint, unless what it tells of was changed meanwhile.  # thread: the disk's"""

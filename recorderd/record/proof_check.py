@@ -20,18 +20,19 @@ import numpy as np
 from recorderd.core.errors import ProofBroken, SignerUnknown
 from recorderd.evidence.audio_proof import (
     AudioLeaves,
+    KeyedLeaves,
     audio_leaves,
     differing_leaves,
     root_of_hashes,
 )
 from recorderd.evidence.digest import sha256_bytes
+from recorderd.evidence.merkle import HASH_BYTES
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.record.journal import CheckpointLine
 from recorderd.wire.checkpoint import NONE_BEFORE, Checkpoint, encode_checkpoint, parse_checkpoint
 from recorderd.wire.manifest_rows import SilentSpan
+from recorderd.wire.manifest_streams import Gap
 from recorderd.wire.wav import WavLayout
-
-_HASH_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class LeftAudio:
     descriptor: int
     layout: WavLayout
     kept_frames: int  # that the journal's states allow; the file may hold fewer
-    silent: Sequence[SilentSpan]
+    silent: Sequence[SilentSpan | Gap]
 
     @property
     def frames(self) -> int:
@@ -82,6 +83,23 @@ class LeftAudio:
         return os.pread(self.descriptor, size_bytes, self.layout.data_start_bytes + at)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """The last checkpoint whose signer we know, and the leaves that it signs for."""
+
+    line: CheckpointLine
+    checkpoint: Checkpoint
+    leaf_hashes: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved:
+    """How many samples from the beginning are what was signed, and where that stands."""
+
+    samples: int = 0
+    signed: Signed | None = None
+
+
 def check_audio(
     audio: LeftAudio,
     leaves: AudioLeaves,
@@ -90,15 +108,33 @@ def check_audio(
     recording_id: str,
     trust: TrustStore | None,
     on_unknown: Callable[[SignerUnknown], None],
-) -> int:
+) -> Proved:
     """Say how many samples from the beginning are proved to be what was signed; 0 = nothing was.
 
     ``leaves`` are those of ``audio``. Without ``trust`` there is no key, and nothing is sealed either.
     Errors: ProofBroken; SignatureInvalid; CheckpointFormatError; ValueError when a line is none.
     """
+    signed = last_signed(lines, recording_id=recording_id, trust=trust, on_unknown=on_unknown)
+    if signed is None:
+        return Proved()
+    samples = compare_audio(audio, leaves, signed.checkpoint, signed.leaf_hashes)
+    return Proved(samples=samples, signed=signed)
+
+
+def last_signed(
+    lines: Sequence[CheckpointLine],
+    *,
+    recording_id: str,
+    trust: TrustStore | None,
+    on_unknown: Callable[[SignerUnknown], None],
+) -> Signed | None:
+    """Find the last checkpoint whose signer we know; its leaves give the root that was signed.
+
+    Errors: ProofBroken; SignatureInvalid; CheckpointFormatError; ValueError when a line is none.
+    """
     checkpoints = _linked(lines, recording_id)
     if trust is None:
-        return 0
+        return None
     for number in reversed(range(len(lines))):
         content, signature = lines[number].content, base64.b64decode(lines[number].signature, validate=True)
         try:
@@ -108,8 +144,23 @@ def check_audio(
         except SignerUnknown as problem:
             on_unknown(problem)
             continue
-        return _compare(audio, leaves, checkpoints[number], _signed_hashes(lines[: number + 1]))
-    return 0
+        checkpoint, hashes = checkpoints[number], _signed_hashes(lines[: number + 1])
+        if len(hashes) != checkpoint.leaves * HASH_BYTES:
+            raise ProofBroken(reason="the leaves are not those of the checkpoint")
+        if root_of_hashes(hashes) != checkpoint.root_sha256:
+            raise ProofBroken(reason="the leaves do not give the root that was signed")
+        return Signed(line=lines[number], checkpoint=checkpoint, leaf_hashes=hashes)
+    return None
+
+
+def check_container(signed: Signed, *, held_frames: int, kept_frames: int) -> None:
+    """Look whether a container holds as much as was signed; whether it is that, only its key tells.
+
+    Errors: ProofBroken.
+    """
+    promised = min(signed.checkpoint.samples, kept_frames)
+    if held_frames < promised:
+        raise ProofBroken(reason=f"{promised} samples were signed, {held_frames} are there")
 
 
 def _linked(lines: Sequence[CheckpointLine], recording_id: str) -> list[Checkpoint]:
@@ -130,19 +181,23 @@ def _signed_hashes(lines: Sequence[CheckpointLine]) -> bytes:
     """Put the leaves together that the last of the lines signs for."""
     hashes = bytearray()
     for line in lines:
-        if line.changed_from * _HASH_BYTES > len(hashes):
+        if line.changed_from * HASH_BYTES > len(hashes):
             raise ProofBroken(reason="leaves are missing between two checkpoints")
-        del hashes[line.changed_from * _HASH_BYTES :]
+        del hashes[line.changed_from * HASH_BYTES :]
         hashes += bytes.fromhex(line.leaf_sha256s)
     return bytes(hashes)
 
 
-def _compare(audio: LeftAudio, leaves: AudioLeaves, checkpoint: Checkpoint, signed: bytes) -> int:
+def compare_audio(
+    audio: LeftAudio, leaves: AudioLeaves, checkpoint: Checkpoint, signed: bytes, *, key: bytes | None = None
+) -> int:
+    """Compare audio with the leaves that a checkpoint signs for; say how many samples are proved by it.
+
+    With ``key`` these are keyed. Errors: ProofBroken.
+    """
     leaf, frame_bytes = checkpoint.leaf_samples, checkpoint.frame_bytes
-    if leaf != audio.layout.sample_rate_hz or len(signed) != checkpoint.leaves * _HASH_BYTES:
+    if leaf != audio.layout.sample_rate_hz or checkpoint.keyed != (key is not None):
         raise ProofBroken(reason="the leaves are not those of the checkpoint")
-    if root_of_hashes(signed) != checkpoint.root_sha256:
-        raise ProofBroken(reason="the leaves do not give the root that was signed")
     promised = min(checkpoint.samples, audio.kept_frames)
     if audio.layout.held_frames < promised:
         reason = f"{promised} samples were signed, {audio.layout.held_frames} are there"
@@ -152,8 +207,13 @@ def _compare(audio: LeftAudio, leaves: AudioLeaves, checkpoint: Checkpoint, sign
     covered = min(checkpoint.samples, audio.frames)
     if frame_bytes < audio.layout.frame_bytes:
         leaves = audio.narrow_leaves(frame_bytes, frames=covered)
+    found = leaves.hashes()
+    if key is not None:
+        keyed = KeyedLeaves(key)
+        keyed.follow(found, first=0)
+        found = keyed.hashes()
     proved = covered // leaf * leaf  # of a second that a stop has cut nobody knows
-    for number in differing_leaves(leaves.hashes(), signed):
+    for number in differing_leaves(found, signed):
         start, end = number * leaf, (number + 1) * leaf
         spans = ((span.start_samples, span.start_samples + span.length_samples) for span in audio.silent)
         if not any(first < end and last > start for first, last in spans):

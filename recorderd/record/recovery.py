@@ -11,7 +11,7 @@ deleted. What the journal says was silent by somebody's will is silence afterwar
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +29,10 @@ from recorderd.record.entries import Entries
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import ENDLESS, JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keys import told
+from recorderd.record.last_checkpoint import keep_checkpoint
 from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
-from recorderd.record.proof_check import LeftAudio, check_audio
+from recorderd.record.proof_check import LeftAudio, check_audio, check_container, last_signed
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
@@ -146,7 +147,7 @@ def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: Even
         journal.notes.ended_without(outcome=NOT_STARTED, reason="")
         return _erase(folder, journal, journal.started)
     if audio is container:
-        return _stand(container, journal, journal.started)
+        return _stand(container, journal, journal.started, trust, log)
     encoding, channels, frames, proof = _repair_audio(audio, journal, trust, log)
     digest, size_bytes = sha256_file(audio)
     spans = _spans(journal, frames)
@@ -212,7 +213,7 @@ def _repair_audio(
             end = span.start_samples + span.length_samples
             wipe_frames(descriptor, layout, start=span.start_samples, end=end)
         left = LeftAudio(descriptor=descriptor, layout=layout, kept_frames=kept, silent=silent)
-        proof = _prove(left, journal, audio.stem, trust, log)
+        proof = _prove(left, journal, audio.parent, trust, log)
         close_data(descriptor, layout, frames=frames)
     finally:
         os.close(descriptor)
@@ -220,26 +221,38 @@ def _repair_audio(
 
 
 def _prove(
-    left: LeftAudio, journal: Journal, recording_id: str, trust: TrustStore | None, log: EventLog
+    left: LeftAudio, journal: Journal, folder: Path, trust: TrustStore | None, log: EventLog
 ) -> ProofEntry:
     """Make the tree over what is kept, and compare it with what was signed while the call went on."""
-
-    def unknown(problem: SignerUnknown) -> None:
-        log.warning(Ev.CHECKPOINT_UNKNOWN, subject=recording_id, reason=problem)
+    recording_id = folder.name
 
     leaves = left.leaves()
-    checked = check_audio(
-        left, leaves, journal.checkpoints, recording_id=recording_id, trust=trust, on_unknown=unknown
+    proved = check_audio(
+        left,
+        leaves,
+        journal.checkpoints,
+        recording_id=recording_id,
+        trust=trust,
+        on_unknown=_unknown(recording_id, log),
     )
     root, count = leaves.root_of_all()
+    keep_checkpoint(folder, proved.signed if count else None)
     if not count:
         return ProofEntry()
     rate_hz = left.layout.sample_rate_hz
-    return ProofEntry(leaf_samples=rate_hz, leaves=count, root_sha256=root, checked_samples=checked)
+    return ProofEntry(leaf_samples=rate_hz, leaves=count, root_sha256=root, checked_samples=proved.samples)
 
 
-def _stand(container: Path, journal: Journal, started: SessionStarted) -> Finished:
+def _unknown(recording_id: str, log: EventLog) -> Callable[[SignerUnknown], None]:
+    return lambda problem: log.warning(Ev.CHECKPOINT_UNKNOWN, subject=recording_id, reason=problem)
+
+
+def _stand(
+    container: Path, journal: Journal, started: SessionStarted, trust: TrustStore | None, log: EventLog
+) -> Finished:
     """Make of an encrypted draft what can be sealed without its key.
+
+    What was signed of it is kept beside it for whoever has the key. Errors: see ``last_signed``.
 
     Durable: after return what had to be silent, or lies behind a stop, is destroyed.
     """
@@ -254,7 +267,14 @@ def _stand(container: Path, journal: Journal, started: SessionStarted) -> Finish
         return heading.head_bytes + frames * heading.frame_bytes
 
     held = (found.plain_bytes - heading.head_bytes) // heading.frame_bytes
-    kept = journal.notes.timeline.end_of_kept(origin + held, rate_hz=rate_hz) - origin
+    recording_id = started.session
+    signed = last_signed(
+        journal.checkpoints, recording_id=recording_id, trust=trust, on_unknown=_unknown(recording_id, log)
+    )
+    kept = journal.notes.timeline.end_of_kept(ENDLESS, rate_hz=rate_hz) - origin
+    if signed is not None:
+        check_container(signed, held_frames=held, kept_frames=kept)
+    keep_checkpoint(container.parent, signed)
     frames = max(0, min(held, kept))
     spans = _spans(journal, frames)
     silent = [(place(row.start_samples), place(row.start_samples + row.length_samples)) for row in spans]

@@ -39,6 +39,7 @@ from recorderd.record.enclosing import (
 )
 from recorderd.record.encrypting import Enclosure
 from recorderd.record.journal import JOURNAL_NAME
+from recorderd.record.last_checkpoint import checkpoint_entries
 from recorderd.record.notes import Notes
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
@@ -305,7 +306,7 @@ class Sealer:
             end_cause=finished.end_cause,
             recovered=finished.recovered,
             streams=tuple(finished.streams),
-            files=(*self._audio(finished, folder, begin_utc_ns), *_attachments(folder)) if kept else (),
+            files=self._files(finished, folder, begin_utc_ns) if kept else (),
             outcome=notes.outcome,
             rule=_rule(started.terms),
             controls=notes.control_entries(**place),
@@ -318,6 +319,10 @@ class Sealer:
             clock=self._host_clock(started.at_mono_ns),
             proof=finished.proof,
         )
+
+    def _files(self, finished: Finished, folder: Path, begin_utc_ns: int) -> tuple[FileEntry, ...]:
+        checkpoint = checkpoint_entries(folder) if finished.recovered else []
+        return (*self._audio(finished, folder, begin_utc_ns), *_attachments(folder), *checkpoint)
 
     def _audio(self, finished: Finished, folder: Path, begin_utc_ns: int) -> list[FileEntry]:
         recording_id, call = finished.started.session, finished.started.description

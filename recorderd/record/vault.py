@@ -36,7 +36,7 @@ from recorderd.evidence.draft_cipher import (
     parse_heading,
 )
 from recorderd.evidence.draft_container import Piece, pieces_of, survey
-from recorderd.record.draft_file import create_file
+from recorderd.record.draft_file import create_file, reopen_file
 from recorderd.record.encrypting import Recipients
 from recorderd.record.space import is_no_space
 
@@ -209,6 +209,10 @@ class VaultFile:
     def noted_sync(self) -> None:
         """The slot of the head that was written last is whole on disk now."""
         self._slot_is_synced = True
+
+    def reopen(self) -> None:
+        """Open it again, to be read."""
+        self._descriptor = reopen_file(self.path)
 
     def close(self) -> None:
         """Close it."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from recorderd.core.errors import CheckpointFormatError
 from recorderd.core.ids import is_safe_id
-from recorderd.wire.canonical import JsonReader, canonical_json
+from recorderd.wire.canonical import JsonReader, canonical_json, field_values
 
 NONE_BEFORE: Final = "0" * 64  # the previous hash of a recording's first checkpoint
 GOES_ON: Final = "goes_on"
@@ -36,11 +36,15 @@ class Checkpoint:
     leaves: int
     samples: int  # leaves * leaf_samples
     root_sha256: str
+    keyed: bool = False  # leaves are HMACs under a key derived from the draft's; written only when they are
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     """Write a checkpoint as it is signed."""
-    return canonical_json(checkpoint)
+    table = field_values(checkpoint)
+    if not checkpoint.keyed:
+        del table["keyed"]
+    return canonical_json(table)
 
 
 def parse_checkpoint(raw: bytes) -> Checkpoint:
@@ -60,6 +64,7 @@ def parse_checkpoint(raw: bytes) -> Checkpoint:
         leaves=reader.integer("leaves", minimum=1),
         samples=reader.integer("samples", minimum=1),
         root_sha256=reader.sha256("root_sha256"),
+        keyed=reader.boolean("keyed") if reader.has("keyed") else False,
     )
     reader.done()
     if not is_safe_id(checkpoint.recording_id):

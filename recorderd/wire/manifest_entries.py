@@ -18,7 +18,7 @@ class FileEntry:
     """One file of the recording besides the manifest and the signatures."""
 
     name: str
-    role: str  # audio | offer | key
+    role: str  # audio | offer | key | checkpoint | checkpoint_signature | checkpoint_leaves
     size_bytes: int
     sha256: str
     encryption: str = ""  # one of ENCRYPTIONS; empty = plain

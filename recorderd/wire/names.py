@@ -3,7 +3,8 @@
 Rule: what stands before a name's first dot is the recording's id, or ends in a hyphen and the id; so a name
 can be told from another recording's without opening anything. Only the audio and what belongs to it make use
 of the longer form (`<what the template says>-<id>.wav`); a draft's audio is `<id>.wav`. The rest is
-`<id>.manifest.json`, `<id>.manifest.json.p7s`, `<id>.signer.pem` and `<id>.offer-<n>.sip`. An encrypted WAV
+`<id>.manifest.json`, `<id>.manifest.json.p7s`, `<id>.signer.pem`, `<id>.offer-<n>.sip` and, where a crash has
+cut the call, `<id>.checkpoint.json` with `<id>.checkpoint.sig` and `.leaves`. An encrypted WAV
 is `X.wav.p7m` or `X.wav.gpg`, in parts `X.wav.001.p7m` and so on; its signature is that of `X.wav`.
 """
 
@@ -15,6 +16,7 @@ from typing import Final
 
 NAME_LIMIT: Final = 128  # octets; what a link message carries
 LISTENING_FOLDER: Final = "listen"  # within an export: copies for the ear, which are no evidence
+CHECKPOINT_ROLES: Final = ("checkpoint", "checkpoint_signature", "checkpoint_leaves")
 _FILE_NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{NAME_LIMIT - 1}}}")
 _AUDIO: Final = "wav"
 _SIGNATURE: Final = ".p7s"
@@ -40,6 +42,12 @@ def offer_name(recording_id: str, number: int) -> str:
 def signer_name(recording_id: str) -> str:
     """Name the file that carries the signer's certificate."""
     return f"{recording_id}.signer.pem"
+
+
+def checkpoint_names(recording_id: str) -> tuple[str, str, str]:
+    """Name a recovered recording's last checkpoint, its signature, and where keyed, its leaves."""
+    stem = f"{recording_id}.checkpoint"
+    return f"{stem}.json", f"{stem}.sig", f"{stem}.leaves"
 
 
 def signature_name(name: str) -> str:

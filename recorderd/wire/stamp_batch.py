@@ -3,6 +3,8 @@
 `stamps/<utc>.json` is a batch: manifest hashes in order, and the root of the Merkle tree whose leaves are
 those hashes as 32 octets. `<utc>.tsr` beside it stamps the root (the root is the stamped digest itself), so
 that the short proof of one recording needs nothing of the others. Canonical JSON: each octet has its meaning.
+The renewal of a stamp `N.tsr` is `N.tsr.tsr`: over the octets of `N.tsr`, or where `N.tsr.inclusion.json`
+lies beside it, over the root of a tree in which the SHA-256 of `N.tsr` is a leaf: one stamp renews many.
 """
 
 from __future__ import annotations
@@ -46,6 +48,18 @@ class InclusionProof:
     proof_version: int = PROOF_VERSION
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalProof:
+    """That one stamp was in a tree that another stamps; not checked here."""
+
+    stamp_sha256: str
+    leaf_index: int
+    tree_leaves: int
+    path: tuple[str, ...]  # from the leaf's neighbour up
+    root_sha256: str
+    renewal_version: int = PROOF_VERSION
+
+
 def stamp_name(name: str) -> str:
     """Name the time stamp of a file; a stamp's own stamp is its renewal."""
     return f"{name}.tsr"
@@ -64,6 +78,12 @@ def stamped_name(stamp: str) -> str:
 def inclusion_names(recording_id: str) -> tuple[str, str]:
     """Name the proof that a recording is in a batch, and the stamp of the batch's root; exports have them."""
     return f"{recording_id}.inclusion.json", f"{recording_id}.inclusion.tsr"
+
+
+def renewal_names(stamp: str, number: int) -> tuple[str, str]:
+    """Name the ``number``-th renewal of a stamp, from 1: its proof (only one of many has it), and it."""
+    renewed = stamp + stamp_name("") * (number - 1)
+    return f"{renewed}.inclusion.json", stamp_name(renewed)
 
 
 def encode_batch(batch: StampBatch) -> bytes:
@@ -109,6 +129,30 @@ def parse_proof(raw: bytes) -> InclusionProof:
     )
     reader.done()
     _canonical(reader, raw, encode_proof(proof))
+    return proof
+
+
+def encode_renewal_proof(proof: RenewalProof) -> bytes:
+    """Write a renewal's proof."""
+    return canonical_json(asdict(proof))
+
+
+def parse_renewal_proof(raw: bytes) -> RenewalProof:
+    """Read a renewal's proof.
+
+    Errors: StampFormatError, also when the bytes are not in canonical form.
+    """
+    reader = JsonReader.parse(raw, error=StampFormatError, limit_bytes=PROOF_LIMIT_BYTES)
+    _version(reader, "renewal_version", PROOF_VERSION)
+    proof = RenewalProof(
+        stamp_sha256=reader.sha256("stamp_sha256"),
+        leaf_index=reader.integer("leaf_index"),
+        tree_leaves=reader.integer("tree_leaves", minimum=1),
+        path=_hashes(reader, "path", limit=PATH_LIMIT),
+        root_sha256=reader.sha256("root_sha256"),
+    )
+    reader.done()
+    _canonical(reader, raw, encode_renewal_proof(proof))
     return proof
 
 

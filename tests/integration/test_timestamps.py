@@ -447,11 +447,13 @@ def assert_due_stamps_are_listed(
     row_of_stamps = [tsr.read_bytes(), renewal.read_bytes()]
     assert len(verify_renewals(row_of_stamps, sha256_hex=root, trust=trust, subject="x")) == 2
     assert due(90) == [(1, ())]
+    whole = renewal.read_bytes()
     renewal.chmod(0o600)
     renewal.write_bytes(newer.reply(make_request(sha256_hex=sha256_hex(b"else"), nonce=1)))
     with pytest.raises(subprocess.CalledProcessError) as caught:
         archive_command(loopback, "stamps")
     assert caught.value.returncode == 65 and "something else" in caught.value.stdout
+    renewal.write_bytes(whole)
 
 
 def assert_exported_proof(

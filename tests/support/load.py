@@ -60,6 +60,8 @@ class Load:
             reorder_packets=options.reorder_packets,
         )
         at_a_time = min(options.calls, round(options.per_second * (options.seconds + 5)) + 1)
+        if options.together:
+            at_a_time = options.calls
         setup = Setup(seed=options.seed, streams_max=SIDES * at_a_time, network=self.network)
         self.control, self.rtp_port = start_sender(
             address=options.address, destination=options.server[0], setup=setup
@@ -78,10 +80,11 @@ class Load:
         self._free = deque(range(setup.streams_max))
         self._sending: set[int] = set()  # the places of streams that have packets left
         self._open = options.calls
+        self._began_ns = 0
 
     def run(self) -> dict[str, Any]:
         """Make all calls and hang all of them up."""
-        began_mono_ns = time.monotonic_ns()
+        self._began_ns = began_mono_ns = time.monotonic_ns()
         for number in range(self.options.calls):
             at_ns = began_mono_ns + round(number * 1e9 / self.options.per_second)
             self._plan(at_ns, lambda number=number: self._begin(number))
@@ -157,7 +160,11 @@ class Load:
             with self._lock:
                 self.control.send(line)
         length_ns = self.packets * PTIME_NS + self.network.delay_max_ms * 1_000_000 + TAIL_NS
-        self._plan(first_ns + length_ns, lambda: self._end(played, places, calls))
+        end_ns = first_ns + length_ns
+        if self.options.together:  # when the last one has talked for as long
+            come_ns = int(1e9 * self.options.calls / self.options.per_second)
+            end_ns = max(end_ns, self._began_ns + come_ns + length_ns)
+        self._plan(end_ns, lambda: self._end(played, places, calls))
         with self._lock:
             self.played.append(played)
             if len(self.played) == self._full:
@@ -231,6 +238,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--reorder-packets", type=int, default=0)
     parser.add_argument("--skew-ppm", type=float, nargs=2, default=(0.0, 0.0), help="of each side's clock")
     parser.add_argument("--join", action="store_true", help="two dialogs for an exchange that joins them")
+    parser.add_argument("--together", action="store_true", help="all calls end at once")
     parser.add_argument("--marks", action="store_true", help="bursts at true seconds instead of noise")
     return parser
 

@@ -12,7 +12,7 @@ from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.store import Key, Store
-from recorderd.core.clock import SystemClock
+from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import EventLog
 from recorderd.evidence.verify import TrustStore
 from tests.support.bundles import make_signer
@@ -74,7 +74,11 @@ class Vault:
         """Look at everything, as `recorder-archive fsck` does."""
         catalogue = Catalogue(self.root / CATALOGUE_NAME, read_only=True)
         return Auditor(
-            store=self.store, catalogue=catalogue, trusts=self.trusts, receipts=self.receipts
+            store=self.store,
+            catalogue=catalogue,
+            trusts=self.trusts,
+            receipts=self.receipts,
+            now_utc_s=SystemClock().utc_ns() // NS_PER_S,
         ).run()
 
     def told(self) -> set[tuple[str, str]]:

@@ -40,7 +40,7 @@ def test_the_next_signature_is_read_without_the_long_way(
 ) -> None:
     signature = signer.sign_digest(SECOND, signing_time_utc_s=NOW_UTC_S + 7)
     long_way = judged(signature, SECOND, TrustStore(trust.certificates))
-    monkeypatch.delattr(verify, "_verify")
+    monkeypatch.delattr(verify, "_open")
     assert judged(signature, SECOND, trust) == long_way
     assert long_way.signing_time_utc_s == NOW_UTC_S + 7
 

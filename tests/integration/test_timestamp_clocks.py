@@ -1,0 +1,59 @@
+"""An authority that stamps with the wrong day: the stamp holds, and the operator is told of the clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from recorderd.core.clock import NS_PER_S
+from recorderd.spool.layout import Place
+from tests.integration.test_timestamps import assert_stamped, stamping
+from tests.support.bundles import Loopback
+from tests.support.programs import wait_until
+from tests.support.tsa import Answer, StampingMachine, TimeAuthority, resigned
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Iterator[TimeAuthority]:
+    with TimeAuthority(StampingMachine(tmp_path / "tsa", days=(-30, 30))) as running:
+        yield running
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_valid_stamp_of_the_wrong_day_is_told(tmp_path: Path, authority: TimeAuthority, days: int) -> None:
+    machine, moment = authority.machine, datetime.now(tz=UTC) + timedelta(days=days)
+
+    def wrong(query: bytes) -> Answer:
+        right = machine.reply(query)
+        moved = resigned(
+            right,
+            machine.key,
+            machine.certificate,
+            content=lambda table: table.__setitem__("gen_time", moment),
+        )
+        return Answer(body=moved)
+
+    authority.behave = wrong
+    loopback = Loopback(tmp_path / "set-up")
+    (recording_id,) = loopback.record()
+    with stamping(loopback, authority, wait_ns=60 * NS_PER_S) as (stamper, lines):
+        stamper.may_claim(recording_id)
+        wait_until(lambda: any("timestamped" in line for line in lines), what="stamped")
+    told = [line for line in lines if line.startswith("timestamp_clocks_apart")]
+    assert told and "Test TSA" in told[0]
+    assert any(86_300 <= float(line.rpartition("apart_s=")[2].split()[0]) <= 86_500 for line in told)
+    assert_stamped(loopback.spool.path(Place.READY, recording_id), machine)
+
+
+def test_an_authority_with_the_right_time_is_not_complained_of(
+    tmp_path: Path, authority: TimeAuthority
+) -> None:
+    loopback = Loopback(tmp_path / "set-up")
+    (recording_id,) = loopback.record()
+    with stamping(loopback, authority, wait_ns=60 * NS_PER_S) as (stamper, lines):
+        stamper.may_claim(recording_id)
+        wait_until(lambda: any("timestamped" in line for line in lines), what="stamped")
+    assert not [line for line in lines if "clocks_apart" in line]
