@@ -193,8 +193,8 @@ class Store:
         folder = self.incoming(key)
         if folder.exists():
             durable.remove_tree(folder)
-        durable.discard(self._beside(key, _TARGET))
         durable.discard(self._beside(key, _OFFER))
+        durable.discard(self._beside(key, _TARGET))  # last: while it stands, the next start goes on here
 
     def reject(self, key: Key, *, reason: str) -> Path:
         """Set an upload aside with its reason; nothing is deleted.

@@ -84,7 +84,7 @@ class JournalWriter:
 
     def __init__(self, folder: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(folder / JOURNAL_NAME, flags, durable.FILE_MODE)
+        self._descriptor = durable.insist(os.open, folder / JOURNAL_NAME, flags, durable.FILE_MODE)
         self._gaps_written: dict[str, int] = {}
         self._folder = folder
         self._has_name = False  # that survives
@@ -166,7 +166,7 @@ class JournalWriter:
         os.close(self._descriptor)
 
     def _line(self, row: dict[str, Any]) -> None:
-        os.write(self._descriptor, canonical_json(row) + b"\n")
+        durable.append_whole(self._descriptor, canonical_json(row) + b"\n")
 
 
 def read_journal(folder: Path) -> Journal:

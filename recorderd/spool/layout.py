@@ -92,8 +92,8 @@ class Spool:
         Durable: after return the folder survives; without ``synced`` after the next ``sync``.
         """
         folder = self.path(Place.DRAFTS, recording_id)
-        folder.mkdir()
-        folder.chmod(SHARED_DIR_MODE)
+        durable.insist(folder.mkdir)
+        durable.insist(folder.chmod, SHARED_DIR_MODE)
         if synced:
             durable.sync_dir(folder.parent)
         return folder
@@ -144,11 +144,24 @@ class Spool:
         """Delete the local copy of a claimed recording whose verified receipt was stored.
 
         Durable: a cut leaves the whole folder in ``claimed`` or a remainder in ``removed``.
+        After an OSError it can be asked for again.
         Errors: SpoolBroken without a stored receipt; this is a sealed recording's only way out of the spool.
         """
+        if not self.path(
+            Place.CLAIMED, recording_id
+        ).exists():  # moved with its receipt; then the disk refused
+            self._finish_removal(recording_id)
+            return
         if self.receipt(recording_id) is None:
             raise SpoolBroken(path=self.path(Place.CLAIMED, recording_id), reason="no receipt is stored")
         durable.remove_tree(self._move(recording_id, Place.CLAIMED, Place.REMOVED))
+
+    def _finish_removal(self, recording_id: str) -> None:
+        remainder = self.path(Place.REMOVED, recording_id)
+        if remainder.exists():
+            durable.remove_tree(remainder)
+        else:
+            durable.sync_dir(remainder.parent)
 
     def sync(self) -> None:
         """Make everything last that was written into the spool; one call for all drafts.
