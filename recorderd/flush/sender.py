@@ -313,8 +313,8 @@ class Sender:
                     break
         if self._deliveries[recording_id].state not in d.ACTIVE:
             self._nudged = True
-        if self._deliveries[recording_id].state in d.FINAL:
-            del self._deliveries[recording_id]
+        if delivery.state in d.FINAL or (delivery.state is d.State.WAITING and not delivery.files):
+            del self._deliveries[recording_id]  # broken and not set aside: the next adoption tries again
 
     def _perform(self, delivery: d.Delivery, effect: d.Effect) -> d.Event | None:
         """Do what the reducer asked for; return what went wrong as an event."""

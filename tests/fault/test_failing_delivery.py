@@ -19,7 +19,7 @@ import pytest
 
 from tests.support import faults
 from tests.support.faults import DISK, LINE, Fault, Nursery
-from tests.support.faulty_delivery import ARCHIVE, FLUSH, Delivery
+from tests.support.faulty_delivery import ARCHIVE, FLUSH, Arms, Delivery
 
 ALL: Final = bool(os.environ.get("FAULT_ALL"))
 AT_A_TIME: Final = 10  # they wait for one another most of the time
@@ -51,7 +51,7 @@ def _calls(nursery: Nursery, memory: Path, program: str) -> list[Call]:
     """Count, from the first call that has to do with the recording on."""
     root, log = memory / f"counted-{program}", memory / f"calls-{program}"
     delivery = Delivery(nursery, root)
-    delivery.run(program, fault=Fault(under=_under(program, root), log=str(log)))
+    delivery.run(**{program: [Arms(fault=Fault(under=_under(program, root), log=str(log)))]})
     (recording_id,) = delivery.digests
     delivery.judge()
     calls, seen, begun = [], dict[str, int](), False
@@ -97,7 +97,7 @@ def test_whatever_call_fails_the_recording_arrives_once(nursery: tuple[Nursery, 
         fault = Fault(under=_under(program, root), kind=call.kind, at=call.at, how=how)
         delivery = Delivery(opened, root)
         try:
-            delivery.run(program, fault=fault)
+            delivery.run(**{program: [Arms(fault=fault)]})
             delivery.judge()
         except AssertionError as problem:
             return f"WRONG {fault} {call.path}: {problem}"

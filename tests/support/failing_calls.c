@@ -7,8 +7,8 @@
  *   send, receive   what goes over a TCP connection of any address
  *   log     write to standard error, wherever that leads: what the program says
  *
- * A program that was begun with it names the call in FAULT_UNDER, FAULT_KIND, FAULT_AT (1 is the first) and
- * FAULT_HOW; one that is split off from a program calls arm_fault. How: "EIO", "ENOSPC", "ECONNRESET" (the call
+ * A program that was begun with it names the call in FAULT_UNDER, FAULT_KIND, FAULT_AT (1 is the first),
+ * FAULT_HOW and, where only paths count that hold a text, FAULT_NAMED; one that is split off from a program calls arm_fault. How: "EIO", "ENOSPC", "ECONNRESET" (the call
  * is not made), "before" and "after" (SIGKILL before or after it); anything else only counts. With FAULT_LOG
  * every call that counts is noted there: its kind and what it was made on.
  */
@@ -30,13 +30,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char under[4096], kind[16], how[16], log_path[4096];
+static char under[4096], named[256], kind[16], how[16], log_path[4096];
 static long at;
 static atomic_long seen;
 static atomic_int armed;
 
-void arm_fault(const char *folder, const char *of_kind, long number, const char *failing, const char *note_in) {
+void arm_fault(const char *folder, const char *in_path, const char *of_kind, long number, const char *failing,
+               const char *note_in) {
     snprintf(under, sizeof under, "%s", folder);
+    snprintf(named, sizeof named, "%s", in_path);
     snprintf(kind, sizeof kind, "%s", of_kind);
     snprintf(how, sizeof how, "%s", failing);
     snprintf(log_path, sizeof log_path, "%s", note_in);
@@ -47,10 +49,10 @@ void arm_fault(const char *folder, const char *of_kind, long number, const char 
 
 __attribute__((constructor)) static void prepare(void) {
     const char *folder = getenv("FAULT_UNDER"), *number = getenv("FAULT_AT"), *of_kind = getenv("FAULT_KIND");
-    const char *failing = getenv("FAULT_HOW"), *note_in = getenv("FAULT_LOG");
+    const char *failing = getenv("FAULT_HOW"), *in_path = getenv("FAULT_NAMED"), *note_in = getenv("FAULT_LOG");
     if (folder)
-        arm_fault(folder, of_kind ? of_kind : "", number ? atol(number) : 0, failing ? failing : "",
-                  note_in ? note_in : "");
+        arm_fault(folder, in_path ? in_path : "", of_kind ? of_kind : "", number ? atol(number) : 0,
+                  failing ? failing : "", note_in ? note_in : "");
 }
 
 static void note(const char *of_kind, const char *what) {
@@ -71,7 +73,7 @@ static void die(void) {
 /* Says whether the call is the one: 0 no, 1 it is not to be made (errno is set), 2 the program ends after it. */
 static int strike(const char *of_kind, const char *what) {
     note(of_kind, what);
-    if (strcmp(of_kind, kind) != 0 || atomic_fetch_add(&seen, 1) + 1 != at) return 0;
+    if (strcmp(of_kind, kind) != 0 || !strstr(what, named) || atomic_fetch_add(&seen, 1) + 1 != at) return 0;
     if (strcmp(how, "before") == 0) die();
     if (strcmp(how, "after") == 0) return 2;
     errno = strcmp(how, "EIO") == 0          ? EIO

@@ -65,13 +65,17 @@ PROGRAMS: Final[dict[str, Callable[..., int]]] = {
 
 
 def _watch(edge: dict[str, Any]) -> None:
-    """Let the table that the program runs by be its end at one of its edges."""
+    """Let the table that the program runs by be its end at one of its edges, and note those that it takes."""
     table = importlib.import_module(edge["module"])
     step, passed = table.step, 0
+    log = os.open(edge["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def watched(machine: Any, event: Any, **options: Any) -> Any:
         nonlocal passed
-        if (machine.state.name, type(event).__name__) == (edge["state"], edge["event"]):
+        taken = (machine.state.name, type(event).__name__)
+        if taken in {(state.name, kind.__name__) for state, kind in table.EDGES}:
+            os.write(log, f"{' '.join(taken)}\n".encode())
+        if taken == (edge["state"], edge["event"]):
             passed += 1
             if passed == edge["passing"]:
                 if edge["how"] == "after":
@@ -93,8 +97,8 @@ def _child(order: dict[str, Any], library: ctypes.CDLL) -> None:
         if edge is not None:
             _watch(edge)
         if fault is not None:
-            text = [fault[name].encode() for name in ("under", "kind", "how", "log")]
-            library.arm_fault(text[0], text[1], ctypes.c_long(fault["at"]), text[2], text[3])
+            text = [fault[name].encode() for name in ("under", "named", "kind", "how", "log")]
+            library.arm_fault(*text[:3], ctypes.c_long(fault["at"]), *text[3:])
         code = PROGRAMS[order["program"]](*order["arguments"])
     except BaseException:  # also what a program is not to survive
         traceback.print_exc()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,7 @@ class Fault:
     """The ``at``-th call of a kind below a folder fails, or is the program's last."""
 
     under: str
+    named: str = ""  # only calls count whose path holds this
     kind: str = ""  # none: calls are only counted
     at: int = 0
     how: str = ""  # EIO | ENOSPC | ECONNRESET | before | after
@@ -45,13 +46,17 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """An edge of a table: the program is killed before it takes it, or when it has."""
+    """An edge of the table in a module: the program is killed before it takes it, or when it has."""
 
-    module: str  # recorderd.flush.delivery | recorderd.archive.intake
-    state: str
-    event: str
-    how: str  # before | after
+    module: str
+    log: str  # where the edges that are taken are noted
+    state: str = ""  # none: they are only noted
+    event: str = ""
+    how: str = ""  # before | after
     passing: int = 1  # which time it is taken
+
+    def __str__(self) -> str:
+        return f"{self.how} {self.state} {self.event}"
 
 
 def build(folder: Path) -> Path:
@@ -66,6 +71,7 @@ class Child:
 
     def __init__(self, nursery: Nursery, pid: int, log: Path, *, from_bytes: int) -> None:
         self._nursery, self.pid, self.log, self._from_bytes = nursery, pid, log, from_bytes
+        self.armed = False  # something may end it
 
     def poll(self) -> int | None:
         """Return its exit code; negative = the signal that ended it."""
@@ -81,8 +87,9 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Send it a signal, if it is there."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        with suppress(ProcessLookupError):  # the nursery is about to say so
+            if self.poll() is None:
+                os.kill(self.pid, number)
 
     def text(self) -> str:
         """What it (not an earlier one with the same log) has written so far."""
@@ -132,7 +139,9 @@ class Nursery:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
             assert self._answered.wait_for(lambda: bool(self._born), timeout=_RUNS_LIMIT_S)
-            return Child(self, self._born.pop(), log, from_bytes=from_bytes)
+            child = Child(self, self._born.pop(), log, from_bytes=from_bytes)
+            child.armed = fault is not None or edge is not None
+            return child
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
