@@ -10,7 +10,8 @@
  * A program that was begun with it names the call in FAULT_UNDER, FAULT_KIND, FAULT_AT (1 is the first),
  * FAULT_HOW and, where only paths count that hold a text, FAULT_NAMED; one that is split off from a program calls arm_fault. How: "EIO", "ENOSPC", "ECONNRESET" (the call
  * is not made), "before" and "after" (SIGKILL before or after it); anything else only counts. With FAULT_LOG
- * every call that counts is noted there: its kind and what it was made on.
+ * every call that counts is noted there: its kind and what it was made on. While the file FAULT_FULL_WHILE
+ * exists the disk is full: whatever would take more of it fails with ENOSPC.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -30,7 +31,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char under[4096], named[256], kind[16], how[16], log_path[4096];
+static char during[4096], under[4096], named[256], kind[16], how[16], log_path[4096];
 static long at;
 static atomic_long seen;
 static atomic_int armed;
@@ -50,6 +51,8 @@ void arm_fault(const char *folder, const char *in_path, const char *of_kind, lon
 __attribute__((constructor)) static void prepare(void) {
     const char *folder = getenv("FAULT_UNDER"), *number = getenv("FAULT_AT"), *of_kind = getenv("FAULT_KIND");
     const char *failing = getenv("FAULT_HOW"), *in_path = getenv("FAULT_NAMED"), *note_in = getenv("FAULT_LOG");
+    const char *full_while = getenv("FAULT_FULL_WHILE");
+    snprintf(during, sizeof during, "%s", full_while ? full_while : "");
     if (folder)
         arm_fault(folder, in_path ? in_path : "", of_kind ? of_kind : "", number ? atol(number) : 0,
                   failing ? failing : "", note_in ? note_in : "");
@@ -70,9 +73,17 @@ static void die(void) {
     for (;;) syscall(SYS_pause);
 }
 
+static int fills(const char *of_kind) {
+    return strcmp(of_kind, "write") == 0 || strcmp(of_kind, "create") == 0 || strcmp(of_kind, "mkdir") == 0;
+}
+
 /* Says whether the call is the one: 0 no, 1 it is not to be made (errno is set), 2 the program ends after it. */
 static int strike(const char *of_kind, const char *what) {
     note(of_kind, what);
+    if (during[0] && fills(of_kind) && syscall(SYS_access, during, F_OK) == 0) {
+        errno = ENOSPC;
+        return 1;
+    }
     if (strcmp(of_kind, kind) != 0 || !strstr(what, named) || atomic_fetch_add(&seen, 1) + 1 != at) return 0;
     if (strcmp(how, "before") == 0) die();
     if (strcmp(how, "after") == 0) return 2;
