@@ -12,10 +12,14 @@ import fcntl
 import functools
 import os
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FILE_MODE: Final = 0o640
 DIR_MODE: Final = 0o750
@@ -23,7 +27,31 @@ _GET_FLAGS: Final = 0x8008_6601  # FS_IOC_GETFLAGS
 _SET_FLAGS: Final = 0x4008_6602  # FS_IOC_SETFLAGS
 _TOP_OF_HIERARCHY: Final = 0x2_0000  # FS_TOPDIR_FL
 _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE: begin to write, wait for nothing
+INSIST_AFTER_S: Final = 0.05
+_PASSING: Final = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
+)
 _WAIT_BEFORE: Final = 1  # SYNC_FILE_RANGE_WAIT_BEFORE: until what is under way has been written
+
+
+def insist(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Make a call of the system that changes the disk; once more a moment later when the disk refuses.
+
+    A path that fails over, a pool that grows and a spool that is being emptied refuse once and then no more;
+    a recording that ended by that would be lost for nothing. Never for a sync: the kernel tells once of what
+    it could not keep, and forgets it.
+    Errors: OSError, the first one, when the disk refuses twice.
+    """
+    try:
+        return call(*arguments, **named)
+    except OSError as problem:
+        if problem.errno not in _PASSING:
+            raise
+        time.sleep(INSIST_AFTER_S)
+        try:
+            return call(*arguments, **named)
+        except OSError:
+            raise problem from None
 
 
 def sync_dir(folder: Path) -> None:
@@ -96,7 +124,7 @@ def make_dir(folder: Path) -> None:
         missing.append(walk)
         walk = walk.parent
     for path in reversed(missing):
-        path.mkdir(mode=DIR_MODE, exist_ok=True)
+        insist(path.mkdir, mode=DIR_MODE, exist_ok=True)
         sync_dir(path.parent)
 
 
@@ -192,7 +220,7 @@ def put_all(folder: Path, contents: Mapping[str, bytes], *, mode: int = FILE_MOD
     try:
         for name, content in contents.items():
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            descriptors.append(os.open(name, flags, mode, dir_fd=descriptors[0]))
+            descriptors.append(insist(os.open, name, flags, mode, dir_fd=descriptors[0]))
             _write_all(descriptors[-1], content)
     except OSError:
         close_all(descriptors)
@@ -254,6 +282,19 @@ def start_writing(descriptor: int, *, offset_bytes: int, size_bytes: int) -> Non
         call(descriptor, offset_bytes, size_bytes, _WRITE)
 
 
+def append_whole(descriptor: int, content: bytes) -> None:
+    """Add ``content`` to the end of an open file, or nothing: what a full disk took of it is cut off again.
+
+    Not synced (see ``sync_file``). Errors: OSError.
+    """
+    before_bytes = os.fstat(descriptor).st_size
+    try:
+        _write_all(descriptor, content)
+    except OSError:
+        os.ftruncate(descriptor, before_bytes)
+        raise
+
+
 def append(path: Path, content: bytes, *, mode: int = FILE_MODE) -> None:
     """Add ``content`` to the end of ``path``, which is created when missing.
 
@@ -281,7 +322,7 @@ def publish(draft: Path, target: Path) -> None:
         raise FileExistsError(str(target))
     if draft.is_dir():
         sync_dir(draft)
-    draft.rename(target)
+    insist(draft.rename, target)
     sync_dir(target.parent)
     if draft.parent != target.parent:
         sync_dir(draft.parent)
@@ -305,7 +346,7 @@ def publish_all(moves: Sequence[tuple[Path, Path]]) -> list[OSError | None]:
 def _move(draft: Path, target: Path) -> None:
     if target.exists():
         raise FileExistsError(str(target))
-    draft.rename(target)
+    insist(draft.rename, target)
 
 
 def rename_in(folder: Path, old: str, new: str) -> None:
@@ -316,7 +357,7 @@ def rename_in(folder: Path, old: str, new: str) -> None:
     """
     if (folder / new).exists():
         raise FileExistsError(str(folder / new))
-    (folder / old).rename(folder / new)
+    insist((folder / old).rename, folder / new)
 
 
 def supersede(fresh: Path, path: Path) -> None:
@@ -324,7 +365,7 @@ def supersede(fresh: Path, path: Path) -> None:
 
     Durable: at every instant the old or the fresh file stands under ``path``; after return the fresh one.
     """
-    fresh.rename(path)
+    insist(fresh.rename, path)
     sync_dir(path.parent)
 
 
@@ -335,7 +376,7 @@ def write_at(descriptor: int, content: bytes | memoryview, *, offset_bytes: int)
     """
     view = memoryview(content)
     while view:
-        written = os.pwrite(descriptor, view, offset_bytes)
+        written = insist(os.pwrite, descriptor, view, offset_bytes)
         if not written:
             raise OSError(errno.EIO, "the disk takes nothing")
         view = view[written:]
@@ -349,8 +390,8 @@ def remove_tree(folder: Path) -> None:
     caller must first move it where a half-removed folder is understood.
     """
     for entry in list(folder.iterdir()):
-        entry.unlink()
-    folder.rmdir()
+        insist(entry.unlink)
+    insist(folder.rmdir)
     sync_dir(folder.parent)
 
 
@@ -370,7 +411,7 @@ def remove_trees(folders: Sequence[Path]) -> None:
 def _write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[insist(os.write, descriptor, view) :]
 
 
 def truncate(path: Path, size_bytes: int) -> None:
@@ -440,7 +481,7 @@ def discard_all(file_system: FileSystem, paths: Sequence[Path]) -> list[OSError 
 
 
 def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    insist(path.unlink, missing_ok=True)
 
 
 class FileSystem:

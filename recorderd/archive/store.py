@@ -221,8 +221,9 @@ class Store:
         folder = self.incoming(key)
         if folder.exists():
             durable.remove_tree(folder)
-        durable.discard(self._beside(key, _TARGET), synced=False)
         durable.discard(self._beside(key, _OFFER), synced=False)
+        # Last: while it stands, the next start goes on here.
+        durable.discard(self._beside(key, _TARGET), synced=False)
 
     def reject(self, key: Key, *, reason: str) -> Path:
         """Set an upload aside with its reason; nothing is deleted.

@@ -326,8 +326,11 @@ class Deliveries:
 
     def _drop_if_done(self, recording_id: str) -> None:
         delivery = self._deliveries.get(recording_id)
-        if delivery is not None and delivery.state in d.FINAL and not self._asked[recording_id]:
-            self._forget(recording_id)
+        if delivery is None or self._asked[recording_id]:
+            return
+        is_broken = delivery.state is d.State.WAITING and not delivery.files  # and could not be set aside
+        if delivery.state in d.FINAL or is_broken:
+            self._forget(recording_id)  # a broken one is tried again with the next adoption
 
     def _forget(self, recording_id: str) -> None:
         self.window.forget(recording_id)

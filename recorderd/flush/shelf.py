@@ -216,9 +216,8 @@ class Shelf:
         names = tuple(self._receipt_names.values())
         try:
             problems = self._spool.release_all(list(once), receipts=names, needed=self._needed)
-        except OSError as left:  # remainders, which the next start removes
-            self._log.error(Ev.INTERNAL_ERROR, subject="spool", reason=left)
-            problems = [None] * len(once)
+        except OSError as left:  # remainders: each is asked for again
+            problems = [left] * len(once)
         came_of = dict(zip(once, problems, strict=True))
         for recording_id, problem in came_of.items():
             if problem is None:

@@ -132,4 +132,4 @@ def reopen_file(path: Path) -> int:
 def create_file(path: Path) -> int:
     """Open a new file. Errors: FileExistsError when the name is taken; OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return os.open(path, flags, durable.FILE_MODE)
+    return durable.insist(os.open, path, flags, durable.FILE_MODE)

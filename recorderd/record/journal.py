@@ -84,11 +84,10 @@ class JournalWriter:
 
     def __init__(self, folder: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._descriptor = os.open(folder / JOURNAL_NAME, flags, durable.FILE_MODE)
+        self._descriptor = durable.insist(os.open, folder / JOURNAL_NAME, flags, durable.FILE_MODE)
         self._gaps_written: dict[str, int] = {}
         self._folder = folder
         self._has_name = False  # that survives
-        self._size_bytes = os.fstat(self._descriptor).st_size
 
     def session(self, started: SessionStarted) -> None:
         """Note the session, again when its description changed."""
@@ -171,16 +170,7 @@ class JournalWriter:
 
         Errors: OSError.
         """
-        line = canonical_json(row) + b"\n"
-        written = os.write(self._descriptor, line)
-        if written < len(line):
-            try:
-                while written < len(line):  # tells why it did not take all
-                    written += os.write(self._descriptor, line[written:])
-            except OSError:
-                durable.resize(self._descriptor, self._size_bytes)
-                raise
-        self._size_bytes += len(line)
+        durable.append_whole(self._descriptor, canonical_json(row) + b"\n")
 
 
 def read_journal(folder: Path) -> Journal:

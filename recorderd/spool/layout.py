@@ -115,8 +115,8 @@ class Spool:
         Durable: after return the folder survives; without ``synced`` after the next ``sync``.
         """
         folder = self.path(Place.DRAFTS, recording_id)
-        folder.mkdir()
-        folder.chmod(SHARED_DIR_MODE)
+        durable.insist(folder.mkdir)
+        durable.insist(folder.chmod, SHARED_DIR_MODE)
         if synced:
             durable.sync_dir(folder.parent)
         return folder
@@ -182,19 +182,25 @@ class Spool:
         """Delete the local copies of claimed recordings of which verified receipts were stored.
 
         This is a sealed recording's only way out of the spool: without ``needed`` of the named ``receipts``
-        it stays, with SpoolBroken.
+        it stays, with SpoolBroken. After an OSError it can be asked for again.
         Durable: a cut leaves each whole in ``claimed`` or as a remainder in ``removed``.
         """
         problems: dict[str, OSError | SpoolBroken | None] = {}
+        good: list[str] = []
         for name in recording_ids:
             folder = self.path(Place.CLAIMED, name)
+            problems[name] = None
+            if not folder.exists():
+                continue  # moved with its receipts before; then the disk refused
             stored = sum((folder / receipt).exists() for receipt in receipts)
-            lacking = SpoolBroken(path=folder, reason=f"{stored} of {needed} receipts are stored")
-            problems[name] = None if needed > 0 and stored >= needed else lacking
-        good = [name for name, problem in problems.items() if problem is None]
+            if needed > 0 and stored >= needed:
+                good.append(name)
+            else:
+                problems[name] = SpoolBroken(path=folder, reason=f"{stored} of {needed} receipts are stored")
         moves = [(self.path(Place.CLAIMED, name), self.path(Place.REMOVED, name)) for name in good]
         problems |= dict(zip(good, durable.publish_all(moves), strict=True))
-        durable.remove_trees([self.path(Place.REMOVED, name) for name in good if problems[name] is None])
+        moved = [self.path(Place.REMOVED, name) for name, problem in problems.items() if problem is None]
+        durable.remove_trees([folder for folder in moved if folder.exists()])
         return [problems[name] for name in recording_ids]
 
     def sync(self) -> None:
