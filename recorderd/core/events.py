@@ -119,6 +119,10 @@ class Ev(Enum):
     RECORDING_UNSTAMPED = "recording_unstamped"
     DEPOSIT_REFUSED = "deposit_refused"
     DEPOSIT_KEPT = "deposit_kept"
+    STORE_FAILED = "store_failed"
+    CALLS_HANDED_OVER = "calls_handed_over"
+    SESSION_CONTINUED = "session_continued"
+    SESSION_NOT_CONTINUED = "session_not_continued"
 
     @property
     def message_id(self) -> str:

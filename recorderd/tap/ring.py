@@ -97,6 +97,10 @@ class Ring:
         self._grain_used[base // GRAIN_OCTETS : (base + row) // GRAIN_OCTETS] = False
         self.row[slot] = 0
 
+    def begin_at(self, slot: int, octet: int) -> None:
+        """Keep nothing before a position; an earlier one than the cursor changes nothing."""
+        self._skip_to(slot, octet)
+
     def present(self, slots: I64, positions: I64) -> BOOL:
         """Tell for each packet whether its first octet is there already.
 
