@@ -108,7 +108,7 @@ def check_audio(
         except SignerUnknown as problem:
             on_unknown(problem)
             continue
-        return _compare(audio, leaves, checkpoints[number], _signed_hashes(lines[: number + 1]))
+        return _compare(audio, leaves, checkpoints[number], signed_hashes(lines[: number + 1]))
     return 0
 
 
@@ -126,7 +126,7 @@ def _linked(lines: Sequence[CheckpointLine], recording_id: str) -> list[Checkpoi
     return checkpoints
 
 
-def _signed_hashes(lines: Sequence[CheckpointLine]) -> bytes:
+def signed_hashes(lines: Sequence[CheckpointLine]) -> bytes:
     """Put the leaves together that the last of the lines signs for."""
     hashes = bytearray()
     for line in lines:
