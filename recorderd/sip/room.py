@@ -64,6 +64,7 @@ class SipRoom:
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
         self._healthy: bool | None = None
+        self.leaves = threading.Event()  # dialogs are left to another process: nobody is told of an end
         self.ready = threading.Event()  # sockets stand and a registration was attempted
         self.polls = 0  # progress that the watchdog looks at
 
@@ -172,6 +173,8 @@ class SipRoom:
                 item.reply.put(answer)
 
     def _close(self, endpoint: RecorderEndpoint) -> None:
+        if self.leaves.is_set():
+            return
         self._desk.end_all(StreamEnd.SHUTDOWN)
         was_registered = self._plan.state is RegistrationState.REGISTERED
         if was_registered and self._account is not None:
