@@ -116,6 +116,11 @@ class Carry:
                 self._live_bytes -= len(row)
                 self._append(key, b"")
 
+    def clear(self) -> None:
+        """Leave nothing."""
+        for key in tuple(self._rows):
+            self.drop(key)
+
     def items(self) -> dict[str, Any]:
         """Read every value.
 

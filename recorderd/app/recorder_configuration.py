@@ -15,6 +15,7 @@ from typing import Any
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.checks import header_name as _header
 from recorderd.app.encryption_configuration import EncryptionSection, encryption_problems
+from recorderd.app.restart_configuration import RestartSection
 from recorderd.app.rules_configuration import (
     ConsentSection,
     ControlSection,
@@ -353,6 +354,7 @@ class RecorderConfiguration:
     spool: SpoolSection = section("Buffer on disk.")
     archive: ArchiveLinkSection = section("Link to the archive host.")
     timestamps: TimestampsSection | None = section("Trusted time; absent = none.", default=None)
+    restart: RestartSection = section("Calls over a restart.", default_factory=RestartSection)
     log: LogSection = section("Logging.", default_factory=LogSection)
     numbering: NumberingSection = section("How numbers are dialled.", default_factory=NumberingSection)
     rules: tuple[RuleSection, ...] = section("Who is recorded; absent = every call.", default=())
