@@ -143,6 +143,9 @@ class Restoring(Taking):
         table.first_ticks[slot] = table.end_ticks[slot]
 
     def _replay(self, shelf: Shelf, going: Mapping[int, _Going]) -> None:
+        if shelf.saved() is None:  # the process ended before it had taken it in
+            with self._lock:
+                shelf.save(self._intake.columns(), slots=self._table.slots)
         spans = Spans()
         for span in shelf.spans():
             one = going.get(span.owner)

@@ -163,18 +163,14 @@ class Shelves:
         return found
 
     def next(self, now_ns: int) -> Shelf:
-        """Give a shelf to fill: one that is empty or old, else the oldest."""
+        """Give a shelf to fill: the oldest if it is old or no other is empty, else an empty one."""
         self._last += 1
-        oldest, oldest_ns = 0, now_ns + 1
-        for place in range(self._count):
-            shelf = self._shelves.get(place)
-            begun_ns = shelf.begun_ns if shelf is not None else 0
-            if begun_ns < oldest_ns:
-                oldest, oldest_ns = place, begun_ns
-            if begun_ns <= now_ns - self._keep_ns:
-                oldest = place
-                break
-        shelf = self._shelf(oldest)
+        filled = [(shelf.number, place) for place, shelf in self._shelves.items() if shelf.number]
+        place = min(filled)[1] if filled else 0  # the numbers of those that stand have no hole
+        if filled and self._shelves[place].begun_ns > now_ns - self._keep_ns:
+            used = {place for _, place in filled}
+            place = next((place for place in range(self._count) if place not in used), place)
+        shelf = self._shelf(place)
         shelf.begin(self._last, now_ns)
         return shelf
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from tests.support.g711_reference import decode
-from tests.support.house import Recorded
+from tests.support.house import Recorded, run_program
 from tests.support.programs import wait_until
 from tests.support.recipients import make_recipient, openssl_opens
 from tests.support.restarts import PCMA, RECORDER, Talk, Unit, speech, unit
@@ -35,7 +35,7 @@ encrypt = "bank"
 
 [[rules]]
 name = "others"
-mode = "always"
+mode = "always-pausable"
 """
 
 
@@ -112,7 +112,7 @@ def test_a_hang_a_silence_and_a_new_dialog_end_no_recording_and_a_stop_ends_them
         assert np.array_equal(heard, expected)
 
 
-def test_encrypted_media_go_on_and_of_an_encrypted_recording_the_rest_becomes_one_of_its_own(
+def test_srtp_and_a_pause_go_on_and_of_an_encrypted_recording_the_rest_becomes_one_of_its_own(
     running: Unit,
 ) -> None:
     house = running.house
@@ -140,14 +140,21 @@ def test_encrypted_media_go_on_and_of_an_encrypted_recording_the_rest_becomes_on
             sender=sender,
         )
         plain = RtpStream(port=bank.lines[0].port, payload_type=PCMA, payload=speech(2, 300))
-        talk = threading.Thread(target=send_streams, args=([stream, plain],))
+        card = siprec_call(client, codecs=("PCMA",), session_id=32 * "c")
+        number = RtpStream(port=card.lines[0].port, payload_type=PCMA, payload=speech(3, 300))
+        talk = threading.Thread(target=send_streams, args=([stream, plain, number],))
         talk.start()
-        time.sleep(2.5)
+        time.sleep(1.5)
+        command = ("--config", house.recorder_toml, "--call", 32 * "c")
+        run_program("recorderctl", "pause", *command)
+        time.sleep(1)
         running.signal(signal.SIGKILL)
+        time.sleep(0.5)
+        run_program("recorderctl", "resume", *command)
         talk.join()
-        assert [secret.bye().code, bank.bye().code] == [200, 200]
+        assert [call.bye().code for call in (secret, bank, card)] == [200, 200, 200]
     ready = house.folder / "spool" / "ready"
-    wait_until(lambda: len(list(ready.glob("*/*.manifest.json"))) >= 3, what="all sealed", timeout_s=40)
+    wait_until(lambda: len(list(ready.glob("*/*.manifest.json"))) >= 4, what="all sealed", timeout_s=40)
     found = [Recorded(folder) for folder in sorted(ready.iterdir())]
     (exact,) = (one for one in found if one.manifest["call"]["call_id"] == 32 * "a")
     samples, _ = exact.samples()
@@ -155,6 +162,18 @@ def test_encrypted_media_go_on_and_of_an_encrypted_recording_the_rest_becomes_on
     sent = decode(stream.payload, law="PCMA")
     assert np.array_equal(samples[entry["first_sample"] :][: sent.size, 0], sent)
     assert entry["packets_received"] == 300
+    (paused,) = (one for one in found if one.manifest["call"]["call_id"] == 32 * "c")
+    actions = [row["action"] for row in paused.manifest["controls"]]
+    assert actions == ["pause", RESTARTED, "resume"]
+    (span,) = paused.manifest["spans"]
+    low, high = span["start_samples"], span["start_samples"] + span["length_samples"]
+    assert high - low > 8000  # the kill lies within
+    samples, _ = paused.samples()
+    (entry,) = paused.streams()
+    expected = decode(number.payload, law="PCMA")
+    begin = entry["first_sample"]
+    expected[low - begin : high - begin] = 0
+    assert np.array_equal(samples[begin:][: expected.size, 0], expected)
     first, rest = (one for one in found if one.manifest["call"]["call_id"] == 32 * "b")
     if not first.manifest["recovered"]:
         first, rest = rest, first

@@ -146,6 +146,6 @@ class Talk:
             assert heard.size == sent.size, (entry, samples.shape)
             wrong = np.flatnonzero(heard != sent)
             assert not wrong.size, f"{wrong.size} samples of {sent.size} differ, first {wrong[:1]}: {entry}"
-            assert entry["packets_received"] == stream.packets
-            assert entry["packets_lost"] == entry["packets_late"] == entry["packets_duplicate"] == 0
+            assert entry["packets_received"] == stream.packets, entry
+            assert entry["packets_lost"] == entry["packets_late"] == entry["packets_duplicate"] == 0, entry
             assert {gap["cause"] for gap in entry["gaps"]} <= {"before_first", "after_last"}

@@ -6,12 +6,13 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from recorderd.core.clock import SystemClock
+from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import EventLog
 from recorderd.core.gap_causes import RESTART
 from recorderd.core.ids import StreamId
@@ -137,6 +138,28 @@ def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> Non
     assert whole
     assert octets == b"".join(map(audio, range(10, 40)))
     assert lives.tap.stats(STREAM).counters["received"] == 40
+
+
+def test_shelves_that_are_used_again_leave_no_hole_in_what_is_counted(lives: Lives) -> None:
+    lives.open(STREAM, pcm())
+    lives.tap.shelves._keep_ns = NS_PER_S // 5
+    for number in range(20):  # at once
+        lives.send(STREAM, range(number, number + 1))
+        lives.tap.drain()
+    time.sleep(0.3)
+    for number in range(20, 26):  # and with time between
+        lives.send(STREAM, range(number, number + 1))
+        lives.tap.drain()
+        time.sleep(0.1)
+    numbers = [shelf.number for shelf in lives.tap.shelves.standing()]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    for _ in range(2):
+        lives.die(needed_ticks=GUARD + 24 * PACKET)
+        lives.tap.drain()
+        assert lives.tap.stats(STREAM).counters["received"] == 26
+    octets, whole = lives.heard(GUARD + 24 * PACKET, GUARD + 26 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(24, 26)))
 
 
 def test_a_stream_that_does_not_go_on_leaves_no_packet_in_another(lives: Lives) -> None:
