@@ -47,7 +47,7 @@ def running(tmp_path: Path) -> Iterator[Unit]:
 
 def test_calls_go_on_over_kills_a_restart_and_an_upgrade_without_a_lost_sample(running: Unit) -> None:
     with SipClient(server=running.house.server) as client:
-        with Talk(running.house, client, calls=CALLS, seconds=11) as talk:
+        with Talk(running.house, client, calls=CALLS, seconds=9) as talk:
             time.sleep(1.5)
             for _ in range(2):
                 running.signal(signal.SIGKILL)
