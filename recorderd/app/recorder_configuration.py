@@ -21,6 +21,7 @@ from recorderd.app.checks import header_name as _header
 from recorderd.app.checks import safe_id
 from recorderd.app.encryption_configuration import EncryptionSection, encryption_problems
 from recorderd.app.power_configuration import PowerSection, power_problems
+from recorderd.app.restart_configuration import RestartSection
 from recorderd.app.rules_configuration import (
     ConsentSection,
     ControlSection,
@@ -340,6 +341,7 @@ class RecorderConfiguration:
     archives: tuple[FurtherArchiveSection, ...] = option("Further archive hosts.", default=())
     timestamps: TimestampsSection | None = section("Trusted time; absent = none.", default=None)
     power: PowerSection | None = section("The UPSes that feed this machine; absent = none.", default=None)
+    restart: RestartSection = section("Calls over a restart.", default_factory=RestartSection)
     log: LogSection = section("Logging.", default_factory=LogSection)
     numbering: NumberingSection = section("How numbers are dialled.", default_factory=NumberingSection)
     rules: tuple[RuleSection, ...] = section("Who is recorded; absent = every call.", default=())

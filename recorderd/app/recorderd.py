@@ -1,8 +1,9 @@
 """recorderd: composition root of the exchange appliance's recorder.
 
-Order at start: configuration, key, spool, recovery, tap, signalling, ready. Order at stop: signalling ends
-its sessions, the recording seals them, the tap closes its sockets. A thread that dies ends the process, and
-the supervisor starts it anew: recovery loses nothing.
+Order at start: configuration, key, spool, tap, calls that go on, recovery of the rest, signalling, ready.
+Order at stop: signalling ends its sessions, or leaves them to the next process (``continuing``), the
+recording seals them, the tap closes its sockets. A thread that dies ends the process; systemd starts it
+anew.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.backpressure import Backpressure, Limits, patience
+from recorderd.app.continuing import continuing_of
 from recorderd.app.control import ControlServer
 from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
@@ -48,7 +50,7 @@ from recorderd.sip.report import Report
 from recorderd.sip.room import SipRoom
 from recorderd.sip.speech import Speech
 from recorderd.spool.head_box import HeadBox
-from recorderd.spool.layout import Spool
+from recorderd.spool.layout import Place, Spool
 from recorderd.spool.shed import ShedFolder
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
@@ -58,15 +60,7 @@ from recorderd.tap.speaker import Speaker, UtteranceEnded
 CONTROL_NAME: Final = "recorderd.sock"
 LOCK_NAME: Final = ".recorderd.lock"
 COMMANDS: Final = tuple(
-    action.value
-    for action in (
-        ControlAction.START,
-        ControlAction.STOP,
-        ControlAction.PAUSE,
-        ControlAction.RESUME,
-        ControlAction.CONSENT,
-        ControlAction.OBJECT,
-    )
+    ControlAction[name].value for name in ("START", "STOP", "PAUSE", "RESUME", "CONSENT", "OBJECT")
 )
 
 
@@ -131,7 +125,8 @@ class Appliance:
         self._recover = partial(
             recover, spool=self.spool, chain=chain, sealer=sealer, entries=entries, log=log
         )
-        self._unsealed = self._recover()  # drafts that want only the key
+        self.continuing = continuing_of(configuration, clock=clock, log=log)
+        left_drafts = self.spool.ids(Place.DRAFTS)
         shedder = Shedder(
             spool=self.spool,
             folder=ShedFolder(self.spool),
@@ -141,8 +136,8 @@ class Appliance:
             log=log,
         )
         shedder.recover()
-        self.heads.state("start")
         ports = PortPool(
+            keeper=self.continuing.store,
             address=rtp.address,
             port_min=rtp.port_min,
             port_max=rtp.port_max,
@@ -154,6 +149,7 @@ class Appliance:
             clock=clock,
             log=log,
             source_policy=SourcePolicy(rtp.source.value),
+            memory_file=self.continuing.shelves,
         )
         self.recorder = Recorder(
             source=self.tap,
@@ -174,6 +170,7 @@ class Appliance:
             log=log,
             on_silent=self._hang_up,
             encryption=(recipients := recipients_of(configuration)),
+            on_closed=self.continuing.standing.closed,
         )
         self.recipients = RecipientWatch(recipients, clock=clock, log=log)
         settings = sip_settings(configuration)
@@ -206,7 +203,12 @@ class Appliance:
             tap=self.tap,
             speech=speech,
             report=Report(
-                messages=self.recorder.messages, tap=self.tap, clock=clock, log=log, count=self.heads.count
+                messages=self.recorder.messages,
+                tap=self.tap,
+                clock=clock,
+                log=log,
+                count=self.heads.count,
+                standing=self.continuing.standing,
             ),
             clock=clock,
             log=log,
@@ -218,6 +220,17 @@ class Appliance:
             waiting_bytes=lambda: self.backpressure.usage.unreceipted_bytes,
             on_done=self.duty.release, clock=clock, log=log,
         )  # fmt: skip
+        going = self.continuing.go_on(tap=self.tap, ports=ports, recorder=self.recorder, desk=desk)
+        self._unsealed: tuple[str, ...] = ()  # drafts that want only the key
+        if going:  # calls do not wait for what is over
+            left_drafts = [name for name in left_drafts if name not in going]
+            self.disks.sealing.put(partial(self._recover_left, left_drafts))
+        else:
+            self._recover_left(left_drafts)
+
+    def _recover_left(self, drafts: Sequence[str]) -> None:
+        self._unsealed = self._recover(only=drafts)
+        self.heads.state("start")
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer the control socket."""
@@ -273,11 +286,13 @@ class Appliance:
                 self.log.info(Ev.READY)
                 self.duty.start(self._power_cut.changed)
                 self.service.ready("recording")
+                self.continuing.settled()
             self._serve(failed)
         finally:
             self._stopping.set()
             self.space.stop()
             self.service.stopping()
+            leaves = not failed and self.continuing.leaves(self.sip, self.recorder)
             for stop, thread in (
                 (sip_stop, sip),
                 (speaker_stop, speaker),
@@ -291,7 +306,8 @@ class Appliance:
                 stop.set()
                 thread.join(timeout=30)
             self.duty.stop()
-            self.tap.close()
+            if not leaves:  # else another process goes on with the sockets
+                self.tap.close()
             if not sealing.is_alive():  # else the chain has an owner still
                 self.heads.state("stop")
         if failed:

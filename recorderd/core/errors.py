@@ -331,3 +331,10 @@ class ListeningImpossible(RecorderError):
 
     exit_code = 65
     hint = "The evidence itself was exported."
+
+
+class NotContinued(RecorderError):
+    """{session} does not go on: {reason}."""
+
+    exit_code = 75
+    hint = "What was written of it is sealed as recovered."

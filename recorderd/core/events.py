@@ -146,6 +146,10 @@ class Ev(Enum):
     RECORDING_SHED = "recording_shed"
     SHED_TAKEN_BACK = "shed_taken_back"
     ENTRY_FAILED = "entry_failed"
+    STORE_FAILED = "store_failed"
+    CALLS_HANDED_OVER = "calls_handed_over"
+    SESSION_CONTINUED = "session_continued"
+    SESSION_NOT_CONTINUED = "session_not_continued"
 
     @property
     def message_id(self) -> str:

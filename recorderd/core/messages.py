@@ -6,7 +6,8 @@ alone. Times are monotonic nanoseconds; `_utc_ns` is for people.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -50,6 +51,7 @@ class ControlAction(StrEnum):
     PROMPT_ENDED = "prompt_ended"
     CONSENT_TIMED_OUT = "consent_timed_out"
     PAUSE_TIMED_OUT = "pause_timed_out"
+    RESTARTED = "restarted"  # nobody asked: the recorder is another process since
 
 
 class Origin(StrEnum):
@@ -307,3 +309,18 @@ class SessionSilent:
 
     session: SessionId
     silent_ns: int
+
+
+def opened_of(told: Iterable[RecordMessage]) -> dict[StreamId, StreamOpened]:
+    """Give the streams that signalling told of, as they are now."""
+    found: dict[StreamId, StreamOpened] = {}
+    for message in told:
+        match message:
+            case StreamOpened():
+                found[message.stream] = message
+            case StreamMoved():
+                found[message.opened.stream] = message.opened
+            case StreamDescribed() if message.stream in found:
+                known = found[message.stream]
+                found[message.stream] = replace(known, participant_ids=message.participant_ids)
+    return found

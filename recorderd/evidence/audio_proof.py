@@ -34,6 +34,14 @@ class AudioLeaves:
         self._hasher = leaf_hasher()
         self._open_bytes = 0  # of the leaf that is not whole yet
 
+    @classmethod
+    def go_on(cls, leaf_bytes: int, hashes: bytes) -> AudioLeaves:
+        """Go on behind leaves of which only the hashes are known, one behind the other."""
+        leaves = cls(leaf_bytes)
+        for at in range(0, len(hashes), HASH_BYTES):
+            leaves._close_leaf(hashes[at : at + HASH_BYTES])
+        return leaves
+
     @property
     def whole(self) -> int:
         """How many leaves are whole."""

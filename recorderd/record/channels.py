@@ -37,6 +37,11 @@ class Channels:
         fixed = {Layout.SPLIT: 1, Layout.SIDES: 2, Layout.MIX: 1}[self.layout]
         return max([fixed, *(track.channel + 1 for track in tracks.values())])
 
+    def go_on(self, tracks: Tracks) -> None:
+        """Take the channels that the tracks have as given."""
+        for track in tracks.values():
+            self._of_party[_party(track)] = track.channel
+
     def mix(
         self, tracks: Tracks, pieces: Mapping[StreamId, Piece], *, frames: int, channels: int, rate_hz: int
     ) -> I16:
@@ -63,8 +68,11 @@ class Channels:
             return 0
         if self.layout is Layout.SIDES:
             return min(track.opened.side_rank, 1)
-        party = track.opened.party or track.opened.label or track.opened.stream
-        return self._of_party.setdefault(party, min(len(self._of_party), CHANNELS_MAX - 1))
+        return self._of_party.setdefault(_party(track), min(len(self._of_party), CHANNELS_MAX - 1))
+
+
+def _party(track: Track) -> str:
+    return track.opened.party or track.opened.label or track.opened.stream
 
 
 @dataclass(slots=True)

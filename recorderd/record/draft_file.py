@@ -62,6 +62,13 @@ class DraftFile(Protocol):
 class ClearFile:
     """A draft's file as it is."""
 
+    @classmethod
+    def go_on(cls, path: Path) -> ClearFile:
+        """Open a file that is there. Errors: OSError."""
+        file = cls.__new__(cls)
+        file.path, file._descriptor = path, os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return file
+
     def __init__(self, path: Path, *, head: bytes) -> None:
         self.path = path
         self._descriptor = create_file(path)

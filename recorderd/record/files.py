@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from dsp.shapes import I16, U8
 from recorderd import durable
@@ -23,7 +23,8 @@ from recorderd.evidence.digest import sha256_bytes
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft
 from recorderd.record.encrypting import Enclosure, Recipients
-from recorderd.record.journal import JournalWriter
+from recorderd.record.journal import Journal, JournalWriter
+from recorderd.record.left_draft import LeftDraft, known_audio
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.space import is_no_space
 from recorderd.record.vault import Vault, begin_vault, vault_name
@@ -56,6 +57,8 @@ class CheckpointRow:
     reason: str
     changed_from: int
     leaf_hashes: bytes  # from there on
+    frames: int  # that stand, and their check
+    crc: int
     signature: bytes = b""  # empty = it could not be signed
 
 
@@ -114,6 +117,34 @@ class RecordingFiles:
 
         self._do(job)
 
+    def go_on(self, journal: Journal, *, audio: LeftDraft | None, notes: WavNotes) -> None:
+        """Go on with what another process has left; without ``audio`` none was begun.
+
+        The disk's thread reads the audio once more: nobody else knows what it must hold.
+        """
+        if audio is not None:
+            self.is_open, self.frames, self.encoding = True, audio.frames, audio.encoding
+            self.channels, self.sample_rate_hz = audio.channels, journal.sample_rate_hz
+        self.offers = len(list(self.folder.glob("*.offer-*.sip")))
+        self._checkpoint_sha256 = (
+            sha256_bytes(journal.checkpoints[-1].content) if journal.checkpoints else NONE_BEFORE
+        )
+        known = known_audio(journal)
+
+        def job() -> None:
+            self._journal, self._has_folder = JournalWriter.go_on(self.folder), True
+            if audio is not None:
+                path = self.folder / audio_name(self._session)
+                self._draft = draft = Draft.go_on(path, audio, notes=notes, known=known)
+                if known.frame_bytes not in (0, draft.frame_bytes):
+                    self._changed_by = WIDENED
+                elif draft.changed_from < known.leaves and journal.notes.timeline.has_silence:
+                    self._changed_by = PAUSED
+                elif draft.changed_from < known.leaves:
+                    raise DraftFailed(path=path, reason="the disk gives back other audio than was signed for")
+
+        self._do(job)
+
     def session(self, started: SessionStarted) -> None:
         """Note the session anew."""
         self._do(lambda: self._written.session(started))
@@ -134,9 +165,16 @@ class RecordingFiles:
         """Note that a stream of this session goes on in another."""
         self._do(lambda: self._written.went_on_in(session=session, call_id=call_id))
 
-    def progress(self, entries: list[StreamEntry], *, afresh: bool = False, until: int = -1) -> None:
+    def progress(
+        self,
+        entries: list[StreamEntry],
+        *,
+        afresh: bool = False,
+        until: int = -1,
+        standing: Sequence[dict[str, Any]] = (),
+    ) -> None:
         """Note the streams as they stand at a frame."""
-        self._do(lambda: self._written.progress(entries, afresh=afresh, until=until))
+        self._do(lambda: self._written.progress(entries, afresh=afresh, until=until, standing=standing))
 
     def keep_offer(self, raw: bytes) -> None:
         """Store the raw text of an offer; it survives from the next checkpoint on, as audio does."""
@@ -161,6 +199,7 @@ class RecordingFiles:
         folder, vault = self.folder, list[Vault]()
 
         def job() -> None:
+            self._format(channels, origin_samples)  # before the audio: who goes on must know what it is
             path = folder / audio_name(self._session)
             if self._recipients is not None:
                 if not vault:
@@ -175,7 +214,6 @@ class RecordingFiles:
                     notes=notes,
                     vault=vault[0] if vault else None,
                 )
-            self._format(channels, origin_samples)
 
         self._do(job)
 
@@ -304,6 +342,8 @@ class RecordingFiles:
             reason=checkpoint.reason,
             changed_from=changed_from,
             leaf_hashes=(keyed or leaves).hashes(changed_from),
+            frames=draft.frames,
+            crc=draft.crc,
         )
 
     def _keyed(self, draft: Draft, leaves: AudioLeaves, changed_from: int) -> KeyedLeaves | None:
@@ -327,6 +367,8 @@ class RecordingFiles:
                     row.content,
                     changed_from=row.changed_from,
                     leaf_hashes=row.leaf_hashes,
+                    frames=row.frames,
+                    crc=row.crc,
                     signature=row.signature,
                 )
             )

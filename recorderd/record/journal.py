@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +45,8 @@ class CheckpointLine:
     changed_from: int
     leaf_sha256s: str  # one behind the other
     signature: str  # base64 of DER
+    frames: int = 0  # that stood when it was taken, and their CRC-32; 0 = it was not noted
+    crc: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,6 +62,7 @@ class Journal:
     settled: dict[str, list[Gap]] = field(default_factory=dict)
     growing: dict[str, list[Gap]] = field(default_factory=dict)
     checkpoints: list[CheckpointLine] = field(default_factory=list)
+    standing: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stream; see ``Track.standing``
 
     def entries(self) -> list[StreamEntry]:
         """Rebuild the streams' entries."""
@@ -88,6 +92,17 @@ class JournalWriter:
         self._gaps_written: dict[str, int] = {}
         self._folder = folder
         self._has_name = False  # that survives
+
+    @classmethod
+    def go_on(cls, folder: Path) -> JournalWriter:
+        """Go on with a journal that another process has left; a torn line at its end is cut off.
+
+        Errors: OSError.
+        """
+        writer = cls(folder)
+        content = (folder / JOURNAL_NAME).read_bytes()
+        durable.resize(writer._descriptor, content.rfind(b"\n") + 1)
+        return writer
 
     def session(self, started: SessionStarted) -> None:
         """Note the session, again when its description changed."""
@@ -126,27 +141,51 @@ class JournalWriter:
         """Note that a stream of this session goes on in another."""
         self._line({"went_on_in": {"session": session, "call_id": call_id}})
 
-    def progress(self, streams: list[StreamEntry], *, afresh: bool = False, until: int = -1) -> None:
+    def progress(
+        self,
+        streams: list[StreamEntry],
+        *,
+        afresh: bool = False,
+        until: int = -1,
+        standing: Sequence[dict[str, Any]] = (),
+    ) -> None:
         """Note the streams as they stand; of their gaps those that are new, and the one that may grow.
 
-        A gap that reaches ``until`` goes on for as long as nothing else is noted.
+        A gap that reaches ``until`` goes on for as long as nothing else is noted. ``standing`` is what a
+        recording that goes on in another process needs besides.
 
         ``afresh`` when gaps that were noted may have changed: all of them are noted anew.
         """
         rows = []
-        for entry in streams:
+        for number, entry in enumerate(streams):
             known = 0 if afresh else self._gaps_written.get(entry.stream, 0)
             gaps = entry.gaps[known:]
             settled = max(0, len(gaps) - 1)
             self._gaps_written[entry.stream] = known + settled
             row = field_values(entry)
             row |= {"gaps": gaps, "afresh": afresh, "until": until, "settled": settled}
+            if number < len(standing):
+                row["standing"] = standing[number]
             rows.append(row)
         self._line({"streams": rows})
 
-    def checkpoint(self, content: bytes, *, changed_from: int, leaf_hashes: bytes, signature: bytes) -> None:
-        """Note a signed checkpoint of the running proof."""
-        known = {"changed_from": changed_from, "leaf_sha256s": leaf_hashes.hex()}
+    def checkpoint(
+        self,
+        content: bytes,
+        *,
+        changed_from: int,
+        leaf_hashes: bytes,
+        signature: bytes,
+        frames: int,
+        crc: int,
+    ) -> None:
+        """Note a signed checkpoint of the running proof, and the check of the audio that it was taken of."""
+        known = {
+            "changed_from": changed_from,
+            "leaf_sha256s": leaf_hashes.hex(),
+            "frames": frames,
+            "crc": crc,
+        }
         text = base64.b64encode(signature).decode()
         self._line({"checkpoint": json.loads(content), "signature": text, **known})
 
@@ -241,6 +280,8 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
                     changed_from=int(row["changed_from"]),
                     leaf_sha256s=str(row["leaf_sha256s"]),
                     signature=str(row["signature"]),
+                    frames=int(row.get("frames", 0)),
+                    crc=int(row.get("crc", 0)),
                 )
             )
         case _:
@@ -255,6 +296,8 @@ def _fold_stream(journal: Journal, stream: dict[str, Any]) -> None:
         journal.settled[name] = []
     gaps = [Gap(**gap) for gap in stream.pop("gaps")]
     journal.settled.setdefault(name, []).extend(gaps[:settled])
+    if "standing" in stream:
+        journal.standing[name] = stream.pop("standing")
     growing = gaps[settled:]
     if growing and growing[-1].start_samples + growing[-1].length_samples == until:
         growing[-1] = replace(growing[-1], length_samples=ENDLESS)

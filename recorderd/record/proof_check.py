@@ -144,7 +144,7 @@ def last_signed(
         except SignerUnknown as problem:
             on_unknown(problem)
             continue
-        checkpoint, hashes = checkpoints[number], _signed_hashes(lines[: number + 1])
+        checkpoint, hashes = checkpoints[number], signed_hashes(lines[: number + 1])
         if len(hashes) != checkpoint.leaves * HASH_BYTES:
             raise ProofBroken(reason="the leaves are not those of the checkpoint")
         if root_of_hashes(hashes) != checkpoint.root_sha256:
@@ -177,7 +177,7 @@ def _linked(lines: Sequence[CheckpointLine], recording_id: str) -> list[Checkpoi
     return checkpoints
 
 
-def _signed_hashes(lines: Sequence[CheckpointLine]) -> bytes:
+def signed_hashes(lines: Sequence[CheckpointLine]) -> bytes:
     """Put the leaves together that the last of the lines signs for."""
     hashes = bytearray()
     for line in lines:

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
-from recorderd.core.errors import EncryptionFailed, RecorderError
+from recorderd.core.errors import EncryptionFailed, NotContinued, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import (
@@ -44,12 +44,14 @@ from recorderd.core.messages import (
     StreamMoved,
     StreamOpened,
     StreamRecoded,
+    opened_of,
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
 from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
+from recorderd.record.going_on import Needed, go_on, pending
 from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.proving import RunningProof
@@ -60,7 +62,7 @@ from recorderd.record.status import describe
 from recorderd.record.steady import SteadyRound
 from recorderd.record.steering import SkewPolicy
 from recorderd.record.watch import Watch
-from recorderd.spool.layout import Spool
+from recorderd.spool.layout import Place, Spool
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
 LINGER_NS: Final = 300 * NS_PER_MS  # more than a drain: what was in the kernel when the session ended
@@ -101,7 +103,10 @@ class Recorder:
         log: EventLog,
         on_silent: Callable[[SessionSilent], None],
         encryption: Mapping[str, Recipients] | None = None,
+        on_closed: Callable[[SessionId], None] = lambda _: None,  # thread: the disk's
     ) -> None:
+        self._on_closed = on_closed
+        self.leaves = threading.Event()  # sessions go on in another process: ``run`` ends none of them
         self._encryption = encryption or {}
         self.messages: queue.Queue[RecordMessage | _Question] = queue.Queue(maxsize=QUEUE_MAX)
         self.rounds = 0  # progress that the watchdog looks at
@@ -159,6 +164,8 @@ class Recorder:
                 self.round(now_ns)
                 due_ns = max(due_ns + window_ns, now_ns)
             if stop.is_set():
+                if self.leaves.is_set():
+                    return
                 stopped_ns = stopped_ns or now_ns
                 if now_ns - stopped_ns > SHUTDOWN_NS:
                     self._end_all(now_ns)
@@ -245,21 +252,65 @@ class Recorder:
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
 
+    def go_on(self, session: SessionId, told: Sequence[RecordMessage]) -> dict[StreamId, Needed]:
+        """Go on with a session of an earlier process; say which packets are wanted of its streams.
+
+        Before ``run``, and before the source knows the streams. What had ``told`` of changes and of the end
+        is put as messages again. Errors: NotContinued.
+        """
+        folder, needed = self._spool.path(Place.DRAFTS, session), {}
+        started = next(message for message in told if isinstance(message, SessionStarted))
+        if folder.exists():
+            files, now_ns = self._files_of(started), self._clock.mono_ns()
+            gone_on = go_on(folder, told, files=files, make=self._make, now_ns=now_ns)
+            recording, needed = gone_on.recording, gone_on.needed
+            self._sessions[session] = recording
+        elif any(isinstance(message, SessionEnded) for message in told):
+            raise NotContinued(session=session, reason="it is closed already")
+        else:  # it had not come to the disk
+            self._start(started)
+            recording = self._sessions[session]
+            for opened in opened_of(told).values():
+                recording.open_stream(opened)
+                needed[opened.stream] = Needed(needed_ticks=0)
+        self._owners |= dict.fromkeys(recording.tracks, session)
+        self._has_joins |= bool(recording.notes.joins)
+        for message in pending(told, recording):
+            self.messages.put(message)
+        return needed
+
+    def leave(self, session: SessionId) -> None:
+        """Leave a session that cannot go on to recovery."""
+        recording = self._sessions.pop(session, None)
+        for stream in recording.tracks if recording is not None else ():
+            self._owners.pop(stream, None)
+
+    def limit_silence(self, session: SessionId, limit_ns: int) -> None:
+        """Report a session as silent after another time than others, until it is given a stream more."""
+        recording = self._sessions.get(session)
+        if recording is not None:
+            recording.silence_limit_ns = limit_ns
+
     def _start(self, message: SessionStarted) -> None:
-        session = message.session
-        encrypt = message.terms.encrypt
-        files = RecordingFiles(
-            session=session,
-            spool=self._spool,
-            disks=self._disks,
-            on_problem=self._draft_failed,
-            recipients=self._encryption.get(encrypt),
-        )
+        session, encrypt = message.session, message.terms.encrypt
+        files = self._files_of(message)
         files.begin(message)
         if encrypt and encrypt not in self._encryption:  # never in clear
             files.give_up(EncryptionFailed(subject=session, reason=f"there is no [encryption.{encrypt}]"))
-        self._sessions[session] = Recording(
-            started=message,
+        self._sessions[session] = self._make(message, files)
+
+    def _files_of(self, started: SessionStarted) -> RecordingFiles:
+        return RecordingFiles(
+            session=started.session,
+            spool=self._spool,
+            disks=self._disks,
+            on_problem=self._draft_failed,
+            recipients=self._encryption.get(started.terms.encrypt),
+        )
+
+    def _make(self, started: SessionStarted, files: RecordingFiles) -> Recording:
+        return Recording(
+            started=started,
             files=files,
             skew=self._pace.skew,
             recorder_id=self._recorder_id,
@@ -277,6 +328,7 @@ class Recorder:
             case OfferReceived():
                 recording.keep_offer(message)
             case StreamOpened():
+                recording.silence_limit_ns = None
                 recording.open_stream(message)
                 self._owners[message.stream] = message.session
             case StreamHeld():
@@ -345,6 +397,7 @@ class Recorder:
                 if self._owners.get(stream) == recording.started.session:
                     del self._owners[stream]
             self._guarded(recording, partial(self.closing.close, recording, ended))
+            self._disk.put(partial(self._on_closed, recording.started.session))
             self._meter.forget(recording)
             if self._clock.mono_ns() - began_ns >= window_ns:
                 return

@@ -311,7 +311,7 @@ def _clip(
 ) -> StreamEntry:
     states = set(CAUSE_OF.values())  # where these hold the spans say: a cut may have taken the end of a gap
     noted = [gap for gap in entry.gaps if gap.cause not in states]
-    gaps = within(_merged(noted), start=0, end=frames)
+    gaps = within(merged(noted), start=0, end=frames)
     for start, end in lost:
         gaps = overlay(gaps, start, min(end, frames), gap_causes.RESTART)
     for span in spans:
@@ -326,7 +326,7 @@ def _clip(
     )
 
 
-def _merged(gaps: list[Gap]) -> list[Gap]:
+def merged(gaps: list[Gap]) -> list[Gap]:
     """Drop what a later, longer version of the same gap covers."""
     longest: dict[int, Gap] = {}
     for gap in gaps:

@@ -75,10 +75,12 @@ class Recording:
     ended: SessionEnded | None = None
     ended_seen_ns: int = 0  # when we heard of it; what was under way then still arrives
     noted_mono_ns: int = field(init=False)
-    gaps_noted: tuple[tuple[int, bool], ...] = ()  # by track: how many, and whether the last one grew on
+    # By track: how many, whether the last one grew on, and where the stream lies.
+    gaps_noted: tuple[tuple[int, bool, int | None], ...] = ()
     gaps_grow: bool = False  # one of them did
     steadiness: Steadiness | None = None  # see ``steady``; None = to be found out
     left_out: bool = False  # audio, for want of room, that is not written as silence yet
+    silence_limit_ns: int | None = None  # its own; None = everybody's
     silence_reported: bool = False
     one_way_reported: bool = False
     talk_over_frames: int = 0
@@ -152,7 +154,11 @@ class Recording:
 
     def open_stream(self, message: StreamOpened) -> None:
         """Add a stream."""
-        self.add(Track(opened=message, rate_hz=self.rate_hz, steering=Steering(policy=self.skew)))
+        self.add(self.make_track(message))
+
+    def make_track(self, message: StreamOpened) -> Track:
+        """Make what keeps a stream."""
+        return Track(opened=message, rate_hz=self.rate_hz, steering=Steering(policy=self.skew))
 
     def describe_stream(self, message: StreamDescribed) -> None:
         """Take over whose voices a stream carries."""
@@ -223,6 +229,13 @@ class Recording:
         for segment in self.notes.timeline.segments(self.rendered, until, rate_hz=self.rate_hz):
             self._render(source, segment)
             self.rendered = segment.end
+
+    def go_on_at(self, sample: int, *, rate_hz: int) -> None:
+        """Take it as rendered up to a sample: another process has done so."""
+        self.rendered, self._rate_hz = sample, rate_hz
+        for track in self.tracks.values():
+            track.set_rate(rate_hz)
+        self.gaps_grow = True  # what the last window ended with is noted anew
 
     def note_progress(self, source: Source, *, now_ns: int) -> None:
         """Note the streams as they stand, for a recovery."""
@@ -337,10 +350,10 @@ class Recording:
 
     def note_gaps(self, source: Source, *, end: int) -> None:
         """Note the gaps up to ``end`` if there is a new one, or one that grew has ended."""
-        gaps = tuple(track.account.outline(end) for track in self.tracks.values())
+        gaps = tuple((*track.account.outline(end), track.placement) for track in self.tracks.values())
         if gaps != self.gaps_noted:
             self.gaps_noted = gaps
-            self.gaps_grow = any(grows for _, grows in gaps)
+            self.gaps_grow = any(grows for _, grows, _ in gaps)
             self._note_streams(source, end=end)
 
     def audio_notes(self, channels: int) -> WavNotes:
@@ -357,7 +370,10 @@ class Recording:
     def _note_streams(self, source: Source, *, end: int) -> None:
         accounts = [track.account for track in self.tracks.values()]
         afresh = any(account.is_dirty for account in accounts)
-        self.files.progress(self.entries(source, end=end), afresh=afresh, until=end - self.origin)
+        standing = [track.standing(until=end) for track in self.tracks.values()]
+        self.files.progress(
+            self.entries(source, end=end), afresh=afresh, until=end - self.origin, standing=standing
+        )
         for account in accounts:
             account.is_dirty = False
 

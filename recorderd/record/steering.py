@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -85,6 +85,19 @@ class Steering:
     _leaps: list[int] = field(default_factory=list)  # in a row to one side, taken for routes
     _restarts: int = 0
     _stretch_next: bool = False
+
+    def standing(self) -> list[Any]:
+        """Give all of it but the policy, for ``go_on``."""
+        return [
+            *(self.owed, self.corrections, self.corrected, self._first_ns, self._first_at_ns),
+            *(self._last_ns, self._last_at_ns, self._leaps, self._restarts, self._stretch_next),
+        ]
+
+    def go_on(self, standing: list[Any]) -> None:
+        """Go on as ``standing`` tells."""
+        self.owed, corrections, self.corrected, self._first_ns, self._first_at_ns = standing[:5]
+        self._last_ns, self._last_at_ns, self._leaps, self._restarts, self._stretch_next = standing[5:]
+        self.corrections = [(at, count) for at, count in corrections]
 
     def look(
         self, lowest_delay_ns: int, *, at_ns: int, placed_ns: int, rate_hz: int, restarts: Callable[[], int]

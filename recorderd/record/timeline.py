@@ -60,6 +60,13 @@ class Timeline:
         """The state that holds until further notice."""
         return self.changes[-1].state
 
+    @property
+    def has_silence(self) -> bool:
+        """Tell whether anything was to be silent since the recording began."""
+        states = [change.state for change in self.changes]
+        on = states.index(RecordingState.ON) if RecordingState.ON in states else len(states)
+        return any(state is not RecordingState.ON for state in states[on:])
+
     def changed(self, change: Change) -> Timeline:
         """Add a change; never before the last one, which it replaces at the same instant.
 

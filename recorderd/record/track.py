@@ -10,9 +10,9 @@ found to be fast or slow (see ``steering``). Samples are counted from the sessio
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -262,6 +262,38 @@ class Track:
             ),
         )
 
+    def standing(self, *, until: int) -> dict[str, Any]:
+        """Give what the stream needs to go on in another process, beside what its entry tells.
+
+        ``until`` is the sample up to which the account goes.
+        """
+        account = self.account
+        return {
+            "placement": self.placement,
+            "placed_ns": self.placed_ns,
+            "first_sample": self.first_sample,
+            "taken_on_at": self.taken_on_at,
+            "held_since": self.held_since,
+            "resumed_at": self.resumed_at,
+            "levels": [account.peak, account.energy, account.samples, account.clipped],
+            "speech_frames": account.speech_frames,
+            "until": until,
+            "steering": self.steering.standing(),
+        }
+
+    def go_on(self, standing: Mapping[str, Any]) -> None:
+        """Go on as ``standing`` tells.
+
+        Errors: ValueError, KeyError or TypeError when it is none.
+        """
+        self.placement, self.placed_ns = standing["placement"], int(standing["placed_ns"])
+        self.first_sample, self.taken_on_at = int(standing["first_sample"]), int(standing["taken_on_at"])
+        self.held_since, self.resumed_at = standing["held_since"], int(standing["resumed_at"])
+        account = self.account
+        account.peak, account.energy, account.samples, account.clipped = map(int, standing["levels"])
+        account.speech_frames, account.is_dirty = int(standing["speech_frames"]), True
+        self.steering.go_on(standing["steering"])
+
     def clock(self, source: Source, *, origin: int, start_mono_ns: int, start_utc_ns: int) -> ClockEntry:
         """Compare the sender's clock with ours, over all that came, and state what it says of it itself.
 
@@ -323,6 +355,10 @@ class Track:
             self.opened.stream, self.codecs, opened_with=self.opened.codecs, rate_hz=self.rate_hz
         )
         self._reading = Aligned(reading, rate_hz=self.rate_hz)
+
+    def ticks_of(self, sample: int) -> int:
+        """Say which position of the tap a sample of the session comes from, once the stream is placed."""
+        return (sample - (self.placement or 0)) * position_rate_hz(self.opened.codecs) // self.rate_hz
 
     def _sample_of(self, ticks: int) -> int:
         per_s = position_rate_hz(self.opened.codecs)

@@ -23,6 +23,7 @@ from recorderd.record.source import Source
 from recorderd.record.track import Track
 
 ONE_WAY_NS: Final = 10 * NS_PER_S  # so long one side may say nothing while another does
+_NEVER_NS: Final = 1 << 62
 SKEW_EVERY_NS: Final = 10 * NS_PER_S
 SETTLED_NS: Final = 30 * NS_PER_S  # before so long a stream's lowest delay tells nothing
 
@@ -31,7 +32,7 @@ SETTLED_NS: Final = 30 * NS_PER_S  # before so long a stream's lowest delay tell
 class _Rows:
     """The streams of all sessions that go on, a session's behind each other.
 
-    Shapes: slots, opened_ns (n,); starts, begun_ns (k,), one for each recording.
+    Shapes: slots, opened_ns (n,); starts, begun_ns, limits_ns (k,), one for each recording.
     """
 
     recordings: Sequence[Recording]
@@ -40,6 +41,7 @@ class _Rows:
     opened_ns: I64
     starts: I64
     begun_ns: I64
+    limits_ns: I64  # of silence
 
 
 class Watch:
@@ -76,8 +78,7 @@ class Watch:
         last_ns = np.maximum(np.maximum.reduceat(heard_ns, rows.starts), rows.begun_ns)
         first_ns = np.minimum.reduceat(heard_ns, rows.starts)
         quiet = now_ns - first_ns > ONE_WAY_NS
-        if self._silence_limit_ns:
-            quiet |= now_ns - last_ns > self._silence_limit_ns
+        quiet |= now_ns - last_ns > rows.limits_ns
         ends = np.append(rows.starts[1:], rows.slots.size)
         for number in np.flatnonzero(quiet).tolist():
             mine = slice(int(rows.starts[number]), int(ends[number]))
@@ -105,6 +106,7 @@ class Watch:
             opened_ns=np.array([track.opened.at_mono_ns for _, track in rows], dtype=np.int64),
             starts=np.array(starts, dtype=np.int64),
             begun_ns=np.array([one.started.at_mono_ns for one in listed], dtype=np.int64),
+            limits_ns=np.array([self._limit_ns(one) or _NEVER_NS for one in listed], dtype=np.int64),
         )
 
     def _look_at(self, recording: Recording, heard: Sequence[tuple[Track, int]], now_ns: int) -> None:
@@ -113,7 +115,7 @@ class Watch:
         session = recording.started.session
         last_ns = max(max(arrived_ns, track.opened.at_mono_ns) for track, arrived_ns in heard)
         last_ns = max(last_ns, recording.started.at_mono_ns)
-        limit_ns = self._silence_limit_ns
+        limit_ns = self._limit_ns(recording)
         if limit_ns and not recording.silence_reported and now_ns - last_ns > limit_ns:
             recording.silence_reported = True
             silent = SessionSilent(session=session, silent_ns=now_ns - last_ns)
@@ -161,6 +163,13 @@ class Watch:
     def _restarts(self, track: Track) -> int:
         counters = self._source.stats(track.opened.stream).counters
         return counters["ssrc_changes"] + counters["timestamp_jumps"]
+
+    def _limit_ns(self, recording: Recording) -> int:
+        """Say after how much silence a session is reported; 0 = never. One that is held may be silent."""
+        own = recording.silence_limit_ns
+        if own is None or any(track.held_since is not None for track in recording.tracks.values()):
+            return self._silence_limit_ns
+        return own
 
     def _slot(self, track: Track) -> int:
         if track.slot < 0:

@@ -121,6 +121,13 @@ class Conductor:
         self._watches[session.session] = (session, watch)
         self._plan(session, watch)
 
+    def go_on(self, session: Session, *, at_mono_ns: int) -> None:
+        """Take a session of an earlier process as it stands; what it waited for, it waits for anew."""
+        self.began(session, at_mono_ns=at_mono_ns)
+        _, watch = self._watches[session.session]
+        self._note_pause(watch, session.conduct.state, via="", at_mono_ns=at_mono_ns)
+        self._plan(session, watch)
+
     def line_opened(self, session: Session, line: Line) -> None:
         """Say the prompt on a line that came while it is pending."""
         found = self._watches.get(session.session)

@@ -30,6 +30,7 @@ from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.gate import Gate
 from recorderd.sip.library import LINES_MAX, RecorderCall
+from recorderd.sip.orphans import Orphans, tell_left
 from recorderd.sip.refusals import Refusals
 from recorderd.sip.report import Report
 from recorderd.sip.requests import Requests
@@ -95,9 +96,13 @@ class SessionDesk:
             answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech,
             clock=clock, log=log,
         )  # fmt: skip
-        self.gate = Gate(
-            dialogs=self._dialogs, changes=self.changes, requests=self.requests, settings=settings, log=log
+        self.orphans = Orphans(
+            book=self._book, conductor=self.conductor, report=report, allowed=settings.allowed, clock=clock
         )
+        self.gate = Gate(
+            dialogs=self._dialogs, changes=self.changes, requests=self.requests, orphans=self.orphans,
+            settings=settings, log=log,
+        )  # fmt: skip
 
     @property
     def dialogs(self) -> int:
@@ -168,6 +173,9 @@ class SessionDesk:
         self._accept(call, call_id, offer, wire, session=session, terms=terms, at_mono_ns=at_mono_ns)
 
     def _session_of(self, offer: Offer, *, at_mono_ns: int) -> Session | None:
+        orphaned = self.orphans.session_of(offer)
+        if orphaned is not None:
+            return orphaned
         if offer.call_key:
             known = self._book.find(f"call:{offer.call_key}")
             linked = self._book.find(f"call:{offer.linked_call_id}") if offer.linked_call_id else None
@@ -302,7 +310,8 @@ class SessionDesk:
             self._tap.release_stream(line.stream)
 
     def _lines_of(self, session: Session) -> Sequence[Line]:
-        return [line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()]
+        ours = [line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()]
+        return [*ours, *self.orphans.lines_of(session)]
 
     def _signal(self, session: Session) -> None:
         """Tell the record-aware peers of a session what we do now."""
@@ -354,12 +363,15 @@ class SessionDesk:
     def end_session(self, wanted: SessionId, cause: StreamEnd) -> None:
         """Hang up every dialog of a session."""
         session = self._book.get(wanted)
-        for entry in self._dialogs.of_session(session) if session is not None else ():
-            self._end(entry, cause)
+        if session is not None:
+            self.orphans.end(session, cause)
+            for entry in self._dialogs.of_session(session):
+                self._end(entry, cause)
 
     def end_all(self, cause: StreamEnd) -> None:
         """Hang up every dialog."""
         self.requests.end_all()
+        self.orphans.end(None, cause)
         for entry in self._dialogs:
             self._end(entry, cause)
 
@@ -378,11 +390,5 @@ class SessionDesk:
         self._dialogs.remove(entry)
         at_mono_ns = self._clock.mono_ns()
         left = self._book.leave(entry.dialog, at_mono_ns=at_mono_ns)
-        if left is None:
-            return
-        for stream in left.streams:
-            self.conductor.line_closed(left.session, stream)
-            self._report.stream_ended(left.session, stream, cause, at_mono_ns=at_mono_ns)
-        if left.is_over:
-            self.conductor.forget(left.session.session)
-            self._report.session_ended(left.session, cause, at_mono_ns=left.ended_mono_ns)
+        if left is not None:
+            tell_left(left, cause, conductor=self.conductor, report=self._report, at_mono_ns=at_mono_ns)

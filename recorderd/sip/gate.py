@@ -16,6 +16,7 @@ from recorderd.policy.peers import is_allowed
 from recorderd.sip.changes import Changes
 from recorderd.sip.dialogs import Dialog, DialogBook
 from recorderd.sip.library import LEFT, Reply
+from recorderd.sip.orphans import Orphans
 from recorderd.sip.requests import Requests
 from recorderd.sip.settings import SipSettings
 from recorderd.wire.offered import is_in_dialog
@@ -23,7 +24,7 @@ from recorderd.wire.sip_message import SipMessage, parse_sip
 
 ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY, MESSAGE, PRACK"
 EXTENSIONS: Final = ("siprec", "record-aware", "timer", "100rel", "replaces", "norefersub")
-PASSED: Final = ("BYE", "CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library answers these
+PASSED: Final = ("CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library answers these
 CHANGES: Final = ("INVITE", "UPDATE", "ACK")
 CONTROL: Final = ("INFO", "NOTIFY", "MESSAGE")
 REFUSED: Final = ("REGISTER", "PUBLISH")
@@ -39,18 +40,22 @@ class Gate:
         dialogs: DialogBook,
         changes: Changes,
         requests: Requests,
+        orphans: Orphans,
         settings: SipSettings,
         log: EventLog,
     ) -> None:
         self._dialogs = dialogs
         self._changes = changes
         self._requests = requests
+        self._orphans = orphans
         self._settings = settings
         self._log = log
 
     def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
         """Say what becomes of a request."""
         method = raw.partition(" ")[0]
+        if method == "BYE":
+            return self._orphans.requested(raw, source)
         if method in PASSED:
             return LEFT
         found = _CALL_ID.search(raw)

@@ -7,7 +7,7 @@ error event, never an exception. Thread: the SIP thread.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -34,6 +34,7 @@ from recorderd.core.messages import (
 from recorderd.core.terms import RecordingTerms
 from recorderd.sip.dialogs import Dialog
 from recorderd.sip.sessions import Session
+from recorderd.sip.standing import Standing
 from recorderd.sip.streams import Line
 from recorderd.tap.drain import Tap
 from recorderd.wire.offer import OfferedLine
@@ -64,7 +65,9 @@ class Report:
         clock: Clock,
         log: EventLog,
         count: Callable[[str], None] = lambda _: None,
+        standing: Standing | None = None,
     ) -> None:
+        self._standing = standing or Standing(None)
         self.count = count  # a call that leaves no entry
         self._messages = messages
         self._tap = tap
@@ -74,8 +77,25 @@ class Report:
         self._codecs: dict[StreamId, tuple[Codec, ...]] = {}  # where they are not the first any more
         self._still: set[StreamId] = set()  # told to be held
 
+    def go_on(self, told: Iterable[RecordMessage]) -> None:
+        """Know what an earlier process has told of a session."""
+        for message in told:
+            match message:
+                case StreamOpened():
+                    self._opened[message.stream] = message
+                case StreamMoved():
+                    self._opened[message.opened.stream] = message.opened
+                case StreamDescribed() if message.stream in self._opened:
+                    known = self._opened[message.stream]
+                    self._opened[message.stream] = replace(known, participant_ids=message.participant_ids)
+                case StreamRecoded():
+                    self._codecs[message.stream] = message.codecs
+                case StreamHeld() if message.held:
+                    self._still.add(message.stream)
+
     def tell(self, message: RecordMessage) -> None:
-        """Hand a message over."""
+        """Hand a message over; first it is left to whoever follows this process."""
+        self._standing.tell(message)
         try:
             self._messages.put(message, timeout=QUEUE_WAIT_S)
         except queue.Full:
@@ -84,6 +104,7 @@ class Report:
     def session_started(self, session: Session, *, at_mono_ns: int, at_utc_ns: int) -> None:
         """A session was accepted."""
         known = session.description
+        self._standing.began(session)
         self._log.info(
             Ev.SESSION_STARTED,
             subject=session.session,
@@ -155,6 +176,7 @@ class Report:
             remote_address=line.peer[0] if line.peer is not None else "",
         )
         self._opened[line.stream] = opened
+        self._standing.line(entry.session, line, dialog=entry.dialog, call_id=entry.offer.sip_call_id)
         self.tell(opened)
         self.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
 
@@ -163,6 +185,7 @@ class Report:
         if line.is_still == (line.stream in self._still):
             return
         self._still ^= {line.stream}
+        self._standing.line(session, line)
         self.tell(
             StreamHeld(session=session.session, stream=line.stream, held=line.is_still, at_mono_ns=at_mono_ns)
         )
@@ -172,6 +195,7 @@ class Report:
         opened = self._opened.get(line.stream)
         if opened is not None and self._codecs.get(line.stream, opened.codecs) != line.codecs:
             self._codecs[line.stream] = line.codecs
+            self._standing.line(session, line)
             self.tell(StreamRecoded(session=session.session, stream=line.stream, codecs=line.codecs))
 
     def streams_described(self, entry: Dialog) -> None:

@@ -64,6 +64,7 @@ class SipRoom:
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
         self._healthy: bool | None = None
+        self.leaves = threading.Event()  # dialogs are left to another process: nobody is told of an end
         self.ready = threading.Event()  # sockets stand and a registration was attempted
         self.quiet = threading.Event()  # after ``go_quiet``: no dialog is left
         self._quiet_for: StreamEnd | None = None
@@ -200,6 +201,8 @@ class SipRoom:
         return was_registered
 
     def _close(self, endpoint: RecorderEndpoint) -> None:
+        if self.leaves.is_set():
+            return
         was_registered = self._end_all(StreamEnd.SHUTDOWN)
         deadline_ns = self._clock.mono_ns() + BYE_WAIT_NS
         while self._clock.mono_ns() < deadline_ns and (

@@ -152,14 +152,14 @@ class SessionBook:
         if parting is None or at_mono_ns - parting > LEG_SPREAD_NS:
             parting = session.parting_mono_ns = at_mono_ns
         if not session.dialogs:
-            self._forget(session)
+            self.forget(session)
         return Left(session=session, streams=streams, is_over=not session.dialogs, ended_mono_ns=parting)
 
     def absorb(self, session: Session, other: Session) -> list[tuple[DialogId, StreamId]]:
         """Let ``other``'s dialogs go on in ``session``; return its streams, and forget it."""
         moved = [(dialog, stream) for dialog, streams in other.dialogs.items() for stream in streams]
         keys = set(other.keys)
-        self._forget(other)
+        self.forget(other)
         for dialog, streams in other.dialogs.items():
             session.dialogs[dialog] = streams
             self._by_dialog[dialog] = session
@@ -169,7 +169,16 @@ class SessionBook:
             self._by_key[key] = session
         return moved
 
-    def _forget(self, session: Session) -> None:
+    def go_on(self, session: Session) -> None:
+        """Take a session of an earlier process, with the dialogs that it has."""
+        self._sessions[session.session] = session
+        for key in session.keys:
+            self._by_key[key] = session
+        for dialog in session.dialogs:
+            self._by_dialog[dialog] = session
+
+    def forget(self, session: Session) -> None:
+        """Find a session no more."""
         del self._sessions[session.session]
         for key in session.keys:
             self._by_key.pop(key, None)

@@ -63,34 +63,59 @@ def stamp_ns(ancillary: Iterable[tuple[int, int, bytes]], *, otherwise: int) -> 
     return otherwise
 
 
+def batch_bytes(capacity: int) -> int:
+    """Say how much memory a batch needs."""
+    return capacity * (ROW_BYTES + CONTROL_BYTES + _NAME_STEP + _MMSGHDR.itemsize)
+
+
 class Batch:
     """A fixed number of packet rows that are filled, read as columns, and filled again.
 
+    It may lie in memory that outlives the process: its rows stand there as the kernel has written them.
     Shapes: short (capacity, SHORT_BYTES) uint8, the beginning of each packet; lengths (capacity,) int64, of
-    which ``used`` are filled.
+    which ``used`` are filled; memory (at least batch_bytes(capacity),) uint8.
     Thread: one.
     """
 
-    def __init__(self, *, capacity: int) -> None:
+    def __init__(self, *, capacity: int, memory: NDArray[np.uint8] | None = None) -> None:
+        fresh = memory is None
+        if memory is None:
+            memory = np.zeros(batch_bytes(capacity), dtype=np.uint8)
         self.capacity = capacity
         self.used = 0
-        self.short: NDArray[np.uint8] = np.zeros((capacity, SHORT_BYTES), dtype=np.uint8)
-        self._rest: NDArray[np.uint8] = np.zeros((capacity, ROW_BYTES - SHORT_BYTES), dtype=np.uint8)
-        self._control: NDArray[np.uint8] = np.zeros((capacity, CONTROL_BYTES), dtype=np.uint8)
-        self._names: NDArray[np.uint8] = np.zeros((capacity, _NAME_STEP), dtype=np.uint8)
+        widths = (SHORT_BYTES, ROW_BYTES - SHORT_BYTES, CONTROL_BYTES, _NAME_STEP, _MMSGHDR.itemsize)
+        ends = np.cumsum([capacity * width for width in widths]).tolist()
+        parts = [
+            memory[end - capacity * width : end].reshape(capacity, width)
+            for end, width in zip(ends, widths, strict=True)
+        ]
+        self.short, self._rest, self._control, self._names = parts[:4]
         number = np.arange(capacity, dtype=np.uint64)
         self._iovecs = np.zeros((capacity, 4), dtype=np.uint64)
         for column, part in ((0, self.short), (2, self._rest)):
             self._iovecs[:, column] = part.ctypes.data + number * np.uint64(part.shape[1])
             self._iovecs[:, column + 1] = part.shape[1]
-        self._headers = np.zeros(capacity, dtype=_MMSGHDR)
+        self._headers = parts[4].reshape(-1).view(_MMSGHDR)
         self._headers["iov"] = self._iovecs.ctypes.data + number * np.uint64(32)
         self._headers["iovlen"] = 2
         self._headers["control"] = self._control.ctypes.data + number * np.uint64(CONTROL_BYTES)
-        self._headers["controllen"] = CONTROL_BYTES
         self._headers["name"] = self._names.ctypes.data + number * np.uint64(_NAME_STEP)
-        self._headers["namelen"] = NAME_BYTES
         self._address = self._headers.ctypes.data
+        if fresh:
+            self.blank()
+
+    def blank(self) -> None:
+        """Forget all rows; so a batch begins."""
+        self.used = self.capacity
+        self.clear()
+
+    def filled(self, start: int) -> int:
+        """Count the rows from ``start`` on that the kernel has filled, as their headers tell.
+
+        For a batch that another process was filling when it ended.
+        """
+        empty = np.flatnonzero(self._headers["length"][start:] == 0)
+        return int(empty[0]) if empty.size else self.capacity - start
 
     @property
     def free(self) -> int:
@@ -128,8 +153,8 @@ class Batch:
 
     def clear(self) -> None:
         """Forget the filled rows."""
-        self._headers["controllen"][: self.used] = CONTROL_BYTES
-        self._headers["namelen"][: self.used] = NAME_BYTES
+        headers = self._headers[: self.used]
+        headers["controllen"], headers["namelen"], headers["length"] = CONTROL_BYTES, NAME_BYTES, 0
         self.used = 0
 
     @property

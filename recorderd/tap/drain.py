@@ -16,25 +16,22 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
-from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import NS_PER_MS, Clock
 from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
-from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, SHORT_BYTES, Batch, stamp_ns
+from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, stamp_ns
 from recorderd.tap.entries import OpenStream, Spans
 from recorderd.tap.intake import Intake
 from recorderd.tap.lateness import Lateness
-from recorderd.tap.placing import Restart
 from recorderd.tap.ports import PortPool, SocketPair
-from recorderd.tap.reading import Reading, StreamClock, StreamClocks
+from recorderd.tap.reading import StreamClock, StreamClocks
+from recorderd.tap.restoring import Restoring
+from recorderd.tap.shelves import Shelf, Shelves, owner_of
 from recorderd.tap.sources import SourcePolicy
 from recorderd.tap.srtp import StreamCrypto
 from recorderd.wire.rtcp import parse_rtcp
-from recorderd.wire.rtp import parse_columns
 from recorderd.wire.sdes import SrtpKeys
 
 __all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
@@ -42,19 +39,12 @@ __all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
 DRAIN_MS: Final = 250  # a dozen packets of a stream; by default a socket's buffer holds a thousand
 RING_MS: Final = 4_000
 BATCH_PACKETS: Final = 8_192
-_GRAINS_PER_STREAM: Final = 2  # wideband L16 takes more than a row; reserved memory is free until touched
-
-_NOTED: Final = {  # counters whose growth is an event of the stream
-    "malformed": Ev.STREAM_MALFORMED_RTP,
-    "unknown_payload": Ev.STREAM_UNKNOWN_PAYLOAD,
-    "foreign": Ev.STREAM_STRANGER,
-    "late": Ev.STREAM_LATE,
-    "kernel_dropped": Ev.STREAM_KERNEL_DROP,
-    "source_refused": Ev.STREAM_SOURCE_REFUSED,
-}
+BATCH_PACKETS_MIN: Final = 512
+_PACKETS_PER_DRAIN: Final = 12  # of a stream, at a ptime of 20 ms and with room
+_GRAINS_PER_STREAM: Final = 8  # wideband L16 takes more than a row; reserved memory is free until touched
 
 
-class Tap(Reading):
+class Tap(Restoring):
     """All RTP input of the recorder."""
 
     def __init__(
@@ -65,19 +55,26 @@ class Tap(Reading):
         clock: Clock,
         log: EventLog,
         source_policy: SourcePolicy = SourcePolicy.ANY,
+        memory_file: int | None = None,
     ) -> None:
+        """Begin; what came last stands in ``memory_file`` too, for a process that goes on: ``restoring``."""
         grains = max_streams * _GRAINS_PER_STREAM
-        super().__init__(intake=Intake(slots=max_streams, grains=grains, source_policy=source_policy))
+        intake = Intake(slots=max_streams + 1, grains=grains, source_policy=source_policy)
+        super().__init__(intake=intake, clock=clock, log=log)
         self._ports = ports
-        self._clock = clock
-        self._log = log
         self._free = list(range(max_streams - 1, -1, -1))
         self._open: dict[StreamId, OpenStream] = {}
         self._by_descriptor: dict[int, tuple[OpenStream, int, bool]] = {}  # with slot; bool: RTCP
-        self._encrypted: BOOL = np.zeros(max_streams, dtype=np.bool_)  # by slot
         self._ending: list[OpenStream] = []
-        self._batch = Batch(capacity=BATCH_PACKETS)
+        self.shelves = Shelves(
+            capacity=min(BATCH_PACKETS, max(BATCH_PACKETS_MIN, max_streams * _PACKETS_PER_DRAIN)),
+            slots=max_streams + 1,
+            rows=sum(column.size // (max_streams + 1) for column in intake.columns()),
+            descriptor=memory_file,
+        )
+        self._shelf: Shelf | None = None
         self._epoll = select.epoll()
+        self._slots_used = 0  # at most
         self.drains = 0  # progress that the watchdog looks at
         self.lateness = Lateness()
         self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
@@ -93,6 +90,7 @@ class Tap(Reading):
         event_payload_types: Sequence[int],
         srtp: SrtpKeys | None = None,
         remote_address: str = "",
+        ring_ms: int = RING_MS,
     ) -> None:
         """Begin to listen on a stream's sockets; with ``srtp`` for nothing but what these keys verify.
 
@@ -107,14 +105,20 @@ class Tap(Reading):
             slot = self._free[-1]
             rate = codecs[0].clock_rate_hz * codecs[0].octets_per_tick
             framed = any(codec.is_framed for codec in codecs)
-            self._ring.open(slot, octets_per_s=0 if framed else rate, ring_ms=RING_MS)
+            self._ring.open(slot, octets_per_s=0 if framed else rate, ring_ms=ring_ms)
             self._free.pop()
+            self._slots_used = max(self._slots_used, slot + 1)
             self._table.open(slot, codecs=codecs, event_payload_types=event_payload_types)
+            self._table.owner[slot] = owner_of(stream)
             self._table.signalled_host[slot] = self._intake.book.host_of(remote_address)
             self._intake.open(slot)
             self._encrypted[slot] = crypto is not None
-            entry = OpenStream(stream=stream, slot=slot, sockets=sockets, crypto=crypto)
+            owner = int(self._table.owner[slot])
+            entry = OpenStream(stream=stream, slot=slot, owner=owner, sockets=sockets, crypto=crypto)
             self._open[stream] = entry
+            if sockets.rtp.fileno() < 0:  # closed already: what came is all that there is
+                entry.listening = False
+                return
             for sock, is_rtcp in ((sockets.rtp, False), (sockets.rtcp, True)):
                 self._by_descriptor[sock.fileno()] = (entry, slot, is_rtcp)
                 self._epoll.register(sock.fileno(), select.EPOLLIN)
@@ -218,7 +222,9 @@ class Tap(Reading):
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
         spans = Spans()
         reporting: list[OpenStream] = []
-        by_descriptor, batch = self._by_descriptor, self._batch
+        by_descriptor = self._by_descriptor
+        shelf = self._shelf or self._next_shelf()
+        number, batch = shelf.number, shelf.batch
         add_entry, add_slot, add_count = spans.entries.append, spans.slots.append, spans.counts.append
         for descriptor, _ in ready:
             entry, slot, is_rtcp = by_descriptor[descriptor]  # only this thread closes descriptors
@@ -227,18 +233,21 @@ class Tap(Reading):
                 continue
             try:
                 while True:
-                    room = batch.capacity - batch.used
+                    row, room = len(spans.counts), batch.capacity - batch.used
+                    shelf.expect(row, number=number, owner=entry.owner, slot=slot)
                     count = batch.receive(descriptor)
+                    shelf.got(row, count)
                     if count:
                         add_entry(entry)
                         add_slot(slot)
                         add_count(count)
                     if count < room:
                         break
-                    self._process(spans)
+                    shelf = self._take_in(shelf, spans)
+                    number, batch = shelf.number, shelf.batch
             except OSError as problem:
                 self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
-        self._process(spans)
+        self._take_in(shelf, spans)
         for entry in reporting:  # after the packets, which say whose reports count
             self._drain_rtcp(entry)
         with self._lock:
@@ -254,88 +263,23 @@ class Tap(Reading):
                 self._close(entry)
         self._epoll.close()
 
-    def _process(self, spans: Spans) -> None:
-        """Take the packets of the batch in, and empty it."""
-        if not spans.entries:
-            return
-        batch = self._batch
-        counts = np.array(spans.counts, dtype=np.int64)
-        owners = np.array(spans.slots, dtype=np.int64)
-        slots = np.repeat(owners, counts)
-        now_mono_ns = self._clock.mono_ns()
-        arrival_ns = batch.arrivals_ns(
-            realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
-        )
-        lengths, drops, names = batch.lengths, batch.kernel_drops(), batch.names()
-        starts = np.cumsum(counts) - counts
-        restarts: list[Restart] = []
-        before = {name: self._table.counters[name][owners] for name in _NOTED}
-        with self._lock:
-            dropped = self._table.counters["kernel_dropped"]
-            dropped[owners] = np.maximum(dropped[owners], np.maximum.reduceat(drops, starts))
-            sources = self._intake.book.keys(names)
-        encrypted = bool(self._encrypted[owners].any())
-        long = np.logical_or.reduceat(lengths > SHORT_BYTES, starts)
-        for wide in (False, True):  # streams of long packets apart, for theirs lie in two places
-            chosen = long == wide
-            if not chosen.any():
-                continue
-            numbers = np.flatnonzero(np.repeat(chosen, counts))
-            whole = numbers.size == slots.size
-            if wide:
-                rows = batch.whole_rows(numbers)
-            else:
-                rows = batch.short[: batch.used] if whole else batch.short[numbers]
-            part = lengths if whole else lengths[numbers]
-            failed = self._decrypt(spans, chosen, rows, part) if encrypted else None
-            columns = parse_columns(rows, part)
+    def _next_shelf(self) -> Shelf:
+        now_ns = self._clock.mono_ns()
+        self._shelf = shelf = self.shelves.next(now_ns)
+        self.shelves.give_back(now_ns, but=shelf)
+        return shelf
+
+    def _take_in(self, shelf: Shelf, spans: Spans) -> Shelf:
+        """Take in what stands on a shelf; give the next one to fill."""
+        if not spans.counts:
+            self.shelves.give_back(self._clock.mono_ns(), but=shelf)
+            return shelf
+        if self.shelves.outlives:
             with self._lock:
-                restarts += self._intake.accept(
-                    slots if whole else slots[numbers],
-                    columns,
-                    rows=rows,
-                    arrival_ns=arrival_ns if whole else arrival_ns[numbers],
-                    failed=failed,
-                    sources=sources if whole else sources[numbers],
-                )
-        batch.clear()
-        self._note(spans, owners, before, restarts)
+                shelf.save(self._intake.columns(), slots=self._slots_used)
+        self._process(spans, shelf.batch)
         spans.clear()
-
-    def _note(self, spans: Spans, owners: I64, before: dict[str, I64], restarts: list[Restart]) -> None:
-        """Log what a batch brought that is not as it should be."""
-        for name, event in _NOTED.items():
-            after = self._table.counters[name][owners]
-            for number in np.flatnonzero(after > before[name]).tolist():
-                self._log.warning(event, subject=spans.entries[number].stream, packets=int(after[number]))
-        names = {entry.slot: entry.stream for entry in spans.entries} if restarts else {}
-        for restart in restarts:
-            event = Ev.STREAM_SSRC_CHANGED if restart.ssrc_changed else Ev.STREAM_TIMESTAMP_JUMPED
-            self._log.info(event, subject=names[restart.slot], ssrc=f"{restart.ssrc:08x}")
-
-    def _decrypt(self, spans: Spans, chosen: BOOL, rows: U8, lengths: I64) -> BOOL:
-        """Put plain RTP into the rows of the streams that have keys; say which rows failed.
-
-        Shapes: chosen (spans,), whose packets stand in rows and lengths (n, ...) -> (n,).
-        """
-        failed = np.zeros(lengths.size, dtype=np.bool_)
-        start = 0
-        for entry, count, here in zip(spans.entries, spans.counts, chosen.tolist(), strict=True):
-            if not here:
-                continue
-            part = slice(start, start + count)
-            start += count
-            if entry.crypto is None:
-                continue
-            with self._lock:  # keys may change meanwhile
-                failed[part], reason = entry.crypto.rows(rows[part], lengths[part])
-            if reason:
-                self._note_srtp(entry, int(failed[part].sum()), reason)
-        return failed
-
-    def _note_srtp(self, entry: OpenStream, packets: int, reason: str) -> None:
-        total = int(self._table.counters["srtp_failed"][entry.slot]) + packets
-        self._log.warning(Ev.STREAM_SRTP_FAILED, subject=entry.stream, packets=total, reason=reason)
+        return self._next_shelf()
 
     def _drain_rtcp(self, entry: OpenStream) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read
@@ -379,6 +323,7 @@ class Tap(Reading):
         if entry.released:
             entry.released = False
             self._ring.close(entry.slot)
+            self._table.owner[entry.slot] = 0
             self._intake.forget(entry.slot)
             self._reports.pop(entry.slot, None)
             self._free.append(entry.slot)

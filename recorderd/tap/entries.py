@@ -15,6 +15,7 @@ class OpenStream:
 
     stream: StreamId
     slot: int
+    owner: int  # the stream's number
     sockets: SocketPair
     crypto: StreamCrypto | None = None
     listening: bool = True

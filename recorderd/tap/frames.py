@@ -17,6 +17,7 @@ from recorderd.core.messages import BY_OCTET, Codec, Encoding
 
 FRAMES_MAX: Final = 1_024
 FRAMES_MS: Final = 4_000
+FRAMES_ROOM_GONE_ON: Final = 4  # times as much in a stream that outlived a process
 TYPICAL_MS: Final = 20
 _OPUS_SILK_MS: Final = (10, 20, 40, 60)
 _OPUS_CELT_10TH_MS: Final = (25, 50, 100, 200)
@@ -50,6 +51,11 @@ class FrameStore:
         self.cursor = 0
         self._room_ticks = position_rate_hz * FRAMES_MS // 1000
         self._frames: list[Frame] = []  # by position
+
+    def go_on_at(self, cursor: int) -> None:
+        """Begin at a place, with room for what came while nobody was there."""
+        self.cursor = cursor
+        self._room_ticks *= FRAMES_ROOM_GONE_ON
 
     def put(self, frame: Frame) -> Fate:
         """Keep a packet at its place, or say why not."""

@@ -9,8 +9,10 @@ starts anew are held and looked at again with the next. Thread: callers hold one
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import NS_PER_S
@@ -96,6 +98,14 @@ class Intake:
             if taken.any():
                 packets = packets.only(~taken)
         return restarts + (self._accept(packets) if packets.slots.size else [])
+
+    def columns(self) -> list[NDArray[Any]]:
+        """List the columns by slot that a batch of packets changes; first the owner, then the ring's cursor.
+
+        Shapes: each (slots,) or (slots, k), of eight octets each.
+        """
+        owner, *rest = self.table.columns()
+        return [owner, self.ring.cursor, *rest, *self.trends.columns()]
 
     def open(self, slot: int) -> None:
         """Begin with a slot that was opened in the table."""

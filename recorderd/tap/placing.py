@@ -164,7 +164,8 @@ def _restart(
     table.head_arrival_ns[slot] = packets.arrival_ns[first]
     if ssrc_changed:
         table.ssrc[slot] = ssrc
-        table.ssrcs[slot].append(ssrc)
+        if table.ssrcs[slot][-1:] != [ssrc]:  # of a stream that was restored it may be known
+            table.ssrcs[slot].append(ssrc)
     table.counters["ssrc_changes" if ssrc_changed else "timestamp_jumps"][slot] += 1
     return Restart(slot=slot, ssrc=ssrc, ssrc_changed=ssrc_changed, position_ticks=position)
 

@@ -4,6 +4,7 @@ Contract: ``acquire`` returns two bound sockets (even port RTP, next port RTCP) 
 ``give_back`` puts the pair at the end of the queue, so that stale RTP of an old call finds nobody. The pair
 that has rested longest is handed out; when none has rested ``rest_s``, one that has rested less, but never
 less than ``REST_MIN_S``. A pair to which nobody has ever sent need not rest.
+A pair that was handed out is given to ``keeper`` until it is given back, so that it outlives the process.
 Source: RFC 3550 section 11.
 """
 
@@ -16,6 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from recorderd.carry import Keeper, NobodyKeeps
 from recorderd.core.clock import NS_PER_S, Clock, SystemClock
 from recorderd.core.errors import NoPortFree
 from recorderd.tap.batch import prepare_socket
@@ -33,6 +35,13 @@ class SocketPair:
     rtp: socket.socket
     rtcp: socket.socket
     rtp_port: int
+
+    @classmethod
+    def closed(cls) -> SocketPair:
+        """Make a pair that nothing comes through any more."""
+        pair = cls(rtp=socket.socket(), rtcp=socket.socket(), rtp_port=0)
+        pair.close()
+        return pair
 
     def close(self) -> None:
         """Close both sockets."""
@@ -55,7 +64,9 @@ class PortPool:
         receive_buffer_bytes: int,
         rest_s: float = REST_S,
         clock: Clock | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
+        self._keeper = keeper or NobodyKeeps()
         self._address = address
         self._range = (port_min, port_max)
         self._receive_buffer_bytes = receive_buffer_bytes
@@ -66,6 +77,17 @@ class PortPool:
         self._resting: deque[tuple[int, int]] = deque()  # since when, which; the longest first
         self._lock = threading.Lock()
         self.short_rests = 0  # pairs that had to be handed out before they had rested
+
+    def adopt(self, rtp: socket.socket, rtcp: socket.socket) -> SocketPair | None:
+        """Take on a pair that another process had bound; None when it is none of this range."""
+        port = int(rtp.getsockname()[1])
+        with self._lock:
+            if port not in self._unheard or int(rtcp.getsockname()[1]) != port + 1:
+                return None
+            self._unheard.remove(port)
+        for sock in (rtp, rtcp):
+            prepare_socket(sock)
+        return SocketPair(rtp=rtp, rtcp=rtcp, rtp_port=port)
 
     @property
     def free_pairs(self) -> int:
@@ -89,12 +111,15 @@ class PortPool:
             if port is None:
                 break
             with contextlib.suppress(OSError):
-                return self._bind(port)
+                pair = self._bind(port)
+                self._keeper.keep(str(port), (pair.rtp.fileno(), pair.rtcp.fileno()))
+                return pair
             self.give_back(port)  # another program's: that may end
         raise NoPortFree(port_min=self._range[0], port_max=self._range[1])
 
     def give_back(self, rtp_port: int, *, heard: bool = True) -> None:
         """Return a pair whose sockets are closed; it rests from now on if somebody has sent to it."""
+        self._keeper.let_go(str(rtp_port))
         with self._lock:
             if heard:
                 self._resting.append((self._clock.mono_ns(), rtp_port))

@@ -27,12 +27,13 @@ from dsp.shapes import BOOL, I64, U8
 from recorderd.core.errors import RingFull
 from recorderd.tap.runs import as_octets, blank_run, runs_at_any_octet, runs_in_rows, runs_of_marks
 
+_MAP_NORESERVE: Final = 0x4000  # linux/mman.h; Python names it from 3.13 on
 GRAIN_OCTETS: Final = 32_768  # 4.1 s of G.711; rows are powers of two of it
 
 
 def _reserve(octets: int) -> mmap.mmap:
     """Reserve zeros; in small pages, of which a row has its own."""
-    memory = mmap.mmap(-1, octets, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, octets, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
     with contextlib.suppress(OSError):  # a kernel without huge pages
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return memory
@@ -96,6 +97,10 @@ class Ring:
             memory.madvise(mmap.MADV_DONTNEED, base, row)
         self._grain_used[base // GRAIN_OCTETS : (base + row) // GRAIN_OCTETS] = False
         self.row[slot] = 0
+
+    def begin_at(self, slot: int, octet: int) -> None:
+        """Keep nothing before a position; an earlier one than the cursor changes nothing."""
+        self._skip_to(slot, octet)
 
     def present(self, slots: I64, positions: I64) -> BOOL:
         """Tell for each packet whether its first octet is there already.

@@ -20,7 +20,7 @@ import numpy as np
 from dsp.shapes import I64, U8
 
 HOSTS_MAX: Final = 65_536  # IPv6 hosts that are told apart; a forger of more is one host
-_FIRST_V6: Final = 1 << 33
+FIRST_V6: Final = 1 << 33
 PORT_BITS: Final = 16
 
 
@@ -70,9 +70,9 @@ class SourceBook:
     def text(self, key: int) -> str:
         """Write a key as ``ip:port``."""
         host, port = key >> PORT_BITS, key & 0xFFFF
-        if host < _FIRST_V6:
+        if host < FIRST_V6:
             return f"{ipaddress.IPv4Address(host)}:{port}"
-        packed = self._hosts[host - _FIRST_V6]
+        packed = self._hosts[host - FIRST_V6]
         return f"[{ipaddress.IPv6Address(packed) if packed else '::'}]:{port}"
 
     def key_of(self, address: tuple[str, int]) -> int:
@@ -89,7 +89,7 @@ class SourceBook:
         if number is None:
             number = self._number[packed] = len(self._hosts)
             self._hosts.append(packed)
-        return _FIRST_V6 + number
+        return FIRST_V6 + number
 
 
 def hosts(keys: I64) -> I64:

@@ -165,6 +165,15 @@ class StreamCrypto:
         """The keys in force."""
         return self._now.keys
 
+    def go_on(self, *, ssrc: int, index: int) -> None:
+        """Go on where an earlier process was: the furthest packet's number, counted on over wrap-arounds.
+
+        Errors: SrtpFailed.
+        """
+        self._indices[ssrc] = index
+        if index >> 16:
+            self._now.advance(ssrc=ssrc, index=index)
+
     def rekey(self, keys: SrtpKeys) -> None:
         """Use other keys; the same ones change nothing, and the memory of what came stays.
 

@@ -70,6 +70,7 @@ class StreamTable:
         self.octets_per_tick: I64 = np.ones(slots, dtype=np.int64)
         self.position_rate_hz: I64 = np.ones(slots, dtype=np.int64)
         self.framed: BOOL = np.zeros(slots, dtype=np.bool_)
+        self.owner: I64 = np.zeros(slots, dtype=np.int64)  # number of the stream; 0 = nobody's
         self.source: I64 = np.zeros(slots, dtype=np.int64)  # key of the address listened to; 0 = not known
         self.signalled_host: I64 = np.zeros(slots, dtype=np.int64)  # 0 = signalling did not say
         self.ssrc: I64 = np.full(slots, UNSET, dtype=np.int64)
@@ -95,6 +96,18 @@ class StreamTable:
         self.codecs: list[dict[int, Codec]] = [{} for _ in range(slots)]  # by payload type
         self.frames: dict[int, FrameStore] = {}  # of framed streams, by slot
         self.clock_maps: dict[int, ClockMap] = {}  # of streams with several clocks, by slot
+
+    def columns(self) -> list[I64]:
+        """List what the packets of a stream change, or find; ``owner`` first.
+
+        Shapes: each (slots,).
+        """
+        return [
+            *(self.owner, self.source, self.signalled_host, self.ssrc, self.shift_ticks, self.head_ticks),
+            *(self.head_timestamp, self.head_arrival_ns, self.end_ticks, self.first_ticks, self.origin_ns),
+            *(self.first_arrival_ns, self.last_arrival_ns, self.sequence_base, self.sequence_head),
+            *(self.expected_before, self.missing, self.quiet, self.drops_blamed, *self.counters.values()),
+        ]
 
     def open(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
         """Wipe a slot and set what its payload types mean."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,13 @@ class Trends:
         self._done: list[tuple[array[int], array[int]]] = [(array("q"), array("q")) for _ in range(slots)]
         self._width = [1] * slots  # bins that one entry of ``_done`` stands for
         self._left = [0] * slots  # bins still to come of the last entry
+
+    def columns(self) -> list[NDArray[Any]]:
+        """List what packets change, but for the whiles that are over.
+
+        Shapes: each (slots,) or (slots, k).
+        """
+        return [self.jitter_ns, self._transit_ns, self._bin, self._recent_ns, self._at_ticks]
 
     def open(self, slot: int) -> None:
         """Wipe a slot."""

@@ -80,7 +80,7 @@ def test_three_units_record_and_archive_and_the_journal_has_the_fields(
     assert manager.journal("RECORDERD_EVENT=stopped")
 
 
-def test_a_recorder_that_hangs_is_started_anew_and_seals_what_was_open(
+def test_a_recorder_that_hangs_is_started_anew_and_goes_on_with_what_was_open(
     installed: tuple[UserManager, House],
 ) -> None:
     manager, house = installed
@@ -88,18 +88,21 @@ def test_a_recorder_that_hangs_is_started_anew_and_seals_what_was_open(
     with SipClient(server=house.server) as client:
         call = siprec_call(client)
         send_streams([RtpStream(port=x.port, payload_type=8, payload=bytes(160 * 100)) for x in call.lines])
-    pid = int(manager.show(RECORDER, "MainPID"))
-    assert pid  # 0 would stop this test and all beside it
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(
-        lambda: (
-            manager.show(RECORDER, "MainPID") not in ("0", str(pid))
-            and manager.show(RECORDER, "ActiveState") == "active"
-        ),
-        what="restart by the watchdog",
-        timeout_s=40,
-    )
-    assert manager.journal("RECORDERD_EVENT=recording_recovered")
+        pid = int(manager.show(RECORDER, "MainPID"))
+        assert pid  # 0 would stop this test and all beside it
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(
+            lambda: (
+                manager.show(RECORDER, "MainPID") not in ("0", str(pid))
+                and manager.show(RECORDER, "ActiveState") == "active"
+            ),
+            what="restart by the watchdog",
+            timeout_s=40,
+        )
+        assert call.bye().code == 200
+    wait_until(lambda: bool(manager.journal("RECORDERD_EVENT=recording_sealed")), what="the recording sealed")
+    assert manager.journal("RECORDERD_EVENT=session_continued")
+    assert not manager.journal("RECORDERD_EVENT=recording_recovered")
     assert int(manager.show(RECORDER, "NRestarts")) == 1
 
 

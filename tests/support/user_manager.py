@@ -120,12 +120,19 @@ class UserManager:
         return path
 
     def install(
-        self, name: str, *, config: Path, installed_config: str, changes: dict[str, str] | None = None
+        self,
+        name: str,
+        *,
+        config: Path,
+        installed_config: str,
+        changes: dict[str, str] | None = None,
+        code: Path = ROOT,
     ) -> None:
-        """Put one of our units into the manager."""
+        """Put one of our units into the manager; it runs what stands in ``code``."""
         text = _ONLY_PID_1.sub("", (ROOT / "systemd" / name).read_text())
         text = text.replace("/opt/recorderd/bin", str(ROOT / ".venv" / "bin"))
         text = text.replace(installed_config, str(config))
+        text = text.replace("[Service]\n", f"[Service]\nEnvironment=PYTHONPATH={code}\n")
         for old, new in (changes or {}).items():
             assert old in text, old
             text = text.replace(old, new)

@@ -83,7 +83,7 @@ def test_a_release_that_the_disk_refused_half_way_can_be_asked_for_again(
     spool.prepare()
     (spool.begin_draft("r1") / "audio").write_bytes(b"x")
     spool.publish("r1")
-    spool.claim("r1")
+    spool.claim_all(["r1"])
     wanted = {"receipts": (RECEIPT_NAME,), "needed": 1}
     assert isinstance(spool.release_all(["r1"], **wanted)[0], SpoolBroken)
     assert spool.store_receipts([("r1", RECEIPT_NAME, b"{}")]) == [None]

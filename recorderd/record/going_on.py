@@ -1,0 +1,274 @@
+"""Going on with a recording that another process has left in the middle of its call.
+
+Contract: ``go_on`` makes of a draft and of what signalling had told the recording as it was: same id, same
+file, rendered exactly as far as the file reaches. What cannot be gone on with raises NotContinued, with the
+draft as it was: recovery seals it. Counted anew are whose turn it is among doubled legs, and how long parties
+spoke at once; a filter or a decoder begins afresh. Read: the journal, the file's header and length, and what
+of the audio came after the last levels that were noted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from dsp import g711, levels
+from dsp.shapes import I16
+from recorderd import durable
+from recorderd.core.clock import NS_PER_S
+from recorderd.core.errors import NotContinued, RecorderError
+from recorderd.core.ids import StreamId
+from recorderd.core.messages import (
+    CallDescribed,
+    RecordingChanged,
+    RecordingState,
+    RecordMessage,
+    SessionEnded,
+    SessionStarted,
+    StreamEnded,
+    StreamHeld,
+    StreamRecoded,
+    opened_of,
+)
+from recorderd.record.files import RecordingFiles
+from recorderd.record.journal import Journal, read_journal
+from recorderd.record.left_draft import LeftDraft
+from recorderd.record.naming import wav_notes
+from recorderd.record.native import LAWS
+from recorderd.record.recovery import merged
+from recorderd.record.session import Recording
+from recorderd.record.track import Track
+from recorderd.record.vault import vault_name
+from recorderd.record.wav_file import read_layout, wipe_frames
+from recorderd.wire.manifest import OUTCOME_RECORDED, Gap, StreamEntry, audio_name
+from recorderd.wire.wav import WavEncoding
+
+AGO_NS: Final = 3 * NS_PER_S  # of what nobody wanted to keep so much is taken in: its end may be wanted yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """From where on a stream's packets are wanted, and what is known of it."""
+
+    needed_ticks: int | None  # None = whatever is there: nothing of it was to be kept so far
+    ssrcs: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoneOn:
+    """A recording that goes on."""
+
+    recording: Recording
+    needed: dict[StreamId, Needed]
+
+
+def go_on(
+    folder: Path,
+    told: Sequence[RecordMessage],
+    *,
+    files: RecordingFiles,
+    make: Callable[[SessionStarted, RecordingFiles], Recording],
+    now_ns: int,
+) -> GoneOn:
+    """Go on with what a folder holds, of whose streams signalling had ``told``.
+
+    Errors: NotContinued.
+    """
+    try:
+        return _go_on(folder, told, files=files, make=make, now_ns=now_ns)
+    except (OSError, ValueError, KeyError, TypeError, RecorderError) as problem:
+        raise NotContinued(session=folder.name, reason=problem) from None
+
+
+def _go_on(
+    folder: Path,
+    told: Sequence[RecordMessage],
+    *,
+    files: RecordingFiles,
+    make: Callable[[SessionStarted, RecordingFiles], Recording],
+    now_ns: int,
+) -> GoneOn:
+    journal = read_journal(folder)
+    if journal.started is None:
+        raise ValueError("the journal names no session")
+    _refuse(folder, journal)
+    audio = _left_audio(folder, journal)
+    recording = make(journal.started, files)
+    recording.notes, recording.origin = journal.notes, journal.origin_samples
+    entries = {entry.stream: entry for entry in journal.entries()}
+    late: list[Track] = []
+    for opened in opened_of(told).values():
+        track = recording.make_track(opened)
+        entry = entries.get(opened.stream)
+        if entry is None:
+            late.append(track)
+            continue
+        recording.tracks[opened.stream] = track
+        _restore(recording, track, entry, journal, frames=audio.frames if audio is not None else 0)
+    if audio is not None:
+        recording.go_on_at(journal.origin_samples + audio.frames, rate_hz=journal.sample_rate_hz)
+        recording.channels.go_on(recording.tracks)
+    notes = wav_notes(
+        recording.started,
+        list(recording.tracks.values()),
+        recorder_id=recording.recorder_id,
+        channels=audio.channels if audio is not None else 0,
+        origin_samples=recording.origin,
+        rate_hz=recording.rate_hz,
+    )
+    files.go_on(journal, audio=audio, notes=notes)
+    for track in late:
+        recording.add(track)
+    if audio is None:
+        first = recording.notes.timeline.first_on(rate_hz=recording.rate_hz)
+        recording.rendered = recording.samples_at(now_ns - AGO_NS) if first is None else first
+    else:
+        _measure(folder / audio_name(folder.name), recording, audio, journal)
+    _hear(recording, told)
+    return GoneOn(
+        recording=recording,
+        needed={
+            stream: _needed(recording, track, entries.get(stream))
+            for stream, track in recording.tracks.items()
+        },
+    )
+
+
+def _refuse(folder: Path, journal: Journal) -> None:
+    started, notes = journal.started, journal.notes
+    reason = ""
+    if started is not None and (
+        started.terms.encrypt or (folder / vault_name(audio_name(folder.name))).exists()
+    ):
+        reason = "it rests encrypted, and its key went with the process"
+    elif started is not None and started.terms.mask_dtmf:
+        reason = "keys are masked in it, and what was held back went with the process"
+    elif notes.outcome != OUTCOME_RECORDED or notes.timeline.state is RecordingState.ERASED:
+        reason = "nothing is to be kept of it"
+    elif notes.joined_into:
+        reason = "it goes on in another recording"
+    elif list(folder.glob("*.manifest.json")):
+        reason = "it was being sealed"
+    if reason:
+        raise ValueError(reason)
+
+
+def _left_audio(folder: Path, journal: Journal) -> LeftDraft | None:
+    """Read how far the audio goes; silence what must be silent."""
+    path = folder / audio_name(folder.name)
+    for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
+        durable.discard(half)
+    if not path.exists():
+        return None
+    if not path.stat().st_size:  # made, and nothing more
+        durable.discard(path)
+        return None
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        layout = read_layout(descriptor)
+        if journal.sample_rate_hz != layout.sample_rate_hz or not layout.is_ours:
+            raise ValueError("the journal names another format than the audio has")
+        frames, origin = layout.held_frames, journal.origin_samples
+        for span in journal.notes.timeline.spans(origin, origin + frames, rate_hz=journal.sample_rate_hz):
+            end = span.start_samples + span.length_samples
+            wipe_frames(descriptor, layout, start=span.start_samples, end=end)
+    finally:
+        os.close(descriptor)
+    return LeftDraft(layout=layout, frames=frames)
+
+
+def pending(told: Sequence[RecordMessage], recording: Recording) -> list[RecordMessage]:
+    """Choose what was told of changes and of the end that the recording does not know."""
+    known = {(control.at_utc_ns, control.action) for control in recording.notes.controls}
+    return [
+        message
+        for message in told
+        if isinstance(message, StreamEnded | SessionEnded)
+        or (isinstance(message, RecordingChanged) and (message.at_utc_ns, message.action) not in known)
+    ]
+
+
+def _restore(
+    recording: Recording, track: Track, entry: StreamEntry, journal: Journal, *, frames: int
+) -> None:
+    """Let a track be what its journal tells, as far as the audio goes."""
+    origin = journal.origin_samples
+    track.channel, track.taken_on_from = entry.channel, entry.moved_from
+    track.go_on(journal.standing[entry.stream])
+    account = track.account
+    account.doubled = entry.doubled
+    gaps = merged([*journal.settled[entry.stream], *journal.growing[entry.stream]])
+    account.gaps = [
+        Gap(
+            start_samples=origin + gap.start_samples,
+            length_samples=min(gap.length_samples, frames - gap.start_samples),
+            cause=gap.cause,
+        )
+        for gap in gaps
+        if gap.start_samples < frames
+    ]
+    for key in entry.keys:
+        track.keys.note(key.key, via=key.via, start=origin + key.start_samples, length=key.length_samples)
+
+
+def _hear(recording: Recording, told: Sequence[RecordMessage]) -> None:
+    """Take what signalling had told and the journal may not know."""
+    for message in told:
+        match message:
+            case CallDescribed() if message.description != recording.started.description:
+                recording.describe(message)
+            case StreamRecoded():
+                recording.recode_stream(message)
+            case StreamHeld() if not (
+                message.held and recording.tracks[message.stream].held_since is not None
+            ):
+                recording.hold_stream(message)
+
+
+def _measure(path: Path, recording: Recording, audio: LeftDraft, journal: Journal) -> None:
+    """Take what was written since the levels were noted into the levels, where a channel is one stream's."""
+    frame_bytes, kind = audio.layout.frame_bytes, audio.encoding
+    for stream, track in recording.tracks.items():
+        if stream not in journal.standing or track.placement is None:
+            continue
+        begin = max(0, int(journal.standing[stream]["until"]) - recording.origin)
+        alone = sum(other.channel == track.channel for other in recording.tracks.values()) == 1
+        if not alone or begin >= audio.frames:
+            continue
+        with path.open("rb") as stream_file:
+            stream_file.seek(audio.layout.data_start_bytes + begin * frame_bytes)
+            octets = stream_file.read((audio.frames - begin) * frame_bytes)
+        samples = _samples(octets, kind, channels=audio.channels)[:, track.channel]
+        found = levels.gather(levels.Level(), np.ascontiguousarray(samples), rail=track.rail)
+        end = recording.origin + audio.frames
+        track.account.add_level(found.peak, found.energy, found.samples, found.clipped, end=end)
+
+
+def _samples(octets: bytes, kind: WavEncoding, *, channels: int) -> I16:
+    """Read frames as they stand in a file.
+
+    Shapes: -> (n, channels) int16.
+    """
+    if kind is WavEncoding.PCM16:
+        return np.frombuffer(octets, dtype="<i2").astype(np.int16).reshape(-1, channels)
+    coded = np.frombuffer(octets, dtype=np.uint8)
+    laws = np.full(coded.shape, LAWS[kind], dtype=np.uint8)
+    return g711.decode(coded, laws=laws).reshape(-1, channels)
+
+
+def _needed(recording: Recording, track: Track, entry: StreamEntry | None) -> Needed:
+    """Say from where on a stream is wanted: all of it, while nothing of it was written."""
+    needed = 0 if recording.files.is_open or not recording.rendered else None
+    if track.placement is not None:
+        needed = max(0, track.ticks_of(recording.rendered))
+    return Needed(
+        needed_ticks=needed,
+        ssrcs=entry.ssrcs if entry is not None else (),
+        sources=entry.sources if entry is not None else (),
+    )

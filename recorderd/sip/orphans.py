@@ -1,0 +1,119 @@
+"""Dialogs of an earlier process: the library does not know them, the exchange still does.
+
+Contract: their sessions go on to be recorded. A BYE of such a dialog is answered with 200 and ends it, as
+does a silence past the limit; a new INVITE for the same call joins its session (see ``sessions``). What else
+comes of such a dialog is answered by the library: 481. Nothing can be asked of the peer. Thread: the SIP
+thread.
+Source: RFC 3261 sections 12.2.2 and 15.1.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from recorderd.core.clock import Clock
+from recorderd.core.ids import DialogId, StreamId
+from recorderd.core.messages import StreamEnd
+from recorderd.policy.peers import Network, is_allowed
+from recorderd.sip.conductor import Conductor
+from recorderd.sip.library import LEFT, Reply
+from recorderd.sip.report import Report
+from recorderd.sip.sessions import Left, Session, SessionBook
+from recorderd.sip.standing import LeftSession
+from recorderd.sip.streams import Line
+from recorderd.wire.offer import Offer
+
+_CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
+
+
+class Orphans:
+    """All such dialogs."""
+
+    def __init__(
+        self,
+        *,
+        book: SessionBook,
+        conductor: Conductor,
+        report: Report,
+        allowed: Sequence[Network],
+        clock: Clock,
+    ) -> None:
+        self._book = book
+        self._conductor = conductor
+        self._report = report
+        self._allowed = allowed
+        self._clock = clock
+        self._by_call_id: dict[str, DialogId] = {}
+        self._lines: dict[StreamId, Line] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_call_id)
+
+    def go_on(self, left: LeftSession) -> None:
+        """Take the dialogs of a session that an earlier process has left."""
+        session = left.session
+        self._book.go_on(session)
+        for dialog in session.dialogs:
+            call_id = left.sip_call_ids.get(dialog, dialog)
+            self._by_call_id[call_id] = dialog
+        self._lines |= left.lines
+        at_mono_ns = self._clock.mono_ns()
+        self._conductor.go_on(session, at_mono_ns=at_mono_ns)
+        self._report.go_on(left.told.values())
+        if not session.dialogs:  # the last one had just ended
+            over = Left(session=session, streams=list(left.lines), is_over=True, ended_mono_ns=at_mono_ns)
+            self._book.forget(session)
+            tell_left(
+                over, StreamEnd.BYE, conductor=self._conductor, report=self._report, at_mono_ns=at_mono_ns
+            )
+
+    def lines_of(self, session: Session) -> list[Line]:
+        """List the lines of a session's dialogs."""
+        streams = [stream for streams in session.dialogs.values() for stream in streams]
+        return [self._lines[stream] for stream in streams if stream in self._lines]
+
+    def session_of(self, offer: Offer) -> Session | None:
+        """Find the session that a new dialog goes on with: the one of the same call."""
+        for dialog in self._by_call_id.values() if offer.has_call_id else ():
+            session = self._book.of_dialog(dialog)
+            if session is not None and session.description.call_id == offer.description.call_id:
+                return session
+        return None
+
+    def requested(self, raw: str, source: str) -> Reply:
+        """Answer the BYE of such a dialog."""
+        found = _CALL_ID.search(raw)
+        known = found is not None and found[1] in self._by_call_id
+        if found is None or not known or not is_allowed(source.rpartition(":")[0].strip("[]"), self._allowed):
+            return LEFT
+        self._leave(found[1], StreamEnd.BYE)
+        return Reply(code=200)
+
+    def end(self, session: Session | None, cause: StreamEnd) -> None:
+        """End the dialogs of a session; of all, if it is None."""
+        for call_id, dialog in list(self._by_call_id.items()):
+            if session is None or self._book.of_dialog(dialog) is session:
+                self._leave(call_id, cause)
+
+    def _leave(self, call_id: str, cause: StreamEnd) -> None:
+        at_mono_ns = self._clock.mono_ns()
+        left = self._book.leave(self._by_call_id.pop(call_id), at_mono_ns=at_mono_ns)
+        if left is not None:
+            for stream in left.streams:
+                self._lines.pop(stream, None)
+            self._tell(left, cause, at_mono_ns)
+
+    def _tell(self, left: Left, cause: StreamEnd, at_mono_ns: int) -> None:
+        tell_left(left, cause, conductor=self._conductor, report=self._report, at_mono_ns=at_mono_ns)
+
+
+def tell_left(left: Left, cause: StreamEnd, *, conductor: Conductor, report: Report, at_mono_ns: int) -> None:
+    """Tell what ended with a dialog."""
+    for stream in left.streams:
+        conductor.line_closed(left.session, stream)
+        report.stream_ended(left.session, stream, cause, at_mono_ns=at_mono_ns)
+    if left.is_over:
+        conductor.forget(left.session.session)
+        report.session_ended(left.session, cause, at_mono_ns=left.ended_mono_ns)

@@ -1,0 +1,187 @@
+"""Going on with what a tap of an earlier process has left on its shelves.
+
+Contract: the streams that go on are open again; ``restore`` brings them to where that process was and plays
+what it had from the kernel once more, each packet once. Of a stream nothing is kept before ``needed_ticks``:
+so far it has been written. What was not on the shelves any more is told as lost, and noted as such.
+Delays of the past are not known any more: what a stream tells of its clock begins anew.
+Thread: before the tap's begins. Packets of streams that do not go on are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.shapes import I64
+from recorderd.core.clock import NS_PER_S, Clock
+from recorderd.core.events import EventLog
+from recorderd.core.gap_causes import RESTART
+from recorderd.core.ids import StreamId
+from recorderd.tap.entries import OpenStream, Spans
+from recorderd.tap.intake import Intake
+from recorderd.tap.ports import SocketPair
+from recorderd.tap.shelves import Shelf, Shelves, owner_of
+from recorderd.tap.sources import FIRST_V6, PORT_BITS
+from recorderd.tap.table import UNSET
+from recorderd.tap.taking import Taking
+
+STAND_BEFORE_NS: Final = NS_PER_S // 2  # that packets may have waited in the kernel
+RING_MS: Final = 16_000  # what came while nobody was there, and what was not written yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOff:
+    """How far the recording of a stream had come."""
+
+    needed_ticks: int | None  # position; what lies before is written. None = as far as the shelves go back
+    ssrcs: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+    before: StreamId | None = None  # its name so far, where it goes on as another stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Going:
+    """A stream that goes on."""
+
+    entry: OpenStream
+    left: LeftOff
+
+
+class Restoring(Taking):
+    """The side of a tap that goes on with another's."""
+
+    _open: dict[StreamId, OpenStream]
+    shelves: Shelves
+
+    def __init__(self, *, intake: Intake, clock: Clock, log: EventLog) -> None:
+        super().__init__(intake=intake, clock=clock, log=log)
+        self._nobody = OpenStream(
+            stream=StreamId(""), slot=self._table.slots - 1, owner=0, sockets=SocketPair.closed()
+        )
+
+    def stands_since_ns(self) -> int:
+        """Say when the first packet that stands on a shelf can have come; monotonic. 0 = none stands."""
+        shelves = self.shelves.standing()
+        return shelves[0].begun_ns - STAND_BEFORE_NS if shelves else 0
+
+    def restore(self, streams: Mapping[StreamId, LeftOff]) -> dict[StreamId, int]:
+        """Go on with streams that are open again; say how many ticks of which are lost."""
+        going = {
+            owner_of(left.before or stream): _Going(entry=self._open[stream], left=left)
+            for stream, left in streams.items()
+        }
+        shelves = self.shelves.standing()
+        saved = [shelf.saved() for shelf in shelves]
+        lost: dict[StreamId, int] = {}
+        with self._lock:
+            for owner, one in going.items():
+                missing = self._begin(one, _column_of(saved[0], owner)) if shelves else 0
+                if missing:
+                    lost[one.entry.stream] = missing
+        for number, shelf in enumerate(shelves):
+            self._replay(shelf, going)
+            after = saved[number + 1] if number + 1 < len(saved) else None
+            with self._lock:
+                for owner, one in going.items():
+                    row = _column_of(after, owner)
+                    needed = self._needed(one)
+                    if row is not None and needed is not None:
+                        self._ring.begin_at(one.entry.slot, min(needed, int(row[1])))
+        with self._lock:
+            for one in going.values():
+                self._keep_from(one)
+            self._intake.keys.digits.clear()  # what was asked for by them has been dealt with
+        return lost
+
+    def _begin(self, one: _Going, row: I64 | None) -> int:
+        """Bring a stream to where it was before the first shelf; return how many ticks are lost."""
+        slot, table = one.entry.slot, self._table
+        if row is None:  # it was opened later: all that came of it stands on the shelves
+            return 0
+        host, owner, at = int(table.signalled_host[slot]), int(table.owner[slot]), 0
+        for column in self._intake.columns():
+            width = 1 if column.ndim == 1 else column.shape[1]
+            part: NDArray[np.int64] = row[at : at + width]
+            column[slot] = part.view(column.dtype)[0] if width == 1 else part.view(column.dtype)
+            at += width
+        table.owner[slot] = owner
+        self._ring.cursor[slot] = 0
+        needed = self._needed(one)
+        self._ring.begin_at(slot, int(row[1]) if needed is None else min(needed, int(row[1])))
+        if one.left.before and table.ssrc[slot] != UNSET:  # its counts are told elsewhere
+            self._count_anew(slot)
+        if one.entry.crypto is not None and table.ssrc[slot] != UNSET:
+            one.entry.crypto.go_on(ssrc=int(table.ssrc[slot]), index=int(table.sequence_head[slot]))
+        table.signalled_host[slot] = host  # hosts of IPv6 have other numbers now
+        if int(table.source[slot]) >> PORT_BITS >= FIRST_V6:
+            table.source[slot] = 0
+        if table.ssrc[slot] != UNSET:
+            table.ssrcs[slot] = list(one.left.ssrcs) or [int(table.ssrc[slot])]
+        keys = (self._intake.book.key_of(_parsed(source)) for source in one.left.sources)
+        table.sources[slot] = list(keys)
+        end, wanted = int(table.end_ticks[slot]), one.left.needed_ticks
+        frames = table.frames.get(slot)
+        if frames is not None:
+            frames.go_on_at(end if wanted is None else min(end, wanted))
+        if wanted is None:
+            return 0
+        missing = max(0, end - wanted)
+        self._intake.causes.note(slot, wanted, wanted + missing, RESTART)
+        return missing
+
+    def _count_anew(self, slot: int) -> None:
+        """Let a stream begin where it stands: what came before is on no shelf."""
+        table = self._table
+        for column in table.counters.values():
+            column[slot] = 0
+        table.drops_blamed[slot] = table.expected_before[slot] = 0
+        table.sequence_base[slot] = table.sequence_head[slot] + 1
+        table.first_ticks[slot] = table.end_ticks[slot]
+
+    def _replay(self, shelf: Shelf, going: Mapping[int, _Going]) -> None:
+        if shelf.saved() is None:  # the process ended before it had taken it in
+            with self._lock:
+                shelf.save(self._intake.columns(), slots=self._table.slots)
+        spans = Spans()
+        for span in shelf.spans():
+            one = going.get(span.owner)
+            entry = one.entry if one is not None else self._nobody
+            spans.entries.append(entry)
+            spans.slots.append(entry.slot)
+            spans.counts.append(span.count)
+        if spans.counts:
+            self._process(spans, shelf.batch, quiet=True)
+
+    def _keep_from(self, one: _Going) -> None:
+        slot, needed, wanted = one.entry.slot, self._needed(one), one.left.needed_ticks
+        if needed is None or wanted is None:
+            return
+        self._ring.begin_at(slot, needed)
+        frames = self._table.frames.get(slot)
+        if frames is not None:
+            frames.take(start_ticks=wanted, end_ticks=wanted)
+
+    def _needed(self, one: _Going) -> int | None:
+        """Say from which octet on a stream is wanted."""
+        wanted = one.left.needed_ticks
+        return None if wanted is None else wanted * int(self._table.octets_per_tick[one.entry.slot])
+
+
+def _column_of(saved: I64 | None, owner: int) -> I64 | None:
+    """Find what was saved of one stream.
+
+    Shapes: saved (rows, slots) -> (rows,).
+    """
+    if saved is None:
+        return None
+    found = np.flatnonzero(saved[0] == owner)
+    return np.ascontiguousarray(saved[:, found[0]]) if found.size else None
+
+
+def _parsed(source: str) -> tuple[str, int]:
+    host, _, port = source.rpartition(":")
+    return host.strip("[]"), int(port)

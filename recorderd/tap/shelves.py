@@ -1,0 +1,196 @@
+"""The batches that the tap fills in turn, in memory that may outlive the process.
+
+Contract: a shelf holds one batch, whose packets it came from, and the tap's columns as they stood before it
+was taken in. A process that is killed at any instant, also within the kernel's call, leaves on the shelves
+every packet that it had from the kernel for the last ``keep_ns``; ``standing`` gives them in order. What is
+older is used again first, or given back when nothing comes any more.
+Without a memory file there is one shelf, and nothing outlives anybody.
+Thread: the tap's. Linux only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.shapes import I64
+from recorderd.core.clock import NS_PER_S
+from recorderd.tap.batch import Batch, batch_bytes
+
+SHELVES: Final = 48
+KEEP_NS: Final = 3 * NS_PER_S  # window, delay and what waits for the disk, with room
+_GIVE_BACK_NS: Final = 3 * KEEP_NS
+_PAGE: Final = 4096
+_HEAD: Final = struct.Struct("=qqqq")  # number, when it was begun, whose columns stand, for how many slots
+_SPAN: Final = struct.Struct("=qqqq")  # number, owner, slot, packets
+_COUNT: Final = struct.Struct("=q")
+_OPEN: Final = -1  # packets of a span whose call into the kernel has not come back
+_COUNT_AT: Final = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Packets of one stream that follow each other in a batch."""
+
+    owner: int  # the stream's number, see ``owner_of``
+    slot: int
+    count: int
+
+
+def owner_of(stream: str) -> int:
+    """Number a stream so that no other one ever has its number."""
+    return int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big") >> 1 | 1
+
+
+class Shelf:
+    """One batch with its ledger."""
+
+    def __init__(self, memory: Any, *, at: int, capacity: int, slots: int, rows: int) -> None:
+        self._memory, self._at = memory, at
+        octets = np.frombuffer(memory, dtype=np.uint8)
+        spans, columns = capacity * _SPAN.size, rows * slots * 8
+        self._spans_at = at + _PAGE
+        begin = self._spans_at + spans
+        self._columns = octets[begin : begin + columns].view(np.int64).reshape(rows, slots)
+        begin += columns
+        self.batch = Batch(capacity=capacity, memory=octets[begin : begin + batch_bytes(capacity)])
+
+    @property
+    def number(self) -> int:
+        """In which order it was filled; 0 = it is empty."""
+        return int(_HEAD.unpack_from(self._memory, self._at)[0])
+
+    @property
+    def begun_ns(self) -> int:
+        """When it was begun; monotonic."""
+        return int(_HEAD.unpack_from(self._memory, self._at)[1])
+
+    def begin(self, number: int, now_ns: int) -> None:
+        """Forget what stands on it, and begin to fill it."""
+        _HEAD.pack_into(self._memory, self._at, 0, 0, 0, 0)
+        self.batch.blank()
+        _HEAD.pack_into(self._memory, self._at, number, now_ns, 0, 0)
+
+    def expect(self, row: int, *, number: int, owner: int, slot: int) -> None:
+        """Note whose packets the next call into the kernel brings."""
+        _SPAN.pack_into(self._memory, self._spans_at + row * _SPAN.size, number, owner, slot, _OPEN)
+
+    def got(self, row: int, count: int) -> None:
+        """Note how many came."""
+        _COUNT.pack_into(self._memory, self._spans_at + row * _SPAN.size + _COUNT_AT, count)
+
+    def save(self, columns: Sequence[NDArray[Any]], *, slots: int) -> None:
+        """Keep the columns of the first ``slots`` as they stand before the batch is taken in.
+
+        Shapes: columns (slots,) or (slots, k), of eight octets each.
+        """
+        row = 0
+        for column in columns:
+            for part in (column,) if column.ndim == 1 else column.T:
+                self._columns[row, :slots] = part[:slots].view(np.int64)
+                row += 1
+        number, begun_ns, _, _ = _HEAD.unpack_from(self._memory, self._at)
+        _HEAD.pack_into(self._memory, self._at, number, begun_ns, number, slots)
+
+    def saved(self) -> I64 | None:
+        """Give the columns; None when the process ended before it had saved them.
+
+        Shapes: -> (rows, slots).
+        """
+        number, _, saved, slots = _HEAD.unpack_from(self._memory, self._at)
+        return self._columns[:, :slots].copy() if number == saved else None
+
+    def spans(self) -> list[Span]:
+        """Read whose packets stand on it, and let its batch say how many they are."""
+        number, found, used = self.number, [], 0
+        for row in range(self.batch.capacity):
+            told, owner, slot, count = _SPAN.unpack_from(self._memory, self._spans_at + row * _SPAN.size)
+            if told != number:
+                break
+            if count == _OPEN:
+                count = self.batch.filled(used)
+            if count:
+                found.append(Span(owner=owner, slot=slot, count=count))
+            used += count
+        self.batch.used = used
+        return found
+
+
+class Shelves:
+    """All shelves."""
+
+    def __init__(
+        self, *, capacity: int, slots: int, rows: int, descriptor: int | None = None, keep_ns: int = KEEP_NS
+    ) -> None:
+        """Begin; with a memory file's ``descriptor``, what stands there is kept if it is of this form."""
+        self._capacity, self._slots, self._rows = capacity, slots, rows
+        self._keep_ns = keep_ns
+        self.outlives = descriptor is not None
+        self._count = SHELVES if self.outlives else 1
+        whole = _PAGE + capacity * _SPAN.size + rows * slots * 8 + batch_bytes(capacity)
+        self._step = (whole + _PAGE - 1) // _PAGE * _PAGE
+        form = hashlib.sha256(repr((1, capacity, slots, rows, self._count)).encode()).digest()
+        size_bytes = _PAGE + self._count * self._step
+        if descriptor is None:
+            self._memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:
+            if os.pread(descriptor, len(form), 0) != form:
+                os.ftruncate(descriptor, 0)
+            os.ftruncate(descriptor, size_bytes)
+            self._memory = mmap.mmap(descriptor, size_bytes, flags=mmap.MAP_SHARED)
+            self._memory[: len(form)] = form
+        self._shelves: dict[int, Shelf] = {}
+        self._last = 0  # the highest number given
+        self._look_ns = 0
+
+    def standing(self) -> list[Shelf]:
+        """Give what stands there, in the order in which it was filled."""
+        found = [
+            self._shelf(place)
+            for place in range(self._count)
+            if _HEAD.unpack_from(self._memory, _PAGE + place * self._step)[0]
+        ]
+        found.sort(key=lambda shelf: shelf.number)
+        self._last = found[-1].number if found else 0
+        return found
+
+    def next(self, now_ns: int) -> Shelf:
+        """Give a shelf to fill: the oldest if it is old or no other is empty, else an empty one."""
+        self._last += 1
+        filled = [(shelf.number, place) for place, shelf in self._shelves.items() if shelf.number]
+        place = min(filled)[1] if filled else 0  # the numbers of those that stand have no hole
+        if filled and self._shelves[place].begun_ns > now_ns - self._keep_ns:
+            used = {place for _, place in filled}
+            place = next((place for place in range(self._count) if place not in used), place)
+        shelf = self._shelf(place)
+        shelf.begin(self._last, now_ns)
+        return shelf
+
+    def give_back(self, now_ns: int, *, but: Shelf) -> None:
+        """Give the memory of shelves back that have not been filled for long."""
+        if not self.outlives or now_ns - self._look_ns < NS_PER_S:
+            return
+        self._look_ns = now_ns
+        for place, shelf in list(self._shelves.items()):
+            if shelf is not but and shelf.number and now_ns - shelf.begun_ns > _GIVE_BACK_NS:
+                del self._shelves[place], shelf
+                self._memory.madvise(mmap.MADV_REMOVE, _PAGE + place * self._step, self._step)
+
+    def _shelf(self, place: int) -> Shelf:
+        if place not in self._shelves:
+            self._shelves[place] = Shelf(
+                self._memory,
+                at=_PAGE + place * self._step,
+                capacity=self._capacity,
+                slots=self._slots,
+                rows=self._rows,
+            )
+        return self._shelves[place]

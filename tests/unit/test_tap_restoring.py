@@ -1,0 +1,191 @@
+"""A tap that goes on with what another one has left: sockets that stay open, shelves in a memory file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from recorderd.core.clock import NS_PER_S, SystemClock
+from recorderd.core.events import EventLog
+from recorderd.core.gap_causes import RESTART
+from recorderd.core.ids import StreamId
+from recorderd.core.messages import Codec
+from recorderd.tap.drain import Tap
+from recorderd.tap.ports import PortPool, SocketPair
+from recorderd.tap.restoring import LeftOff
+from tests.support.free_ports import free_ports
+from tests.support.networks import EVENTS, pcm
+
+STREAM = StreamId("20261128T120000-000000000001/1")
+OTHER = StreamId("20261128T120000-000000000002/1")
+PACKET = 160
+
+
+def audio(number: int) -> bytes:
+    """Payload of a packet, of which no two are alike."""
+    return bytes((number * 7 + place * 3) % 251 for place in range(PACKET))
+
+
+class Lives:
+    """A tap that dies and is born again, as systemd would have it."""
+
+    def __init__(self) -> None:
+        self.low = free_ports(40)
+        self.memory = os.memfd_create("shelves")
+        self.mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.mouth.bind(("127.0.0.1", 0))
+        self.kept: dict[StreamId, SocketPair] = {}
+        self.tap = self._new()
+
+    def _new(self) -> Tap:
+        clock = SystemClock()
+        log = EventLog(logger=logging.getLogger("tap"), clock=clock)
+        self.pool = PortPool(
+            address="127.0.0.1", port_min=self.low, port_max=self.low + 39, receive_buffer_bytes=1 << 18
+        )
+        return Tap(ports=self.pool, max_streams=8, clock=clock, log=log, memory_file=self.memory)
+
+    def open(self, stream: StreamId, codec: Codec) -> None:
+        self.kept[stream] = self.pool.acquire()
+        self._open(stream, self.kept[stream], codec)
+
+    def _open(self, stream: StreamId, pair: SocketPair, codec: Codec) -> None:
+        self.tap.open_stream(stream, sockets=pair, codecs=[codec], event_payload_types=[EVENTS])
+
+    def die(self, **left: int) -> dict[StreamId, int]:
+        """Kill it; go on with ``STREAM`` from a tick on."""
+        pair = self.kept[STREAM]
+        copies = [socket.socket(fileno=os.dup(sock.fileno())) for sock in (pair.rtp, pair.rtcp)]
+        self.tap = self._new()
+        again = self.pool.adopt(*copies)
+        assert again is not None
+        self._open(STREAM, again, pcm())
+        return self.tap.restore({STREAM: LeftOff(needed_ticks=left["needed_ticks"])})
+
+    def send(self, stream: StreamId, numbers: Iterator[int] | range) -> None:
+        for number in numbers:
+            header = struct.pack("!BBHII", 0x80, pcm().payload_type, 1000 + number, 5000 + number * PACKET, 7)
+            raw = header + audio(number)
+            self.mouth.sendto(raw, ("127.0.0.1", self.kept[stream].rtp_port))
+
+    def heard(self, start: int, end: int) -> tuple[bytes, bool]:
+        octets, marks = self.tap.take(STREAM, start_ticks=start, end_ticks=end)
+        return octets.tobytes(), bool(marks.all())
+
+
+@pytest.fixture
+def lives() -> Iterator[Lives]:
+    yield Lives()
+
+
+GUARD = 8000  # where the first packet lies
+
+
+def test_what_was_heard_but_not_written_is_heard_again_and_then_what_waited_in_the_kernel(
+    lives: Lives,
+) -> None:
+    lives.open(STREAM, pcm())
+    for first in range(0, 60, 10):
+        lives.send(STREAM, range(first, first + 10))
+        lives.tap.drain()
+    lives.tap.take(
+        STREAM, start_ticks=0, end_ticks=GUARD + 35 * PACKET
+    )  # rendered, but not all of it written
+    lives.send(STREAM, range(60, 75))
+    needed = GUARD + 25 * PACKET
+    assert lives.die(needed_ticks=needed) == {}
+    lives.tap.drain()
+    octets, whole = lives.heard(needed, GUARD + 75 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(25, 75)))
+    counters = lives.tap.stats(STREAM).counters
+    assert counters["received"] == 75
+    assert (counters["duplicate"], counters["late"], lives.tap.stats(STREAM).packets_lost) == (0, 0, 0)
+
+
+def test_a_kill_within_the_kernels_call_loses_nothing(lives: Lives) -> None:
+    lives.open(STREAM, pcm())
+    lives.send(STREAM, range(10))
+    lives.tap.drain()
+    lives.send(STREAM, range(10, 20))
+    shelf = lives.tap._shelf
+    assert shelf is not None
+    shelf.expect(0, number=shelf.number, owner=lives.tap._open[STREAM].owner, slot=0)
+    assert shelf.batch.receive(lives.kept[STREAM].rtp.fileno()) == 10  # and here it ends
+    lives.die(needed_ticks=GUARD)
+    octets, whole = lives.heard(GUARD, GUARD + 20 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(20)))
+
+
+def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> None:
+    lives.open(STREAM, pcm())
+    for first in range(0, 30, 10):
+        lives.send(STREAM, range(first, first + 10))
+        lives.tap.drain()
+    lives.die(needed_ticks=GUARD + 10 * PACKET)
+    lives.send(STREAM, range(30, 40))
+    lives.tap.drain()
+    lives.die(needed_ticks=GUARD + 10 * PACKET)
+    octets, whole = lives.heard(GUARD + 10 * PACKET, GUARD + 40 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(10, 40)))
+    assert lives.tap.stats(STREAM).counters["received"] == 40
+
+
+def test_shelves_that_are_used_again_leave_no_hole_in_what_is_counted(lives: Lives) -> None:
+    lives.open(STREAM, pcm())
+    lives.tap.shelves._keep_ns = NS_PER_S // 5
+    for number in range(20):  # at once
+        lives.send(STREAM, range(number, number + 1))
+        lives.tap.drain()
+    time.sleep(0.3)
+    for number in range(20, 26):  # and with time between
+        lives.send(STREAM, range(number, number + 1))
+        lives.tap.drain()
+        time.sleep(0.1)
+    numbers = [shelf.number for shelf in lives.tap.shelves.standing()]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    for _ in range(2):
+        lives.die(needed_ticks=GUARD + 24 * PACKET)
+        lives.tap.drain()
+        assert lives.tap.stats(STREAM).counters["received"] == 26
+    octets, whole = lives.heard(GUARD + 24 * PACKET, GUARD + 26 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(24, 26)))
+
+
+def test_a_stream_that_does_not_go_on_leaves_no_packet_in_another(lives: Lives) -> None:
+    lives.open(OTHER, pcm())
+    lives.open(STREAM, pcm())
+    lives.send(OTHER, range(100, 110))
+    lives.send(STREAM, range(10))
+    lives.tap.drain()
+    lives.die(needed_ticks=0)
+    octets, whole = lives.heard(GUARD, GUARD + 10 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(10)))
+
+
+def test_what_the_shelves_do_not_hold_any_more_is_told_as_lost(lives: Lives) -> None:
+    lives.open(STREAM, pcm())
+    for number in range(60):  # more than there are shelves
+        lives.send(STREAM, range(number, number + 1))
+        lives.tap.drain()
+    lost = lives.die(needed_ticks=GUARD)
+    (ticks,) = lost.values()
+    assert ticks % PACKET == 0
+    assert 0 < ticks < 60 * PACKET
+    octets, whole = lives.heard(GUARD + ticks, GUARD + 60 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(ticks // PACKET, 60)))
+    causes = [(row.start_ticks, row.end_ticks) for row in lives.tap.gap_causes() if row.cause == RESTART]
+    assert causes == [(GUARD, GUARD + ticks)]
+    assert np.all(np.array(causes) >= GUARD)
