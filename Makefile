@@ -47,6 +47,7 @@ systemd: runs our units for real, in a namespace of the test
 gpg-agent: holds the private keys of the tests' OpenPGP recipients
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
+mount: a small file system that a test fills
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd

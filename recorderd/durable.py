@@ -123,13 +123,16 @@ def create(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool = 
 
     Durable: after return name and content survive, unless whoever asks syncs by itself (``synced`` is false);
     before, the name may stand with part of the content.
-    Errors: FileExistsError when the name is taken.
+    Errors: FileExistsError when the name is taken; OSError, which leaves no file.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         _write_all(descriptor, content)
         if synced:
             os.fsync(descriptor)
+    except OSError:
+        path.unlink()
+        raise
     finally:
         os.close(descriptor)
     if synced:
@@ -332,6 +335,27 @@ def truncate(path: Path, size_bytes: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def preallocate(path: Path, size_bytes: int, *, mode: int = FILE_MODE) -> bool:
+    """Let a file have so many bytes of the disk without writing them; say whether its file system can.
+
+    Source: fallocate(2); the C library's posix_fallocate would write them where it cannot.
+    Errors: OSError when there is no room.
+    """
+    call = _c_function("fallocate", (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64))
+    if call is None:
+        return False
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        if call(descriptor, 0, 0, size_bytes) != 0:
+            number = ctypes.get_errno()
+            if number in (errno.EOPNOTSUPP, errno.ENOSYS):
+                return False
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def resize(descriptor: int, size_bytes: int) -> None:

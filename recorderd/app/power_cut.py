@@ -42,6 +42,7 @@ class PowerCut:
         disks: Disks,
         heads: Heads,
         spool: Spool,
+        unreceipted_bytes: Callable[[], int],
         usual_checkpoint_s: int,
         on_done: Callable[[], None],
         clock: Clock,
@@ -52,6 +53,7 @@ class PowerCut:
         self._disks = disks
         self._heads = heads
         self._spool = spool
+        self._unreceipted_bytes = unreceipted_bytes
         self._usual_ns = usual_checkpoint_s * NS_PER_S
         self._on_done = on_done
         self._clock = clock
@@ -73,8 +75,7 @@ class PowerCut:
         return {**power, "outlook": self._outlook(known)}
 
     def _outlook(self, power: Power) -> dict[str, Any]:
-        used_bytes = self._recorder.usage.used_bytes
-        return outlook_of(self._spool, power, used_bytes=used_bytes, clock=self._clock)
+        return outlook_of(self._spool, power, waiting_bytes=self._unreceipted_bytes(), clock=self._clock)
 
     def _shut(self, power: Power) -> None:
         began_ns = self._clock.mono_ns()

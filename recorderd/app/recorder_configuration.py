@@ -24,6 +24,7 @@ from recorderd.app.rules_configuration import (
     rule_problems,
 )
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.app.spool_configuration import SpoolSection, spool_problems
 from recorderd.app.stamps_configuration import TimestampsSection, stamps_problems
 from recorderd.core import outcomes
 from recorderd.evidence.token_uri import uri_flaw
@@ -305,15 +306,6 @@ class ClockSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpoolSection:
-    """[spool]"""
-
-    dir: Path = option("Folder of the spool.")
-    quota_bytes: int = option("Refuse new sessions above this.", default=20 << 30, minimum=1 << 20)
-    local_grace_s: int = option("Keep a copy so long after the receipt.", default=3600, minimum=0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveLinkSection:
     """[archive]"""
 
@@ -385,6 +377,7 @@ class RecorderConfiguration:
                 key="sip.tls.ca_file", reason="missing", remedy="name who may vouch for client certificates"
             )
         yield from _key_problems(self.evidence)
+        yield from spool_problems(self.spool)
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
         yield from rule_problems(self)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from recorderd import __version__
 from recorderd.app import explain, keys_command, opening, verify
+from recorderd.app.backpressure_words import spool_lines
 from recorderd.app.control import ask
 from recorderd.app.power_words import power_line
 from recorderd.app.quickstart import Ports, quickstart
@@ -122,13 +123,16 @@ def _show_status(report: dict[str, Any]) -> None:
     if "error" in recorder:
         lines.add_row("recorderd", f"[red]{recorder['error']}")
     else:
-        sip, spool, rtp = recorder["sip"], recorder["spool"], recorder["rtp"]
+        sip, rtp = recorder["sip"], recorder["rtp"]
         lines.add_row("registration", f"{sip['registration']} {sip['registration_status']}")
         accepting = "yes" if sip["accepting"] else "[red]no"
         lines.add_row("accepting", f"{accepting}   dialogs {sip['dialogs']}, sessions {sip['sessions']}")
-        used, quota = spool["used_bytes"], spool["quota_bytes"]
-        places = ", ".join(f"{name} {count}" for name, count in spool["recordings"].items() if count)
-        lines.add_row("spool", f"{used / 1e6:.1f} of {quota / 1e6:.0f} MB   {places or 'empty'}")
+        for number, line in enumerate(spool_lines(recorder["spool"])):
+            lines.add_row("" if number else "spool", line)
+        stance = recorder["stance"]
+        lines.add_row("archive", f"{stance['archive']}   {escape(stance['archive_reason'])}")
+        for number, line in enumerate(stance["held_back"] or ["nothing"]):
+            lines.add_row("" if number else "held back", escape(line))
         lost = f"kernel drops {rtp['kernel_dropped']}, late {rtp['late']}, malformed {rtp['malformed']}"
         lines.add_row("rtp", f"{rtp['received']} packets of open streams; {lost}")
         lines.add_row("sealed", str(recorder["sealed"]))

@@ -15,23 +15,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd import __version__, durable
+from recorderd.app.backpressure import Backpressure, Limits, patience
 from recorderd.app.control import ControlServer
 from recorderd.app.encryption_configuration import recipients_of
 from recorderd.app.host_clock import HostClock
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_cut import PowerCut
 from recorderd.app.prompts import PromptLibrary
+from recorderd.app.recorder_checks import check_configuration, load_prompts
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
-from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting, settle_memory
-from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
-from recorderd.app.signing import KeyWatch, key_source
+from recorderd.app.signalling import rule_of, sip_settings
+from recorderd.app.signing import KeyWatch
 from recorderd.core.clock import NS_PER_S, SystemClock
-from recorderd.core.events import Ev, EventLog
+from recorderd.core.events import Ev
 from recorderd.core.messages import ControlAction, SessionSilent
-from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer
-from recorderd.policy.admission import Admission, decide, spool_level
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record.chain import Chain
 from recorderd.record.disk import Disks
@@ -40,6 +39,7 @@ from recorderd.record.heads import Heads
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.shedding import Shedder
 from recorderd.record.steering import SkewMode, SkewPolicy
 from recorderd.sip.desk import SessionDesk
 from recorderd.sip.report import Report
@@ -47,6 +47,7 @@ from recorderd.sip.room import SipRoom
 from recorderd.sip.speech import Speech
 from recorderd.spool.head_box import HeadBox
 from recorderd.spool.layout import Spool
+from recorderd.spool.shed import ShedFolder
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.tap.sources import SourcePolicy
@@ -100,7 +101,8 @@ class Appliance:
             names=NameTemplate(text=record.file_name, local_time=record.file_name_time is TimeZone.LOCAL),
             host_clock=self.host_clock.statement,
         )
-        self.disks = Disks()
+        self.space, self._reserve = patience(configuration.spool, clock=clock, log=log)
+        self.disks = Disks.patient(self.space)
         self.heads = Heads(
             configuration.recorder.state_dir,
             recorder_id=configuration.recorder.id,
@@ -128,6 +130,15 @@ class Appliance:
             recover, spool=self.spool, chain=chain, sealer=sealer, entries=entries, log=log
         )
         self._unsealed = self._recover()  # drafts that want only the key
+        shedder = Shedder(
+            spool=self.spool,
+            folder=ShedFolder(self.spool),
+            entries=entries,
+            chain=chain,
+            clock=clock,
+            log=log,
+        )
+        shedder.recover()
         self.heads.state("start")
         ports = PortPool(
             address=rtp.address,
@@ -163,13 +174,31 @@ class Appliance:
             encryption=recipients_of(configuration),
         )
         settings = sip_settings(configuration)
-        self.max_calls = settings.max_calls
+        self.backpressure = Backpressure(
+            section=configuration.spool,
+            spool=self.spool,
+            disks=self.disks,
+            space=self.space,
+            reserve=self._reserve,
+            shedder=shedder,
+            power=lambda: self.duty.power,
+            limits=Limits(
+                max_calls=settings.max_calls,
+                queue_full=lambda: self.recorder.messages.qsize() > QUEUE_MAX // 2,
+                stopping=self._stopping.is_set,
+                calls=lambda: self.recorder.sessions_open,
+            ),
+            seal_where_room_is=self._seal_where_room_is,
+            clock=clock,
+            log=log,
+        )
+        self.backpressure.prepare()
         self.speaker = Speaker(clock=clock, log=log, on_ended=self._heard)
         speech = Speech(prompts=prompts, speaker=self.speaker, tap=self.tap, log=log)
         desk = SessionDesk(
             settings=settings,
             rule=rule_of(configuration),
-            admit=self._admit,
+            admit=self.backpressure.admit,
             ports=ports,
             tap=self.tap,
             speech=speech,
@@ -182,6 +211,7 @@ class Appliance:
         self.sip = SipRoom(settings=settings, desk=desk, clock=clock, log=log)
         self._power_cut = PowerCut(
             sip=self.sip, recorder=self.recorder, disks=self.disks, heads=self.heads, spool=self.spool,
+            unreceipted_bytes=lambda: self.backpressure.usage.unreceipted_bytes,
             usual_checkpoint_s=record.checkpoint_s, on_done=self.duty.release, clock=clock, log=log,
         )  # fmt: skip
 
@@ -193,17 +223,13 @@ class Appliance:
 
     def status(self) -> dict[str, Any]:
         """Describe everything that an operator asks for."""
-        usage = self.recorder.usage
         return {
             "program": "recorderd",
             "version": __version__,
             "sip": self.sip.status(),
             "sessions": list(self.recorder.describe()),
-            "spool": {
-                "recordings": usage.recordings,
-                "used_bytes": usage.used_bytes,
-                "quota_bytes": usage.quota_bytes,
-            },
+            "spool": self.backpressure.describe_spool(),
+            "stance": self.backpressure.describe(),
             "sealed": self.recorder.sealed,
             "signing": {**self.key.describe(), "waiting": self._waiting},
             "chain": self.heads.describe(),
@@ -223,10 +249,11 @@ class Appliance:
         Errors: whatever a thread died of.
         """
         sip_stop, record_stop, tap_stop = threading.Event(), threading.Event(), threading.Event()
-        clock_stop = threading.Event()
+        clock_stop, spool_stop = threading.Event(), threading.Event()
         speaker_stop, audio_stop, sealing_stop = threading.Event(), threading.Event(), threading.Event()
         failed: list[BaseException] = []
         host_clock = self._thread("clock", lambda: self.host_clock.run(clock_stop), failed)
+        spool = self._thread("spool", lambda: self.backpressure.run(spool_stop), failed)
         sealing = self._thread("seal", lambda: self.disks.sealing.run(sealing_stop), failed)
         audio = self._thread("disk", lambda: self.disks.audio.run(audio_stop), failed)
         tap = self._thread("tap", lambda: self.tap.run(tap_stop), failed)
@@ -244,6 +271,7 @@ class Appliance:
             self._serve(failed)
         finally:
             self._stopping.set()
+            self.space.stop()
             self.service.stopping()
             for stop, thread in (
                 (sip_stop, sip),
@@ -252,6 +280,7 @@ class Appliance:
                 (tap_stop, tap),
                 (audio_stop, audio),  # writes what the recording has left
                 (sealing_stop, sealing),
+                (spool_stop, spool),
                 (clock_stop, host_clock),
             ):
                 stop.set()
@@ -313,18 +342,9 @@ class Appliance:
     def _heard(self, ended: UtteranceEnded) -> None:
         self.sip.heard(ended)
 
-    def _admit(self, calls: int, terms: RecordingTerms) -> Admission:
-        usage = self.recorder.usage
-        return decide(
-            spool=spool_level(used_bytes=usage.used_bytes, quota_bytes=usage.quota_bytes),
-            calls=calls,
-            max_calls=self.max_calls,
-            queue_full=self.recorder.messages.qsize() > QUEUE_MAX // 2,
-            stopping=self._stopping.is_set(),
-            power=self.duty.power.state,
-            mandatory=terms.mandatory,
-            priority=terms.priority,
-        )
+    def _seal_where_room_is(self) -> None:
+        if self.recorder.closing.waiting_for_room:
+            self.disks.sealing.put(self.recorder.closing.seal_where_room_is)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -336,7 +356,7 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     configuration = load_recorder_configuration(arguments.config)
     if arguments.command == "check-config":
-        return _check_config(arguments.config, configuration)
+        return check_configuration(arguments.config, configuration)
     return _serve(arguments.config, configuration)
 
 
@@ -348,27 +368,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", nargs="?", choices=("serve", "check-config"), default="serve")
     parser.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
     return parser
-
-
-def _check_config(path: Path, configuration: RecorderConfiguration) -> int:
-    """Load what a start would load, and start nothing."""
-    key_source(configuration.evidence).open()
-    sip_settings(configuration)
-    service = Service(program="recorderd", level="warning")
-    PowerDuty(configuration.power, service=service, clock=SystemClock())
-    load_prompts(path, configuration, service.log)
-    print(f"{path}: good")
-    return 0
-
-
-def load_prompts(path: Path, configuration: RecorderConfiguration, log: EventLog) -> PromptLibrary:
-    """Read what can be said, and see that it has what the rules name.
-
-    Errors: ConfigurationError.
-    """
-    prompts = PromptLibrary.load(prompts_dir=configuration.control.prompts_dir, log=log)
-    refuse(path, list(prompt_problems(configuration, prompts)))
-    return prompts
 
 
 def _serve(path: Path, configuration: RecorderConfiguration) -> int:

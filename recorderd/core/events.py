@@ -126,6 +126,17 @@ class Ev(Enum):
     UPS_LOST = "ups_lost"
     UPS_BACK = "ups_back"
     UPS_LOGIN_REFUSED = "ups_login_refused"
+    SPOOL_LEVEL = "spool_level"
+    SPOOL_HOURS_LEFT = "spool_hours_left"
+    DISK_FULL = "disk_full"
+    DISK_WAITED = "disk_waited"
+    RESERVE_USED = "reserve_used"
+    RESERVE_FULL = "reserve_full"
+    ARCHIVE_STATE = "archive_state"
+    STANCE_CHANGED = "stance_changed"
+    RECORDING_SHED = "recording_shed"
+    SHED_TAKEN_BACK = "shed_taken_back"
+    ENTRY_FAILED = "entry_failed"
 
     @property
     def message_id(self) -> str:

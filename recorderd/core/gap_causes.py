@@ -22,11 +22,12 @@ KERNEL_DROP: Final = "kernel_drop"  # came to this machine and found the socket'
 RING_OVERRUN: Final = "ring_overrun"  # too far ahead of what had been read
 NOT_RECEIVED: Final = "not_received"  # nothing more is known
 DTMF: Final = "dtmf"  # the sender sent key events instead (RFC 4733)
+DISK_FULL: Final = "disk_full"  # came while nothing could be written and no more could be held in memory
 SKEW: Final = "skew"  # put in or left out for the sender's clock
 
 ALL: Final = frozenset(
     {
         *(NETWORK_LOSS, LATE, SILENCE_SUPPRESSED, HOLD, PAUSED, STOPPED, DOUBLED, MASKED, BEFORE_FIRST),
-        *(AFTER_LAST, RESTART, KERNEL_DROP, RING_OVERRUN, NOT_RECEIVED, DTMF, SKEW),
+        *(AFTER_LAST, RESTART, KERNEL_DROP, RING_OVERRUN, NOT_RECEIVED, DTMF, DISK_FULL, SKEW),
     }
 )

@@ -13,6 +13,7 @@ REFUSED_CAPACITY: Final = "refused_capacity"  # there was no room
 REFUSED_MEDIA: Final = "refused_media"  # it offered nothing that can be recorded
 FAILED: Final = "failed"  # we could not take it
 QUARANTINED: Final = "quarantined"  # its draft is set aside; the entry names it
+SHED: Final = "shed"  # a sealed recording was deleted unsent, for want of room; the entry names it
 
 ERASED: Final = (OBJECTED, CONSENT_MISSING)  # always leave an entry
 CHOSEN: Final = (
@@ -23,4 +24,5 @@ CHOSEN: Final = (
     FAILED,
     QUARANTINED,
 )  # if configured
-WITHOUT_AUDIO: Final = (*ERASED, *CHOSEN)
+TOLD: Final = (*CHOSEN, SHED)  # of which entries tell that are none of the call's own recording
+WITHOUT_AUDIO: Final = (*ERASED, *TOLD)

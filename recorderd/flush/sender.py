@@ -21,12 +21,14 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.flush import delivery as d
 from recorderd.flush.claims import Claims
 from recorderd.flush.deposits import Deposits
+from recorderd.flush.early_release import EarlyRelease
 from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkBroke, LinkEvent, LinkStood, LinkTurnedAway
 from recorderd.flush.parcel import is_passing, list_files, read_piece
 from recorderd.flush.receipt_check import check_receipt
 from recorderd.flush.stamping import Stamper
 from recorderd.spool.layout import Place, Spool
+from recorderd.spool.stance import read_stance
 from recorderd.wire import frames as f
 
 IN_FLIGHT: Final = 4  # recordings at a time: a long one does not hold up the short ones
@@ -71,6 +73,7 @@ class Sender:
         self._heads = heads
         self._spool = spool
         self._stamper = stamper
+        self._early = EarlyRelease()
         self._claims = Claims(spool=spool, stamper=stamper, log=log)
         self._link = link
         self._trust = trust
@@ -133,6 +136,9 @@ class Sender:
             due = d.due_event(delivery, now_ns=now_ns)
             if due is not None:
                 self._apply(recording_id, due)
+        stance = read_stance(self._spool.root, now_utc_ns=self._clock.utc_ns())
+        for recording_id in self._early.due(self._deliveries.values(), stance):
+            self._apply(recording_id, d.GraceOver())
         if self._archive_id:
             self._fill(now_ns)
             self._heads.turn(now_ns)

@@ -2,7 +2,7 @@
 
 Contract: first ``render``, then ``close``, which returns at once; the recording's streams are free then.
 What goes wrong afterwards is reported and leaves the draft for recovery. Recordings that wait to be sealed
-are sealed together. What only wants the key, which may be away, waits for it here.
+are sealed together. What only wants the key, which may be away, or room on a full disk, waits for it here.
 Thread: ``render`` and ``close`` the recording's; the rest is done on the sealing thread, where one slow
 signature keeps nobody's audio from the disk.
 """
@@ -17,30 +17,42 @@ from recorderd.core.errors import KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
 from recorderd.core.outcomes import CHOSEN, NOT_STARTED
+from recorderd.record.disk import Disk
 from recorderd.record.ending import finish, render_to_end
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
+from recorderd.record.space import is_no_space
 from recorderd.wire.manifest import Manifest
 
 
 class Closing:
     """Closes and seals recordings."""
 
-    def __init__(self, *, source: Source, sealer: Sealer, entries: Entries, log: EventLog) -> None:
+    def __init__(
+        self, *, source: Source, sealer: Sealer, entries: Entries, disk: Disk, log: EventLog
+    ) -> None:
+        """Begin; ``disk`` is the sealing thread's."""
+        self._disk = disk
         self._source = source
         self._sealer = sealer
         self._entries = entries
         self._log = log
         self.sealed = 0
         self._waiting: deque[Finished] = deque()
+        self._no_room: list[tuple[RecordingFiles, Finished]] = []
 
     @property
     def waiting(self) -> int:
         """Recordings that are whole but for the signature."""
         return len(self._waiting)
+
+    @property
+    def waiting_for_room(self) -> int:
+        """Recordings that are whole and find no room on the disk for their manifests."""
+        return len(self._no_room)
 
     def render(self, recording: Recording, ended: SessionEnded) -> None:
         """Render what is left of a recording that is over; what others left in it was rendered."""
@@ -77,7 +89,11 @@ class Closing:
     def _seal_all(self, group: Sequence[tuple[RecordingFiles, Finished]]) -> None:
         going: list[tuple[RecordingFiles, Finished]] = []
         for files, finished in group:
-            proved = files.prove()
+            try:
+                proved = files.prove()
+            except (RecorderError, OSError) as problem:
+                self._wait_for_room(files, finished, problem)
+                continue
             if proved is None:
                 files.leave()
                 continue
@@ -92,7 +108,11 @@ class Closing:
             )
             going.append((files, known))
         sealed = self._sealer.seal_all([finished for _, finished in going])
-        for (files, finished), result in zip(going, sealed, strict=True):
+        for (files, finished), first in zip(going, sealed, strict=True):
+            result = self._seal_by_itself(finished) if is_no_space(first) else first
+            if is_no_space(result):
+                self._wait_for_room(files, finished, result)
+                continue
             files.leave()
             if isinstance(result, Manifest):
                 self._tell(finished, result)
@@ -101,6 +121,26 @@ class Closing:
                 self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=result)
             else:
                 files.give_up(result)
+
+    def seal_where_room_is(self) -> None:
+        """Seal what waits for room, as far as there is some.
+
+        Thread: sealing.
+        """
+        group, self._no_room = self._no_room, []
+        if group:
+            self._seal_all(group)
+
+    def _seal_by_itself(self, finished: Finished) -> Manifest | RecorderError | OSError:
+        """Seal with what room can be made for it."""
+        try:
+            return self._disk.patiently(lambda: self._sealer.seal(finished))
+        except (RecorderError, OSError) as problem:
+            return problem
+
+    def _wait_for_room(self, files: RecordingFiles, finished: Finished, problem: object) -> None:
+        self._no_room.append((files, replace(finished, audio_descriptor=-1)))
+        self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=problem)
 
     def seal_waiting(self) -> None:
         """Seal what waits for the key, the oldest first.

@@ -2,9 +2,10 @@
 
 Contract: jobs are done one after the other in the order in which they were given; what can be done together
 and waits one behind the other is done together. What waits in memory is bounded by ``limit_bytes``: beyond it
-``put`` waits, and the ring keeps meanwhile what comes. A job's owner guards it: one that raises ends the
-thread, and with it the process.
-Thread: ``put`` and ``waiting_bytes`` any; ``run`` is the disk's own.
+``put`` waits, and the ring keeps meanwhile what comes. While the disk is full (see ``space``) nobody shall
+wait so: from three quarters of the limit on it ``is_choked``, and whoever records leaves audio out.
+A job's owner guards it: one that raises ends the thread, and with it the process.
+Thread: ``put``, ``is_choked`` and ``waiting_bytes`` any; ``run`` is the disk's own.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from recorderd.record.many_files import ManyFiles
+from recorderd.record.space import Space
 
+T = TypeVar("T")
 Job = Callable[[], None]
 Together = Callable[[list[Any]], None]
 
@@ -37,8 +40,20 @@ class _Row:
 class Disk:
     """A queue of jobs and whoever does them."""
 
-    def __init__(self, *, limit_bytes: int = LIMIT_BYTES, gather_s: float = 0.0) -> None:
-        """Begin empty; ``gather_s`` is how long a thread that was woken lets more come before it begins."""
+    def __init__(
+        self,
+        *,
+        limit_bytes: int = LIMIT_BYTES,
+        gather_s: float = 0.0,
+        space: Space | None = None,
+        waits: bool = True,
+    ) -> None:
+        """Begin empty; ``gather_s`` is how long a thread that was woken lets more come before it begins.
+
+        With ``space`` a job's step that finds the disk full is patient; without, it fails. One that does not
+        ``waits`` has the reserve only.
+        """
+        self._space, self._waits = space, waits
         self._jobs: deque[tuple[Job | _Row, int]] = deque()
         self._changed = threading.Condition()
         self._limit_bytes = limit_bytes
@@ -46,6 +61,21 @@ class Disk:
         self.many_files = ManyFiles()  # for jobs that write for many recordings
         self.waiting_bytes = 0
         self.waiting_bytes_max = 0
+        self.taken_bytes = 0  # since the beginning
+
+    @property
+    def is_choked(self) -> bool:
+        """Tell whether the disk is full and so much waits for it that no more may."""
+        if self._space is None or not self._space.is_waiting:
+            return False
+        return self.waiting_bytes * 4 > self._limit_bytes * 3
+
+    def patiently(self, step: Callable[[], T]) -> T:
+        """Do a step of a job, which may be done again when there was no space for it.
+
+        Errors: what the step raises.  # thread: the disk's
+        """
+        return step() if self._space is None else self._space.patiently(step, waits=self._waits)
 
     def put(self, job: Job, *, size_bytes: int = 0) -> None:
         """Give a job that holds so much memory until it is done."""
@@ -54,6 +84,7 @@ class Disk:
                 self._changed.wait()
             self._jobs.append((job, size_bytes))
             self.waiting_bytes += size_bytes
+            self.taken_bytes += size_bytes
             self.waiting_bytes_max = max(self.waiting_bytes_max, self.waiting_bytes)
             self._changed.notify_all()
 
@@ -102,6 +133,7 @@ class InlineDisk(Disk):
 
     def put(self, job: Job, *, size_bytes: int = 0) -> None:
         """Do a job."""
+        self.taken_bytes += size_bytes
         job()
 
     def put_together(self, together: Together, row: Any) -> None:
@@ -120,3 +152,9 @@ class Disks:
     def inline(cls) -> Disks:
         """Do everything at once, without threads."""
         return cls(audio=InlineDisk(), sealing=InlineDisk())
+
+    @classmethod
+    def patient(cls, space: Space) -> Disks:
+        """Make room, or wait for it, where the disk is full."""
+        audio = Disk(gather_s=GATHER_S, space=space)
+        return cls(audio=audio, sealing=Disk(space=space, waits=False))

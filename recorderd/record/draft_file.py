@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from recorderd import durable
+from recorderd.record.space import is_no_space
 
 _FILL_BYTES: Final = 1 << 18
 
@@ -63,8 +64,10 @@ class ClearFile:
         self._descriptor = create_file(path)
         try:
             durable.write_at(self._descriptor, head, offset_bytes=0)
-        except OSError:
+        except OSError as problem:
             self.close()
+            if is_no_space(problem):  # it is tried again
+                path.unlink()
             raise
 
     @property

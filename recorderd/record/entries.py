@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from recorderd.core import outcomes
 from recorderd.core.clock import NS_PER_S, Clock
@@ -30,9 +30,14 @@ from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import Manifest
 
+T = TypeVar("T")
 REPEAT_NS: Final = 60 * NS_PER_S
 _MINUTE_NS: Final = 60 * NS_PER_S
 REASON_LIMIT: Final = 200  # characters
+
+
+def _at_once(step: Callable[[], T]) -> T:
+    return step()
 
 
 def _nothing(_: str) -> None:
@@ -66,7 +71,7 @@ class Entries:
 
     def wants(self, outcome: str) -> bool:
         """Tell whether an outcome leaves an entry."""
-        return outcome in self._policy.wanted
+        return outcome in self._policy.wanted or outcome == outcomes.SHED
 
     def keeps(self, outcome: str) -> bool:
         """Tell whether an outcome leaves an entry; one that does not is counted."""
@@ -129,6 +134,21 @@ class Entries:
         entry = replace(started, session=nobody.session) if started is not None else nobody
         self._guarded(entry, outcomes.QUARANTINED, f"{recording_id}: {reason}")
 
+    def shed(self, started: SessionStarted, reason: str) -> bool:
+        """Make the entry of a recording that is to be deleted unsent; say whether it is sealed.
+
+        One that is not leaves nothing, unless the chain names it already.  # thread: sealing
+        """
+        try:
+            self._make(started, outcomes.SHED, reason)
+        except (RecorderError, OSError) as problem:
+            self._log.error(Ev.ENTRY_FAILED, subject=started.session, reason=problem)
+            folder = self._spool.path(Place.DRAFTS, started.session)
+            if folder.exists() and not self._sealer.has_named(started.session):
+                self._spool.drop_draft(started.session)
+            return False
+        return True
+
     def _guarded(self, started: SessionStarted, outcome: str, reason: str) -> None:
         try:
             self._make(started, outcome, reason)
@@ -143,13 +163,18 @@ class Entries:
     def _make(self, started: SessionStarted, outcome: str, reason: str) -> None:
         notes = Notes(timeline=Timeline.begin(RecordingState.OFF))
         notes.ended_without(outcome=outcome, reason=_plain(reason))
-        journal = JournalWriter(self._spool.begin_draft(started.session))
+        # What frees room may take of the reserve; who is refused may not use it up.
+        do: Callable[[Callable[[], Any]], Any] = (
+            self._disk.patiently if outcome == outcomes.SHED else _at_once
+        )
+        folder = do(partial(self._spool.begin_draft, started.session))
+        journal = do(partial(JournalWriter, folder))
         try:
-            journal.session(started)
-            journal.ended_without(outcome=notes.outcome, reason=notes.reason)
+            do(partial(journal.session, started))
+            do(partial(journal.ended_without, outcome=notes.outcome, reason=notes.reason))
         finally:
             journal.close()
-        self.tell(self._sealer.seal(without_audio(started, notes)))
+        self.tell(do(partial(self._sealer.seal, without_audio(started, notes))))
 
 
 def without_audio(started: SessionStarted, notes: Notes) -> Finished:

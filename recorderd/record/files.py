@@ -1,7 +1,8 @@
 """What one recording has on disk. Every method returns at once; the disk's thread does the work in order.
 
 Contract: what must be silent or gone is dealt with also after an earlier step has failed; everything else of
-a recording stops at its first problem, which is reported once: its draft stays for recovery.
+a recording stops at its first problem, which is reported once: its draft stays for recovery. A full disk is
+no problem but a wait (see ``space``): every job can be done again when there was no room for it.
 Thread: the recording's; the jobs run on the disk's.
 """
 
@@ -23,7 +24,8 @@ from recorderd.record.draft import Draft
 from recorderd.record.encrypting import Enclosure, Recipients
 from recorderd.record.journal import JournalWriter
 from recorderd.record.many_files import ManyFiles
-from recorderd.record.vault import begin_vault, vault_name
+from recorderd.record.space import is_no_space
+from recorderd.record.vault import Vault, begin_vault, vault_name
 from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.checkpoint import (
@@ -75,6 +77,7 @@ class RecordingFiles:
         self._recipients = recipients  # None = in clear
         self._draft: Draft | None = None
         self._journal: JournalWriter | None = None
+        self._has_folder = False
         self.problem: Problem | None = None
         self.proof_due_ns = 0  # when a checkpoint is to be signed next; 0 = nobody has asked yet
         self._is_over = False  # the sealing thread has it
@@ -100,7 +103,11 @@ class RecordingFiles:
         """Create the folder and note the session; both survive from the next checkpoint on, as audio does."""
 
         def job() -> None:
-            self._journal = JournalWriter(self._spool.begin_draft(self._session, synced=False))
+            if not self._has_folder:
+                self._spool.begin_draft(self._session, synced=False)
+                self._has_folder = True
+            if self._journal is None:
+                self._journal = JournalWriter(self.folder)
             self._journal.session(started)
 
         self._do(job)
@@ -149,21 +156,23 @@ class RecordingFiles:
         """Begin the audio, which starts at sample ``origin_samples`` of the session."""
         self.is_open, self.frames, self.encoding = True, 0, encoding
         self.channels, self.sample_rate_hz = channels, sample_rate_hz
-        folder = self.folder
+        folder, vault = self.folder, list[Vault]()
 
         def job() -> None:
-            path, vault = folder / audio_name(self._session), None
+            path = folder / audio_name(self._session)
             if self._recipients is not None:
-                vault = begin_vault(folder, path.name, recipients=self._recipients)
+                if not vault:
+                    vault.append(begin_vault(folder, path.name, recipients=self._recipients))
                 path = path.with_name(vault_name(path.name))
-            self._draft = Draft(
-                path,
-                sample_rate_hz=sample_rate_hz,
-                channels=channels,
-                encoding=encoding,
-                notes=notes,
-                vault=vault,
-            )
+            if self._draft is None:
+                self._draft = Draft(
+                    path,
+                    sample_rate_hz=sample_rate_hz,
+                    channels=channels,
+                    encoding=encoding,
+                    notes=notes,
+                    vault=vault[0] if vault else None,
+                )
             self._format(channels, origin_samples)
 
         self._do(job)
@@ -176,14 +185,20 @@ class RecordingFiles:
         self.frames += block.shape[0]
         self._do(lambda: self.draft.append(block), size_bytes=block.nbytes)
 
+    @property
+    def is_choked(self) -> bool:
+        """Tell whether no more audio may wait for the disk."""
+        return self._disk.is_choked
+
     def append_silence(self, frames: int) -> None:
         """Add silence; nothing of it waits in memory."""
         self.frames += frames
+        until = self.frames
         frame_bytes, octet = self.channels * self.encoding.sample_bytes, bytes([self.encoding.silence])
 
         def job() -> None:
-            for at in range(0, frames, _SILENCE_FRAMES):
-                count = min(_SILENCE_FRAMES, frames - at)
+            while self.draft.frames < until:
+                count = min(_SILENCE_FRAMES, until - self.draft.frames)
                 self.draft.append_raw(octet * (count * frame_bytes), frames=count)
 
         self._do(job)
@@ -201,7 +216,8 @@ class RecordingFiles:
         self.channels = channels
 
         def job() -> None:
-            self.draft.widen(channels)
+            if self.draft.channels < channels:
+                self.draft.widen(channels)
             self._changed_by = WIDENED
             self._format(channels, origin_samples)
 
@@ -342,6 +358,7 @@ class RecordingFiles:
         """Return the audio's sha256, size and open file, which is not synced; without audio '', 0 and -1.
 
         None when anything went wrong.  # thread: the sealing
+        Errors: DraftFailed, OSError when the disk is full: it may be tried again.
         """
         found: list[tuple[str, int, int]] = []
 
@@ -349,7 +366,13 @@ class RecordingFiles:
             draft = self._draft
             found.append(("", 0, -1) if draft is None else (*draft.prove(), draft.descriptor))
 
-        self._guarded(job)
+        if self.problem is None:
+            try:
+                self._sealing.patiently(job)
+            except (RecorderError, OSError) as problem:
+                if is_no_space(problem):
+                    raise
+                self.give_up(problem)
         return found[0] if found else None
 
     def enclosure(self) -> Enclosure | None:
@@ -406,7 +429,7 @@ class RecordingFiles:
         if self.problem is not None and not always:
             return
         try:
-            job()
+            self._disk.patiently(job)
         except (RecorderError, OSError) as problem:
             self.give_up(problem)
 
@@ -425,8 +448,10 @@ def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]], many_files: 
         contents,
         offsets_bytes=[draft.end_bytes for _, draft, _ in going],
     )
-    for (files, draft, _), content, problem in zip(going, contents, problems, strict=True):
+    for (files, draft, block), content, problem in zip(going, contents, problems, strict=True):
         if problem is None:
             draft.took(content.data)
+        elif is_no_space(problem):
+            files.write_now(block)
         else:
             files.give_up(DraftFailed(path=draft.path, reason=problem))

@@ -88,6 +88,7 @@ class JournalWriter:
         self._gaps_written: dict[str, int] = {}
         self._folder = folder
         self._has_name = False  # that survives
+        self._size_bytes = os.fstat(self._descriptor).st_size
 
     def session(self, started: SessionStarted) -> None:
         """Note the session, again when its description changed."""
@@ -166,7 +167,20 @@ class JournalWriter:
         os.close(self._descriptor)
 
     def _line(self, row: dict[str, Any]) -> None:
-        os.write(self._descriptor, canonical_json(row) + b"\n")
+        """Add a line, whole or not at all: it may be tried again.
+
+        Errors: OSError.
+        """
+        line = canonical_json(row) + b"\n"
+        written = os.write(self._descriptor, line)
+        if written < len(line):
+            try:
+                while written < len(line):  # tells why it did not take all
+                    written += os.write(self._descriptor, line[written:])
+            except OSError:
+                durable.resize(self._descriptor, self._size_bytes)
+                raise
+        self._size_bytes += len(line)
 
 
 def read_journal(folder: Path) -> Journal:

@@ -6,7 +6,7 @@ that wait were taken: a pause always comes before the samples it is about, and w
 the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
 that fails to be written is reported, its draft stays for recovery, and the others go on. Nothing here waits
 for a disk (see ``disk``).
-Thread: ``run`` is the recording thread; ``describe``, ``usage``, ``sessions_open``, ``sealed`` and
+Thread: ``run`` is the recording thread; ``describe``, ``sessions_open``, ``sealed`` and
 ``closing.waiting`` are for any.
 """
 
@@ -59,12 +59,11 @@ from recorderd.record.status import describe
 from recorderd.record.steady import SteadyRound
 from recorderd.record.steering import SkewPolicy
 from recorderd.record.watch import Watch
-from recorderd.spool.layout import Spool, SpoolUsage
+from recorderd.spool.layout import Spool
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
 LINGER_NS: Final = 300 * NS_PER_MS  # two drains: what was in the kernel when the session ended
 TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
-USAGE_EVERY_NS: Final = 5 * NS_PER_S
 PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
@@ -103,13 +102,12 @@ class Recorder:
     ) -> None:
         self._encryption = encryption or {}
         self.messages: queue.Queue[RecordMessage | _Question] = queue.Queue(maxsize=QUEUE_MAX)
-        self.usage: SpoolUsage = spool.usage()
         self.rounds = 0  # progress that the watchdog looks at
         self.checkpoint_ns = pace.checkpoint_s * NS_PER_S  # how often drafts are synced; any may set it
         self._source = source
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
-        self.closing = Closing(source=source, sealer=sealer, entries=entries, log=log)
+        self.closing = Closing(source=source, sealer=sealer, entries=entries, disk=disks.sealing, log=log)
         self._entries = entries
         self._proof = RunningProof(every_s=pace.proof_s, disks=disks, sealer=sealer, clock=clock, log=log)
         self._meter = Meter()
@@ -121,7 +119,7 @@ class Recorder:
         self._clock = clock
         self._log = log
         self._sessions: dict[SessionId, Recording] = {}
-        self._usage_mono_ns = self._synced_mono_ns = self._looked_mono_ns = 0
+        self._synced_mono_ns = self._looked_mono_ns = 0
         self._has_joins = False
         self._over: deque[tuple[Recording, SessionEnded]] = deque()  # rendered to their end, not closed yet
 
@@ -190,9 +188,6 @@ class Recorder:
         if now_ns - self._looked_mono_ns >= LOOK_NS:
             self._looked_mono_ns = now_ns
             self._watch.look(ordered, now_ns=heard_ns)
-        if now_ns - self._usage_mono_ns > USAGE_EVERY_NS:
-            self._disk.put(self._measure)
-            self._usage_mono_ns = now_ns
         self.rounds += 1
 
     def handle(self, message: RecordMessage | _Question) -> None:
@@ -367,12 +362,6 @@ class Recorder:
         try:
             self._spool.sync()
             self._proof.take(proving)
-        except OSError as problem:
-            self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
-
-    def _measure(self) -> None:
-        try:
-            self.usage = self._spool.usage()
         except OSError as problem:
             self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
 

@@ -20,7 +20,7 @@ from recorderd.core import gap_causes
 from recorderd.core.errors import KeyUnusable, RecorderError, SignerUnknown
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
-from recorderd.core.outcomes import CHOSEN, NOT_STARTED
+from recorderd.core.outcomes import NOT_STARTED, TOLD
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
@@ -76,13 +76,13 @@ def recover(
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id, sealer.trust(), log)
-            if finished.notes.outcome in CHOSEN:
+            if finished.notes.outcome in TOLD:
                 log.warning(Ev.SESSION_NOT_RECORDED, subject=recording_id, cause=StreamEnd.CRASH.value)
                 if not entries.keeps(finished.notes.outcome):
                     spool.drop_draft(recording_id)
                     continue
             manifest = sealer.seal(finished)
-            if manifest.outcome in CHOSEN:
+            if manifest.outcome in TOLD:
                 entries.tell(manifest)
                 continue
             seconds = finished.duration_samples / finished.sample_rate_hz
@@ -131,7 +131,7 @@ def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: Even
         raise ValueError("the journal names no session")
     for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
         durable.discard(half)
-    if journal.notes.timeline.state is RecordingState.ERASED or journal.notes.outcome in CHOSEN:
+    if journal.notes.timeline.state is RecordingState.ERASED or journal.notes.outcome in TOLD:
         return _erase(folder, journal, journal.started)
     audio = folder / audio_name(recording_id)
     container = folder / vault_name(audio.name)

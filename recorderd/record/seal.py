@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
-from recorderd.core.errors import KeyUnavailable, RecorderError
+from recorderd.core.errors import DraftFailed, KeyUnavailable, RecorderError
 from recorderd.core.messages import CallDescription, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes, sha256_file
@@ -141,6 +141,10 @@ class Sealer:
         """Sign with another key from the next recording on."""
         self._signer = signer
 
+    def has_named(self, recording_id: str) -> bool:
+        """Tell whether the chain names a recording."""
+        return bool(self._chain.named([recording_id]))
+
     def sign(self, content: bytes) -> bytes:
         """Sign something else than a recording.
 
@@ -175,7 +179,8 @@ class Sealer:
         well = _well(rows)
         manifests = [_known(row.manifest) for row in well]
         for row, problem in zip(well, self._publish(manifests), strict=True):
-            row.problem = problem
+            if problem is not None:  # the chain names it: it must be published as it is, never sealed again
+                row.problem = DraftFailed(path=row.recording_id, reason=f"not published: {problem}")
         return [row.problem or _known(row.manifest) for row in rows]
 
     def publish(self, manifest: Manifest) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from dsp.shapes import I16
-from recorderd.core.gap_causes import BEFORE_FIRST, NOT_RECEIVED
+from recorderd.core.gap_causes import BEFORE_FIRST, DISK_FULL, NOT_RECEIVED
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import (
     CallDescribed,
@@ -77,6 +77,7 @@ class Recording:
     gaps_noted: tuple[tuple[int, bool], ...] = ()  # by track: how many, and whether the last one grew on
     gaps_grow: bool = False  # one of them did
     steadiness: Steadiness | None = None  # see ``steady``; None = to be found out
+    left_out: bool = False  # audio, for want of room, that is not written as silence yet
     silence_reported: bool = False
     one_way_reported: bool = False
     talk_over_frames: int = 0
@@ -238,6 +239,9 @@ class Recording:
         if segment.state is RecordingState.ON and not erased:
             if not self.files.is_open:
                 self.begin(source)
+            if self.files.is_choked:
+                self._leave_out(source, start, end)
+                return
             if self.masker is None or self.masker.held_until != start:
                 self.release_held(source)
                 self.fill(start)
@@ -254,6 +258,15 @@ class Recording:
             self.release_held(source)
             self.fill(end)
             self.note_gaps(source, end=self.written)
+
+    def _leave_out(self, source: Source, start: int, end: int) -> None:
+        """Throw audio away for which there is neither disk nor memory; ``fill`` writes silence for it."""
+        self.release_held(source)
+        self.left_out = True
+        for track in self.tracks.values():
+            track.skip(source, start=start, end=end, start_mono_ns=self.started.at_mono_ns)
+            track.account.silence(start, end, DISK_FULL)
+        self.note_gaps(source, end=end)
 
     def _read(self, source: Source, start: int, end: int) -> Window:
         start_mono_ns, kept_until = self.started.at_mono_ns, self._kept_until(end)
@@ -304,12 +317,14 @@ class Recording:
             self.files.append(native(block, self.tracks, window.pieces, encoding=self.files.encoding))
 
     def fill(self, until: int) -> None:
-        """Write the silence that somebody wanted, up to where the recording goes on."""
+        """Write the silence that somebody wanted, or had to be, up to where the recording goes on."""
         if not self.files.is_open or self.written >= until:
             return
+        unwanted = DISK_FULL if self.left_out else NOT_RECEIVED
+        self.left_out = False
         for row in self.notes.timeline.segments(self.written, until, rate_hz=self.rate_hz):
             for track in self.tracks.values():
-                track.account.silence(row.start, row.end, CAUSE_OF.get(row.state, NOT_RECEIVED))
+                track.account.silence(row.start, row.end, CAUSE_OF.get(row.state, unwanted))
             self.files.append_silence(row.end - row.start)
 
     def note_gaps(self, source: Source, *, end: int) -> None:

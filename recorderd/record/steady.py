@@ -64,6 +64,9 @@ class SteadyRound:
 
     def take(self, recording: Recording, *, due_ns: int) -> bool:
         """Take a recording's next window, up to an instant, if it is steady; say whether it was."""
+        if self.disk.is_choked:
+            recording.steadiness = None
+            return False
         steady = recording.steadiness
         if steady is None:  # without a word: its draft was opened, its streams placed
             recording.steadiness = steady = find_steadiness(recording, self.source)

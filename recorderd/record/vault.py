@@ -38,6 +38,7 @@ from recorderd.evidence.draft_cipher import (
 from recorderd.evidence.draft_container import Piece, pieces_of, survey
 from recorderd.record.draft_file import create_file
 from recorderd.record.encrypting import Recipients
+from recorderd.record.space import is_no_space
 
 _EVERYTHING: Final = 1 << 63
 _Content = Callable[[int, int], bytes | memoryview]  # an offset, how many octets
@@ -111,8 +112,10 @@ class VaultFile:
             durable.write_at(self._descriptor, opening, offset_bytes=0)
             for number in range(HEAD_SLOTS):
                 self._write_slot(number)
-        except OSError:
+        except OSError as problem:
             self.close()
+            if is_no_space(problem):  # it is tried again
+                path.unlink()
             raise
 
     @property

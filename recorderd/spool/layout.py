@@ -1,13 +1,23 @@
 """The spool's folders and who moves what through them.
 
 Rule: a recording is one folder named by its id. `drafts/` belongs to recorderd; the rename to `ready/` is
-the commit point; recorderd-flush claims from `ready/` into `claimed/`, and only `release` removes a
-sealed recording, after a verified receipt was stored beside it. `quarantine/` takes what must not go
-on and must not be lost; only people empty it.
+the commit point; recorderd-flush claims from `ready/` into `claimed/`, and `release` removes a sealed
+recording, after a verified receipt was stored beside it. `quarantine/` takes what must not go on and must
+not be lost; only people empty it.
 
     drafts/<id>/ --publish--> ready/<id>/ --claim--> claimed/<id>/ --release--> removed/<id>/ --> gone
-         |----------------- drop_draft (no audio was taken) ----------------------^
+         |                       | ^                                                 ^
+         |                       v | (see ``shed``)                                  |
+         |                     shed/<id>/ -------------------------------------------|
+         |----------------- drop_draft (no audio was taken) -------------------------|
          \\------------------------ quarantine ------------------------------> quarantine/<id>/
+
+Who may take what: what stands in `ready/` belongs to whoever renames it first, and the other one finds it
+gone. The flush takes to send, the recorder only where `spool.shed_unreceipted` is set and the spool is full,
+to delete the only copy: it notes in `shed/<id>/` which entry of the chain will tell of it, has that entry
+sealed, and deletes then. A cut before the entry stands puts the recording back into `ready/`, one after it
+goes on deleting. What is in `claimed/` is the flush's alone, receipted or not: only it
+deletes there, after a receipt, at the end of the local grace or earlier where the recorder asks (`stance`).
 """
 
 from __future__ import annotations
@@ -44,6 +54,8 @@ class SpoolUsage:
     recordings: dict[str, int]
     used_bytes: int
     quota_bytes: int
+    unreceipted_bytes: int = 0  # that the archive has not confirmed
+    receipted_bytes: int = 0  # copies of what it has
 
 
 class Spool:
@@ -57,6 +69,7 @@ class Spool:
         self.quota_bytes = quota_bytes
         self._file_system: durable.FileSystem | None = None
         self._sealed_bytes: dict[str, int] = {}  # by id; a sealed recording does not change any more
+        self._receipted: set[str] = set()  # of the claimed ones; a receipt does not go away
 
     def prepare(self) -> None:
         """Create the folders that are missing and finish removals that were cut short.
@@ -168,7 +181,8 @@ class Spool:
         """
         recordings: dict[str, int] = {}
         sealed_bytes: dict[str, int] = {}
-        used_bytes = 0
+        used_bytes = receipted_bytes = 0
+        receipted: set[str] = set()
         for place in Place:
             ids = self.ids(place)
             recordings[place.value] = len(ids)
@@ -180,8 +194,20 @@ class Spool:
                 if place is not Place.DRAFTS:
                     sealed_bytes[recording_id] = known
                 used_bytes += known
-        self._sealed_bytes = sealed_bytes
-        return SpoolUsage(recordings=recordings, used_bytes=used_bytes, quota_bytes=self.quota_bytes)
+                if place is Place.CLAIMED and self._is_receipted(folder, recording_id):
+                    receipted.add(recording_id)
+                    receipted_bytes += known
+        self._sealed_bytes, self._receipted = sealed_bytes, receipted
+        return SpoolUsage(
+            recordings=recordings,
+            used_bytes=used_bytes,
+            quota_bytes=self.quota_bytes,
+            unreceipted_bytes=used_bytes - receipted_bytes,
+            receipted_bytes=receipted_bytes,
+        )
+
+    def _is_receipted(self, folder: str, recording_id: str) -> bool:
+        return recording_id in self._receipted or Path(folder, recording_id, RECEIPT_NAME).exists()
 
     def _move(self, recording_id: str, source: Place, target: Place) -> Path:
         moved = self.path(target, recording_id)

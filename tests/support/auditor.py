@@ -22,7 +22,15 @@ from typing import Any
 
 CAUSES = {
     *("network_loss", "late", "silence_suppressed", "hold", "paused", "stopped", "doubled", "masked"),
-    *("before_first", "after_last", "recorder_restart", "kernel_drop", "ring_overrun", "not_received"),
+    *(
+        "before_first",
+        "after_last",
+        "recorder_restart",
+        "kernel_drop",
+        "ring_overrun",
+        "not_received",
+        "disk_full",
+    ),
     *("dtmf", "skew"),
 }
 NOTHING = "0" * 64

@@ -142,11 +142,12 @@ class Studio:
         slots: int = 8,
         pace: Pace | None = None,
         sealing: Disk | None = None,
+        audio: Disk | None = None,
         policy: EntryPolicy | None = None,
         encryption: Mapping[str, Recipients] | None = None,
     ) -> None:
-        """Begin; ``sealing`` is run by whoever gives it."""
-        self.disks = Disks(audio=InlineDisk(), sealing=sealing or InlineDisk())
+        """Begin; ``sealing`` and ``audio`` are run by whoever gives them."""
+        self.disks = Disks(audio=audio or InlineDisk(), sealing=sealing or InlineDisk())
         self.policy = policy or EntryPolicy()
         self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
