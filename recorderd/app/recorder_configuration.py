@@ -219,7 +219,12 @@ class TimeZone(StrEnum):
 class RecordSection:
     """[record]"""
 
-    window_ms: int = option("How often audio is rendered.", default=500, minimum=100, maximum=1000)
+    window_ms: int = option(
+        "How often audio is rendered; with 200 sessions open every 800 ms at least, unless on battery.",
+        default=500,
+        minimum=100,
+        maximum=1000,
+    )
     delay_ms: int = option(
         "How long to wait for late packets; later ones are counted, not heard.",
         default=800,

@@ -26,13 +26,13 @@ from recorderd.app.power import PowerDuty
 from recorderd.app.power_cut import PowerCut
 from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recipient_watch import RecipientWatch
+from recorderd.app.recorder_checks import check_configuration, load_prompts
 from recorderd.app.recorder_configuration import RecorderConfiguration, TimeZone, load_recorder_configuration
-from recorderd.app.schema import refuse
 from recorderd.app.service import FolderLock, Service, run_reporting, settle_memory
-from recorderd.app.signalling import prompt_problems, rule_of, sip_settings
-from recorderd.app.signing import KeyWatch, key_source
+from recorderd.app.signalling import rule_of, sip_settings
+from recorderd.app.signing import KeyWatch
 from recorderd.core.clock import NS_PER_S, SystemClock
-from recorderd.core.events import Ev, EventLog
+from recorderd.core.events import Ev
 from recorderd.core.messages import ControlAction, SessionSilent
 from recorderd.evidence.keys import Signer
 from recorderd.policy.file_names import NameTemplate
@@ -378,7 +378,7 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     configuration = load_recorder_configuration(arguments.config)
     if arguments.command == "check-config":
-        return _check_config(arguments.config, configuration)
+        return check_configuration(arguments.config, configuration)
     return _serve(arguments.config, configuration)
 
 
@@ -390,27 +390,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", nargs="?", choices=("serve", "check-config"), default="serve")
     parser.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
     return parser
-
-
-def _check_config(path: Path, configuration: RecorderConfiguration) -> int:
-    """Load what a start would load, and start nothing."""
-    key_source(configuration.evidence).open()
-    sip_settings(configuration)
-    service = Service(program="recorderd", level="warning")
-    PowerDuty(configuration.power, service=service, clock=SystemClock())
-    load_prompts(path, configuration, service.log)
-    print(f"{path}: good")
-    return 0
-
-
-def load_prompts(path: Path, configuration: RecorderConfiguration, log: EventLog) -> PromptLibrary:
-    """Read what can be said, and see that it has what the rules name.
-
-    Errors: ConfigurationError.
-    """
-    prompts = PromptLibrary.load(prompts_dir=configuration.control.prompts_dir, log=log)
-    refuse(path, list(prompt_problems(configuration, prompts)))
-    return prompts
 
 
 def _serve(path: Path, configuration: RecorderConfiguration) -> int:

@@ -1,9 +1,9 @@
 """The recording loop: takes the sessions' messages, renders what is due, hands on what has ended.
 
 Contract: messages come in through ``messages`` (bounded; whoever puts says what happens when it is full).
-Twice a second every session is rendered up to ``delay_ms`` before the tap's last drain, after all messages
-that wait were taken: a pause always comes before the samples it is about, and what waits in the kernel while
-the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
+Every window (``pace.window_ms``; longer while many are open) each session is rendered up to ``delay_ms``
+before the tap's last drain, after all messages that wait were taken: a pause always comes before the samples
+it is about, and what waits in the kernel while the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
 that fails to be written is reported, its draft stays for recovery, and the others go on. Nothing here waits
 for a disk (see ``disk``).
 Thread: ``run`` is the recording thread; ``describe``, ``sessions_open``, ``sealed`` and
@@ -70,6 +70,8 @@ TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, wh
 PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
+MANY_SESSIONS: Final = 200
+MANY_WINDOW_NS: Final = 800 * NS_PER_MS  # with delay, closing and ``TAP_WAIT_NS`` 3.4 s of the ring's four
 GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
 
@@ -154,15 +156,14 @@ class Recorder:
 
     def run(self, stop: threading.Event) -> None:
         """Record until ``stop``, then seal everything that is open."""
-        window_ns = self._pace.window_ms * NS_PER_MS
-        due_ns = self._clock.mono_ns() + window_ns
+        due_ns = self._clock.mono_ns() + self._window_ns
         stopped_ns: int | None = None
         while True:
             self._wait(due_ns)
             now_ns = self._clock.mono_ns()
             if now_ns >= due_ns:
                 self.round(now_ns)
-                due_ns = max(due_ns + window_ns, now_ns)
+                due_ns = max(due_ns + self._window_ns, now_ns)
             if stop.is_set():
                 if self.leaves.is_set():
                     return
@@ -372,11 +373,20 @@ class Recorder:
         if not recording.failed and recording.tracks:
             recording.render(self._source, until=recording.samples_at(due_ns))
 
+    @property
+    def _window_ns(self) -> int:
+        """How long the next window is: many calls cost less in longer ones; not while power is short."""
+        usual_ns = self._pace.window_ms * NS_PER_MS
+        is_pressed = self.checkpoint_ns < self._pace.checkpoint_s * NS_PER_S
+        return (
+            usual_ns if is_pressed or len(self._sessions) < MANY_SESSIONS else max(usual_ns, MANY_WINDOW_NS)
+        )
+
     def _close_over(self, ordered: Sequence[Recording], heard_ns: int) -> None:
         """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring
         of a stream that goes on holds four seconds.
         """
-        window_ns = self._pace.window_ms * NS_PER_MS
+        window_ns = self._window_ns
         began_ns = self._clock.mono_ns()
         rendered = False
         for recording in ordered:
