@@ -3,9 +3,9 @@
 Contract: messages come in through ``messages`` (bounded; whoever puts says what happens when it is full).
 Every window (``pace.window_ms``; longer while many are open) each session is rendered up to ``delay_ms``
 before the tap's last drain, after all messages that wait were taken: a pause always comes before the samples
-it is about, and what waits in the kernel while the tap does not run is not late. A recording that leaves a stream to another is rendered before it. A session
-that fails to be written is reported, its draft stays for recovery, and the others go on. Nothing here waits
-for a disk (see ``disk``).
+it is about, and what waits in the kernel while the tap does not run is not late. A recording that leaves a
+stream to another is rendered before it. A session that fails to be written is reported, its draft stays for
+recovery, and the others go on. Nothing here waits for a disk (see ``disk``).
 Thread: ``run`` is the recording thread; ``describe``, ``sessions_open``, ``sealed`` and
 ``closing.waiting`` are for any.
 """
