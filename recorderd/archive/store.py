@@ -131,7 +131,9 @@ class Store:
         if folder.exists() and known is not None and known != offer:
             moved = self.reject(key, reason="another offer for the same recording came before this was whole")
         if known != offer:
-            folder.parent.mkdir(mode=durable.DIR_MODE, exist_ok=True)
+            if not folder.parent.exists():
+                folder.parent.mkdir(mode=durable.DIR_MODE)
+                durable.spread_folders(folder.parent)
             content = b"".join(bytes(part) for part in encode_message(offer))
             durable.replace(self._beside(key, _OFFER), content, synced=False)
         folder.mkdir(mode=durable.DIR_MODE, exist_ok=True)

@@ -85,6 +85,7 @@ class Sender:
         self._gone_because = "not connected yet"
         self._protocol = f.PROTOCOL_VERSION
         self._spool_root = spool.root
+        self._welcomed_ns = 0
         self._shelf = shelf
         self._stamper = stamper
         self._link = link
@@ -173,8 +174,13 @@ class Sender:
             self._board.tell(self._settings.archive, self._archive_link())
 
     def _look(self, now_ns: int) -> None:
-        stance = read_stance(self._spool_root, now_utc_ns=self._clock.utc_ns())
-        self._deliveries.look(now_ns, open_for_offers=bool(self._archive_id), stance=stance)
+        told = self._protocol < f.WINDOWS_SINCE or self._deliveries.allowance is not None
+        waited = now_ns - self._welcomed_ns > self._settings.heartbeat_ns
+        self._deliveries.look(
+            now_ns,
+            open_for_offers=bool(self._archive_id) and (told or waited),
+            stance=read_stance(self._spool_root, now_utc_ns=self._clock.utc_ns()),
+        )
         if self._archive_id:
             if self._heads is not None:
                 self._heads.turn(now_ns)
@@ -287,6 +293,7 @@ class Sender:
         if not self._archive_id:
             self._log.info(Ev.LINK_UP, subject=self._settings.endpoint, archive=message.archive_id)
         self._archive_id, self._protocol = message.archive_id, message.protocol
+        self._welcomed_ns = self._clock.mono_ns()
         self._asked_ns = 0  # let both ends know each other at once
         if self._heads is not None:
             self._heads.welcomed(message.protocol)

@@ -76,7 +76,7 @@ def test_a_late_or_thin_line_keeps_up_one_connection(
         flush = programs.flush(loopback.recorder_toml)
         wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=90)
         assert relay.connections == 1
-    assert "link_down" not in flush.text()
+        assert "link_down" not in flush.text()
     assert_exactly_once(loopback, digests)
 
 

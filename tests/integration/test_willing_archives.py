@@ -10,13 +10,15 @@ import pytest
 
 from recorderd.app.control import ask
 from recorderd.core.clock import SystemClock
-from recorderd.core.conditions import ArchiveState
+from recorderd.core.conditions import ArchiveState, PowerState
 from recorderd.spool.layout import Place
 from recorderd.spool.link_state import read_link_state
 from recorderd.wire import frames as f
+from tests.integration.test_power import power_toml
 from tests.support.bundles import Loopback, free_port
 from tests.support.link import RawClient, archive_command, archived, assert_kept
 from tests.support.programs import Programs, wait_until
+from tests.support.ups import Nut
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -180,3 +182,40 @@ def test_a_limit_is_kept_and_what_shrinks_is_packed(loopback: Loopback, programs
     figures = flush_status(loopback)["figures"]
     assert figures["wire_bytes"] < figures["bytes_sent"]
     assert_kept(loopback, ids)
+
+
+def test_a_recorder_that_is_shut_down_by_its_ups_says_so_to_the_archive(
+    tmp_path: Path, programs: Programs
+) -> None:
+    with Nut(tmp_path / "nut") as nut:
+        loopback = Loopback(tmp_path / "set-up", extra=power_toml(nut))
+        archive = programs.archive(loopback.archive_toml)
+        flush = programs.flush(loopback.recorder_toml)
+        flush.wait_for("link_up")
+        wait_until(lambda: "told_at" in archive_status(loopback)["recorders"]["rec-1"], what="they have met")
+        nut.say("OB DISCHRG LB", runtime_s=60, charge_percent=4)
+        nut.force_shutdown()
+        archive.wait_for("recorder_leaves", "power", timeout_s=40)
+        assert "has left: power" in archive_command(loopback, "status")
+        assert flush.process.poll() is None  # it waits for the machine
+
+
+def test_an_archive_on_a_low_battery_withdraws_credit_until_power_is_back(
+    tmp_path: Path, programs: Programs
+) -> None:
+    with Nut(tmp_path / "nut") as nut:
+        loopback = Loopback(tmp_path / "set-up")
+        loopback.archive_toml.write_text(loopback.archive_toml.read_text() + power_toml(nut))
+        programs.archive(loopback.archive_toml)
+        flush = programs.flush(loopback.recorder_toml)
+        wait_for_state(loopback, ArchiveState.UP)
+        nut.say("OB DISCHRG LB", runtime_s=60, charge_percent=4)
+        assert "power" in wait_for_state(loopback, ArchiveState.REFUSING)
+        flush.wait_for("archive_power", "low_battery")
+        ids = loopback.record(1)
+        told = read_link_state(loopback.spool.root, now_utc_ns=SystemClock().utc_ns()).power
+        assert told is not None and told.state is PowerState.LOW_BATTERY
+        assert not archived(loopback)
+        nut.say("OL CHRG")
+        wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=40)
+        assert_kept(loopback, ids)
