@@ -112,7 +112,10 @@ def used(house: House) -> int:
 
 def check_archived(house: House, run: LoadRun, recorder: Program, archive: Program) -> list[str]:
     """Wait until a load's calls are in the archive; each once, and to the sample."""
-    report, names = run.report(), sealed_by_call(recorder)
+    report = run.report()
+    calls = {call["name"] for call in report["calls"]}
+    wait_until(lambda: calls <= set(sealed_by_call(recorder)), what="all calls are sealed")
+    names = sealed_by_call(recorder)
     judging = Judge(run, packets=report["packets_of_a_stream"])
     wanted = [names[call["name"]] for call in report["calls"]]
     for name, call in zip(wanted, report["calls"], strict=True):
