@@ -220,12 +220,12 @@ def test_a_head_on_the_link_is_answered_alike_however_often_it_comes(
 def test_a_recorder_of_the_first_protocol_is_still_welcome(loopback: Loopback, programs: Programs) -> None:
     programs.archive(loopback.archive_toml)
     client = RawClient(loopback)
-    for protocol in (1, 2):
+    for protocol in (1, 2, 3):
         client.send(f.Hello(recorder_id="rec-1", protocol=protocol))
         assert client.receive() == f.Welcome(archive_id="arc-1", protocol=protocol)
-    client.send(f.Hello(recorder_id="rec-1", protocol=3))
+    client.send(f.Hello(recorder_id="rec-1", protocol=4))
     answer = client.receive()
-    assert isinstance(answer, f.Unwelcome) and answer.reason == "protocol 3 is none of 1, 2"
+    assert isinstance(answer, f.Unwelcome) and answer.reason == "protocol 4 is none of 1, 2, 3"
     client.close()
 
 

@@ -152,6 +152,9 @@ def judge(run: LoadRun, program: Program, find: Callable[[str], Recorded]) -> Ve
     """Judge all calls of a load that is over; those that ``find`` finds in spool/ready."""
     report = run.report()
     judging = Judge(run, packets=report["packets_of_a_stream"])
+    names = {call["name"] for call in report["calls"]}
+    # A recording stands in its folder before it is told of: of a group, all of them do.
+    wait_until(lambda: names <= sealed_by_call(program).keys(), what="each call is told of as sealed")
     recordings = sealed_by_call(program)
     for call in report["calls"]:
         recorded = find(recordings[call["name"]])
