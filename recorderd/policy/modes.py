@@ -59,8 +59,13 @@ FIRST: Final[dict[Mode, RecordingState]] = {
     Mode.ALWAYS_PAUSABLE: ON,
     Mode.ON_DEMAND: OFF,
 }
-TIMERS: Final = frozenset(
-    {ControlAction.PROMPT_ENDED, ControlAction.CONSENT_TIMED_OUT, ControlAction.PAUSE_TIMED_OUT}
+NOBODYS: Final = frozenset(  # what time does, not a person
+    {
+        ControlAction.PROMPT_ENDED,
+        ControlAction.CONSENT_TIMED_OUT,
+        ControlAction.PAUSE_TIMED_OUT,
+        ControlAction.RESTARTED,
+    }
 )
 
 
@@ -107,7 +112,7 @@ def step(conduct: Conduct, action: ControlAction, *, terms: RecordingTerms) -> C
     warns.
     """
     if conduct.erased:
-        if action in TIMERS or action is ControlAction.OBJECT:
+        if action in NOBODYS or action is ControlAction.OBJECT:
             return replace(conduct, changed=False)
         return Refusal(reason=Reason.ERASED)
     after = _asked(conduct, action, terms=terms)
@@ -118,7 +123,7 @@ def _asked(conduct: Conduct, action: ControlAction, *, terms: RecordingTerms) ->
     match action:
         case ControlAction.PROMPT_ENDED:
             return replace(conduct, prompt_pending=False)
-        case ControlAction.PAUSE_TIMED_OUT:
+        case ControlAction.PAUSE_TIMED_OUT | ControlAction.RESTARTED:
             return conduct
         case ControlAction.CONSENT_TIMED_OUT:
             return _erase(conduct, Reason.CONSENT_MISSING) if conduct.consent_pending else conduct

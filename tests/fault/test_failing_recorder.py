@@ -100,7 +100,8 @@ def _manifests(spool: Spool, root: Path) -> list[Manifest]:
     for name in spool.ids(Place.READY):
         folder = spool.path(Place.READY, name)
         trust = TrustStore.from_files([folder / f"{name}.signer.pem"])
-        assert [str(row) for row in verify_bundle(folder, trust).findings] == []
+        doubts = "; ".join(str(row) for row in verify_bundle(folder, trust).findings)
+        assert not doubts, doubts
         found.append(parse_manifest((folder / manifest_name(name)).read_bytes()))
     found.sort(key=lambda manifest: manifest.sequence)
     assert [manifest.sequence for manifest in found] == list(range(1, len(found) + 1))

@@ -114,6 +114,9 @@ UNREACHED: Final[dict[str, set[Edges]]] = {
         ),  # a late answer to an earlier offer
         *((state, "Postponed") for state in ("READY", "WAITING")),  # the same
         *((state, "RejectedForGood") for state in ("OFFERED", "WAITING")),  # another holds its id
+        ("READY", "ReceiptVerified"),  # only when the flush ends between the receipt and the removal
+        ("SENDING", "RejectedForGood"),  # a small one is sent before the answer comes
+        ("ARCHIVED", "EffectFailed"),  # receipts are synced with everything else of the spool
         ("AWAITING", "CreditGranted"),  # a power cut takes what the archive had acknowledged
     },
     ARCHIVE: {

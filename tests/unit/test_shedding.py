@@ -116,7 +116,7 @@ def test_a_recording_that_the_flush_claims_first_is_the_flushs(
 ) -> None:
     def claim_meanwhile(utc_ns: int) -> Any:
         if "b-low" in studio.spool.ids(Place.READY):
-            studio.spool.claim("b-low")
+            studio.spool.claim_all(["b-low"])
         return new_session_id(utc_ns)
 
     new_session_id = shedding.new_session_id
