@@ -97,11 +97,8 @@ def recording_folders(paths: Sequence[Path]) -> list[Path]:
 def places_of(judged: Iterable[Judged]) -> list[Place]:
     """Tell the places in the chain; a recording without a readable manifest has none."""
     return [
-        Place(
-            recorder_id=row.verdict.manifest.recorder_id,
-            recording_id=row.verdict.manifest.recording_id,
-            sequence=row.verdict.manifest.sequence,
-            previous_manifest_sha256=row.verdict.manifest.previous_manifest_sha256,
+        Place.of_manifest(
+            row.verdict.manifest,
             manifest_sha256=row.verdict.manifest_sha256,
             signed_utc_s=row.verdict.signed_utc_s,
         )

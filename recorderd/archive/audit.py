@@ -241,13 +241,8 @@ def _place(entry: Entry, verdict: BundleVerdict | None) -> Place:
     """Tell a recording's place by its manifest, and where that is gone by the row."""
     manifest = verdict.manifest if verdict is not None else None
     if verdict is not None and manifest is not None:
-        return Place(
-            recorder_id=manifest.recorder_id,
-            recording_id=manifest.recording_id,
-            sequence=manifest.sequence,
-            previous_manifest_sha256=manifest.previous_manifest_sha256,
-            manifest_sha256=verdict.manifest_sha256,
-            signed_utc_s=verdict.signed_utc_s,
+        return Place.of_manifest(
+            manifest, manifest_sha256=verdict.manifest_sha256, signed_utc_s=verdict.signed_utc_s
         )
     return Place(
         recorder_id=entry.recorder_id,

@@ -1,6 +1,7 @@
 """Is a recorder's chain whole? The core: places and digests in, the entries that break it out; no I/O.
 
-Rule: every break is named by its sequence number. Bad: an entry that is missing between two others or before
+Rule: every break is named by its sequence number. The place of a recording that was deleted unsent is held
+by the signed entry that says so. Bad: an entry that is missing between two others or before
 a signed head, doubled, replayed, out of its order, or altered. Cannot tell: what came before the first entry
 that is here, and what a clock that went back leaves in doubt.
 """
@@ -16,8 +17,10 @@ from itertools import pairwise
 from typing import Final
 
 from recorderd.archive.judgement import Verdict
+from recorderd.core.outcomes import SHED
 from recorderd.wire.chain_head import HeadBody
-from recorderd.wire.manifest import GENESIS_SHA256
+from recorderd.wire.manifest import GENESIS_SHA256, Manifest
+from recorderd.wire.shed_note import ShedNote, parse_shed_note
 
 NAMED_MAX: Final = 20  # missing runs are told by their ends; so many runs each by itself
 
@@ -32,6 +35,20 @@ class Place:
     previous_manifest_sha256: str
     manifest_sha256: str
     signed_utc_s: int | None = None  # by the recorder's clock
+    shed: ShedNote | None = None  # what this entry says of a recording that was deleted unsent
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest, *, manifest_sha256: str, signed_utc_s: int | None) -> Place:
+        """Tell the place that a manifest claims."""
+        return cls(
+            recorder_id=manifest.recorder_id,
+            recording_id=manifest.recording_id,
+            sequence=manifest.sequence,
+            previous_manifest_sha256=manifest.previous_manifest_sha256,
+            manifest_sha256=manifest_sha256,
+            signed_utc_s=signed_utc_s,
+            shed=parse_shed_note(manifest.end_cause) if manifest.outcome == SHED else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +81,26 @@ def _judge(recorder_id: str, places: Sequence[Place], heads: Sequence[HeadBody])
     at: dict[int, list[Place]] = defaultdict(list)
     for place in places:
         at[place.sequence].append(place)
+    for note in [row.shed for row in places if row.shed is not None and row.shed.sequence < row.sequence]:
+        if note.sequence not in at:  # a recording that was sent all the same speaks for itself
+            at[note.sequence].append(_place_of_shed(recorder_id, note))
     yield from _repeated(recorder_id, places, at)
     yield from _links(recorder_id, at)
     yield from _missing(recorder_id, at, heads)
     yield from _clock(recorder_id, at)
     yield from _heads(recorder_id, heads)
     yield from _against_heads(recorder_id, at, heads)
+
+
+def _place_of_shed(recorder_id: str, note: ShedNote) -> Place:
+    """Put a signed entry's word where the recording stood; nobody knows any more what it followed."""
+    return Place(
+        recorder_id=recorder_id,
+        recording_id=note.recording_id,
+        sequence=note.sequence,
+        previous_manifest_sha256="",
+        manifest_sha256=note.manifest_sha256,
+    )
 
 
 def _repeated(recorder_id: str, places: Sequence[Place], at: dict[int, list[Place]]) -> Iterator[Break]:
@@ -98,7 +129,7 @@ def _links(recorder_id: str, at: dict[int, list[Place]]) -> Iterator[Break]:
             before = {GENESIS_SHA256: ""}
         for row in at[sequence]:
             named = row.previous_manifest_sha256
-            if not before or named in before:
+            if not named or not before or named in before:
                 continue
             told = partial(Break, recorder_id=recorder_id, sequence=sequence)
             if named in places_of:

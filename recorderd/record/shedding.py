@@ -26,6 +26,7 @@ from recorderd.spool.layout import Place, Spool
 from recorderd.spool.shed import ShedFolder
 from recorderd.wire.manifest import Manifest, parse_manifest
 from recorderd.wire.names import manifest_name
+from recorderd.wire.shed_note import ShedNote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +110,12 @@ class Shedder:
         )
         if not self._folder.take(recording_id, entry_id=entry.session):
             return False
-        reason = f"{recording_id} at {manifest.sequence}: manifest {candidate.manifest_sha256}"
-        if not self._entries.shed(entry, reason) and not self._chain.named([entry.session]):
+        note = ShedNote(
+            recording_id=recording_id,
+            sequence=manifest.sequence,
+            manifest_sha256=candidate.manifest_sha256,
+        )
+        if not self._entries.shed(entry, str(note)) and not self._chain.named([entry.session]):
             self._folder.put_back(recording_id)
             return None
         self._folder.drop(recording_id)

@@ -11,6 +11,7 @@ from recorderd.archive.judgement import Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256
+from recorderd.wire.shed_note import ShedNote, parse_shed_note
 
 
 def _digest(number: int) -> str:
@@ -176,3 +177,28 @@ def test_a_thousand_holes_do_not_make_a_thousand_lines() -> None:
     breaks = judge_chains(_chain(2001)[::2])
     assert len(breaks) == 21
     assert breaks[-1].reason == "980 more runs are missing"
+
+
+def _shed(places: list[Place], sequence: int, *, digest: str) -> list[Place]:
+    """Take a recording away; the last entry says that it was deleted unsent."""
+    note = ShedNote(recording_id=f"r{sequence}", sequence=sequence, manifest_sha256=digest)
+    assert parse_shed_note(str(note)) == note
+    *left, last = places
+    return [*(row for row in left if row.sequence != sequence), replace(last, shed=note)]
+
+
+def test_the_place_of_a_recording_that_was_shed_is_held_by_the_entry_that_says_so() -> None:
+    assert judge_chains(_shed(_chain(8), 3, digest=_digest(3)), _heads(0, 3, 8)) == ()
+
+
+def test_an_entry_that_names_another_manifest_than_was_shed_holds_no_place() -> None:
+    breaks = judge_chains(_shed(_chain(8), 3, digest=_digest(9)), _heads(0, 3, 8))
+    assert _told(breaks) == [(4, "altered"), (3, "altered")]
+
+
+def test_an_entry_holds_no_place_behind_its_own() -> None:
+    places = _chain(8)
+    note = ShedNote(recording_id="r5", sequence=5, manifest_sha256=_digest(5))
+    places[1] = replace(places[1], shed=note)
+    del places[4]
+    assert (5, "missing") in _told(judge_chains(places))

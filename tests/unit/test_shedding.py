@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from recorderd import durable
+from recorderd.archive.lineage import Place as ChainPlace
+from recorderd.archive.lineage import judge_chains
 from recorderd.core.events import EventLog
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes
@@ -89,6 +91,18 @@ def left(studio: Studio) -> list[str]:
     return [name for name in studio.spool.ids(Place.READY) if name in CALLS]
 
 
+def chain_places(studio: Studio) -> list[ChainPlace]:
+    """Read what is left as an auditor would."""
+    return [
+        ChainPlace.of_manifest(
+            studio.manifest(name),
+            manifest_sha256=sha256_bytes((studio.folder(name) / manifest_name(name)).read_bytes()),
+            signed_utc_s=None,
+        )
+        for name in studio.spool.ids(Place.READY)
+    ]
+
+
 def test_the_oldest_of_the_lowest_priority_goes_first_and_an_entry_tells_of_it(studio: Studio) -> None:
     manifest = studio.manifest("b-low")
     digest = sha256_bytes((studio.folder("b-low") / manifest_name("b-low")).read_bytes())
@@ -106,6 +120,7 @@ def test_everything_but_mandatory_recordings_and_entries_may_go(studio: Studio) 
     shedder_of(studio).shed(1 << 40)
     assert left(studio) == ["d-must"]
     assert sorted(shed_entries(studio)) == ["a-usual", "b-low", "c-low", "e-high"]
+    assert judge_chains(chain_places(studio)) == ()
     before = studio.places()
     shedder_of(studio).shed(1 << 40)
     assert studio.places() == before
