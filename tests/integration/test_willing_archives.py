@@ -200,6 +200,12 @@ def test_a_recorder_that_is_shut_down_by_its_ups_says_so_to_the_archive(
         assert flush.process.poll() is None  # it waits for the machine
 
 
+def told_power(loopback: Loopback) -> PowerState | None:
+    """Read how the archive is fed, as the recorder knows it."""
+    link = read_link_state(loopback.spool.root, now_utc_ns=SystemClock().utc_ns())
+    return link.power.state if link.power is not None else None
+
+
 def test_an_archive_on_a_low_battery_withdraws_credit_until_power_is_back(
     tmp_path: Path, programs: Programs
 ) -> None:
@@ -213,8 +219,7 @@ def test_an_archive_on_a_low_battery_withdraws_credit_until_power_is_back(
         assert "power" in wait_for_state(loopback, ArchiveState.REFUSING)
         flush.wait_for("archive_power", "low_battery")
         ids = loopback.record(1)
-        told = read_link_state(loopback.spool.root, now_utc_ns=SystemClock().utc_ns()).power
-        assert told is not None and told.state is PowerState.LOW_BATTERY
+        wait_until(lambda: told_power(loopback) is PowerState.LOW_BATTERY, what="the recorder is told of it")
         assert not archived(loopback)
         nut.say("OL CHRG")
         wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty", timeout_s=40)
