@@ -67,7 +67,11 @@ class Step:
 
 
 def _triple(values: Sequence[float] | dict[str, float]) -> str:
-    rows = values.values() if isinstance(values, dict) else values
+    rows = values
+    if isinstance(values, dict):  # by name: what comes from a program has its keys sorted
+        rows = [
+            value for name in ("p50", "p99", "max") for key, value in values.items() if key.startswith(name)
+        ]
     return " / ".join(f"{value:.0f}" if value >= 10 else f"{value:.1f}" for value in rows) or "-"
 
 
