@@ -58,6 +58,7 @@ from recorderd.tap.sources import SourcePolicy
 from recorderd.tap.speaker import Speaker, UtteranceEnded
 
 CONTROL_NAME: Final = "recorderd.sock"
+PORT_MARK_NAME: Final = "rtp-ports"
 LOCK_NAME: Final = ".recorderd.lock"
 COMMANDS: Final = tuple(
     ControlAction[name].value for name in ("START", "STOP", "PAUSE", "RESUME", "CONSENT", "OBJECT")
@@ -138,6 +139,7 @@ class Appliance:
         shedder.recover()
         ports = PortPool(
             keeper=self.continuing.store,
+            mark_path=configuration.recorder.run_dir / PORT_MARK_NAME,
             address=rtp.address,
             port_min=rtp.port_min,
             port_max=rtp.port_max,

@@ -5,6 +5,8 @@ Contract: ``acquire`` returns two bound sockets (even port RTP, next port RTCP) 
 that has rested longest is handed out; when none has rested ``rest_s``, one that has rested less, but never
 less than ``REST_MIN_S``. A pair to which nobody has ever sent need not rest.
 A pair that was handed out is given to ``keeper`` until it is given back, so that it outlives the process.
+A process that is killed tells no sender of the end: the next one begins behind all ports that ``mark_path``
+says were handed out, or their RTP would be heard in calls that it does not belong to.
 Source: RFC 3550 section 11.
 """
 
@@ -15,8 +17,10 @@ import socket
 import threading
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from recorderd import durable
 from recorderd.carry import Keeper, NobodyKeeps
 from recorderd.core.clock import NS_PER_S, Clock, SystemClock
 from recorderd.core.errors import NoPortFree
@@ -25,6 +29,7 @@ from recorderd.tap.batch import prepare_socket
 _SO_RCVBUFFORCE: Final = 33
 REST_S: Final = 30.0  # a sender that was not told of the end goes on until its own timer
 REST_MIN_S: Final = 2.0  # what is still under way when a call has ended
+MARK_EVERY: Final = 64  # pairs; so many at most are skipped at a start
 _TRIES_MAX: Final = 64  # ports that other programs hold, before we call the range full
 
 
@@ -65,6 +70,7 @@ class PortPool:
         rest_s: float = REST_S,
         clock: Clock | None = None,
         keeper: Keeper | None = None,
+        mark_path: Path | None = None,
     ) -> None:
         self._keeper = keeper or NobodyKeeps()
         self._address = address
@@ -73,7 +79,10 @@ class PortPool:
         self._rest_ns = round(rest_s * NS_PER_S)
         self._rest_min_ns = min(self._rest_ns, round(REST_MIN_S * NS_PER_S))
         self._clock = clock or SystemClock()
+        self._mark_path = mark_path
         self._unheard = deque(range(port_min, port_max, 2))
+        self._unheard.rotate(-self._marked())
+        self._until_mark = 0  # pairs that may be handed out before the mark is moved on
         self._resting: deque[tuple[int, int]] = deque()  # since when, which; the longest first
         self._lock = threading.Lock()
         self.short_rests = 0  # pairs that had to be handed out before they had rested
@@ -126,12 +135,34 @@ class PortPool:
             else:
                 self._unheard.append(rtp_port)
 
+    def _marked(self) -> int:
+        """Say how many pairs of the range lie before the mark that was left; 0 without one."""
+        try:
+            port = int(self._mark_path.read_bytes()) if self._mark_path is not None else 0
+            return self._unheard.index(port)
+        except (OSError, ValueError):
+            return 0
+
+    def _move_mark(self) -> None:
+        """Leave a mark beyond the next pairs; one that cannot be left costs only their rest."""
+        if self._mark_path is None:
+            return
+        if self._until_mark > 0:
+            self._until_mark -= 1
+            return
+        ahead = min(MARK_EVERY, max(1, len(self._unheard) // 2))
+        self._until_mark = ahead - 1
+        behind = self._unheard[ahead % len(self._unheard)]
+        with contextlib.suppress(OSError):
+            durable.replace(self._mark_path, str(behind).encode(), synced=False)
+
     def _next(self) -> int | None:
         with self._lock:
             rested_ns = self._clock.mono_ns() - self._resting[0][0] if self._resting else 0
             if self._resting and rested_ns >= self._rest_ns:
                 return self._resting.popleft()[1]
             if self._unheard:
+                self._move_mark()
                 return self._unheard.popleft()
             if self._resting and rested_ns >= self._rest_min_ns:
                 self.short_rests += 1

@@ -1,5 +1,8 @@
 """RTP ports: what an old call's sender still sends finds nobody."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 
 from recorderd.core.clock import NS_PER_S
@@ -90,3 +93,51 @@ def test_a_port_that_another_program_holds_is_passed_over() -> None:
     assert (other.rtp_port, pair.rtp_port) == (office.low, office.low + 2)
     pair.close()
     other.close()
+
+
+class Exchange:
+    """A range of 200 pairs of which pool after pool hands out some and is killed."""
+
+    def __init__(self, mark_path: Path) -> None:
+        self.low = free_ports(400)
+        self.mark_path = mark_path
+
+    def killed_after(self, calls: int) -> list[int]:
+        pool = PortPool(
+            address="127.0.0.1",
+            port_min=self.low,
+            port_max=self.low + 399,
+            receive_buffer_bytes=1 << 15,
+            mark_path=self.mark_path,
+        )
+        pairs = [pool.acquire() for _ in range(calls)]
+        for pair in pairs:
+            pair.close()
+        return [pair.rtp_port for pair in pairs]
+
+
+@pytest.mark.parametrize("calls", [1, 63, 64, 65, 70])
+def test_after_a_kill_the_next_process_begins_behind_every_port_that_was_in_use(
+    tmp_path: Path, calls: int
+) -> None:
+    exchange = Exchange(tmp_path / "rtp-ports")
+    before = exchange.killed_after(calls)
+    assert not set(before) & set(exchange.killed_after(60))
+
+
+def test_kill_after_kill_goes_round_the_whole_range(tmp_path: Path) -> None:
+    exchange = Exchange(tmp_path / "rtp-ports")
+    rounds = [exchange.killed_after(2) for _ in range(8)]
+    assert all(not set(one) & set(other) for one, other in itertools.pairwise(rounds))
+
+
+@pytest.mark.parametrize("octets", [b"", b"x", b"-1", b"7", b"\xff"])
+def test_a_mark_that_says_nothing_is_no_mark(tmp_path: Path, octets: bytes) -> None:
+    exchange = Exchange(tmp_path / "rtp-ports")
+    exchange.mark_path.write_bytes(octets)
+    assert exchange.killed_after(2) == [exchange.low, exchange.low + 2]
+
+
+def test_a_mark_that_cannot_be_left_holds_up_no_call(tmp_path: Path) -> None:
+    exchange = Exchange(tmp_path / "nowhere" / "rtp-ports")
+    assert len(exchange.killed_after(70)) == 70
