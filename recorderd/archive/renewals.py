@@ -26,7 +26,7 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.wire.stamp_batch import (
     PROOF_LIMIT_BYTES,
     RenewalProof,
-    encode_renewal_proof,
+    encode_proof,
     parse_batch,
     renewal_names,
 )
@@ -116,7 +116,7 @@ def keep_renewal(root: Path, state: StampState, tsr: bytes, proof: RenewalProof 
     folder = _beside(root, root / state.path, proof_name).parent
     durable.make_dir(folder)
     if proof is not None:
-        durable.replace(folder / proof_name, encode_renewal_proof(proof))
+        durable.replace(folder / proof_name, encode_proof(proof))
     else:
         durable.discard(folder / proof_name)
     durable.replace(folder / tsr_name, tsr)

@@ -108,7 +108,7 @@ def parse_batch(raw: bytes) -> StampBatch:
     return batch
 
 
-def encode_proof(proof: InclusionProof) -> bytes:
+def encode_proof(proof: InclusionProof | RenewalProof) -> bytes:
     """Write a proof."""
     return canonical_json(asdict(proof))
 
@@ -132,11 +132,6 @@ def parse_proof(raw: bytes) -> InclusionProof:
     return proof
 
 
-def encode_renewal_proof(proof: RenewalProof) -> bytes:
-    """Write a renewal's proof."""
-    return canonical_json(asdict(proof))
-
-
 def parse_renewal_proof(raw: bytes) -> RenewalProof:
     """Read a renewal's proof.
 
@@ -152,7 +147,7 @@ def parse_renewal_proof(raw: bytes) -> RenewalProof:
         root_sha256=reader.sha256("root_sha256"),
     )
     reader.done()
-    _canonical(reader, raw, encode_renewal_proof(proof))
+    _canonical(reader, raw, encode_proof(proof))
     return proof
 
 
