@@ -141,11 +141,6 @@ def export_renewals(root: Path, stamps: Iterable[tuple[Path, Path]]) -> Iterator
                 yield target
 
 
-def renewal_path(root: Path, path: Path, number: int) -> Path:
-    """Say where the ``number``-th renewal of a stamp belongs, from 1."""
-    return _beside(root, path, renewal_names(path.name, number)[1])
-
-
 def _stamps(root: Path) -> list[Path]:
     return sorted([*root.glob("store/*/*/*/*/*.p7s.tsr"), *root.glob(f"{FOLDER_NAME}/*/*.tsr")])
 

@@ -20,7 +20,7 @@ import pytest
 
 from recorderd.app.control import ask as ask_program
 from recorderd.archive.inclusion import deposit_problems, find_inclusion, prove_inclusion, verify_proof
-from recorderd.archive.renewals import renewal_path, stamp_states
+from recorderd.archive.renewals import RENEWALS_NAME, stamp_states
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import AuthorityRefused, StampFormatError, TimestampInvalid
@@ -434,7 +434,9 @@ def assert_due_stamps_are_listed(
     assert due(90) == [(0, ("its certificate ends in 29 days",))] and due(10) == [(0, ())]
     tsr = batch.with_suffix(".tsr")
     newer = StampingMachine(folder / "newer", name="Newer TSA", days=(-1, 3000))
-    renewal = renewal_path(loopback.data_dir, tsr, 1)
+    renewal = (
+        loopback.data_dir / RENEWALS_NAME / tsr.relative_to(loopback.data_dir).with_name(f"{tsr.name}.tsr")
+    )
     configuration = loopback.archive_toml.read_text()
     for renewer, word in ((machine, "ends no later"), (newer, "renewed by Newer TSA")):
         with TimeAuthority(renewer) as authority:
