@@ -87,7 +87,7 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
             assert (power["state"], power["runtime_s"], power["charge_percent"]) == ("on_battery", 900, 80)
             nut.kill_driver("ups")  # stale: on battery that is as bad as a low one
             wait_state(program, "on_battery", "low_battery")
-            assert "DRIVER-NOT-CONNECTED" in program.wait_for("ups_lost")
+            program.wait_for("ups_lost", "DRIVER-NOT-CONNECTED")
             nut.say_stale("OL CHRG")
             nut.start_driver("ups")
             wait_state(program, "on_battery", "low_battery", "on_line")
