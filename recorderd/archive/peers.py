@@ -38,10 +38,12 @@ class Peers:
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, Peer] = OrderedDict()
+        self._left: dict[str, Peer] = {}  # recorders that said why they stop, and whose connection has ended
 
     def greeted(self, peer: bytes, *, recorder_id: str, protocol: int) -> None:
         """Note a connection that was welcomed."""
         self._known[peer] = Peer(recorder_id=recorder_id, protocol=protocol)
+        self._left.pop(recorder_id, None)
         self._known.move_to_end(peer)
         while len(self._known) > PEERS_LIMIT:
             self._known.popitem(last=False)
@@ -59,12 +61,15 @@ class Peers:
             known.farewell = reason
 
     def describe(self) -> dict[str, dict[str, Any]]:
-        """Describe the latest connection of each recorder, for people and programs."""
-        return {known.recorder_id: _row(known) for known in list(self._known.values())}
+        """Describe the latest connection of each recorder, or its last word, for people and programs."""
+        told = [*list(self._left.values()), *list(self._known.values())]
+        return {known.recorder_id: _row(known) for known in told}
 
     def gone(self, peer: bytes) -> None:
-        """Forget a connection that cannot be reached."""
-        self._known.pop(peer, None)
+        """Forget a connection that cannot be reached, but not why its recorder said that it stops."""
+        known = self._known.pop(peer, None)
+        if known is not None and known.farewell:
+            self._left[known.recorder_id] = known
 
     def has_windows(self, peer: bytes) -> bool:
         """Tell whether a connection knows allowances, chunks without a digest, and what came with them."""

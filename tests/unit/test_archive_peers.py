@@ -1,0 +1,29 @@
+"""What an archive knows of its recorders' connections."""
+
+from __future__ import annotations
+
+from recorderd.archive.peers import Peers
+
+
+def test_why_a_recorder_left_is_known_after_its_connection_has_ended() -> None:
+    peers = Peers()
+    peers.greeted(b"one", recorder_id="rec-1", protocol=3)
+    peers.leaves(b"one", "power")
+    peers.gone(b"one")
+    assert peers.describe()["rec-1"]["farewell"] == "power"
+
+
+def test_a_recorder_that_comes_back_has_not_left() -> None:
+    peers = Peers()
+    peers.greeted(b"one", recorder_id="rec-1", protocol=3)
+    peers.leaves(b"one", "power")
+    peers.gone(b"one")
+    peers.greeted(b"two", recorder_id="rec-1", protocol=3)
+    assert peers.describe()["rec-1"]["farewell"] == ""
+
+
+def test_a_connection_that_breaks_off_without_a_word_is_forgotten() -> None:
+    peers = Peers()
+    peers.greeted(b"one", recorder_id="rec-1", protocol=3)
+    peers.gone(b"one")
+    assert peers.describe() == {}
