@@ -54,11 +54,13 @@ class Peers:
         if known is not None:
             known.host, known.heard_utc_ns, known.farewell = host, utc_ns, ""
 
-    def leaves(self, peer: bytes, reason: str) -> None:
-        """Note that a recorder stops."""
+    def leaves(self, peer: bytes, reason: str, *, recorder_id: str) -> None:
+        """Note that a recorder stops; its last word may be read when its connection is gone already."""
         known = self._known.get(peer)
         if known is not None:
             known.farewell = reason
+        elif all(other.recorder_id != recorder_id for other in self._known.values()):
+            self._left[recorder_id] = Peer(recorder_id=recorder_id, protocol=f.WINDOWS_SINCE, farewell=reason)
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Describe the latest connection of each recorder, or its last word, for people and programs."""

@@ -209,7 +209,7 @@ class Receiver:
             case f.Ping():
                 self._on_ping(peer, message)
             case f.Farewell(reason=reason):
-                self._peers.leaves(peer, reason)
+                self._peers.leaves(peer, reason, recorder_id=recorder_id)
                 self._log.warning(Ev.RECORDER_LEAVES, subject=recorder_id, reason=reason)
             case f.Deposit():
                 self._on_deposit(peer, recorder_id, message)
