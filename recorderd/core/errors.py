@@ -74,6 +74,10 @@ class HeadFormatError(FormatError):
     """Malformed chain head: {field}: {reason}."""
 
 
+class AuditHeadFormatError(FormatError):
+    """Malformed head of the audit log: {field}: {reason}."""
+
+
 class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
@@ -310,6 +314,13 @@ class RecordingUnknown(RecorderError):
 
     exit_code = 65
     hint = "`recorder-archive list` names those it holds."
+
+
+class AuditExportFailed(RecorderError):
+    """The audit log cannot be sent to {target}: {reason}."""
+
+    exit_code, retryable = 69, True
+    hint = "Rows wait in the catalogue and are sent when the server is back."
 
 
 class AlreadyRunning(RecorderError):
