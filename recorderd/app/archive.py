@@ -15,9 +15,11 @@ from rich.table import Column, Table
 
 from recorderd import __version__, durable
 from recorderd.app import fsck
+from recorderd.app.archive_audit import add_audit, open_database
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
+from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
@@ -100,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
             add_drain(command)
         if name == "heads":
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
+    add_audit(commands)
     return parser
 
 
@@ -127,6 +130,14 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         log=service.log,
     )
     custody.repair()
+    audit = AuditDuty(
+        configuration.audit,
+        open_database(configuration),
+        archive_id=archive.id,
+        signer=signer,
+        clock=clock,
+        log=service.log,
+    )
     settings = _receiver_settings(configuration, secret)
     keeping = Keeping(custody)
     willingness = Willingness(
@@ -168,7 +179,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
         service.ready(f"listening on {endpoint}")
         workers = Workers(service)
-        for name, work in keeping.loops().items():
+        audit.begin()
+        for name, work in (keeping.loops() | audit.loops()).items():
             workers.start(name, work)
         try:
             receiver.run(duty.halt(), service.beat)
@@ -184,6 +196,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     finally:
         receiver.close()
         keeping.close()
+        audit.end()
         catalogue.close()
         lock.close()
     service.log.info(Ev.STOPPED)

@@ -82,6 +82,10 @@ class TermsFormatError(FormatError):
     """Malformed retention terms: {field}: {reason}."""
 
 
+class AuditHeadFormatError(FormatError):
+    """Malformed head of the audit log: {field}: {reason}."""
+
+
 class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
@@ -318,6 +322,13 @@ class RecordingUnknown(RecorderError):
 
     exit_code = 65
     hint = "`recorder-archive list` names those it holds."
+
+
+class AuditExportFailed(RecorderError):
+    """The audit log cannot be sent to {target}: {reason}."""
+
+    exit_code, retryable = 69, True
+    hint = "Rows wait in the catalogue and are sent when the server is back."
 
 
 class AlreadyRunning(RecorderError):
