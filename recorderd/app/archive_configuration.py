@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from recorderd.app.catalogue_configuration import CatalogueSection
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
@@ -64,6 +65,9 @@ class ArchiveConfiguration:
     receipt: ReceiptSection = section("Signing of receipts.")
     recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
+    catalogue: CatalogueSection = section(
+        "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
+    )
     power: PowerSection | None = section("The UPSes that feed this machine; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
 
