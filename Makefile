@@ -167,7 +167,7 @@ apcupsd:
 test: setup-packages setup-test-packages install-test lint exchange apcupsd ## all set-up, lint and tests
 	@echo '==> test: pytest'
 	$(BIN)/python -m pytest -n 3 tests/unit tests/property
-	$(BIN)/python -m pytest -n 4 --own-network tests/integration tests/interop tests/fault
+	$(BIN)/python -m pytest -n 4 --own-network tests/integration tests/contract tests/interop tests/fault
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function
