@@ -82,10 +82,11 @@ class Continuing:
         wanted: dict[StreamId, LeftOff] = {}
         going: dict[SessionId, LeftSession] = {}
         why: dict[SessionId, str] = {}
+        given = self._given()
         for session, left in self._left.items():
             try:
                 needed = recorder.go_on(session, tuple(left.told.values()))
-                self._open(left, needed, tap=tap, ports=ports)
+                self._open(left, needed, given, tap=tap, ports=ports)
                 going[session] = left
                 wanted |= {stream: _left_off(one) for stream, one in needed.items()}
             except RecorderError as problem:
@@ -171,10 +172,19 @@ class Continuing:
         if self.carry is not None:
             self.carry.drop(STARTS)
 
+    def _given(self) -> dict[int, int]:
+        """Say when each port was given to a stream last."""
+        given: dict[int, int] = {}
+        for left in self._left.values():
+            for opened in opened_of(left.told.values()).values():
+                given[opened.local_port] = max(opened.at_mono_ns, given.get(opened.local_port, 0))
+        return given
+
     def _open(
         self,
         left: LeftSession,
         needed: Mapping[StreamId, Needed],
+        given: Mapping[int, int],
         *,
         tap: Tap,
         ports: PortPool,
@@ -185,8 +195,9 @@ class Continuing:
                 continue
             line = left.lines.get(stream)
             pair = None
-            if stream not in ended and opened.local_port in self._sockets:
-                pair = ports.adopt(*self._sockets.pop(opened.local_port))
+            port = opened.local_port  # an ended stream may be left beside one that was given its port
+            if port in self._sockets and opened.at_mono_ns >= given.get(port, 0):
+                pair = ports.adopt(*self._sockets.pop(port))
             tap.open_stream(
                 stream,
                 sockets=pair or SocketPair.closed(),
@@ -198,6 +209,8 @@ class Continuing:
             )
             if line is not None and line.codecs != opened.codecs:
                 tap.set_codecs(stream, codecs=line.codecs, event_payload_types=line.event_payload_types)
+            if stream in ended:
+                tap.end_stream(stream)  # its last packets may lie in the kernel yet
 
     def _begin_anew(
         self,
@@ -217,7 +230,7 @@ class Continuing:
         if self.carry is not None:
             self.carry.put(session, anew)
         needed = recorder.go_on(session, tuple(anew.told.values()))
-        self._open(anew, needed, tap=tap, ports=ports)
+        self._open(anew, needed, {}, tap=tap, ports=ports)
         wanted |= {stream: LeftOff(needed_ticks=None, before=names[stream]) for stream in needed}
         return anew
 
