@@ -24,6 +24,7 @@ from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import ControlAction, RecordingChanged, StreamEnded, opened_of
+from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.going_on import Needed
 from recorderd.record.recorder import Recorder
 from recorderd.sip.desk import SessionDesk
@@ -35,6 +36,7 @@ from recorderd.tap.restoring import RING_MS, LeftOff
 
 CARRY: Final = "carry"
 SHELVES: Final = "shelves"
+KEYS: Final = "keys"
 STARTS: Final = ".starts"  # key of how many starts in a row have not come to their end
 STARTS_MAX: Final = 3
 RESTARTS: Final = ("restart", "try-restart", "reload-or-restart")
@@ -67,6 +69,11 @@ class Continuing:
             if self.shelves is None:
                 self.shelves = os.memfd_create("recorderd-shelves", os.MFD_CLOEXEC)
                 store.keep(SHELVES, [self.shelves])
+        keys = _first(came.pop(KEYS, []))
+        if store.is_there and keys is None:
+            keys = os.memfd_create("recorderd-keys", os.MFD_CLOEXEC)
+            store.keep(KEYS, [keys])
+        self.draft_keys = DraftKeys(keys)
         self.standing = Standing(self.carry)
         self._sockets = _by_port(number for numbers in came.values() for number in numbers)
 
@@ -98,6 +105,7 @@ class Continuing:
                     going[anew.session.session] = anew
                     why[anew.session.session] = f"{session} could not go on; this is the rest of its call"
         self.standing.go_on(going)
+        self.draft_keys.keep_only(going)
         for port, pair in self._sockets.items():  # nobody's
             self.store.let_go(str(port))
             for sock in pair:

@@ -112,6 +112,30 @@ def _draw(week: FaultWeek, spoken: list[Spoken], began_s: float) -> Path:
     return path
 
 
+def _live_through(house: House, week: FaultWeek, spoken: list[Spoken]) -> float:
+    """Let calls and faults come; say when it began."""
+    numbers, stop = itertools.count(), threading.Event()
+    for name in ("archive", "flush"):
+        week.start(name)
+    callers = [
+        threading.Thread(target=_speak, args=(house, spoken, numbers, stop, SEED + one))
+        for one in range(CALLS)
+    ]
+    for caller in callers:
+        caller.start()
+    began_s = time.monotonic()
+    try:
+        while time.monotonic() - began_s < SECONDS:
+            time.sleep(week.luck.uniform(1, 8))
+            week.keep_running()
+            week.happen()
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+    return began_s
+
+
 def _settle(house: House, week: FaultWeek) -> None:
     """Let everything run without faults until all is in the archive."""
     week.kill_recorder(faulty=False)  # what the disk has refused is sealed by the next start
@@ -141,36 +165,19 @@ def test_what_is_missing_after_random_faults_is_signed_for(
 ) -> None:
     print(f"\nseed {SEED}")
     spoken: list[Spoken] = []
-    numbers, stop = itertools.count(), threading.Event()
     (tmp_path / "house").mkdir()
     with (
         roomy(House(tmp_path / "house", extra="\n[restart]\norphan_silence_s = 3\n")) as house,
         UserManager(tmp_path) as manager,
     ):
         week = FaultWeek(house, manager, faults.build(tmp_path), random.Random(SEED), monkeypatch)
-        for name in ("archive", "flush"):
-            week.start(name)
-        callers = [
-            threading.Thread(target=_speak, args=(house, spoken, numbers, stop, SEED + one))
-            for one in range(CALLS)
-        ]
-        for caller in callers:
-            caller.start()
-        began_s = time.monotonic()
         try:
-            while time.monotonic() - began_s < SECONDS:
-                time.sleep(week.luck.uniform(1, 8))
-                week.keep_running()
-                week.happen()
+            began_s = _live_through(house, week, spoken)
+            _settle(house, week)
         finally:
-            stop.set()
-            for caller in callers:
-                caller.join()
-        _settle(house, week)
+            (tmp_path / "journal").write_text("".join(f"{row}\n" for row in manager.journal()))
         wrong = _judge(house, week, spoken)
         path = _draw(week, spoken, began_s)
-        if wrong:
-            (tmp_path / "journal").write_text("".join(f"{row}\n" for row in manager.journal()))
     lost_s = sum(call.missing_s for call in spoken)
     verdicts = faults.tally([call.verdict.partition(":")[0] for call in spoken])
     happened = faults.tally([one.what for one in week.happenings])

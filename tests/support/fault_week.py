@@ -88,7 +88,8 @@ class FaultWeek:
                 lambda: self.manager.show(RECORDER, "ActiveState") in ("failed", "inactive"),
                 what="the recorder is down",
             )
-            self.manager.systemctl("start", RECORDER)
+            self.manager.systemctl("start", RECORDER, check=False)  # one that fails is repeated
+            self._wait_up()
         self._pid = self.recorder.pid
 
     def stand(self, pid: int, name: str, *, for_s: float) -> None:
@@ -132,12 +133,15 @@ class FaultWeek:
         if self.recorder.pid != self._pid:
             self._arm_recorder(faulty=True)
             with self._noted(ENDED):
-                wait_until(
-                    lambda: self.recorder.pid and self.manager.show(RECORDER, "ActiveState") == "active",
-                    what="the recorder is up again",
-                    timeout_s=60,
-                )
+                self._wait_up()
             self._pid = self.recorder.pid
+
+    def _wait_up(self) -> None:
+        wait_until(
+            lambda: self.manager.show(RECORDER, "ActiveState") == "active",
+            what="the recorder is up",
+            timeout_s=60,
+        )
 
     def _arm_recorder(self, *, faulty: bool) -> None:
         """Choose what fails in the next process of the recorder."""
