@@ -138,7 +138,8 @@ class VaultFile:
         What a wipe or a cut had written anew and not destroyed yet is destroyed.
 
         Durable: after return what is there survives.
-        Errors: OSError; EnvelopeUnopened when it is none of this key's; DraftFailed when blocks are missing.
+        Errors: OSError; EnvelopeUnopened when it is no container; DraftFailed when blocks are missing or it
+        is not of this key.
         """
         file = cls.__new__(cls)
         file.path, file._key, file._pieces, file._opened = path, key, None, (-1, b"")
