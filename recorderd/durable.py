@@ -31,6 +31,7 @@ INSIST_AFTER_S: Final = 0.05
 _PASSING: Final = frozenset(
     {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
 )
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _WAIT_BEFORE: Final = 1  # SYNC_FILE_RANGE_WAIT_BEFORE: until what is under way has been written
 
 
@@ -40,7 +41,8 @@ def insist(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     A path that fails over, a pool that grows and a spool that is being emptied refuse once and then no more;
     a recording that ended by that would be lost for nothing. Never for a sync: the kernel tells once of what
     it could not keep, and forgets it.
-    Errors: OSError, the first one, when the disk refuses twice.
+    Errors: OSError, the first one, when the disk refuses twice; one of a full disk before any other, for who
+    has room to give waits and comes again.
     """
     try:
         return call(*arguments, **named)
@@ -50,8 +52,8 @@ def insist(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         time.sleep(INSIST_AFTER_S)
         try:
             return call(*arguments, **named)
-        except OSError:
-            raise problem from None
+        except OSError as again:
+            raise (again if again.errno in _NO_SPACE else problem) from None
 
 
 def sync_dir(folder: Path) -> None:

@@ -24,6 +24,7 @@ from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import ControlAction, RecordingChanged, StreamEnded, opened_of
+from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.going_on import Needed
 from recorderd.record.recorder import Recorder
 from recorderd.sip.desk import SessionDesk
@@ -35,6 +36,7 @@ from recorderd.tap.restoring import RING_MS, LeftOff
 
 CARRY: Final = "carry"
 SHELVES: Final = "shelves"
+KEYS: Final = "keys"
 STARTS: Final = ".starts"  # key of how many starts in a row have not come to their end
 STARTS_MAX: Final = 3
 RESTARTS: Final = ("restart", "try-restart", "reload-or-restart")
@@ -67,6 +69,11 @@ class Continuing:
             if self.shelves is None:
                 self.shelves = os.memfd_create("recorderd-shelves", os.MFD_CLOEXEC)
                 store.keep(SHELVES, [self.shelves])
+        keys = _first(came.pop(KEYS, []))
+        if store.is_there and keys is None:
+            keys = os.memfd_create("recorderd-keys", os.MFD_CLOEXEC)
+            store.keep(KEYS, [keys])
+        self.draft_keys = DraftKeys(keys)
         self.standing = Standing(self.carry)
         self._sockets = _by_port(number for numbers in came.values() for number in numbers)
 
@@ -82,10 +89,11 @@ class Continuing:
         wanted: dict[StreamId, LeftOff] = {}
         going: dict[SessionId, LeftSession] = {}
         why: dict[SessionId, str] = {}
+        given = self._given()
         for session, left in self._left.items():
             try:
                 needed = recorder.go_on(session, tuple(left.told.values()))
-                self._open(left, needed, tap=tap, ports=ports)
+                self._open(left, needed, given, tap=tap, ports=ports)
                 going[session] = left
                 wanted |= {stream: _left_off(one) for stream, one in needed.items()}
             except RecorderError as problem:
@@ -97,6 +105,7 @@ class Continuing:
                     going[anew.session.session] = anew
                     why[anew.session.session] = f"{session} could not go on; this is the rest of its call"
         self.standing.go_on(going)
+        self.draft_keys.keep_only(going)
         for port, pair in self._sockets.items():  # nobody's
             self.store.let_go(str(port))
             for sock in pair:
@@ -171,10 +180,19 @@ class Continuing:
         if self.carry is not None:
             self.carry.drop(STARTS)
 
+    def _given(self) -> dict[int, int]:
+        """Say when each port was given to a stream last."""
+        given: dict[int, int] = {}
+        for left in self._left.values():
+            for opened in opened_of(left.told.values()).values():
+                given[opened.local_port] = max(opened.at_mono_ns, given.get(opened.local_port, 0))
+        return given
+
     def _open(
         self,
         left: LeftSession,
         needed: Mapping[StreamId, Needed],
+        given: Mapping[int, int],
         *,
         tap: Tap,
         ports: PortPool,
@@ -185,8 +203,9 @@ class Continuing:
                 continue
             line = left.lines.get(stream)
             pair = None
-            if stream not in ended and opened.local_port in self._sockets:
-                pair = ports.adopt(*self._sockets.pop(opened.local_port))
+            port = opened.local_port  # an ended stream may be left beside one that was given its port
+            if port in self._sockets and opened.at_mono_ns >= given.get(port, 0):
+                pair = ports.adopt(*self._sockets.pop(port))
             tap.open_stream(
                 stream,
                 sockets=pair or SocketPair.closed(),
@@ -198,6 +217,8 @@ class Continuing:
             )
             if line is not None and line.codecs != opened.codecs:
                 tap.set_codecs(stream, codecs=line.codecs, event_payload_types=line.event_payload_types)
+            if stream in ended:
+                tap.end_stream(stream)  # its last packets may lie in the kernel yet
 
     def _begin_anew(
         self,
@@ -217,7 +238,7 @@ class Continuing:
         if self.carry is not None:
             self.carry.put(session, anew)
         needed = recorder.go_on(session, tuple(anew.told.values()))
-        self._open(anew, needed, tap=tap, ports=ports)
+        self._open(anew, needed, {}, tap=tap, ports=ports)
         wanted |= {stream: LeftOff(needed_ticks=None, before=names[stream]) for stream in needed}
         return anew
 

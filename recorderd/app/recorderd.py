@@ -173,6 +173,7 @@ class Appliance:
             on_silent=self._hang_up,
             encryption=(recipients := recipients_of(configuration)),
             on_closed=self.continuing.standing.closed,
+            draft_keys=self.continuing.draft_keys,
         )
         self.recipients = RecipientWatch(recipients, clock=clock, log=log)
         settings = sip_settings(configuration)

@@ -12,8 +12,9 @@ destroy those that must not stay; nobody without the key can read, alter, move o
     nonce        4 octets of the recording's random prefix, 8 of the block's serial
     associated   SHA-256 of the heading, the block's 36 octets before its CRC, its position in the container
 
-A serial is used once per key: one counter serves all containers of a recording, and a key that was read back
-opens but never seals. Blocks count in the order of their serials: a later one stands for what an earlier one
+A serial is used once per key: one counter serves all containers of a recording, each process that goes on
+with a key (``DraftKey.go_on``) has a range of its own, and a key that was read back from an envelope opens
+but never seals. Blocks count in the order of their serials: a later one stands for what an earlier one
 said of the same octets; one with ENDS says that the plain file ends behind it. What is destroyed keeps its
 40 octets, with the mark GONE, before zeros. The head has two slots, written in turn, so that one is always
 whole. What no block tells reads as silence.
@@ -29,7 +30,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -47,6 +48,7 @@ HEAD_SLOTS: Final = 2
 ENDS: Final = 1
 _MAGIC: Final = b"RECDRAFT"
 _VERSION: Final = 1
+_TURN_BITS: Final = 40  # serials of one process: a block each 0.2 s would last it 6,900 years
 _PROOF_LABEL: Final = b"recorderd running proof"
 _BLOCK: Final = b"BLCK"
 _GONE: Final = b"GONE"
@@ -214,8 +216,17 @@ class BlockOpener:
             raise EnvelopeUnopened(subject=subject, reason="another key, or it was altered") from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptKey:
+    """What a process must know to go on with a key; for its memory only."""
+
+    key: bytes = field(repr=False)
+    nonce_prefix: bytes
+    turn: int = 0  # how many processes had it before
+
+
 class DraftKey(BlockOpener):
-    """The content key of one recording's draft; made here, never written anywhere but wrapped.
+    """The content key of one recording's draft; made here, never written to a disk but wrapped.
 
     Thread: any.
     """
@@ -224,8 +235,24 @@ class DraftKey(BlockOpener):
         key = os.urandom(KEY_BYTES)
         super().__init__(key)
         self.wrapped = b"".join(recipients.encrypt([key], content_bytes=KEY_BYTES))
-        self._nonce_prefix = os.urandom(4)
-        self._serials = itertools.count(1)
+        self._begin(KeptKey(key=key, nonce_prefix=os.urandom(4)))
+
+    @classmethod
+    def go_on(cls, kept: KeptKey) -> DraftKey:
+        """Go on with a key that another process has left; ``turn`` is one that no process had before.
+
+        It stands wrapped already. Errors: ValueError when it is none.
+        """
+        draft_key = cls.__new__(cls)
+        BlockOpener.__init__(draft_key, kept.key)
+        draft_key.wrapped = b""
+        draft_key._begin(kept)
+        return draft_key
+
+    def _begin(self, kept: KeptKey) -> None:
+        self.kept = kept
+        self._nonce_prefix = kept.nonce_prefix
+        self._serials = itertools.count((kept.turn << _TURN_BITS) + 1)
 
     def heading(self, *, recording_id: str, head_bytes: int, frame_bytes: int, silence: int) -> Heading:
         """Begin a container; each has an id of its own."""

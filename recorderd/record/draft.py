@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from dsp.shapes import I16, U8
 from recorderd import durable
-from recorderd.core.errors import DraftFailed
-from recorderd.evidence.audio_proof import AudioLeaves
+from recorderd.core.errors import DraftFailed, EnvelopeUnopened
+from recorderd.evidence.audio_proof import AudioLeaves, KeyedLeaves
 from recorderd.record.draft_file import ClearFile, DraftFile
 from recorderd.record.left_draft import KnownAudio, LeftDraft
-from recorderd.record.vault import Vault
+from recorderd.record.vault import Vault, left_file
 from recorderd.record.wav_file import erase_kept
 from recorderd.wire.wav import WavEncoding, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import WavNotes
@@ -74,29 +74,32 @@ class Draft:
         self._file = self._open(path, channels)
 
     @classmethod
-    def go_on(cls, path: Path, left: LeftDraft, *, notes: WavNotes, known: KnownAudio) -> Draft:
+    def go_on(
+        cls, path: Path, left: LeftDraft, *, notes: WavNotes, known: KnownAudio, vault: Vault | None = None
+    ) -> Draft:
         """Go on with a draft that another process has left: what it holds now is what it must hold.
 
-        A torn last frame is cut off. What is known of it is not read again; ``prove`` reads all of it.
+        A torn last frame is cut off. What is known of it is not read again; ``prove`` reads all of it. What
+        is known of an encrypted one is keyed, and spares nothing.
         Errors: DraftFailed.
         """
         draft = cls.__new__(cls)
-        draft.path, draft._vault, draft.notes = path, None, notes
+        draft.path, draft._vault, draft.notes = path, vault, notes
         draft.sample_rate_hz, draft.encoding = left.layout.sample_rate_hz, left.encoding
         draft._layout, draft._frame_bytes = left.layout, left.layout.frame_bytes
         draft.channels, draft.frames = left.channels, left.frames
         draft._known = deque(maxlen=_PREFIXES_KEPT)
         try:
-            draft._file = ClearFile.go_on(path)
+            draft._file = left_file(path, vault)
             draft._file.resize(draft.end_bytes)
             draft._read_again(known)
-        except OSError as problem:
+        except (OSError, EnvelopeUnopened) as problem:
             raise DraftFailed(path=path, reason=problem) from None
         return draft
 
     def _read_again(self, known: KnownAudio) -> None:
-        leaf_bytes, signed = self.sample_rate_hz * self._frame_bytes, known.hashes
-        fits = known.frame_bytes == self._frame_bytes and 0 < known.frames <= self.frames
+        leaf_bytes, signed, key = self.sample_rate_hz * self._frame_bytes, known.hashes, self.proof_key
+        fits = known.frame_bytes == self._frame_bytes and 0 < known.frames <= self.frames and key is None
         self.leaves = AudioLeaves.go_on(leaf_bytes, signed if fits else b"")
         start, self._crc = (known.frames, known.crc) if fits else (0, 0)
         for block in self._blocks(self.leaves.whole * self.sample_rate_hz, self.frames):
@@ -105,7 +108,12 @@ class Draft:
             self._crc = crc32(block, self._crc)
         self.changed_from = 0
         if known.frame_bytes == self._frame_bytes:
-            same = self.leaves.hashes()[: len(signed)] == signed
+            found = self.leaves.hashes()
+            if key is not None:
+                keyed = KeyedLeaves(key)
+                keyed.follow(found, first=0)
+                found = keyed.hashes()
+            same = found[: len(signed)] == signed
             self.changed_from = known.leaves if same else 0
 
     @property

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from recorderd import durable
 from recorderd.record.space import is_no_space
+from recorderd.wire.wav import HEAD_LIMIT_BYTES, WavLayout, parse_wav
 
 _FILL_BYTES: Final = 1 << 18
 
@@ -129,6 +130,13 @@ class ClearFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def read_file_layout(file: DraftFile) -> WavLayout:
+    """Read the header of the WAV that a draft's file holds. Errors: OSError; WavFormatError; DraftFailed."""
+    head = bytearray(HEAD_LIMIT_BYTES)
+    read = file.read_into(memoryview(head), offset_bytes=0)
+    return parse_wav(bytes(head[:read]), file_bytes=file.size_bytes)
 
 
 def reopen_file(path: Path) -> int:

@@ -22,6 +22,7 @@ from recorderd.evidence.audio_proof import AudioLeaves, KeyedLeaves
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft
+from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Enclosure, Recipients
 from recorderd.record.journal import Journal, JournalWriter
 from recorderd.record.left_draft import LeftDraft, known_audio
@@ -73,12 +74,15 @@ class RecordingFiles:
         disks: Disks,
         on_problem: Callable[[SessionId, Problem], None],
         recipients: Recipients | None = None,
+        draft_keys: DraftKeys | None = None,
     ) -> None:
         self._session = session
         self._spool = spool
         self._disk, self._sealing = disks.audio, disks.sealing
         self._on_problem = on_problem
         self._recipients = recipients  # None = in clear
+        self._draft_keys = draft_keys or DraftKeys()
+        self._vault: Vault | None = None
         self._draft: Draft | None = None
         self._journal: JournalWriter | None = None
         self._has_folder = False
@@ -117,6 +121,12 @@ class RecordingFiles:
 
         self._do(job)
 
+    def take_vault(self) -> Vault | None:
+        """Take on what another process has let the draft rest in; None in clear, or when its key is gone."""
+        key = self._draft_keys.take(self._session) if self._recipients is not None else None
+        self._vault = Vault(recording_id=self._session, key=key) if key is not None else None
+        return self._vault
+
     def go_on(self, journal: Journal, *, audio: LeftDraft | None, notes: WavNotes) -> None:
         """Go on with what another process has left; without ``audio`` none was begun.
 
@@ -135,7 +145,13 @@ class RecordingFiles:
             self._journal, self._has_folder = JournalWriter.go_on(self.folder), True
             if audio is not None:
                 path = self.folder / audio_name(self._session)
-                self._draft = draft = Draft.go_on(path, audio, notes=notes, known=known)
+                if self._vault is not None:
+                    path = path.with_name(vault_name(path.name))
+                draft = Draft.go_on(path, audio, notes=notes, known=known, vault=self._vault)
+                self._draft = draft
+                if draft.proof_key is not None:
+                    self._keyed_leaves = KeyedLeaves(draft.proof_key)
+                    self._keyed_leaves.follow(draft.leaves.hashes(), first=0)
                 if known.frame_bytes not in (0, draft.frame_bytes):
                     self._changed_by = WIDENED
                 elif draft.changed_from < known.leaves and journal.notes.timeline.has_silence:
@@ -196,14 +212,16 @@ class RecordingFiles:
         """Begin the audio, which starts at sample ``origin_samples`` of the session."""
         self.is_open, self.frames, self.encoding = True, 0, encoding
         self.channels, self.sample_rate_hz = channels, sample_rate_hz
-        folder, vault = self.folder, list[Vault]()
+        folder = self.folder
 
         def job() -> None:
             self._format(channels, origin_samples)  # before the audio: who goes on must know what it is
             path = folder / audio_name(self._session)
             if self._recipients is not None:
-                if not vault:
-                    vault.append(begin_vault(folder, path.name, recipients=self._recipients))
+                if self._vault is None:
+                    self._vault = begin_vault(
+                        folder, path.name, recipients=self._recipients, keys=self._draft_keys
+                    )
                 path = path.with_name(vault_name(path.name))
             if self._draft is None:
                 self._draft = Draft(
@@ -212,7 +230,7 @@ class RecordingFiles:
                     channels=channels,
                     encoding=encoding,
                     notes=notes,
-                    vault=vault[0] if vault else None,
+                    vault=self._vault,
                 )
 
         self._do(job)
@@ -293,6 +311,7 @@ class RecordingFiles:
             if draft is not None:
                 draft.erase()
             erase_kept(folder)
+            self._draft_keys.drop(self._session)
             self.problem = None
 
         self._do(job, always=True)
@@ -342,8 +361,8 @@ class RecordingFiles:
             reason=checkpoint.reason,
             changed_from=changed_from,
             leaf_hashes=(keyed or leaves).hashes(changed_from),
-            frames=draft.frames,
-            crc=draft.crc,
+            frames=draft.frames if keyed is None else 0,  # in clear it would tell of the audio
+            crc=draft.crc if keyed is None else 0,
         )
 
     def _keyed(self, draft: Draft, leaves: AudioLeaves, changed_from: int) -> KeyedLeaves | None:
@@ -434,6 +453,7 @@ class RecordingFiles:
 
     def leave(self) -> None:
         """Close what is open of it.  # thread: the sealing"""
+        self._draft_keys.drop(self._session)
         if self._draft is not None:
             self._draft.close()
         if self._journal is not None:
@@ -445,6 +465,7 @@ class RecordingFiles:
         def job() -> None:
             self._is_over = True
             self._written.close()
+            self._draft_keys.drop(self._session)
             self._spool.drop_draft(self._session)
 
         self._do(job)

@@ -9,7 +9,6 @@ of the audio came after the last levels that were noted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from recorderd.core.messages import (
     StreamRecoded,
     opened_of,
 )
+from recorderd.record.draft_file import read_file_layout
 from recorderd.record.files import RecordingFiles
 from recorderd.record.journal import Journal, read_journal
 from recorderd.record.left_draft import LeftDraft
@@ -43,8 +43,7 @@ from recorderd.record.native import LAWS
 from recorderd.record.recovery import merged
 from recorderd.record.session import Recording
 from recorderd.record.track import Track
-from recorderd.record.vault import vault_name
-from recorderd.record.wav_file import read_layout, wipe_frames
+from recorderd.record.vault import Vault, is_empty, left_file, vault_name
 from recorderd.wire.manifest import OUTCOME_RECORDED, Gap, StreamEntry, audio_name
 from recorderd.wire.wav import WavEncoding
 
@@ -98,7 +97,8 @@ def _go_on(
     if journal.started is None:
         raise ValueError("the journal names no session")
     _refuse(folder, journal)
-    audio = _left_audio(folder, journal)
+    vault = files.take_vault()
+    path, audio = _left_audio(folder, journal, vault)
     recording = make(journal.started, files)
     recording.notes, recording.origin = journal.notes, journal.origin_samples
     entries = {entry.stream: entry for entry in journal.entries()}
@@ -129,7 +129,7 @@ def _go_on(
         first = recording.notes.timeline.first_on(rate_hz=recording.rate_hz)
         recording.rendered = recording.samples_at(now_ns - AGO_NS) if first is None else first
     else:
-        _measure(folder / audio_name(folder.name), recording, audio, journal)
+        _measure(path, vault, recording, audio, journal)
     _hear(recording, told)
     return GoneOn(
         recording=recording,
@@ -141,15 +141,9 @@ def _go_on(
 
 
 def _refuse(folder: Path, journal: Journal) -> None:
-    started, notes = journal.started, journal.notes
+    notes = journal.notes
     reason = ""
-    if started is not None and (
-        started.terms.encrypt or (folder / vault_name(audio_name(folder.name))).exists()
-    ):
-        reason = "it rests encrypted, and its key went with the process"
-    elif started is not None and started.terms.mask_dtmf:
-        reason = "keys are masked in it, and what was held back went with the process"
-    elif notes.outcome != OUTCOME_RECORDED or notes.timeline.state is RecordingState.ERASED:
+    if notes.outcome != OUTCOME_RECORDED or notes.timeline.state is RecordingState.ERASED:
         reason = "nothing is to be kept of it"
     elif notes.joined_into:
         reason = "it goes on in another recording"
@@ -159,28 +153,37 @@ def _refuse(folder: Path, journal: Journal) -> None:
         raise ValueError(reason)
 
 
-def _left_audio(folder: Path, journal: Journal) -> LeftDraft | None:
-    """Read how far the audio goes; silence what must be silent."""
+def _left_audio(folder: Path, journal: Journal, vault: Vault | None) -> tuple[Path, LeftDraft | None]:
+    """Read where the audio is and how far it goes; silence what must be silent.
+
+    Without its ``vault`` a draft that rests encrypted cannot be gone on with.
+    """
     path = folder / audio_name(folder.name)
+    container = path.with_name(vault_name(path.name))
     for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
         durable.discard(half)
+    if vault is not None:
+        path = container
+    elif container.exists():
+        raise ValueError("it rests encrypted, and its key went with the process")
     if not path.exists():
-        return None
-    if not path.stat().st_size:  # made, and nothing more
+        return path, None
+    if not path.stat().st_size or (vault is not None and is_empty(path)):  # made, and nothing more
         durable.discard(path)
-        return None
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return path, None
+    file = left_file(path, vault)
     try:
-        layout = read_layout(descriptor)
+        layout = read_file_layout(file)
         if journal.sample_rate_hz != layout.sample_rate_hz or not layout.is_ours:
             raise ValueError("the journal names another format than the audio has")
         frames, origin = layout.held_frames, journal.origin_samples
         for span in journal.notes.timeline.spans(origin, origin + frames, rate_hz=journal.sample_rate_hz):
-            end = span.start_samples + span.length_samples
-            wipe_frames(descriptor, layout, start=span.start_samples, end=end)
+            ends = (span.start_samples, span.start_samples + span.length_samples)
+            start, end = (layout.data_start_bytes + frame * layout.frame_bytes for frame in ends)
+            file.fill(layout.encoding.silence, start=start, end=end)
     finally:
-        os.close(descriptor)
-    return LeftDraft(layout=layout, frames=frames)
+        file.close()
+    return path, LeftDraft(layout=layout, frames=frames)
 
 
 def pending(told: Sequence[RecordMessage], recording: Recording) -> list[RecordMessage]:
@@ -231,26 +234,31 @@ def _hear(recording: Recording, told: Sequence[RecordMessage]) -> None:
                 recording.hold_stream(message)
 
 
-def _measure(path: Path, recording: Recording, audio: LeftDraft, journal: Journal) -> None:
+def _measure(
+    path: Path, vault: Vault | None, recording: Recording, audio: LeftDraft, journal: Journal
+) -> None:
     """Take what was written since the levels were noted into the levels, where a channel is one stream's."""
     frame_bytes, kind = audio.layout.frame_bytes, audio.encoding
-    for stream, track in recording.tracks.items():
-        if stream not in journal.standing or track.placement is None:
-            continue
-        begin = max(0, int(journal.standing[stream]["until"]) - recording.origin)
-        alone = sum(other.channel == track.channel for other in recording.tracks.values()) == 1
-        if not alone or begin >= audio.frames:
-            continue
-        with path.open("rb") as stream_file:
-            stream_file.seek(audio.layout.data_start_bytes + begin * frame_bytes)
-            octets = stream_file.read((audio.frames - begin) * frame_bytes)
-        samples = _samples(octets, kind, channels=audio.channels)[:, track.channel]
-        found = levels.gather(levels.Level(), np.ascontiguousarray(samples), rail=track.rail)
-        end = recording.origin + audio.frames
-        track.account.add_level(found.peak, found.energy, found.samples, found.clipped, end=end)
+    file = left_file(path, vault)
+    try:
+        for stream, track in recording.tracks.items():
+            if stream not in journal.standing or track.placement is None:
+                continue
+            begin = max(0, int(journal.standing[stream]["until"]) - recording.origin)
+            alone = sum(other.channel == track.channel for other in recording.tracks.values()) == 1
+            if not alone or begin >= audio.frames:
+                continue
+            octets = memoryview(bytearray((audio.frames - begin) * frame_bytes))
+            read = file.read_into(octets, offset_bytes=audio.layout.data_start_bytes + begin * frame_bytes)
+            samples = _samples(octets[:read], kind, channels=audio.channels)[:, track.channel]
+            found = levels.gather(levels.Level(), np.ascontiguousarray(samples), rail=track.rail)
+            end = recording.origin + audio.frames
+            track.account.add_level(found.peak, found.energy, found.samples, found.clipped, end=end)
+    finally:
+        file.close()
 
 
-def _samples(octets: bytes, kind: WavEncoding, *, channels: int) -> I16:
+def _samples(octets: memoryview, kind: WavEncoding, *, channels: int) -> I16:
     """Read frames as they stand in a file.
 
     Shapes: -> (n, channels) int16.

@@ -48,6 +48,7 @@ from recorderd.core.messages import (
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
+from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
@@ -105,11 +106,13 @@ class Recorder:
         log: EventLog,
         on_silent: Callable[[SessionSilent], None],
         encryption: Mapping[str, Recipients] | None = None,
+        draft_keys: DraftKeys | None = None,
         on_closed: Callable[[SessionId], None] = lambda _: None,  # thread: the disk's
     ) -> None:
         self._on_closed = on_closed
         self.leaves = threading.Event()  # sessions go on in another process: ``run`` ends none of them
         self._encryption = encryption or {}
+        self._draft_keys = draft_keys or DraftKeys()
         self.messages: queue.Queue[RecordMessage | _Question] = queue.Queue(maxsize=QUEUE_MAX)
         self.rounds = 0  # progress that the watchdog looks at
         self.checkpoint_ns = pace.checkpoint_s * NS_PER_S  # how often drafts are synced; any may set it
@@ -307,6 +310,7 @@ class Recorder:
             disks=self._disks,
             on_problem=self._draft_failed,
             recipients=self._encryption.get(started.terms.encrypt),
+            draft_keys=self._draft_keys,
         )
 
     def _make(self, started: SessionStarted, files: RecordingFiles) -> Recording:

@@ -28,6 +28,7 @@ from recorderd.record.enclosing import discard_vault
 from recorderd.record.entries import Entries
 from recorderd.record.gaps import overlay, within
 from recorderd.record.journal import ENDLESS, JOURNAL_NAME, Journal, read_journal
+from recorderd.record.keyless import stand
 from recorderd.record.keys import told
 from recorderd.record.last_checkpoint import keep_checkpoint
 from recorderd.record.native import audio_format
@@ -36,7 +37,7 @@ from recorderd.record.proof_check import LeftAudio, check_audio, check_container
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
-from recorderd.record.vault import stand, vault_name
+from recorderd.record.vault import vault_name
 from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (

@@ -235,6 +235,7 @@ class Recording:
         self.rendered, self._rate_hz = sample, rate_hz
         for track in self.tracks.values():
             track.set_rate(rate_hz)
+        self._begin_masking()  # a key that goes on is found anew, or what is left of it is an edge
         self.gaps_grow = True  # what the last window ended with is noted anew
 
     def note_progress(self, source: Source, *, now_ns: int) -> None:
@@ -391,11 +392,14 @@ class Recording:
             encoding=wav_encoding(self.started.terms, list(self.tracks.values())),
             notes=self.audio_notes(count),
         )
-        if self.started.terms.mask_dtmf:
-            self.masker, self.tones = Masker(rate_hz=self.rate_hz), False
+        self._begin_masking()
         for window in self.preroll.since(self.origin):
             self.write(source, window)
         self.preroll.wipe()
+
+    def _begin_masking(self) -> None:
+        if self.started.terms.mask_dtmf:
+            self.masker, self.tones = Masker(rate_hz=self.rate_hz), False
 
     def _kept_until(self, end: int) -> int:
         """Say up to where may be listened ahead: no further than the next silence that is known."""

@@ -4,10 +4,8 @@ Contract: ``VaultFile`` gives back what a plain file would, but holds it in a co
 ``evidence/draft_cipher``: no plain octet of it is ever on disk. The wrapped key stands in the folder before
 the container does (``begin_vault``).
 Cut by a crash: what was synced still reads, but for blocks that a wipe was about to silence, which read as
-before or not at all. Nobody on this machine has the key then: ``stand`` makes of the container what can be
-sealed as it stands. It drops a torn end and destroys, unread, each block that touches a span which must be
-silent or lies behind the end; up to a block beside such a span goes with it, and is told. The holder of the
-recipient's key opens the rest (`recorderctl open`).
+before or not at all. Who has the key yet goes on (``VaultFile.go_on``, with what ``draft_keys`` has left);
+what becomes of it without says ``keyless``.
 Thread: one at a time.
 """
 
@@ -18,7 +16,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from recorderd import durable
 from recorderd.core.errors import DraftFailed, EnvelopeUnopened
@@ -31,16 +28,15 @@ from recorderd.evidence.draft_cipher import (
     TAG_BYTES,
     Block,
     DraftKey,
-    Heading,
     parse_block,
     parse_heading,
 )
-from recorderd.evidence.draft_container import Piece, pieces_of, survey
-from recorderd.record.draft_file import create_file, reopen_file
+from recorderd.evidence.draft_container import Piece, head_slots, pieces_of, survey
+from recorderd.record.draft_file import ClearFile, DraftFile, create_file, reopen_file
+from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.space import is_no_space
 
-_EVERYTHING: Final = 1 << 63
 _Content = Callable[[int, int], bytes | memoryview]  # an offset, how many octets
 
 
@@ -73,15 +69,32 @@ class Vault:
         )
 
 
-def begin_vault(folder: Path, audio: str, *, recipients: Recipients) -> Vault:
-    """Make a recording's content key and put it, wrapped, into the draft's folder.
+def begin_vault(folder: Path, audio: str, *, recipients: Recipients, keys: DraftKeys | None = None) -> Vault:
+    """Make a recording's content key and put it, wrapped, into the draft's folder; ``keys`` leave it too.
 
     Durable: after return the wrapped key survives; no container may be begun before.
     Errors: OSError; EncryptionFailed.
     """
     key = DraftKey(recipients)
-    durable.create(folder / wrapped_key_name(audio, suffix=recipients.suffix), key.wrapped)
+    durable.replace(folder / wrapped_key_name(audio, suffix=recipients.suffix), key.wrapped)
+    if keys is not None:
+        keys.keep(folder.name, key)
     return Vault(recording_id=folder.name, key=key)
+
+
+def is_empty(path: Path) -> bool:
+    """Tell whether a container was begun and nothing put into it. Errors: OSError; EnvelopeUnopened."""
+    with path.open("rb") as stream:
+        opening, size_bytes = stream.read(HEADING_BYTES), os.fstat(stream.fileno()).st_size
+    return size_bytes < HEADING_BYTES or size_bytes <= parse_heading(opening, subject=path.name).blocks_at
+
+
+def left_file(path: Path, vault: Vault | None) -> DraftFile:
+    """Open the file of a draft that another process has left, in clear or in a container.
+
+    Errors: OSError; EnvelopeUnopened; DraftFailed.
+    """
+    return ClearFile.go_on(path) if vault is None else VaultFile.go_on(path, key=vault.key)
 
 
 class VaultFile:
@@ -117,6 +130,49 @@ class VaultFile:
             if is_no_space(problem):  # it is tried again
                 path.unlink()
             raise
+
+    @classmethod
+    def go_on(cls, path: Path, *, key: DraftKey) -> VaultFile:
+        """Go on with a container that another process has left; a torn block at its end is cut off.
+
+        What a wipe or a cut had written anew and not destroyed yet is destroyed.
+
+        Durable: after return what is there survives.
+        Errors: OSError; EnvelopeUnopened when it is no container; DraftFailed when blocks are missing or it
+        is not of this key.
+        """
+        file = cls.__new__(cls)
+        file.path, file._key, file._pieces, file._opened = path, key, None, (-1, b"")
+        file._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            file._heading = parse_heading(file._read(0, HEADING_BYTES), subject=path.name)
+            size_bytes = os.fstat(file._descriptor).st_size
+            found = survey(file._read, file._heading, size_bytes=size_bytes)
+            file._end, file._number = found.end, HEAD_SLOTS + len(found.blocks)
+            file._take_slot()
+            told = {piece.block.position for piece in file._live()}
+            standing = [row for row in found.blocks if row.length and not row.is_gone]
+            hidden = [row for row in standing if row.position not in told]
+            if found.end < size_bytes:
+                durable.resize(file._descriptor, found.end)
+            file._plain_bytes = max((piece.end for piece in file._live()), default=len(file._head))
+            file.sync()
+            file._destroy(hidden)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _take_slot(self) -> None:
+        """Find the head that was written last."""
+        for block in head_slots(self._read, self._heading):
+            try:
+                self._head = bytearray(self._open(block))
+            except DraftFailed:  # torn
+                continue
+            self._slot, self._slot_is_synced = block.number, False
+            return
+        raise DraftFailed(path=self.path, reason="no head can be opened")
 
     @property
     def descriptor(self) -> int:
@@ -307,58 +363,3 @@ class VaultFile:
 
     def _read(self, position: int, size_bytes: int) -> bytes:
         return os.pread(self._descriptor, size_bytes, position)
-
-
-# --- without the key --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """A container as it was left, made ready to be sealed as it stands."""
-
-    heading: Heading
-    plain_bytes: int  # that its blocks tell, the head with them
-    destroyed: tuple[tuple[int, int], ...]  # spans of the plain file that are gone, at least those asked for
-    size_bytes: int
-
-
-def stand(path: Path, *, silent: Sequence[tuple[int, int]], end_bytes: int | None = None) -> Standing:
-    """Make of a container without its key what can be sealed as it stands.
-
-    ``silent`` are spans of the plain file that must not stay; what lies behind ``end_bytes`` must not either.
-
-    Durable: after return the result survives; cut before, it is to be done again.
-    Errors: OSError; EnvelopeUnopened when it is no container.
-    """
-    spans = [*silent, (end_bytes, _EVERYTHING)] if end_bytes is not None else list(silent)
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-
-    def read(position: int, size_bytes: int) -> bytes:
-        return os.pread(descriptor, size_bytes, position)
-
-    try:
-        heading = parse_heading(read(0, HEADING_BYTES), subject=path.name)
-        found = survey(read, heading, size_bytes=os.fstat(descriptor).st_size)
-        durable.resize(descriptor, found.end)
-        for start, end in found.damaged:
-            durable.write_at(descriptor, bytes(end - start), offset_bytes=start)
-        told = {piece.block.position for piece in pieces_of(found.blocks)}
-        left = []
-        for block in found.blocks:
-            hidden = block.length > 0 and block.position not in told  # by a wipe or cut that was cut off
-            touched = any(max(block.offset, start) < min(block.end, end) for start, end in spans)
-            if block.is_gone or hidden or touched:
-                durable.write_at(descriptor, block.destroyed(), offset_bytes=block.position)
-            else:
-                left.append(block)
-        durable.sync_file(descriptor)
-    finally:
-        os.close(descriptor)
-    pieces = pieces_of(left)
-    plain_bytes = max((piece.end for piece in pieces), default=heading.head_bytes)
-    holes, at = [], heading.head_bytes
-    for piece in pieces:
-        if piece.start > at:
-            holes.append((at, piece.start))
-        at = piece.end
-    return Standing(heading=heading, plain_bytes=plain_bytes, destroyed=tuple(holes), size_bytes=found.end)

@@ -17,7 +17,8 @@ from recorderd import durable
 from recorderd.evidence.draft_cipher import BLOCK_MAX_BYTES, BlockOpener, DraftKey
 from recorderd.evidence.draft_container import ContainerReader
 from recorderd.record.draft_file import ClearFile, DraftFile
-from recorderd.record.vault import VaultFile, stand
+from recorderd.record.keyless import stand
+from recorderd.record.vault import VaultFile
 
 HEAD = b"RIFF" + bytes(range(96))
 SILENCE = 0xD5

@@ -1,7 +1,11 @@
-"""Faults at random, by a seed, to a house whose programs are restarted as systemd would."""
+"""Faults at random, by a seed, to a house whose recorder is a unit of a real systemd.
+
+The recorder's sockets and sessions outlive it, as in production; archive and flush the test begins anew.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -13,20 +17,14 @@ from typing import Final
 
 import pytest
 
+from tests.support.fault_judge import ENDED, FALL, FULL, KILL, Happening
 from tests.support.house import House
-from tests.support.programs import Program
+from tests.support.programs import Program, wait_until
+from tests.support.restarts import RECORDER, Unit
+from tests.support.user_manager import UserManager
 
-RESTART_S: Final = 0.5
 KINDS: Final = ("write", "sync", "rename", "create", "unlink", "mkdir")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Happening:
-    """A span of time in which something was wrong."""
-
-    what: str
-    began_s: float  # on the monotonic clock
-    ended_s: float
+FAILING: Final = 0.7  # of all programs have a call that fails
 
 
 @dataclass
@@ -34,6 +32,7 @@ class FaultWeek:
     """The three programs of a house, and what happens to them."""
 
     house: House
+    manager: UserManager
     library: Path
     luck: random.Random
     monkeypatch: pytest.MonkeyPatch
@@ -43,23 +42,24 @@ class FaultWeek:
         self.full = self.house.folder / "disk-is-full"
         self.begin: dict[str, Callable[[], Program]] = {
             "archive": self.house.archive,
-            "recorder": self.house.recorder,
             "flush": self.house.flush,
         }
         self.running: dict[str, Program] = {}
+        self._environment = self.house.folder / "recorder.environment"
+        self._arm_recorder(faulty=True)
+        environment = f"Environment=FDSTORE=16384\nEnvironmentFile={self._environment}\n"
+        changes = {
+            "RestartSec=2": "RestartSec=500ms",
+            "Environment=FDSTORE=16384\n": environment,
+        }
+        self.recorder = Unit(self.manager, self.house, changes=changes)
+        self._pid = self.recorder.pid
 
     def start(self, name: str, *, faulty: bool = True) -> None:
         """Start a program; often one of its next calls on the disk fails once."""
-        folder = self.house.folder / ("archive" if name == "archive" else "spool")
         with self.monkeypatch.context() as patch:
-            patch.setenv("LD_PRELOAD", str(self.library))
-            patch.setenv("FAULT_UNDER", str(folder))
-            if name == "recorder":
-                patch.setenv("FAULT_FULL_WHILE", str(self.full))
-            if faulty and self.luck.random() < 0.7:
-                patch.setenv("FAULT_KIND", self.luck.choice(KINDS))
-                patch.setenv("FAULT_AT", str(self.luck.randint(100, 1500)))
-                patch.setenv("FAULT_HOW", "EIO")
+            for key, value in self._fault(name, faulty=faulty).items():
+                patch.setenv(key, value)
             self.running[name] = self.begin[name]()
 
     def kill(self, name: str, *, down_s: float) -> None:
@@ -69,16 +69,39 @@ class FaultWeek:
             time.sleep(down_s)
             self.start(name)
 
-    def stand(self, name: str, *, for_s: float) -> None:
+    def kill_recorder(self, *, faulty: bool = True) -> None:
+        """Kill the recorder; systemd starts it anew and gives it what it had."""
+        self._arm_recorder(faulty=faulty)
+        with self._noted(KILL):
+            self.recorder.signal(signal.SIGKILL)
+        self._pid = self.recorder.pid
+
+    def let_recorder_fall(self) -> None:
+        """Let the recorder end with all that outlives it: systemd gives nothing back."""
+        self._arm_recorder(faulty=True)
+        with self._noted(FALL):
+            pid = self.recorder.pid
+            os.kill(pid, signal.SIGSTOP)  # it is not to hear of the stop that takes the store from it
+            self.manager.systemctl("stop", "--no-block", RECORDER)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(
+                lambda: self.manager.show(RECORDER, "ActiveState") in ("failed", "inactive"),
+                what="the recorder is down",
+            )
+            self.manager.systemctl("start", RECORDER, check=False)  # one that fails is repeated
+            self._wait_up()
+        self._pid = self.recorder.pid
+
+    def stand(self, pid: int, name: str, *, for_s: float) -> None:
         """Let a program stand still, as the line to it does that says nothing."""
         with self._noted(f"{name} stands"):
-            self.running[name].process.send_signal(signal.SIGSTOP)
+            os.kill(pid, signal.SIGSTOP)
             time.sleep(for_s)
-            self.running[name].process.send_signal(signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
 
     def fill(self, *, for_s: float) -> None:
         """Let the spool's disk be full."""
-        with self._noted("disk full"):
+        with self._noted(FULL):
             self.full.touch()
             time.sleep(for_s)
             self.full.unlink()
@@ -87,24 +110,51 @@ class FaultWeek:
         """Let one thing happen."""
         chance, luck = self.luck.random(), self.luck
         if chance < 0.2:
-            self.kill("recorder", down_s=RESTART_S)
+            self.kill_recorder()
+        elif chance < 0.23:
+            self.let_recorder_fall()
         elif chance < 0.45:
             self.kill("flush", down_s=luck.uniform(0.2, 2))
         elif chance < 0.65:
             self.kill("archive", down_s=luck.uniform(0.2, 10))
         elif chance < 0.8:
-            self.stand("archive", for_s=luck.uniform(1, 5))
+            self.stand(self.running["archive"].process.pid, "archive", for_s=luck.uniform(1, 5))
         elif chance < 0.9:
-            self.stand("recorder", for_s=luck.uniform(0.2, 1))
+            self.stand(self.recorder.pid, "recorder", for_s=luck.uniform(0.2, 1))
         else:
             self.fill(for_s=luck.uniform(0.5, 2))
 
     def keep_running(self) -> None:
-        """Start what has ended by itself."""
+        """Start what has ended by itself; systemd does so with the recorder."""
         for name, program in list(self.running.items()):
             if program.process.poll() is not None:
                 with self._noted(f"{name} ended by itself"):
                     self.start(name)
+        if self.recorder.pid != self._pid:
+            self._arm_recorder(faulty=True)
+            with self._noted(ENDED):
+                self._wait_up()
+            self._pid = self.recorder.pid
+
+    def _wait_up(self) -> None:
+        wait_until(
+            lambda: self.manager.show(RECORDER, "ActiveState") == "active",
+            what="the recorder is up",
+            timeout_s=60,
+        )
+
+    def _arm_recorder(self, *, faulty: bool) -> None:
+        """Choose what fails in the next process of the recorder."""
+        rows = self._fault("recorder", faulty=faulty) | {"FAULT_FULL_WHILE": str(self.full)}
+        self._environment.write_text("".join(f"{key}={value}\n" for key, value in rows.items()))
+
+    def _fault(self, name: str, *, faulty: bool) -> dict[str, str]:
+        folder = self.house.folder / ("archive" if name == "archive" else "spool")
+        rows = {"LD_PRELOAD": str(self.library), "FAULT_UNDER": str(folder)}
+        if faulty and self.luck.random() < FAILING:
+            rows |= {"FAULT_KIND": self.luck.choice(KINDS), "FAULT_HOW": "EIO"}
+            rows["FAULT_AT"] = str(self.luck.randint(100, 1500))
+        return rows
 
     @contextmanager
     def _noted(self, what: str) -> Iterator[None]:

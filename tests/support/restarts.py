@@ -27,7 +27,7 @@ PCMA = 8
 class Unit:
     """recorderd as a unit of a manager, of a copy of the code that can be replaced."""
 
-    def __init__(self, manager: UserManager, house: House) -> None:
+    def __init__(self, manager: UserManager, house: House, *, changes: dict[str, str] | None = None) -> None:
         self.manager, self.house = manager, house
         self._code = house.folder / "code"
         self._copy(version="0.1.0")
@@ -36,9 +36,8 @@ class Unit:
             config=house.recorder_toml,
             installed_config="/etc/recorderd/recorderd.toml",
             changes={
-                "WatchdogSec=20": "WatchdogSec=3",
-                "RestartSec=2": "RestartSec=200ms",
                 "Wants=network-online.target recorderd-flush.service\n": "",
+                **(changes or {"WatchdogSec=20": "WatchdogSec=3", "RestartSec=2": "RestartSec=200ms"}),
             },
             code=self._code,
         )

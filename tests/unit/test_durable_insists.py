@@ -46,6 +46,18 @@ def test_a_write_that_is_refused_twice_says_why_first(
     assert (caught.value.errno, refusing.made) == (errno.ENOSPC, 2)
 
 
+def test_a_disk_that_is_full_when_it_is_asked_again_says_so(tmp_path: Path) -> None:
+    """Who can make room, or wait for it, does so; of another refusal the recording would end."""
+    refusals = iter([errno.EIO, errno.ENOSPC])
+
+    def refuse() -> None:
+        raise OSError(next(refusals), "refused")
+
+    with pytest.raises(OSError) as caught:
+        durable.insist(refuse)
+    assert caught.value.errno == errno.ENOSPC
+
+
 def test_a_name_that_is_taken_is_not_asked_for_again(tmp_path: Path) -> None:
     durable.create(tmp_path / "a", b"first")
     refusing = Refusing(os.rename, errno.EEXIST, 9)

@@ -19,7 +19,8 @@ from recorderd.evidence.envelope import CertificateRecipients, Cipher
 from recorderd.evidence.openpgp import load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate
 from recorderd.record.encrypting import Recipients, encrypt_to_folder
-from recorderd.record.vault import stand, vault_name
+from recorderd.record.keyless import stand
+from recorderd.record.vault import vault_name
 from tests.support.programs import ROOT
 from tests.support.recipients import keyring, make_recipient, openssl_opens
 from tests.support.vault_writer import APPEND_FRAMES, AUDIO, HEADER

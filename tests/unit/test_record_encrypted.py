@@ -23,7 +23,7 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.flush.parcel import list_files
 from recorderd.policy.file_names import NameTemplate
 from recorderd.record import encrypting
-from recorderd.record.vault import stand
+from recorderd.record.keyless import stand
 from recorderd.spool.layout import Place
 from tests.support.bundles import make_signer
 from tests.support.power_cut import Fuse, sealing_is_cut
