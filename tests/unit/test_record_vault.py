@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorderd.record.keyless import stand
 
 from recorderd.core.errors import DraftFailed, EnvelopeUnopened
 from recorderd.evidence.draft_cipher import (
@@ -22,6 +21,7 @@ from recorderd.evidence.draft_container import ContainerReader, survey
 from recorderd.evidence.envelope import CertificateRecipients
 from recorderd.evidence.openpgp import load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate
+from recorderd.record.keyless import stand
 from recorderd.record.vault import VaultFile, begin_vault, vault_name, wrapped_key_name
 from tests.support.recipients import keyring, make_recipient, openssl_opens
 
