@@ -2,7 +2,8 @@
 
 Rule: what the operator put into ``control.prompts_dir`` comes first, then what `make prompts` made; in each
 ``<language>/<name>.wav`` before ``<name>.wav``; a language that has no such prompt is replaced by English,
-which is noted once. A file is 16-bit PCM at any rate, mono or stereo.
+which is noted once. A file is 16-bit PCM at any rate, mono or stereo. Every file is read at the start, so
+that a bad one is told of; in memory are those of the languages that are spoken.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import threading
 import wave
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -67,16 +68,19 @@ def read_wav(path: Path) -> Clip:
 
 def prompt_problems(prompts_dir: Path) -> list[Problem]:
     """Find what is wrong with the operator's prompts, file by file."""
-    return _read_folder(prompts_dir)[1]
+    return _read_folder(prompts_dir).problems
 
 
 class PromptLibrary:
-    """All prompts, in memory.
+    """All prompts of the languages that are spoken, in memory.
 
     Thread: any.
     """
 
-    def __init__(self, *, folders: Sequence[dict[tuple[str, str], Clip]], log: EventLog) -> None:
+    def __init__(
+        self, *, folders: Sequence[dict[tuple[str, str], Clip]], names: frozenset[str], log: EventLog
+    ) -> None:
+        self.names = names  # every prompt that was found, those that the operator added too
         self._folders = tuple(folders)  # (language or "", name) -> clip; the first that has one wins
         self._log = log
         self._lock = threading.Lock()
@@ -85,32 +89,43 @@ class PromptLibrary:
 
     @classmethod
     def load(
-        cls, *, prompts_dir: Path | None, log: EventLog, default_dir: Path | None = None
+        cls,
+        *,
+        prompts_dir: Path | None,
+        log: EventLog,
+        default_dir: Path | None = None,
+        languages: Collection[str] | None = None,
     ) -> PromptLibrary:
-        """Read the operator's prompts and the default ones.
+        """Read the operator's prompts and the default ones; keep those of ``languages``, None = of all.
 
         Errors: ConfigurationError with every bad file, and when a default prompt is missing in English.
         """
         default_dir = default_dir or default_prompts_dir()
+        kept = None
+        if languages is not None:
+            kept = {folder for language in (*languages, FALLBACK_LANGUAGE) for folder in _looked_in(language)}
         folders = []
         if prompts_dir is not None:
-            clips, problems = _read_folder(prompts_dir)
-            if problems:
-                raise _failure(prompts_dir, problems)
-            folders.append(clips)
-        clips, problems = _read_folder(default_dir, remedy="run `make prompts`")
-        missing = [name for name in Prompt if not {(FALLBACK_LANGUAGE, name), ("", name)} & clips.keys()]
+            found = _read_folder(prompts_dir, kept=kept)
+            if found.problems:
+                raise _failure(prompts_dir, found.problems)
+            folders.append(found)
+        found = _read_folder(default_dir, kept=kept, remedy="run `make prompts`")
+        folders.append(found)
+        missing = [
+            name for name in Prompt if not {(FALLBACK_LANGUAGE, name), ("", name)} & found.clips.keys()
+        ]
+        problems = found.problems
         if missing and not problems:
             names = ", ".join(missing)
             problems = [Problem(key=str(default_dir), reason=f"lacks {names}", remedy="run `make prompts`")]
         if problems:
             raise _failure(default_dir, problems)
-        return cls(folders=[*folders, clips], log=log)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Every prompt that can be said, those that the operator added too."""
-        return frozenset(name for folder in self._folders for _, name in folder)
+        return cls(
+            folders=[folder.clips for folder in folders],
+            names=frozenset(name for folder in folders for name in folder.names),
+            log=log,
+        )
 
     @property
     def languages(self) -> frozenset[str]:
@@ -153,7 +168,7 @@ class PromptLibrary:
     def _find(self, name: str, language: str) -> Clip:
         language = language.lower()
         for folder in self._folders:
-            for wanted in (language, language.partition("-")[0], ""):  # de-AT, de, any
+            for wanted in _looked_in(language):
                 if (wanted, name) in folder:
                     return folder[wanted, name]
         for folder in self._folders:
@@ -172,6 +187,12 @@ class PromptLibrary:
             )
 
 
+def _looked_in(language: str) -> tuple[str, ...]:
+    """Say in which folders a prompt is looked for: de-AT, de, any."""
+    language = language.lower()
+    return language, language.partition("-")[0], ""
+
+
 def resample(samples: I16, *, from_hz: int, to_hz: int) -> I16:
     """Bring samples to another rate; what exceeds 16 bits stays at the rail.
 
@@ -185,22 +206,39 @@ def resample(samples: I16, *, from_hz: int, to_hz: int) -> I16:
     return rounded
 
 
+@dataclass(slots=True, kw_only=True)
+class _Folder:
+    """What a folder of prompts holds."""
+
+    clips: dict[tuple[str, str], Clip] = field(default_factory=dict)  # by language or "", and name
+    names: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+
 def _read_folder(
-    folder: Path, *, remedy: str = "name a folder that holds <language>/<name>.wav"
-) -> tuple[dict[tuple[str, str], Clip], list[Problem]]:
-    clips: dict[tuple[str, str], Clip] = {}
-    problems: list[Problem] = []
+    folder: Path,
+    *,
+    kept: Collection[str] | None = None,
+    remedy: str = "name a folder that holds <language>/<name>.wav",
+) -> _Folder:
+    """Read all files of a folder; keep the clips of the languages ``kept``, None = of all."""
+    read = _Folder()
     try:
         found = list(_wav_files(folder))
     except OSError as problem:
-        return {}, [Problem(key=KEY, reason=f"{folder}: {problem.strerror}", remedy=remedy)]
+        read.problems.append(Problem(key=KEY, reason=f"{folder}: {problem.strerror}", remedy=remedy))
+        return read
     for path in found:
         language = path.parent.name.lower() if path.parent != folder else ""
         try:
-            clips[language, path.stem] = _read(path)
+            clip = _read(path)
         except _Unusable as problem:
-            problems.append(_problem(path, str(problem)))
-    return clips, problems
+            read.problems.append(_problem(path, str(problem)))
+            continue
+        read.names.add(path.stem)
+        if kept is None or language in kept:
+            read.clips[language, path.stem] = clip
+    return read
 
 
 def _wav_files(folder: Path) -> Iterator[Path]:

@@ -31,6 +31,8 @@ def load_prompts(path: Path, configuration: RecorderConfiguration, log: EventLog
 
     Errors: ConfigurationError.
     """
-    prompts = PromptLibrary.load(prompts_dir=configuration.control.prompts_dir, log=log)
+    control = configuration.control
+    languages = {control.language, *(rule.language for rule in configuration.rules)}
+    prompts = PromptLibrary.load(prompts_dir=control.prompts_dir, log=log, languages=languages)
     refuse(path, list(prompt_problems(configuration, prompts)))
     return prompts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Final
 
 from dsp import levels
@@ -26,6 +27,9 @@ from recorderd.record.piece import Piece
 from recorderd.wire.manifest import Gap
 
 LEVELS_KEPT: Final = 32  # windows whose levels can still be taken back: 16 s
+# The end of a window, and before it: energy, peak, samples, clipped. A tuple of them takes twice as much.
+_LEVELS: Final = Struct("=q12sqqq")
+_ENERGY_BYTES: Final = 12  # more than any recording comes to
 CAUSES_KEPT: Final = 4_096
 _QUIET: Final = (NOT_RECEIVED, SILENCE_SUPPRESSED)  # what a hold explains better
 
@@ -45,10 +49,8 @@ class Account:
     speech_frames: int = 0
     doubled: bool = False
     is_dirty: bool = False  # gaps that were noted have changed
-    _causes: deque[Cause] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
-    _before: deque[tuple[int, int, int, int, int]] = field(  # end, and the levels before the window
-        default_factory=lambda: deque(maxlen=LEVELS_KEPT)
-    )
+    _causes: list[Cause] = field(default_factory=list)  # an empty deque takes ten times as much
+    _before: deque[bytes] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
 
     @property
     def level(self) -> levels.Level:
@@ -82,12 +84,14 @@ class Account:
     def explain(self, cause: Cause) -> None:
         """Take note why nothing came for a span, kept already or still to be kept."""
         self._causes.append(cause)
+        del self._causes[:-CAUSES_KEPT]
         over = (NOT_RECEIVED, NETWORK_LOSS) if cause.cause in WORSE else (NOT_RECEIVED,)
         self._relabel(cause, _QUIET if cause.cause == HOLD else over)
 
     def add_level(self, peak: int, energy: int, samples: int, clipped: int, *, end: int) -> None:
         """Take in the levels of a window that ends at ``end``; they can be taken back, see ``take_back``."""
-        self._before.append((end, self.peak, self.energy, self.samples, self.clipped))
+        squares = self.energy.to_bytes(_ENERGY_BYTES)
+        self._before.append(_LEVELS.pack(end, squares, self.peak, self.samples, self.clipped))
         self.peak = max(self.peak, peak)
         self.energy += energy
         self.samples += samples
@@ -100,8 +104,13 @@ class Account:
     def take_back(self, start: int) -> None:
         """Let the levels know nothing from ``start`` on: whole windows go, or all when that is far back."""
         taken = 0
-        while self._before and self._before[-1][0] > start:
-            _, self.peak, self.energy, self.samples, self.clipped = self._before.pop()
+        while self._before:
+            end, squares, peak, samples, clipped = _LEVELS.unpack(self._before[-1])
+            if end <= start:
+                break
+            self.energy, self.peak = int.from_bytes(squares), peak
+            self.samples, self.clipped = samples, clipped
+            self._before.pop()
             taken += 1
         if taken == LEVELS_KEPT:
             self.peak = self.energy = self.samples = self.clipped = 0

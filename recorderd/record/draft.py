@@ -16,6 +16,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from struct import Struct
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +40,7 @@ _KINDS: Final = (  # of samples, and of the file
     (np.dtype(np.int16), np.dtype("<i2")),
 )
 _PREFIXES_KEPT: Final = 32  # a wipe that reaches further back reads the whole file
+_PREFIX: Final = Struct("=qI")  # frames, and the check of so many: half of what a tuple takes
 
 
 class Draft:
@@ -52,7 +54,7 @@ class Draft:
     leaves: AudioLeaves  # of what the disk must hold, one per second
     changed_from: int  # the first leaf that is another than when ``seen`` was called
     _crc: int  # of the samples that the disk must hold
-    _known: deque[tuple[int, int]]  # frames, and the check of so many
+    _known: deque[bytes]  # of beginnings of the audio
     _layout: WavLayout
     _frame_bytes: int
 
@@ -175,7 +177,7 @@ class Draft:
 
     def took(self, content: bytes | memoryview) -> None:
         """Count frames that somebody has written behind the last, at ``end_bytes``."""
-        self._known.append((self.frames, self._crc))
+        self._known.append(_PREFIX.pack(self.frames, self._crc))
         self._crc = crc32(content, self._crc)
         self.leaves.add(memoryview(content).cast("B"))
         self.frames += memoryview(content).nbytes // self._frame_bytes
@@ -403,9 +405,12 @@ class Draft:
 
     def _known_at(self, frames: int) -> tuple[int, int]:
         """Find the check of the longest known beginning of at most ``frames``; forget longer ones."""
-        while self._known and self._known[-1][0] > frames:
+        while self._known:
+            known, crc = _PREFIX.unpack(self._known[-1])
+            if known <= frames:
+                return known, crc
             self._known.pop()
-        return self._known[-1] if self._known else (0, 0)
+        return 0, 0
 
     def _reread(self, changed_from: int, *, start: int, end: int, frames: int) -> tuple[int, int]:
         """Check what the disk holds, and the first ``frames`` of it with ``start`` to ``end`` silent."""

@@ -127,7 +127,7 @@ class Resampled:
             packets, start_ticks=start_ticks + ahead, end_ticks=end_ticks + ahead, kept_ticks=kept_ticks
         )
         known = np.concatenate([self._came, came])
-        self._came = known[end_ticks - start_ticks :]
+        self._came = known[end_ticks - start_ticks :].copy()  # not a view of all
         converted = self._resampler.feed(samples)
         at = np.arange(converted.shape[0]) * self.position_rate_hz // self._rate_hz
         return converted, known[at]
@@ -217,8 +217,9 @@ class Aligned:
             self._came = np.concatenate([self._came, came[before:]])
             self._read_to = high
         count = end - start
-        samples, self._held = self._held[:count], self._held[count:]
-        came, self._came = self._came[:count], self._came[count:]
+        samples, came = self._held[:count], self._came[:count]
+        # Copies: a view of no sample would keep the window; whoever goes on steadily never asks again.
+        self._held, self._came = self._held[count:].copy(), self._came[count:].copy()
         return samples, came
 
     @property

@@ -9,7 +9,6 @@ found to be fast or slow (see ``steering``). Samples are counted from the sessio
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -68,8 +67,8 @@ class Track:
     meter_row: int = -1
     held_since: int | None = None  # signalling says that nothing comes
     resumed_at: int = 0  # when it said last that something comes again
-    _early: deque[tuple[int, int, str]] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
-    _pressed_early: deque[tuple[str, int, int]] = field(default_factory=lambda: deque(maxlen=CAUSES_KEPT))
+    _early: list[tuple[int, int, str]] = field(default_factory=list)  # before it was placed
+    _pressed_early: list[tuple[str, int, int]] = field(default_factory=list)
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
     _reading: Aligned = field(init=False)
@@ -154,6 +153,7 @@ class Track:
         """Take note why nothing came for a span of positions."""
         if self.placement is None:
             self._early.append((start_ticks, end_ticks, cause))
+            del self._early[:-CAUSES_KEPT]
             return
         start, end = self._sample_of(start_ticks), self._sample_of(end_ticks)
         self.account.explain(Cause(start=start, end=end, cause=cause))
@@ -162,6 +162,7 @@ class Track:
         """Take note of a key that an event told of."""
         if self.placement is None:
             self._pressed_early.append((key, start_ticks, length_ticks))
+            del self._pressed_early[:-CAUSES_KEPT]
             return
         length = length_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
         self.keys.note(key, via=BY_EVENT, start=self._sample_of(start_ticks), length=length)

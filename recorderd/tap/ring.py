@@ -9,7 +9,8 @@ What ``extend`` writes is known as one run, by its two ends and one mark: as lon
 map is neither written nor read. Octets of a run have no marks in the map; whoever needs the map first lays
 the run down in it.
 Memory is reserved at start; a row costs none before its first packet and after its end: what a thousand
-streams at once have touched must not stay taken when they are gone.
+streams at once have touched must not stay taken when they are gone. A row of the map costs some only while
+there are marks in it: a stream that begins, or has lost a packet, goes on as a run.
 Thread: callers hold one lock (see ``tap.drain``).
 """
 
@@ -72,6 +73,7 @@ class Ring:
         self._run_start: I64 = np.zeros(slots, dtype=np.int64)  # of what came without a gap
         self._run_end: I64 = np.zeros(slots, dtype=np.int64)
         self._run_mark: U8 = np.zeros(slots, dtype=np.uint8)
+        self._mapped_to: I64 = np.zeros(slots, dtype=np.int64)  # no mark stands in the map from here on
 
     def open(self, slot: int, *, octets_per_s: int, ring_ms: int) -> None:
         """Reserve a row of at least ``ring_ms``.
@@ -85,7 +87,7 @@ class Ring:
         self._grain_used[first : first + grains] = True
         self._base[slot] = first * GRAIN_OCTETS
         self.row[slot] = grains * GRAIN_OCTETS
-        self.cursor[slot] = self._run_start[slot] = self._run_end[slot] = 0
+        self.cursor[slot] = self._run_start[slot] = self._run_end[slot] = self._mapped_to[slot] = 0
 
     def close(self, slot: int) -> None:
         """Give a row and its memory back; whoever opens it next finds zeros.
@@ -150,6 +152,7 @@ class Ring:
         """
         for slot in np.unique(slots[self._run_end[slots] > self.cursor[slots]]).tolist():
             self._lay_down(slot)
+        np.maximum.at(self._mapped_to, slots, positions + lengths)
         self._place(
             slots, positions, packets=packets, rows=rows, offsets=offsets, lengths=lengths, marks=marks
         )
@@ -207,6 +210,7 @@ class Ring:
         if low < high:
             for _, piece in self._pieces(slot, low, high):
                 self._marks[piece] = self._run_mark[slot]
+            self._mapped_to[slot] = max(self._mapped_to[slot], high)
         self._run_start[slot] = self._run_end[slot] = 0
 
     def take_spans(self, slots: I64, starts: I64, *, length: int) -> Lifted:
@@ -268,7 +272,8 @@ class Ring:
         if low < high:
             for at, piece in self._pieces(slot, low, high):
                 octets[at - start : at - start + piece.stop - piece.start] = self._octets[piece]
-                marks[at - start : at - start + piece.stop - piece.start] = self._marks[piece]
+                if at < self._mapped_to[slot]:
+                    marks[at - start : at - start + piece.stop - piece.start] = self._marks[piece]
             begin, stop = max(low, int(self._run_start[slot])), min(high, int(self._run_end[slot]))
             if begin < stop:
                 marks[begin - start : stop - start] = self._run_mark[slot]
@@ -280,9 +285,20 @@ class Ring:
         if end <= cursor:
             return
         for _, piece in self._pieces(slot, cursor, min(end, cursor + row)):
-            self._marks[piece] = 0
             self._octets[piece] = 0  # of a paused span nothing may stay in memory
+        self._clear_map(slot, cursor, end)
         self.cursor[slot] = end
+
+    def _clear_map(self, slot: int, cursor: int, end: int) -> None:
+        """Take the marks up to ``end`` out of the map, and give its memory back with the last of them."""
+        mapped_to = int(self._mapped_to[slot])
+        if mapped_to <= cursor:
+            return
+        if mapped_to <= end:
+            self._memory[1].madvise(mmap.MADV_DONTNEED, int(self._base[slot]), int(self.row[slot]))
+            return
+        for _, piece in self._pieces(slot, cursor, end):
+            self._marks[piece] = 0
 
     def _pieces(self, slot: int, low: int, high: int) -> list[tuple[int, slice]]:
         base, row = int(self._base[slot]), int(self.row[slot])

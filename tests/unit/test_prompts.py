@@ -79,6 +79,25 @@ def test_every_language_says_everything(built: Path, log: EventLog) -> None:
     assert log.counters() == {}
 
 
+def test_only_languages_that_are_spoken_are_kept_and_every_file_is_looked_at(
+    built: Path, tmp_path: Path, log: EventLog
+) -> None:
+    library = PromptLibrary.load(prompts_dir=None, default_dir=built, log=log, languages={"DE-at"})
+    assert library.languages == {"de", "en"}
+    assert library.names == set(Prompt)
+    everything = PromptLibrary.load(prompts_dir=None, default_dir=built, log=log)
+    for language in ("de-AT", "en"):
+        for name in Prompt:
+            assert np.array_equal(
+                library.samples(name, language=language, rate_hz=8000),
+                everything.samples(name, language=language, rate_hz=8000),
+            )
+    (tmp_path / "fr").mkdir()
+    (tmp_path / "fr" / "own.wav").write_bytes(b"no sound")
+    with pytest.raises(ConfigurationError, match=r"own\.wav"):
+        PromptLibrary.load(prompts_dir=tmp_path, default_dir=built, log=log, languages={"de"})
+
+
 def test_speech_begins_and_ends_with_the_prompt(built: Path) -> None:
     for path in built.glob("*/*.wav"):
         clip = read_wav(path)

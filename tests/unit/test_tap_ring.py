@@ -151,6 +151,25 @@ def test_a_row_that_is_given_back_holds_nothing_for_the_next_and_costs_no_memory
     assert not marks.any()
 
 
+def test_marks_cost_memory_only_while_something_is_missing() -> None:
+    slots, half = 1000, GRAIN_OCTETS // 2
+    ring = Ring(slots=slots, grains=slots)
+    before_mib = _resident_mib()
+    for slot in range(slots):
+        ring.open(slot, octets_per_s=8000, ring_ms=4000)
+        _extend(ring, slot, 0, bytes([85]) * half)
+        _write(ring, slot, half + 160, bytes([85]) * (half - 160))  # the packet between them is lost
+    assert _resident_mib() - before_mib > 50  # octets and marks
+    for slot in range(slots):
+        _, marks = ring.take(slot, 0, GRAIN_OCTETS)
+        assert np.count_nonzero(marks == 0) == 160
+        _extend(ring, slot, GRAIN_OCTETS, bytes([86]) * half, mark=2)
+    assert _resident_mib() - before_mib < 40  # octets, of which a row is 31.25 MiB for all
+    octets, marks = ring.take(0, GRAIN_OCTETS, 2 * GRAIN_OCTETS)
+    assert (octets[:half] == 86).all() and (marks[:half] == 2).all()
+    assert not octets[half:].any() and not marks[half:].any()
+
+
 def _resident_mib() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
