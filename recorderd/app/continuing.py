@@ -23,7 +23,7 @@ from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
-from recorderd.core.messages import ControlAction, RecordingChanged, StreamEnded, opened_of
+from recorderd.core.messages import ControlAction, RecordingChanged, opened_of
 from recorderd.record.going_on import Needed
 from recorderd.record.recorder import Recorder
 from recorderd.sip.desk import SessionDesk
@@ -179,13 +179,12 @@ class Continuing:
         tap: Tap,
         ports: PortPool,
     ) -> None:
-        ended = {row.stream for row in left.told.values() if isinstance(row, StreamEnded)}
         for stream, opened in opened_of(left.told.values()).items():
             if stream not in needed:
                 continue
             line = left.lines.get(stream)
             pair = None
-            if stream not in ended and opened.local_port in self._sockets:
+            if opened.local_port in self._sockets:  # also of one that has ended: what came last waits in it
                 pair = ports.adopt(*self._sockets.pop(opened.local_port))
             tap.open_stream(
                 stream,

@@ -44,7 +44,7 @@ from recorderd.record.recovery import merged
 from recorderd.record.session import Recording
 from recorderd.record.track import Track
 from recorderd.record.vault import vault_name
-from recorderd.record.wav_file import read_layout, wipe_frames
+from recorderd.record.wav_file import erase_kept, read_layout, wipe_frames
 from recorderd.wire.manifest import OUTCOME_RECORDED, Gap, StreamEntry, audio_name
 from recorderd.wire.wav import WavEncoding
 
@@ -98,6 +98,8 @@ def _go_on(
     if journal.started is None:
         raise ValueError("the journal names no session")
     _refuse(folder, journal)
+    if journal.notes.timeline.state is RecordingState.ERASED:  # it goes on to be one of which nothing is kept
+        erase_kept(folder)
     audio = _left_audio(folder, journal)
     recording = make(journal.started, files)
     recording.notes, recording.origin = journal.notes, journal.origin_samples
@@ -149,7 +151,7 @@ def _refuse(folder: Path, journal: Journal) -> None:
         reason = "it rests encrypted, and its key went with the process"
     elif started is not None and started.terms.mask_dtmf:
         reason = "keys are masked in it, and what was held back went with the process"
-    elif notes.outcome != OUTCOME_RECORDED or notes.timeline.state is RecordingState.ERASED:
+    elif notes.outcome != OUTCOME_RECORDED and notes.timeline.state is not RecordingState.ERASED:
         reason = "nothing is to be kept of it"
     elif notes.joined_into:
         reason = "it goes on in another recording"

@@ -124,14 +124,16 @@ class Nursery:
         log: Path,
         fault: Fault | None = None,
         edge: Edge | None = None,
+        keeper: Path | None = None,
     ) -> Child:
-        """Split a program off."""
+        """Split a program off; what it leaves to the next one with the same ``keeper``, that one gets."""
         order = {
             "program": program,
             "arguments": [str(argument) for argument in arguments],
             "log": str(log),
             "fault": asdict(fault) if fault else None,
             "edge": asdict(edge) if edge else None,
+            "keeper": str(keeper) if keeper else "",
         }
         from_bytes = log.stat().st_size if log.exists() else 0
         with self._lock, self._answered:
