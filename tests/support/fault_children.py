@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Final
 from recorderd.app import archive, flush, recorderd
 from recorderd.evidence.keys import Signer
 from recorderd.record.recorder import Pace
+from recorderd.spool.layout import Place, Spool
 from tests.support import recorder_edges
 from tests.support.descriptor_keeper import DescriptorKeeper
 from tests.support.studio import DELAY_MS, Studio
@@ -57,9 +59,19 @@ def recover(root: str, keys: str) -> int:
     return 0
 
 
+def publish(spool: str, pace_ms: str) -> int:
+    """Publish the sealed drafts of a spool, one by one."""
+    opened = Spool(Path(spool), quota_bytes=1 << 30)
+    for recording_id in opened.ids(Place.DRAFTS):
+        opened.publish(recording_id)
+        time.sleep(int(pace_ms) / 1000)
+    return 0
+
+
 PROGRAMS: Final[dict[str, Callable[..., int]]] = {
     "call": record,
     "recover": recover,
+    "publish": publish,
     "recorder": lambda config: recorderd.main(["--config", config]),
     "flush": lambda config: flush.main(["--config", config]),
     "archive": lambda config: archive.main(["serve", "--config", config]),
@@ -107,6 +119,8 @@ def _child(order: dict[str, Any], library: ctypes.CDLL, keeper: DescriptorKeeper
         if fault is not None:
             text = [fault[name].encode() for name in ("under", "named", "kind", "how", "log")]
             library.arm_fault(*text[:3], ctypes.c_long(fault["at"]), *text[3:])
+        if order["trace"] is not None:
+            ctypes.CDLL(os.environ["TRACE_LIBRARY"]).arm_trace(*(path.encode() for path in order["trace"]))
         code = PROGRAMS[order["program"]](*order["arguments"])
     except BaseException:  # also what a program is not to survive
         traceback.print_exc()

@@ -325,7 +325,8 @@ def _hear(talkers: Mapping[str, Talker], recorded: Recorded) -> dict[str, tuple[
         if not channel.any():  # who should be heard is missed by ``judge``
             continue
         start = _lies_at(said, channel, quiet)
-        assert start is not None, f"{entry} is not in {recorded.manifest['call']}"
+        if start is None:  # too short to be found: it must be where the manifest says
+            start = int(entry["first_sample"])
         low, high = max(0, start), min(len(channel), start + len(said))
         expected = np.zeros_like(channel)
         expected[low:high] = said[low - start : high - start]
