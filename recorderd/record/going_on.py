@@ -44,6 +44,7 @@ from recorderd.record.recovery import merged
 from recorderd.record.session import Recording
 from recorderd.record.track import Track
 from recorderd.record.vault import Vault, is_empty, left_file, vault_name
+from recorderd.record.wav_file import erase_kept
 from recorderd.wire.manifest import OUTCOME_RECORDED, Gap, StreamEntry, audio_name
 from recorderd.wire.wav import WavEncoding
 
@@ -97,6 +98,8 @@ def _go_on(
     if journal.started is None:
         raise ValueError("the journal names no session")
     _refuse(folder, journal)
+    if journal.notes.timeline.state is RecordingState.ERASED:  # it goes on to be one of which nothing is kept
+        erase_kept(folder)
     vault = files.take_vault()
     path, audio = _left_audio(folder, journal, vault)
     recording = make(journal.started, files)
@@ -143,7 +146,7 @@ def _go_on(
 def _refuse(folder: Path, journal: Journal) -> None:
     notes = journal.notes
     reason = ""
-    if notes.outcome != OUTCOME_RECORDED or notes.timeline.state is RecordingState.ERASED:
+    if notes.outcome != OUTCOME_RECORDED and notes.timeline.state is not RecordingState.ERASED:
         reason = "nothing is to be kept of it"
     elif notes.joined_into:
         reason = "it goes on in another recording"

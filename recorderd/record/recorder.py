@@ -159,7 +159,9 @@ class Recorder:
 
     def run(self, stop: threading.Event) -> None:
         """Record until ``stop``, then seal everything that is open."""
-        due_ns = self._clock.mono_ns() + self._window_ns
+        due_ns = self._clock.mono_ns()
+        if not self._sessions:  # what goes on is written at once: the next kill may come early
+            due_ns += self._window_ns
         stopped_ns: int | None = None
         while True:
             self._wait(due_ns)

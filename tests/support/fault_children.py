@@ -9,14 +9,18 @@ import os
 import select
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from recorderd.app import archive, flush
+from recorderd.app import archive, flush, recorderd
 from recorderd.evidence.keys import Signer
 from recorderd.record.recorder import Pace
+from recorderd.spool.layout import Place, Spool
+from tests.support import recorder_edges
+from tests.support.descriptor_keeper import DescriptorKeeper
 from tests.support.studio import DELAY_MS, Studio
 
 SESSION: Final = "call"
@@ -55,9 +59,20 @@ def recover(root: str, keys: str) -> int:
     return 0
 
 
+def publish(spool: str, pace_ms: str) -> int:
+    """Publish the sealed drafts of a spool, one by one."""
+    opened = Spool(Path(spool), quota_bytes=1 << 30)
+    for recording_id in opened.ids(Place.DRAFTS):
+        opened.publish(recording_id)
+        time.sleep(int(pace_ms) / 1000)
+    return 0
+
+
 PROGRAMS: Final[dict[str, Callable[..., int]]] = {
     "call": record,
     "recover": recover,
+    "publish": publish,
+    "recorder": lambda config: recorderd.main(["--config", config]),
     "flush": lambda config: flush.main(["--config", config]),
     "archive": lambda config: archive.main(["serve", "--config", config]),
     "fsck": lambda config: archive.main(["fsck", "--config", config]),
@@ -66,6 +81,9 @@ PROGRAMS: Final[dict[str, Callable[..., int]]] = {
 
 def _watch(edge: dict[str, Any]) -> None:
     """Let the table that the program runs by be its end at one of its edges, and note those that it takes."""
+    if edge["module"] in (recorder_edges.CONDUCT, recorder_edges.LEFT, recorder_edges.TAKEN):
+        recorder_edges.watch(edge)
+        return
     table = importlib.import_module(edge["module"])
     step, passed = table.step, 0
     log = os.open(edge["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -86,19 +104,23 @@ def _watch(edge: dict[str, Any]) -> None:
     table.step = watched
 
 
-def _child(order: dict[str, Any], library: ctypes.CDLL) -> None:
+def _child(order: dict[str, Any], library: ctypes.CDLL, keeper: DescriptorKeeper | None) -> None:
     code = 70
     try:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         nothing = os.open(os.devnull, os.O_RDWR)
         for wanted, descriptor in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(wanted, descriptor)
+        if keeper is not None:
+            keeper.hand_over()
         fault, edge = order["fault"], order["edge"]
         if edge is not None:
             _watch(edge)
         if fault is not None:
             text = [fault[name].encode() for name in ("under", "named", "kind", "how", "log")]
             library.arm_fault(*text[:3], ctypes.c_long(fault["at"]), *text[3:])
+        if order["trace"] is not None:
+            ctypes.CDLL(os.environ["TRACE_LIBRARY"]).arm_trace(*(path.encode() for path in order["trace"]))
         code = PROGRAMS[order["program"]](*order["arguments"])
     except BaseException:  # also what a program is not to survive
         traceback.print_exc()
@@ -120,8 +142,11 @@ def _main() -> None:
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     alive: set[int] = set()
+    keepers: dict[str, DescriptorKeeper] = {}
     while True:
-        ready, _, _ = select.select([0, reader], [], [])
+        ready, _, _ = select.select([0, reader, *(keeper.socket for keeper in keepers.values())], [], [])
+        for keeper in keepers.values():
+            keeper.take()
         if reader in ready:
             os.read(reader, 512)
         while alive:
@@ -135,13 +160,17 @@ def _main() -> None:
         line = _read_line()
         if not line:
             break
+        order = json.loads(line)
+        kept = order["keeper"]
+        if kept and kept not in keepers:
+            keepers[kept] = DescriptorKeeper(Path(kept))
         pid = os.fork()
         if not pid:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.close(reader)
             os.close(writer)
-            _child(json.loads(line), library)
+            _child(order, library, keepers.get(kept))
         alive.add(pid)
         _tell(born=pid)
     for pid in alive:

@@ -99,9 +99,11 @@ class Child:
 class Nursery:
     """The process that programs are split off from."""
 
-    def __init__(self, library: Path) -> None:
-        environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT)}
+    def __init__(self, library: Path, *, tracer: Path | None = None) -> None:
+        shims = " ".join(str(path) for path in (library, tracer) if path is not None)
+        environment = {**os.environ, "LD_PRELOAD": shims, "PYTHONPATH": str(ROOT)}
         environment |= {"FAULT_LIBRARY": str(library), "OPENBLAS_NUM_THREADS": "1"}
+        environment |= {"TRACE_LIBRARY": str(tracer)} if tracer is not None else {}
         for name in ("JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
             environment.pop(name, None)
         self._process = subprocess.Popen(
@@ -124,14 +126,22 @@ class Nursery:
         log: Path,
         fault: Fault | None = None,
         edge: Edge | None = None,
+        keeper: Path | None = None,
+        trace: tuple[Path, Path] | None = None,
     ) -> Child:
-        """Split a program off."""
+        """Split a program off.
+
+        What it leaves to the next one with the same ``keeper``, that one gets. What it does below the first
+        path of ``trace`` is noted in the second (``lost_disk``).
+        """
         order = {
             "program": program,
             "arguments": [str(argument) for argument in arguments],
             "log": str(log),
             "fault": asdict(fault) if fault else None,
             "edge": asdict(edge) if edge else None,
+            "keeper": str(keeper) if keeper else "",
+            "trace": [str(path) for path in trace] if trace else None,
         }
         from_bytes = log.stat().st_size if log.exists() else 0
         with self._lock, self._answered:
@@ -162,9 +172,9 @@ class Nursery:
 
 
 @contextmanager
-def nursery(folder: Path) -> Iterator[Nursery]:
+def nursery(folder: Path, *, tracer: Path | None = None) -> Iterator[Nursery]:
     """Have a nursery for a while."""
-    opened = Nursery(build(folder))
+    opened = Nursery(build(folder), tracer=tracer)
     try:
         yield opened
     finally:
