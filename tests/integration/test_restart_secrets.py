@@ -158,7 +158,7 @@ def test_the_last_word_before_a_bye_is_kept_when_the_kill_comes_right_after_it(r
             )
         assert stays.bye().code == 200
         calls.append(stays)
-    assert answers == [200] * len(calls)
+    assert set(answers) == {200}
     recordings = running.sealed(len(calls))
     for number, stream in enumerate(streams):
         recorded = recordings[f"{number:032x}"]
