@@ -2,7 +2,8 @@
 
 Contract: on battery drafts are synced oftener. When the machine is shut down (FSD), everything open is
 ended, sealed and synced, the exchange is told, the chain's head is signed; then the process waits, and
-refuses: one that ended would be started anew. In this order, so that a supply that fails early finds most
+refuses: one that ended would be started anew. What cannot be read back in time is laid down, signed for, and
+sealed by the next start (``record.haste``). In this order, so that a supply that fails early finds most
 of it done: a sync of all drafts, BYE to the exchange, the recordings, the head.
 Thread: the judging one, which has nothing else to do then.
 """
@@ -26,6 +27,9 @@ from recorderd.record.recorder import Recorder
 from recorderd.sip.room import SipRoom
 from recorderd.spool.layout import Spool
 
+SEALING_NS: Final = (
+    3 * NS_PER_S
+)  # until then audio is read back; five are promised
 _LOOK_S: Final = 0.01
 _WAIT_NS: Final = 60 * NS_PER_S  # for a disk that hangs; the event then says what is still open
 
@@ -79,6 +83,8 @@ class PowerCut:
     def _shut(self, power: Power) -> None:
         began_ns = self._clock.mono_ns()
         dialogs, sealed = self._sip.status()["dialogs"], self._recorder.sealed
+        haste = self._recorder.closing.haste
+        haste.until_mono_ns = began_ns + SEALING_NS
         self._sip.go_quiet(StreamEnd.POWER)
         done = threading.Event()
         in_time = self._wait(self._sip.quiet.is_set, began_ns)
@@ -91,6 +97,7 @@ class PowerCut:
             took_ms=(self._clock.mono_ns() - began_ns) // NS_PER_MS,
             dialogs=dialogs,
             sealed=self._recorder.sealed - sealed,
+            laid_down=haste.laid_down,
             open=self._recorder.sessions_open + self._recorder.closing.waiting,
             whole=in_time,
             reason=power.reason,

@@ -72,6 +72,7 @@ class Ev(Enum):
     MALFORMED_METADATA = "malformed_metadata"
     RECORDING_SEALED = "recording_sealed"
     RECORDING_RECOVERED = "recording_recovered"
+    RECORDING_LAID_DOWN = "recording_laid_down"
     RECORDING_QUARANTINED = "recording_quarantined"
     DRAFT_FAILED = "draft_failed"
     SPOOL_FAILED = "spool_failed"

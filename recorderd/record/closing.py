@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
+from recorderd.core.clock import Clock
 from recorderd.core.errors import KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
@@ -21,6 +22,7 @@ from recorderd.record.disk import Disk
 from recorderd.record.ending import finish, render_to_end
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
+from recorderd.record.haste import Haste
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
@@ -32,9 +34,10 @@ class Closing:
     """Closes and seals recordings."""
 
     def __init__(
-        self, *, source: Source, sealer: Sealer, entries: Entries, disk: Disk, log: EventLog
+        self, *, source: Source, sealer: Sealer, entries: Entries, disk: Disk, clock: Clock, log: EventLog
     ) -> None:
         """Begin; ``disk`` is the sealing thread's."""
+        self.haste = Haste(sealer=sealer, clock=clock, log=log)
         self._disk = disk
         self._source = source
         self._sealer = sealer
@@ -88,9 +91,11 @@ class Closing:
 
     def _seal_all(self, group: Sequence[tuple[RecordingFiles, Finished]]) -> None:
         going: list[tuple[RecordingFiles, Finished]] = []
+        group, too_long = self.haste.choose(group)
+        self.haste.lay_down(too_long)
         for files, finished in group:
             try:
-                proved = files.prove()
+                proved = self.haste.measured(files.prove, files.audio_bytes)
             except (RecorderError, OSError) as problem:
                 self._wait_for_room(files, finished, problem)
                 continue

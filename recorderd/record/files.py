@@ -89,7 +89,7 @@ class RecordingFiles:
         self.problem: Problem | None = None
         self.proof_due_ns = 0  # when a checkpoint is to be signed next; 0 = nobody has asked yet
         self._is_over = False  # the sealing thread has it
-        self._is_proving = False
+        self._proving_from: int | None = None  # the first leaf of the checkpoint that is under way
         self._checkpoint_sha256 = NONE_BEFORE  # of the last one
         self._keyed_leaves: KeyedLeaves | None = None  # of an encrypted draft
         self._changed_by = GOES_ON  # why leaves of the last one are others
@@ -334,8 +334,12 @@ class RecordingFiles:
         At most one is under way.  # thread: the disk's
         """
         draft = self._draft
-        if draft is None or self.problem is not None or self._is_over or self._is_proving:
+        is_proving = self._proving_from is not None
+        if draft is None or self.problem is not None or self._is_over or is_proving:
             return None
+        return self._checkpoint_of(draft, recorder_id=recorder_id, at=at)
+
+    def _checkpoint_of(self, draft: Draft, *, recorder_id: str, at: str) -> CheckpointRow | None:
         leaves, changed_from = draft.leaves, draft.changed_from
         if leaves.whole == 0 or (leaves.whole == changed_from and self._changed_by == GOES_ON):
             return None
@@ -353,7 +357,7 @@ class RecordingFiles:
             root_sha256=(keyed or leaves).root(),
             keyed=keyed is not None,
         )
-        self._is_proving, self._changed_by = True, GOES_ON
+        self._proving_from, self._changed_by = changed_from, GOES_ON
         draft.seen()
         return CheckpointRow(
             files=self,
@@ -376,26 +380,52 @@ class RecordingFiles:
 
     def keep_checkpoint(self, row: CheckpointRow) -> None:
         """Note a signed checkpoint, unless what it tells of was changed meanwhile.  # thread: the disk's"""
-        self._is_proving = False
         draft = self._draft
         if draft is None or self._is_over:
             return
+        self._proving_from = None
         if row.signature and self._changed_by == GOES_ON:
-            self._guarded(
-                lambda: self._written.checkpoint(
-                    row.content,
-                    changed_from=row.changed_from,
-                    leaf_hashes=row.leaf_hashes,
-                    frames=row.frames,
-                    crc=row.crc,
-                    signature=row.signature,
-                )
-            )
+            self._guarded(lambda: self._note_checkpoint(row, row.signature))
             self._checkpoint_sha256 = sha256_bytes(row.content)
             return
         draft.changed_from = min(draft.changed_from, row.changed_from)  # the next one tells of it all
         if self._changed_by == GOES_ON:
             self._changed_by = row.reason
+
+    def _note_checkpoint(self, row: CheckpointRow, signature: bytes) -> None:
+        if signature:
+            self._written.checkpoint(
+                row.content,
+                changed_from=row.changed_from,
+                leaf_hashes=row.leaf_hashes,
+                frames=row.frames,
+                crc=row.crc,
+                signature=signature,
+            )
+
+    @property
+    def audio_bytes(self) -> int:
+        """How long the audio's file is.  # thread: the sealing"""
+        return self._draft.end_bytes if self._draft is not None else 0
+
+    def lay_down(self, *, cause: str, recorder_id: str, at: str, sign: Callable[[bytes], bytes]) -> list[int]:
+        """Note the end and a last checkpoint, which ``sign`` signs; give what is to be synced.
+
+        The next start seals it.  # thread: the sealing
+        Errors: DraftFailed; OSError.
+        """
+        journal, draft = self._written, self._draft
+        descriptors = [journal.descriptor]
+        if draft is not None:
+            draft.show_length()
+            descriptors.append(draft.descriptor)
+            if self._proving_from is not None:  # one that will not be noted any more
+                draft.changed_from = min(draft.changed_from, self._proving_from)
+            row = self._checkpoint_of(draft, recorder_id=recorder_id, at=at)
+            if row is not None:
+                self._note_checkpoint(row, sign(row.content))
+        journal.ended(cause=cause)
+        return descriptors
 
     def audio_proof(self) -> ProofEntry:
         """Give the tree over the audio as it was proved.  # thread: the sealing"""

@@ -63,6 +63,7 @@ class Journal:
     growing: dict[str, list[Gap]] = field(default_factory=dict)
     checkpoints: list[CheckpointLine] = field(default_factory=list)
     standing: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stream; see ``Track.standing``
+    end_cause: str = ""  # of one that was laid down
 
     def entries(self) -> list[StreamEntry]:
         """Rebuild the streams' entries."""
@@ -189,6 +190,15 @@ class JournalWriter:
         text = base64.b64encode(signature).decode()
         self._line({"checkpoint": json.loads(content), "signature": text, **known})
 
+    def ended(self, *, cause: str) -> None:
+        """Note that the session is over and all of it noted, though it is not sealed."""
+        self._line({"ended": {"cause": cause}})
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, for whoever syncs its file system."""
+        return self._descriptor
+
     def sync(self) -> None:
         """Make the lines last.
 
@@ -267,6 +277,8 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
         case {"refused": message, "at_ns": at_ns}:
             refused = ControlRefused(**{**message, "action": ControlAction(message["action"])})
             notes.refused(refused, at_ns=at_ns)
+        case {"ended": {"cause": cause}}:
+            journal.end_cause = str(cause)
         case {"ended_without": why}:
             notes.ended_without(**why)
         case {"took_on": join}:

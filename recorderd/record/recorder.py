@@ -119,7 +119,9 @@ class Recorder:
         self._source = source
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
-        self.closing = Closing(source=source, sealer=sealer, entries=entries, disk=disks.sealing, log=log)
+        self.closing = Closing(
+            source=source, sealer=sealer, entries=entries, disk=disks.sealing, clock=clock, log=log
+        )
         self._entries = entries
         self._proof = RunningProof(every_s=pace.proof_s, disks=disks, sealer=sealer, clock=clock, log=log)
         self._meter = Meter()

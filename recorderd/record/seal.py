@@ -129,6 +129,13 @@ class Sealer:
         self._names = names or NameTemplate()
         self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
+    def sync(self, descriptors: Sequence[int]) -> list[OSError | None]:
+        """Make open files of drafts last; of each what went wrong.
+
+        Durable: after return those without a problem survive, and their names.
+        """
+        return durable.sync_all(self._file_system, descriptors)
+
     def signer(self) -> Signer:
         """Give the key that signs now.
 

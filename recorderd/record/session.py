@@ -52,6 +52,7 @@ from recorderd.wire.manifest import StreamEntry
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
+HEARD_AGAIN_MS: Final = 200  # three of the shortest keys
 PREROLL_LIMIT_MS: Final = 60_000
 MASKED_RATE_HZ: Final = 48_000  # of a recording in which keys are masked and that would have an odd rate
 
@@ -231,11 +232,15 @@ class Recording:
             self.rendered = segment.end
 
     def go_on_at(self, sample: int, *, rate_hz: int) -> None:
-        """Take it as rendered up to a sample: another process has done so."""
-        self.rendered, self._rate_hz = sample, rate_hz
+        """Take it as rendered up to a sample: another process has done so.
+
+        Where keys are masked the end of it is listened to once more: one may sound on.
+        """
+        listened_samples = HEARD_AGAIN_MS * rate_hz // 1000 if self.started.terms.mask_dtmf else 0
+        self.rendered, self._rate_hz = max(self.origin, sample - listened_samples), rate_hz
         for track in self.tracks.values():
             track.set_rate(rate_hz)
-        self._begin_masking()  # a key that goes on is found anew, or what is left of it is an edge
+        self._begin_masking()
         self.gaps_grow = True  # what the last window ended with is noted anew
 
     def note_progress(self, source: Source, *, now_ns: int) -> None:
@@ -298,17 +303,18 @@ class Recording:
     def write(self, source: Source, window: Window) -> None:
         """Append a window behind what was rendered."""
         if self.masker is not None:
-            sure = self.masker.take(window)
-            if sure is not None:
-                self._append(source, sure)
+            self._append_unwritten(source, self.masker.take(window))
         else:
             self._append(source, window)
 
     def release_held(self, source: Source) -> None:
         """Append what a masker holds back."""
-        held = self.masker.flush() if self.masker is not None else None
-        if held is not None:
-            self._append(source, held)
+        self._append_unwritten(source, self.masker.flush() if self.masker is not None else None)
+
+    def _append_unwritten(self, source: Source, window: Window | None) -> None:
+        """Append what a masker gives, but for what another process has written."""
+        if window is not None and window.end > self.written:
+            self._append(source, window.since(self.written))
 
     def _append(self, source: Source, window: Window) -> None:
         frames = window.end - window.start

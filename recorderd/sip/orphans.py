@@ -1,10 +1,11 @@
 """Dialogs of an earlier process: the library does not know them, the exchange still does.
 
 Contract: their sessions go on to be recorded. A BYE of such a dialog is answered with 200 and ends it, as
-does a silence past the limit; a new INVITE for the same call joins its session (see ``sessions``). What else
-comes of such a dialog is answered by the library: 481. Nothing can be asked of the peer. Thread: the SIP
-thread.
-Source: RFC 3261 sections 12.2.2 and 15.1.2.
+does a silence past the limit; a new INVITE for the same call joins its session (see ``sessions``). An UPDATE
+that only keeps the dialog alive (session timers) gets 200: else an exchange would hang up within the half
+hour. What else comes of such a dialog is answered by the library: 481. Nothing can be asked of the peer.
+Thread: the SIP thread.
+Source: RFC 3261 sections 12.2.2 and 15.1.2; RFC 4028 section 9; RFC 3311 section 5.2.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from recorderd.core.clock import Clock
+from recorderd.core.errors import FormatError
 from recorderd.core.ids import DialogId, StreamId
 from recorderd.core.messages import StreamEnd
 from recorderd.policy.peers import Network, is_allowed
@@ -24,8 +26,10 @@ from recorderd.sip.sessions import Left, Session, SessionBook
 from recorderd.sip.standing import LeftSession
 from recorderd.sip.streams import Line
 from recorderd.wire.offer import Offer
+from recorderd.wire.sip_message import parse_sip
 
 _CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
+_WE_REFRESH: Final = re.compile(r"refresher[ \t]*=[ \t]*uas", re.IGNORECASE)  # which we never do
 
 
 class Orphans:
@@ -83,13 +87,21 @@ class Orphans:
         return None
 
     def requested(self, raw: str, source: str) -> Reply:
-        """Answer the BYE of such a dialog."""
+        """Answer the BYE of such a dialog, or an UPDATE that changes nothing."""
+        call_id = self._call_id_of(raw, source)
+        if call_id is None:
+            return LEFT
+        if raw.startswith("UPDATE "):
+            return _kept_alive(raw)
+        self._leave(call_id, StreamEnd.BYE)
+        return Reply(code=200)
+
+    def _call_id_of(self, raw: str, source: str) -> str | None:
         found = _CALL_ID.search(raw)
         known = found is not None and found[1] in self._by_call_id
         if found is None or not known or not is_allowed(source.rpartition(":")[0].strip("[]"), self._allowed):
-            return LEFT
-        self._leave(found[1], StreamEnd.BYE)
-        return Reply(code=200)
+            return None
+        return found[1]
 
     def end(self, session: Session | None, cause: StreamEnd) -> None:
         """End the dialogs of a session; of all, if it is None."""
@@ -107,6 +119,20 @@ class Orphans:
 
     def _tell(self, left: Left, cause: StreamEnd, at_mono_ns: int) -> None:
         tell_left(left, cause, conductor=self._conductor, report=self._report, at_mono_ns=at_mono_ns)
+
+
+def _kept_alive(raw: str) -> Reply:
+    """Answer an UPDATE, unless it offers or tells something."""
+    try:
+        message = parse_sip(raw.encode(errors="surrogateescape"))
+    except FormatError:
+        return LEFT
+    if message.body.strip():
+        return LEFT
+    headers = [("Contact", f"<{raw.split(' ', 2)[1]}>")]  # it was sent to what we had named
+    expires = [row for row in message.headers("session-expires") if _WE_REFRESH.search(row) is None]
+    headers += [("Session-Expires", row) for row in expires] + [("Require", "timer") for _ in expires]
+    return Reply(code=200, headers=tuple(headers))
 
 
 def tell_left(left: Left, cause: StreamEnd, *, conductor: Conductor, report: Report, at_mono_ns: int) -> None:
