@@ -312,6 +312,26 @@ class RecordingUnknown(RecorderError):
     hint = "`recorder-archive list` names those it holds."
 
 
+class SearchRefused(RecorderError):
+    """The search cannot be understood: {field} {reason}."""
+
+    exit_code = 65
+    hint = "`recorder-archive search --help` tells what can be searched for."
+
+
+class SearchTooWide(RecorderError):
+    """The search found no end within {limit_s} s."""
+
+    exit_code = 75
+    hint = "Give a range of dates, or more of the number."
+
+
+class AnnotationRefused(RecorderError):
+    """This {what} cannot be added: {reason}."""
+
+    exit_code = 65
+
+
 class AlreadyRunning(RecorderError):
     """Another process holds {path}."""
 
