@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from recorderd import __version__, durable
 from recorderd.app import fsck
+from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit, open_database
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "heads":
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     add_audit(commands)
+    add_account(commands)
     return parser
 
 
