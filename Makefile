@@ -51,6 +51,7 @@ mount: a small file system that a test fills
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd
+postgresql: the catalogue's other database, a server of the tests' own
 rsync: what the flush's throughput is measured against
 asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
 asterisk-core-sounds-it-wav: a man's

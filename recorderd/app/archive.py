@@ -16,7 +16,8 @@ from rich.table import Column, Table
 from recorderd import __version__, durable
 from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
-from recorderd.app.archive_audit import add_audit, open_database
+from recorderd.app.archive_audit import add_audit
+from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
@@ -27,7 +28,7 @@ from recorderd.app.power_words import power_line
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.workers import Workers
-from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
+from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.keeping import Keeping
@@ -120,7 +121,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     duty = PowerDuty(configuration.power, service=service, clock=clock)
     lock = FolderLock(archive.data_dir / LOCK_NAME)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
-    store, catalogue = Store(archive.data_dir), Catalogue(archive.data_dir / CATALOGUE_NAME)
+    store, catalogue = Store(archive.data_dir), open_catalogue(configuration)
     store.prepare()
     custody = Custody(
         archive_id=archive.id,
@@ -134,7 +135,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     custody.repair()
     audit = AuditDuty(
         configuration.audit,
-        open_database(configuration),
+        catalogue.database,
         archive_id=archive.id,
         signer=signer,
         clock=clock,
@@ -314,13 +315,13 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
 
 
 def _entry(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Entry:
-    path = configuration.archive.data_dir / CATALOGUE_NAME
-    found = Catalogue(path, read_only=True).by_id(arguments.recording_id) if path.exists() else []
+    found: list[Entry] = []
+    if not is_empty(configuration):
+        found = open_catalogue(configuration, read_only=True).by_id(arguments.recording_id)
     if not found:
         raise RecordingUnknown(recording_id=arguments.recording_id)
     return found[0]
 
 
 def _entries(configuration: ArchiveConfiguration) -> list[Entry]:
-    path = configuration.archive.data_dir / CATALOGUE_NAME
-    return Catalogue(path, read_only=True).all() if path.exists() else []
+    return [] if is_empty(configuration) else open_catalogue(configuration, read_only=True).all()

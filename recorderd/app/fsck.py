@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.app.archive_audit import audit_findings, open_database
+from recorderd.app.archive_audit import audit_findings
+from recorderd.app.archive_catalogue import open_catalogue, open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.progress import SlowWork
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit import Audit, Auditor, Trouble
-from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
 from recorderd.archive.store import Store
 from recorderd.core.clock import NS_PER_S, SystemClock
-from recorderd.core.errors import CatalogueFailed, FormatError
+from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import fingerprint, head_name, parse_head
 
@@ -32,7 +32,7 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
     receipts = TrustStore.from_files([configuration.receipt.certificate_file])
     auditor = Auditor(
         store=Store(configuration.archive.data_dir),
-        catalogue=_catalogue(configuration),
+        catalogue=open_catalogue(configuration, read_only=True),
         trusts=trusts,
         receipts=receipts,
         authorities=TrustStore.from_files([arguments.tsa]) if arguments.tsa is not None else None,
@@ -42,7 +42,7 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
         audit = auditor.run(work.advance)
     audit.troubles += [
         Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
-        for row in audit_findings(open_database(configuration), receipts)
+        for row in audit_findings(open_database(configuration, read_only=True), receipts)
     ]
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
@@ -50,7 +50,7 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
 
 def heads(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     """List the signed heads that are kept, or write their documents into a folder."""
-    for recorder_id, document in _catalogue(configuration).heads():
+    for recorder_id, document in open_catalogue(configuration, read_only=True).heads():
         try:
             body = parse_head(document).body
         except FormatError as problem:
@@ -67,13 +67,6 @@ def heads(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
                 f"{fingerprint(body.manifest_sha256)}"
             )
     return 0
-
-
-def _catalogue(configuration: ArchiveConfiguration) -> Catalogue:
-    path = configuration.archive.data_dir / CATALOGUE_NAME
-    if not path.exists():
-        raise CatalogueFailed(path=path, reason="there is none")
-    return Catalogue(path, read_only=True)
 
 
 def _show(audit: Audit, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The catalogue: one SQLite row per archived recording, written after its files and before its receipt.
+"""The catalogue: one row per archived recording, written after its files and before its receipt.
 
 Rule: a row is added once and never changed, but for `chain`, which a neighbour's arrival may settle. Beside
 them stand the recorders' signed heads, each document once.
@@ -7,64 +7,21 @@ them stand the recorders' signed heads, each document once.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from recorderd.core.errors import CatalogueFailed
+from sqlalchemy import Connection, Select, func, insert, select, text, update
+
+from recorderd.archive.database import Database
+from recorderd.archive.migrations import migrate
+from recorderd.archive.tables import HEADS, ISSUED, RECORDINGS
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest
 
 CATALOGUE_NAME: Final = "catalogue.sqlite3"
-_BUSY_S: Final = 10  # `list` may read while a row is written
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS recordings (
-    row_id INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL,
-    recorder_id TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    previous_manifest_sha256 TEXT NOT NULL,
-    manifest_sha256 TEXT NOT NULL,
-    call_id TEXT NOT NULL,
-    caller TEXT NOT NULL,
-    callee TEXT NOT NULL,
-    direction TEXT NOT NULL,
-    extension TEXT NOT NULL,
-    trunk TEXT NOT NULL,
-    queue TEXT NOT NULL,
-    started_at TEXT NOT NULL,
-    duration_s REAL NOT NULL,
-    channels INTEGER NOT NULL,
-    sample_rate_hz INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    chain TEXT NOT NULL,
-    path TEXT NOT NULL,
-    archived_at TEXT NOT NULL,
-    receipt BLOB NOT NULL,
-    UNIQUE (recorder_id, id)
-);
-CREATE TABLE IF NOT EXISTS heads (
-    recorder_id TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    manifest_sha256 TEXT NOT NULL,
-    document_sha256 TEXT NOT NULL,
-    kept_at TEXT NOT NULL,
-    document BLOB NOT NULL,
-    UNIQUE (recorder_id, document_sha256)
-);
-CREATE INDEX IF NOT EXISTS heads_by_sequence ON heads (recorder_id, sequence);
-CREATE INDEX IF NOT EXISTS heads_by_number ON heads (recorder_id, number);
-CREATE INDEX IF NOT EXISTS by_sequence ON recordings (recorder_id, sequence);
-CREATE INDEX IF NOT EXISTS by_id ON recordings (id);
-CREATE INDEX IF NOT EXISTS by_start ON recordings (started_at);
-"""
 
 
 class ChainState(StrEnum):
@@ -108,7 +65,8 @@ class Entry:
         return {name: value for name, value in asdict(self).items() if name != "receipt"}
 
 
-_COLUMNS: Final = tuple(entry.name for entry in fields(Entry))
+_R: Final = RECORDINGS.c
+ROWS: Final = select(*(_R[entry.name] for entry in fields(Entry)))  # what an Entry holds
 
 
 def entry_of(
@@ -143,30 +101,23 @@ def entry_of(
 
 
 class Catalogue:
-    """One SQLite file.
+    """The rows of one database.
 
-    Thread: any, one at a time.
-    Errors: CatalogueFailed when SQLite refuses.
+    Thread: any.
+    Errors: CatalogueFailed when the database refuses.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self._path = path
-        self._lock = threading.RLock()
-        with self._failures():
-            if read_only:
-                address = f"{path.resolve().as_uri()}?mode=ro"
-                self._database = sqlite3.connect(address, uri=True, timeout=_BUSY_S)
-                return
-            self._database = sqlite3.connect(
-                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(_SCHEMA)
+    def __init__(self, place: Path | Database, *, read_only: bool = False) -> None:
+        owned = isinstance(place, Path)
+        self.database = Database.of_file(place, read_only=read_only) if isinstance(place, Path) else place
+        self._owned = owned
+        if not read_only:
+            migrate(self.database)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._database.close()
+        """Let go of the database, if it was opened here."""
+        if self._owned:
+            self.database.close()
 
     def add_all(
         self, rows: Sequence[tuple[Entry, Callable[[int], bytes]]]
@@ -176,17 +127,17 @@ class Catalogue:
         What stands beside a row makes its receipt from the row's number; it is committed with the row.
         Durable: after return the rows survive.
         """
-        with self._failures(), self._transaction():
-            return [self._add(entry, make_receipt) for entry, make_receipt in rows]
+        with self.database.write() as connection:
+            return [_add(connection, entry, make_receipt) for entry, make_receipt in rows]
 
     def find(self, recorder_id: str, recording_id: str) -> Entry | None:
         """Return the row of one recorder's recording."""
-        rows = self._select("WHERE recorder_id = ? AND id = ?", (recorder_id, recording_id))
+        rows = self._rows(ROWS.where(_R.recorder_id == recorder_id, _R.id == recording_id))
         return rows[0] if rows else None
 
     def by_id(self, recording_id: str) -> list[Entry]:
         """Return the rows of a recording id; more than one only if two recorders chose the same."""
-        return self._select("WHERE id = ? ORDER BY row_id", (recording_id,))
+        return self._rows(ROWS.where(_R.id == recording_id).order_by(_R.row_id))
 
     def by_path(self, path: str) -> Entry | None:
         """Return the row whose files stand at ``path``."""
@@ -195,129 +146,137 @@ class Catalogue:
 
     def all(self) -> list[Entry]:
         """Return every row, oldest recording first."""
-        return self._select("ORDER BY started_at, row_id", ())
+        return self._rows(ROWS.order_by(_R.started_at, _R.row_id))
 
     def count(self) -> int:
         """Count the rows."""
-        with self._failures():
-            return int(self._database.execute("SELECT count(*) FROM recordings").fetchone()[0])
+        with self.database.read() as connection:
+            return int(connection.execute(select(func.count()).select_from(RECORDINGS)).scalar_one())
 
     def keep_head(self, body: HeadBody, document: bytes, *, kept_at: str) -> bool:
         """Keep a verified head; False when this very document is here already.
 
         Durable: after return it survives.
         """
-        sha256 = hashlib.sha256(document).hexdigest()
-        row = (
-            *(body.recorder_id, body.number, body.sequence, body.manifest_sha256),
-            *(sha256, kept_at, document),
+        row = {
+            "recorder_id": body.recorder_id,
+            "number": body.number,
+            "sequence": body.sequence,
+            "manifest_sha256": body.manifest_sha256,
+            "document_sha256": hashlib.sha256(document).hexdigest(),
+            "kept_at": kept_at,
+            "document": document,
+        }
+        same = select(HEADS.c.number).where(
+            HEADS.c.recorder_id == body.recorder_id, HEADS.c.document_sha256 == row["document_sha256"]
         )
-        with self._failures(), self._transaction():
-            done = self._database.execute("INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            return done.rowcount > 0
+        with self.database.write() as connection:
+            if connection.execute(same).first() is not None:
+                return False
+            connection.execute(insert(HEADS), row)
+            return True
 
     def heads(self) -> list[tuple[str, bytes]]:
         """Return recorder and document of every head, oldest first."""
-        with self._failures():
-            known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'heads'"
-            if self._database.execute(known).fetchone() is None:
-                return []  # of a release before there were any, opened to be read only
-            query = "SELECT recorder_id, document FROM heads ORDER BY recorder_id, number, rowid"
-            return [(str(row[0]), bytes(row[1])) for row in self._database.execute(query)]
+        if not self.database.has_table(HEADS.name):
+            return []  # of a release before there were any, opened to be read only
+        order = (HEADS.c.recorder_id, HEADS.c.number, HEADS.c.kept_at, HEADS.c.document_sha256)
+        query = select(HEADS.c.recorder_id, HEADS.c.document).order_by(*order)
+        with self.database.read() as connection:
+            return [(str(row[0]), bytes(row[1])) for row in connection.execute(query)]
 
     def heads_beside(self, recorder_id: str, number: int) -> list[bytes]:
         """Return the documents of a recorder's heads with this number, the one before and the one after."""
-        with self._failures():
-            rows = self._database.execute(
-                "SELECT document FROM heads WHERE recorder_id = ? AND number BETWEEN ? AND ? ORDER BY number",
-                (recorder_id, number - 1, number + 1),
-            )
-            return [bytes(row[0]) for row in rows]
+        near = HEADS.c.number.between(number - 1, number + 1)
+        query = select(HEADS.c.document).where(HEADS.c.recorder_id == recorder_id, near)
+        with self.database.read() as connection:
+            return [bytes(row[0]) for row in connection.execute(query.order_by(HEADS.c.number))]
 
     def stated_at(self, recorder_id: str, sequence: int) -> set[str]:
         """Return the manifest digests that heads state for a place in the chain."""
-        with self._failures():
-            rows = self._database.execute(
-                "SELECT manifest_sha256 FROM heads WHERE recorder_id = ? AND sequence = ?",
-                (recorder_id, sequence),
-            )
-            return {str(row[0]) for row in rows}
+        where = (HEADS.c.recorder_id == recorder_id, HEADS.c.sequence == sequence)
+        with self.database.read() as connection:
+            return set(connection.execute(select(HEADS.c.manifest_sha256).where(*where)).scalars())
 
     def manifests_at(self, recorder_id: str, sequence: int) -> set[str]:
         """Return the manifest digests of what is archived for a place in the chain."""
-        with self._failures():
-            return self._manifests_at(recorder_id, sequence)
+        with self.database.read() as connection:
+            return _manifests_at(connection, recorder_id, sequence)
 
     def issued(self) -> int:
         """Return how many rows were ever added: the number of the newest receipt."""
-        with self._failures():
-            return self._next_row_id() - 1
+        with self.database.read() as connection:
+            return _issued(connection)
 
-    def _add(self, entry: Entry, make_receipt: Callable[[int], bytes]) -> tuple[Entry, list[Entry]]:
-        row_id = self._next_row_id()
-        chain = self._chain_of(entry)
-        values = {**asdict(entry), "row_id": row_id, "chain": chain, "receipt": make_receipt(row_id)}
-        added = Entry(**values)
-        names = ", ".join(_COLUMNS)
-        places = ", ".join(f":{name}" for name in _COLUMNS)
-        self._database.execute(f"INSERT INTO recordings ({names}) VALUES ({places})", values)
-        broken = [added] if chain is ChainState.BROKEN else []
-        return added, [*broken, *self._settle_next(entry)]
+    def _rows(self, query: Select[Any]) -> list[Entry]:
+        with self.database.read() as connection:
+            return _entries(connection, query)
 
-    def _select(self, tail: str, values: tuple[object, ...]) -> list[Entry]:
-        with self._failures(), closing(self._database.cursor()) as cursor:
-            cursor.execute(f"SELECT {', '.join(_COLUMNS)} FROM recordings {tail}", values)
-            return [Entry(**dict(zip(_COLUMNS, row, strict=True))) for row in cursor.fetchall()]
 
-    def _next_row_id(self) -> int:
-        row = self._database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'recordings'").fetchone()
-        return int(row[0]) + 1 if row else 1
+def _entries(connection: Connection, query: Select[Any]) -> list[Entry]:
+    return [Entry(**row) for row in connection.execute(query).mappings()]
 
-    def _chain_of(self, entry: Entry) -> ChainState:
-        at_sequence = self._manifests_at(entry.recorder_id, entry.sequence)
-        if at_sequence:
-            return ChainState.BROKEN  # two manifests with one number
-        if entry.sequence == 1:
-            genesis = entry.previous_manifest_sha256 == GENESIS_SHA256
-            return ChainState.LINKED if genesis else ChainState.BROKEN
-        before = self._manifests_at(entry.recorder_id, entry.sequence - 1)
-        if not before:
-            return ChainState.PENDING
-        return ChainState.LINKED if entry.previous_manifest_sha256 in before else ChainState.BROKEN
 
-    def _settle_next(self, entry: Entry) -> list[Entry]:
-        """Settle what waited for this manifest; return the rows that do not follow it."""
-        where = (entry.recorder_id, entry.sequence + 1, ChainState.PENDING)
-        broken = []
-        for row in self._select("WHERE recorder_id = ? AND sequence = ? AND chain = ?", where):
-            follows = row.previous_manifest_sha256 == entry.manifest_sha256
-            chain = ChainState.LINKED if follows else ChainState.BROKEN
-            self._database.execute("UPDATE recordings SET chain = ? WHERE row_id = ?", (chain, row.row_id))
-            if not follows:
-                broken.append(row)
-        return broken
+def _add(
+    connection: Connection, entry: Entry, make_receipt: Callable[[int], bytes]
+) -> tuple[Entry, list[Entry]]:
+    row_id = _issued(connection) + 1
+    chain = _chain_of(connection, entry)
+    added = replace(entry, row_id=row_id, chain=chain.value, receipt=make_receipt(row_id))
+    connection.execute(insert(RECORDINGS), asdict(added))
+    _count_up(connection, row_id)
+    broken = [added] if chain is ChainState.BROKEN else []
+    return added, [*broken, *_settle_next(connection, entry)]
 
-    def _manifests_at(self, recorder_id: str, sequence: int) -> set[str]:
-        rows = self._database.execute(
-            "SELECT manifest_sha256 FROM recordings WHERE recorder_id = ? AND sequence = ?",
-            (recorder_id, sequence),
-        )
-        return {str(row[0]) for row in rows}
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+def _issued(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+        return int(connection.execute(query, {"name": RECORDINGS.name}).scalar() or 0)
+    number = select(ISSUED.c.number).where(ISSUED.c.table_name == RECORDINGS.name)
+    return int(connection.execute(number).scalar() or 0)
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as problem:
-            raise CatalogueFailed(path=self._path, reason=problem) from problem
+
+def _count_up(connection: Connection, row_id: int) -> None:
+    """Note that a number was given; SQLite does it by itself, and as little without the row."""
+    if connection.dialect.name == "sqlite":
+        return
+    done = connection.execute(
+        update(ISSUED).where(ISSUED.c.table_name == RECORDINGS.name).values(number=row_id)
+    )
+    if not done.rowcount:
+        connection.execute(insert(ISSUED), {"table_name": RECORDINGS.name, "number": row_id})
+
+
+def _chain_of(connection: Connection, entry: Entry) -> ChainState:
+    if _manifests_at(connection, entry.recorder_id, entry.sequence):
+        return ChainState.BROKEN  # two manifests with one number
+    if entry.sequence == 1:
+        genesis = entry.previous_manifest_sha256 == GENESIS_SHA256
+        return ChainState.LINKED if genesis else ChainState.BROKEN
+    before = _manifests_at(connection, entry.recorder_id, entry.sequence - 1)
+    if not before:
+        return ChainState.PENDING
+    return ChainState.LINKED if entry.previous_manifest_sha256 in before else ChainState.BROKEN
+
+
+def _settle_next(connection: Connection, entry: Entry) -> list[Entry]:
+    """Settle what waited for this manifest; return the rows that do not follow it."""
+    waiting = ROWS.where(
+        _R.recorder_id == entry.recorder_id,
+        _R.sequence == entry.sequence + 1,
+        _R.chain == ChainState.PENDING.value,
+    )
+    broken = []
+    for row in _entries(connection, waiting):
+        follows = row.previous_manifest_sha256 == entry.manifest_sha256
+        chain = ChainState.LINKED if follows else ChainState.BROKEN
+        connection.execute(update(RECORDINGS).where(_R.row_id == row.row_id).values(chain=chain.value))
+        if not follows:
+            broken.append(row)
+    return broken
+
+
+def _manifests_at(connection: Connection, recorder_id: str, sequence: int) -> set[str]:
+    where = (_R.recorder_id == recorder_id, _R.sequence == sequence)
+    return set(connection.execute(select(_R.manifest_sha256).where(*where)).scalars())

@@ -1,0 +1,159 @@
+"""Where the catalogue lies: one SQLite file, or a PostgreSQL database.
+
+Contract: ``read()`` sees one state of everything from its first query to its end; ``write()`` is all or
+nothing, and one after the other: whoever is inside sees all that was committed before, on both databases and
+whatever the number of processes. What the database refuses becomes CatalogueFailed, without the values.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from recorderd.core.errors import CatalogueFailed
+
+_BUSY_S: Final = 10  # `list` may read while a row is written
+_LOCK_WAIT_S: Final = 30  # a writer of another process may be in the midst of signing
+_WRITER: Final = 0x7265_636F_7264_6572  # PostgreSQL's advisory lock of whoever writes
+_WRITES: Final = "recorderd_writes"
+
+
+class Database:
+    """One catalogue's database.
+
+    Thread: any; a connection belongs to whoever is inside ``read`` or ``write``. ``write`` is not entered
+    twice: pass the connection on instead.
+    Errors: CatalogueFailed.
+    """
+
+    def __init__(self, url: str, *, password: str = "", read_only: bool = False) -> None:
+        self._writing = threading.Lock()
+        self._read_only = read_only
+        try:
+            place = make_url(url)
+        except ArgumentError:
+            raise CatalogueFailed(path="[catalogue]", reason="its url is none") from None
+        self.is_sqlite = place.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self.name = str(place.database)
+            self._engine = _sqlite_engine(Path(self.name), read_only=read_only)
+        elif place.get_backend_name() == "postgresql":
+            self.name = place.render_as_string(hide_password=True)
+            self._engine = _postgresql_engine(place, password)
+        else:
+            raise CatalogueFailed(path=place.drivername, reason="is neither sqlite nor postgresql")
+
+    @classmethod
+    def of_file(cls, path: Path, *, read_only: bool = False) -> Database:
+        """Give the database of an SQLite file."""
+        return cls(URL.create("sqlite", database=str(path)).render_as_string(), read_only=read_only)
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Look at one state of everything; nothing can be changed."""
+        with self._failures():
+            options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+            with self._engine.connect() as plain:
+                connection = plain.execution_options(**options)
+                if not self.is_sqlite:
+                    connection.execute(text("SET TRANSACTION READ ONLY"))
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Change something, all of it or nothing.
+
+        Durable: after its end the changes survive.
+        """
+        if self._read_only:
+            raise CatalogueFailed(path=self.name, reason="was opened to be read only")
+        with self._failures(), self._writing, self._engine.connect() as plain:
+            connection = plain.execution_options(**{_WRITES: True})
+            with connection.begin():
+                if not self.is_sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITER})
+                yield connection
+
+    def has_table(self, name: str) -> bool:
+        """Tell whether there is a table: one may be missing in a file of an earlier release."""
+        with self.read() as connection:
+            return inspect(connection).has_table(name)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as problem:
+            raise CatalogueFailed(path=self.name, reason=_reason(problem.orig)) from None
+        except SQLAlchemyError as problem:
+            raise CatalogueFailed(path=self.name, reason=type(problem).__name__) from problem
+
+
+def _reason(problem: BaseException | None) -> str:
+    """Give the first line of what a database says: further ones quote values."""
+    return next(iter(str(problem).splitlines()), type(problem).__name__)
+
+
+def _sqlite_engine(path: Path, *, read_only: bool) -> Engine:
+    def connect() -> sqlite3.Connection:
+        address = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        return sqlite3.connect(
+            address, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True, poolclass=QueuePool)
+
+    @event.listens_for(engine, "connect")
+    def settle(connection: Any, _record: Any) -> None:
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(place: URL, password: str) -> Engine:
+    arguments: dict[str, Any] = {
+        "connect_timeout": 10,
+        "application_name": "recorder-archive",
+        "options": f"-c lock_timeout={_LOCK_WAIT_S}s -c timezone=UTC",
+    }
+    if password:
+        arguments["password"] = password
+    engine = create_engine(
+        place.set(drivername="postgresql+psycopg"),
+        connect_args=arguments,
+        hide_parameters=True,
+        pool_pre_ping=True,  # the server may have been restarted
+    )
+
+    @event.listens_for(engine, "connect")
+    def settle(connection: Any, _record: Any) -> None:
+        """Refuse a server that would forget what it has confirmed: receipts are given on its word."""
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            value = connection.execute(f"SHOW {setting}").fetchone()[0]
+            if value == "off":
+                raise CatalogueFailed(
+                    path=place.render_as_string(hide_password=True), reason=f"its server has {setting} off"
+                )
+        connection.commit()
+
+    return engine
