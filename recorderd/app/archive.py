@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from recorderd import __version__, durable
 from recorderd.app import fsck
+from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_audit import open_database as open_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "heads":
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     add_audit(commands)
+    add_account(commands)
     return parser
 
 

@@ -19,11 +19,12 @@ from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit_check import LogFinding, judge_audit_log
-from recorderd.archive.audit_engine import Database
 from recorderd.archive.audit_heads import kept_heads
 from recorderd.archive.audit_log import AuditFilter, AuditLog
 from recorderd.archive.catalogue import CATALOGUE_NAME
+from recorderd.archive.database import Database
 from recorderd.archive.judgement import Verdict
+from recorderd.archive.migrations import migrate
 from recorderd.core.clock import SystemClock
 from recorderd.evidence.verify import TrustStore
 
@@ -118,4 +119,6 @@ def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
 
 def open_database(configuration: ArchiveConfiguration) -> Database:
     """Open the catalogue's database."""
-    return Database(f"sqlite:///{configuration.archive.data_dir / CATALOGUE_NAME}")
+    database = Database.of_file(configuration.archive.data_dir / CATALOGUE_NAME)
+    migrate(database)
+    return database

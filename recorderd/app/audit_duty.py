@@ -6,10 +6,10 @@ from collections.abc import Callable
 from threading import Event as StopToken
 
 from recorderd.app.audit_configuration import AuditSection
-from recorderd.archive.audit_engine import Database
 from recorderd.archive.audit_following import Follower, JournalTarget, SyslogTarget, Target
 from recorderd.archive.audit_heads import AuditHeads
 from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.database import Database
 from recorderd.core.clock import Clock
 from recorderd.core.errors import CatalogueFailed, KeyUnusable
 from recorderd.core.events import Ev, EventLog

@@ -15,9 +15,9 @@ from typing import Final, Protocol
 
 from sqlalchemy import select, update
 
-from recorderd.archive.audit_engine import Database
 from recorderd.archive.audit_log import AuditLog, AuditRow
 from recorderd.archive.audit_tables import AUDIT_EXPORTS
+from recorderd.archive.database import Database
 from recorderd.core.errors import AuditExportFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.wire.canonical import canonical_json

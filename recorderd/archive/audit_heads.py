@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from recorderd.archive.audit_engine import Database
 from recorderd.archive.audit_log import FIRST_SHA256, AuditLog
 from recorderd.archive.audit_tables import AUDIT_HEADS
+from recorderd.archive.database import Database
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.evidence.keys import Signer
 from recorderd.wire.audit_head import AuditHeadBody, SignedAuditHead, encode_audit_head, parse_audit_head

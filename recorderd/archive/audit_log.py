@@ -1,8 +1,9 @@
 """The audit log: who did what to which recording, when, from where, why, and what came of it.
 
 Contract: ``note`` adds one row, numbered without gaps, that carries the hash of the row before; it takes part
-in the caller's transaction when given one, so that a deed and its row stand together or not at all. Nothing
-here changes or removes a row. ``audit_check`` judges the log without this file's help.
+in the caller's transaction when given one, so that a deed and its row stand together or not at all. That no
+number is given twice is ``Database.write``'s promise: one writer at a time. Nothing here changes or removes a
+row. ``audit_check`` judges the log without this file's help.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
-from recorderd.archive.audit_engine import Database
 from recorderd.archive.audit_tables import AUDIT
+from recorderd.archive.database import Database
 from recorderd.core.clock import Clock, utc_text
 from recorderd.wire.canonical import canonical_json
 
@@ -25,7 +26,6 @@ OUTCOMES: Final = ("done", "refused", "failed")
 TEXT_LIMIT: Final = 500  # characters of a subject, a reason; what is longer is cut and says so
 DETAIL_LIMIT: Final = 2000
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_ADVISORY_KEY: Final = 0x6175_6469  # PostgreSQL: one writer of the log at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +148,6 @@ class AuditLog:
 
 
 def _append(connection: Connection, values: dict[str, str]) -> int:
-    if connection.dialect.name == "postgresql":  # SQLite has one writer by itself
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
     number, previous_sha256 = _last(connection)
     row = {"number": number + 1, **values, "previous_sha256": previous_sha256}
     sha256 = hashlib.sha256(canonical_json(row)).hexdigest()

@@ -324,6 +324,39 @@ class RecordingUnknown(RecorderError):
     hint = "`recorder-archive list` names those it holds."
 
 
+class AccountUnknown(RecorderError):
+    """There is no account {account}."""
+
+    exit_code = 65
+    hint = "`recorder-archive account list` names those there are."
+
+
+class AccountRefused(RecorderError):
+    """Account {account}: {reason}."""
+
+    exit_code = 65
+
+
+class PasswordUnfit(RecorderError):
+    """This password is not taken: {reason}."""
+
+    exit_code = 65
+
+
+class SignInRefused(RecorderError):
+    """Not let in: {reason}."""
+
+    exit_code = 77
+
+
+class CodeWanted(SignInRefused):
+    """Not let in: {reason}."""
+
+
+class SignInLocked(SignInRefused):
+    """Not let in for {wait_s} s: {reason}."""
+
+
 class AuditExportFailed(RecorderError):
     """The audit log cannot be sent to {target}: {reason}."""
 

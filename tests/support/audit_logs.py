@@ -6,16 +6,18 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from recorderd.archive.audit_engine import Database
 from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.database import Database
+from recorderd.archive.migrations import migrate
 from recorderd.core.clock import SystemClock
 
 ALICE = Actor(name="account:alice", address="192.0.2.7")
 
 
-def open_log(path: Path, *, rows: int = 0) -> tuple[Database, AuditLog]:
-    """Make a log in an SQLite file, with so many rows."""
-    database = Database(f"sqlite:///{path}")
+def open_log(place: Path | str, *, rows: int = 0) -> tuple[Database, AuditLog]:
+    """Make a log in an SQLite file, or in the database of a URL, with so many rows."""
+    database = Database(place) if isinstance(place, str) else Database.of_file(place)
+    migrate(database)
     log = AuditLog(database, clock=SystemClock())
     for number in range(1, rows + 1):
         log.note(ALICE, "recording_played", f"rec-{number}", reason=f"complaint {number}")

@@ -81,7 +81,7 @@ def test_a_row_tells_who_did_what_to_what_from_where_and_why(tmp_path: Path) -> 
         "rec-1",
         "complaint 17",
         "refused",
-        "secret",
+        "restricted",
     )
     assert row.at.endswith("Z")
 
