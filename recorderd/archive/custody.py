@@ -77,7 +77,9 @@ class Custody:
         A receipt names files, and they name people: it went with the recording, and is made anew.
         Empty when the files are others.
         """
-        if entry.receipt or files_that_were_erased(self._catalogue.database, entry) != digest_of_files(sha256s):
+        if entry.receipt or files_that_were_erased(self._catalogue.database, entry) != digest_of_files(
+            sha256s
+        ):
             return entry.receipt
         return make_receipt(
             recording_id=entry.id,

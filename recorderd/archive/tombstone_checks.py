@@ -258,7 +258,9 @@ def _too_soon(body: Tombstone, terms: Sequence[TermsBody]) -> Iterator[str]:
     else:
         ended_utc_s = _utc_s(body.started_at) + body.duration_us // 1_000_000
     at_utc_s, slack_s = _utc_s(body.at), 2
-    ruling = Ruling([step.terms for step in terms if step.stated_at <= body.at])
+    if body.terms > len(terms):
+        yield f"terms {body.terms}, by which tombstone {body.number} was decided, are missing"
+    ruling = Ruling([step.terms for step in terms[: body.terms]])
     due = ruling.due(row_id=body.row, ended_utc_s=ended_utc_s, name=body.retention_class)
     if due.floor_utc_s is not None and at_utc_s + slack_s < due.floor_utc_s:
         yield f"tombstone {body.number} is earlier than WORM permits"

@@ -48,6 +48,7 @@ TOMBSTONES = st.builds(
     channels=st.integers(0, 64),
     archived_at=st.just("2026-11-23T06:40:00.000Z"),
     retention_class=st.just("default"),
+    terms=COUNTS,
     kind=st.just(Kind.ERASED),
     cause=st.sampled_from(Cause),
     by=TEXTS,

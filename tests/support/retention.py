@@ -74,9 +74,7 @@ class Archive(Vault):
     def hold(self, **selection: str) -> int:
         """Put something on hold; give the hold's number."""
         now = utc_text(self.clock.utc_ns())
-        return self.holds.add(
-            Selection(**selection), reason="case 7", until="", who=WHO, now_utc=now
-        ).number
+        return self.holds.add(Selection(**selection), reason="case 7", until="", who=WHO, now_utc=now).number
 
     def release(self, number: int) -> None:
         """End a hold."""
