@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorderd.core.errors import TermsFormatError, TombstoneFormatError
@@ -112,6 +112,7 @@ def test_any_octets_parse_or_raise_the_one_error(raw: bytes) -> None:
         parse_terms(raw)
 
 
+@settings(max_examples=20)
 @given(TOMBSTONES)
 def test_only_an_anonymised_recording_states_audio_and_its_tombstone_keeps_nothing_else(
     body: Tombstone,
