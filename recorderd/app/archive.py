@@ -17,7 +17,6 @@ from recorderd import __version__, durable
 from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
-from recorderd.app.archive_audit import open_database as open_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
@@ -136,7 +135,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     custody.repair()
     audit = AuditDuty(
         configuration.audit,
-        open_audit(configuration),
+        catalogue.database,
         archive_id=archive.id,
         signer=signer,
         clock=clock,

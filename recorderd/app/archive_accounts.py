@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
-from recorderd.app.archive_audit import open_database
+from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.archive.accounts import Accounts, Reaching
 from recorderd.archive.audit_log import AuditLog
@@ -93,7 +93,7 @@ def _part(parts: Any, name: str, work: Work, text: str) -> argparse.ArgumentPars
 
 
 def _accounts(configuration: ArchiveConfiguration) -> Accounts:
-    database, clock = open_database(configuration), SystemClock()
+    database, clock = open_to_write(configuration), SystemClock()
     return Accounts(database, AuditLog(database, clock=clock), clock=clock)
 
 

@@ -16,15 +16,14 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
+from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit_check import LogFinding, judge_audit_log
 from recorderd.archive.audit_heads import kept_heads
 from recorderd.archive.audit_log import AuditFilter, AuditLog
-from recorderd.archive.catalogue import CATALOGUE_NAME
 from recorderd.archive.database import Database
 from recorderd.archive.judgement import Verdict
-from recorderd.archive.migrations import migrate
 from recorderd.core.clock import SystemClock
 from recorderd.evidence.verify import TrustStore
 
@@ -55,14 +54,16 @@ def add_audit(commands: Any) -> None:
 
 
 def audit_findings(database: Database, trust: TrustStore) -> Iterator[LogFinding]:
-    """Judge a database's audit log."""
+    """Judge a database's audit log; one of a release before there was any has none."""
+    if not database.has_table("audit"):
+        return
     rows = AuditLog(database, clock=SystemClock()).all()
     heads = kept_heads(database)  # before the rows: one more head would be of rows that we did not see
     yield from judge_audit_log((asdict(row) for row in rows), heads, trust)
 
 
 def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    log = AuditLog(open_database(configuration), clock=SystemClock())
+    log = AuditLog(open_to_write(configuration), clock=SystemClock())
     wanted = {word: getattr(arguments, word) for word in _FILTERS}
     told = " ".join(f"{word}={value}" for word, value in wanted.items() if value)
     log.note(command_line_actor(), "audit_listed", "audit", detail=told)
@@ -80,7 +81,7 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 
 def _verify(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     """Check the log; 0 good, 65 something is bad, 69 something cannot be told."""
-    database = open_database(configuration)
+    database = open_to_write(configuration)
     trust = TrustStore.from_files([configuration.receipt.certificate_file])
     rows, _ = AuditLog(database, clock=SystemClock()).last()
     heads = len(kept_heads(database))
@@ -107,7 +108,7 @@ def _verify(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     del arguments
-    database = open_database(configuration)
+    database = open_to_write(configuration)
     log = AuditLog(database, clock=SystemClock())
     log.note(command_line_actor(), "audit_exported", "audit")
     for row in log.all():
@@ -115,10 +116,3 @@ def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     for number, document in kept_heads(database):
         print(json.dumps({"head": number, "document": base64.b64encode(document).decode("ascii")}))
     return 0
-
-
-def open_database(configuration: ArchiveConfiguration) -> Database:
-    """Open the catalogue's database."""
-    database = Database.of_file(configuration.archive.data_dir / CATALOGUE_NAME)
-    migrate(database)
-    return database

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.app.archive_audit import audit_findings, open_database
-from recorderd.app.archive_catalogue import open_catalogue
+from recorderd.app.archive_audit import audit_findings
+from recorderd.app.archive_catalogue import open_catalogue, open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.progress import SlowWork
 from recorderd.app.verify import EXIT_OF, WORD_OF
@@ -42,7 +42,7 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
         audit = auditor.run(work.advance)
     audit.troubles += [
         Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
-        for row in audit_findings(open_database(configuration), receipts)
+        for row in audit_findings(open_database(configuration, read_only=True), receipts)
     ]
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
