@@ -86,6 +86,7 @@ class Ruling:
     """All terms that were ever signed, the oldest first."""
 
     def __init__(self, steps: Sequence[Terms]) -> None:
+        self.number = len(steps)  # of the newest terms; 0 = none were ever stated
         self._steps = tuple(steps) or (Terms(classes=()),)
         self._from_rows = [step.from_row for step in self._steps]
         self._floor_days: dict[tuple[int, str], int | None] = {}

@@ -90,6 +90,7 @@ class Tombstone:
     channels: int
     archived_at: str
     retention_class: str
+    terms: int  # number of the retention terms by which it was decided; 0 = none were ever stated
     kind: Kind
     cause: Cause
     by: str
@@ -161,6 +162,7 @@ def parse_tombstone(raw: bytes) -> SignedTombstone:
         channels=reader.integer("channels", maximum=64),
         archived_at=_time(reader, "archived_at"),
         retention_class=_safe_id(reader, "retention_class"),
+        terms=reader.integer("terms"),
         kind=_word(reader, "kind", Kind),
         cause=_word(reader, "cause", Cause),
         by=reader.text("by", limit=REASON_LIMIT),

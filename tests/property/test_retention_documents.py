@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorderd.core.errors import TermsFormatError, TombstoneFormatError
@@ -48,6 +48,7 @@ TOMBSTONES = st.builds(
     channels=st.integers(0, 64),
     archived_at=st.just("2026-11-23T06:40:00.000Z"),
     retention_class=st.just("default"),
+    terms=COUNTS,
     kind=st.just(Kind.ERASED),
     cause=st.sampled_from(Cause),
     by=TEXTS,
@@ -111,6 +112,7 @@ def test_any_octets_parse_or_raise_the_one_error(raw: bytes) -> None:
         parse_terms(raw)
 
 
+@settings(max_examples=20)
 @given(TOMBSTONES)
 def test_only_an_anonymised_recording_states_audio_and_its_tombstone_keeps_nothing_else(
     body: Tombstone,
