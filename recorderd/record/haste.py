@@ -59,6 +59,8 @@ class Haste:
 
         Durable: after return those of which it is told survive.
         """
+        if not group:
+            return  # the disk is not waited for
         well, owned = [], []
         for files, finished in group:
             try:
