@@ -27,9 +27,7 @@ from recorderd.record.recorder import Recorder
 from recorderd.sip.room import SipRoom
 from recorderd.spool.layout import Spool
 
-SEALING_NS: Final = (
-    3 * NS_PER_S
-)  # until then audio is read back; five are promised
+SEALING_NS: Final = 3 * NS_PER_S  # until then audio is read back; five are promised
 _LOOK_S: Final = 0.01
 _WAIT_NS: Final = 60 * NS_PER_S  # for a disk that hangs; the event then says what is still open
 
