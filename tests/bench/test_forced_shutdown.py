@@ -23,7 +23,7 @@ from recorderd.spool.layout import Place
 from recorderd.wire.checkpoint import parse_checkpoint
 from tests.support.bundles import make_signer
 from tests.support.forced_shutdown import shut_down
-from tests.support.studio import BEGIN_MONO_NS, RATE_HZ, Studio
+from tests.support.studio import BEGIN_MONO_NS, RATE_HZ, STEP_MS, Studio
 
 CALLS: Final = int(os.environ.get("BENCH_POWER_CALLS", "200"))
 SECONDS: Final = tuple(int(text) for text in os.environ.get("BENCH_POWER_SECONDS", "10 60").split())
@@ -86,7 +86,7 @@ def test_two_hundred_long_calls_are_sealed_or_signed_for_within_five_seconds(tmp
     haste = studio.recorder.closing.haste
     haste.until_mono_ns = studio.mono_ns() + SEALING_NS
     while studio.recorder.sessions_open and studio.elapsed_ms() < 60_000:
-        now_ms = end_ms + studio.elapsed_ms() // 50 * 50 + 50
+        now_ms = end_ms + studio.elapsed_ms() // STEP_MS * STEP_MS + STEP_MS
         time.sleep(max(0, now_ms - end_ms - studio.elapsed_ms()) / 1000)
         studio.run(now_ms, looks_ms=[now_ms])
     stop.set()
