@@ -41,7 +41,7 @@ from recorderd.record.disk import Disks
 from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.heads import Heads
 from recorderd.record.recorder import QUEUE_MAX, Pace, Recorder
-from recorderd.record.recovery import recover
+from recorderd.record.recovery import is_quick, recover
 from recorderd.record.seal import Sealer
 from recorderd.record.shedding import Shedder
 from recorderd.record.steering import SkewMode, SkewPolicy
@@ -225,8 +225,8 @@ class Appliance:
         )  # fmt: skip
         going = self.continuing.go_on(tap=self.tap, ports=ports, recorder=self.recorder, desk=desk)
         self._unsealed: tuple[str, ...] = ()  # drafts that want only the key
-        if going:  # calls do not wait for what is over
-            left_drafts = [name for name in left_drafts if name not in going]
+        left_drafts = [name for name in left_drafts if name not in going]
+        if going or not is_quick(self.spool, left_drafts):  # calls do not wait for what is over
             self.disks.sealing.put(partial(self._recover_left, left_drafts))
         else:
             self._recover_left(left_drafts)

@@ -1,4 +1,4 @@
-"""Twenty calls while recorderd is killed every seven seconds, restarted and upgraded: nothing is lost."""
+"""Calls while recorderd is killed again and again, restarted, upgraded, and long after: nothing is lost."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Final
 
 import pytest
 
-from tests.support.restarts import Talk, unit
+from tests.support.asterisk import Exchange
+from tests.support.phone import Phone
+from tests.support.restarts import Talk, registered_unit, unit
 from tests.support.sip_client import SipClient
 
 CALLS: Final = int(os.environ.get("RESTART_CALLS", "20"))
 SECONDS: Final = int(os.environ.get("RESTART_SECONDS", "120"))
 EVERY_S: Final = 7.0
+REFRESH_S: Final = 50  # the exchange asks after 45
 
 
 @pytest.mark.soak
@@ -41,3 +44,29 @@ def test_calls_outlive_kills_a_restart_and_an_upgrade(tmp_path: Path) -> None:
             assert len(recorded.manifest["controls"]) == kills + 2
             packets += sum(row["packets_received"] for row in recorded.streams())
         print(f"{CALLS} calls, {kills} kills, a restart, an upgrade: {packets} packets, none lost")
+
+
+@pytest.mark.soak
+def test_an_exchange_that_asks_for_its_legs_finds_them_after_a_kill(tmp_path: Path) -> None:
+    """It refreshes its dialogs each 45 s (session timers); the process that opened them is long gone."""
+    with (
+        Exchange() as exchange,
+        registered_unit(tmp_path, exchange) as running,
+        Phone("1001", exchange, 400) as caller,
+        Phone("1002", exchange, 1000) as callee,
+    ):
+        caller.call("1002")
+        callee.wait("confirmed")
+        time.sleep(2)
+        legs = exchange.channels()
+        running.signal(signal.SIGKILL)
+        time.sleep(REFRESH_S)
+        assert exchange.channels() == legs
+        assert not running.events("stream_ended")
+        caller.hangup()
+        callee.wait("ended")
+        (recorded,) = running.sealed(1).values()
+    assert recorded.manifest["recovered"] is False
+    for entry in recorded.streams():
+        assert entry["packets_received"] > 50 * REFRESH_S
+        assert entry["packets_lost"] == entry["packets_late"] == 0, entry

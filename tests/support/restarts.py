@@ -13,9 +13,11 @@ from typing import Self
 
 import numpy as np
 
+from tests.support.asterisk import Exchange
 from tests.support.g711_reference import decode
 from tests.support.house import House, Recorded
 from tests.support.programs import ROOT, wait_until
+from tests.support.registered import RegisteredHouse
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import SipClient, siprec_call
 from tests.support.user_manager import UserManager
@@ -102,6 +104,17 @@ def unit(folder: Path, *, extra: str = "") -> Iterator[Unit]:
         finally:
             for row in manager.journal():
                 print(row.get("_COMM", ""), str(row.get("MESSAGE"))[:300])
+
+
+@contextmanager
+def registered_unit(folder: Path, exchange: Exchange) -> Iterator[Unit]:
+    """Run recorderd as a unit with an account at an exchange, which hands both legs of its calls over."""
+    (folder / "house").mkdir()
+    exchange.set_global("REC_MODE", "legs")
+    with UserManager(folder) as manager:
+        running = Unit(manager, RegisteredHouse(folder / "house", exchange))
+        exchange.registered("recorder", timeout_s=20)
+        yield running
 
 
 def speech(seed: int, packets: int) -> bytes:

@@ -9,6 +9,7 @@ from recorderd.core.clock import NS_PER_MS
 from recorderd.core.messages import StreamEnd
 from recorderd.record.journal import read_journal
 from recorderd.record.recorder import Pace
+from recorderd.record.recovery import READ_AT_START_BYTES, is_quick
 from recorderd.spool.layout import Place
 from tests.support.bundles import make_signer
 from tests.support.studio import BEGIN_MONO_NS, DELAY_MS, RATE_HZ, Studio, Voice
@@ -85,3 +86,14 @@ def test_audio_that_was_altered_after_it_was_laid_down_is_not_sealed(tmp_path: P
     studio.crash()
     assert LONG in studio.places()["quarantine"]
     assert not studio.manifest(SHORT).proof.checked_samples % RATE_HZ
+
+
+def test_calls_wait_for_what_was_left_unless_it_takes_long(tmp_path: Path) -> None:
+    studio, _ = _studio(tmp_path, proof_s=10)
+    assert _run(studio, left_ms=-1) == 2
+    left = studio.spool.ids(Place.DRAFTS)
+    assert is_quick(studio.spool, left)
+    with (studio.spool.path(Place.DRAFTS, LONG) / "audio").open("wb") as audio:
+        audio.truncate(READ_AT_START_BYTES)  # takes no room
+    assert not is_quick(studio.spool, left)
+    assert is_quick(studio.spool, [SHORT])
