@@ -145,6 +145,7 @@ class ClockEntry:
     reports: int = 0  # sender reports (RTCP) that the two below were told by; 0 = none that can be used
     reported_skew_ppb: int = 0  # its media clock by its own wall clock; 0 also when that is not sure enough
     wall_offset_us: int = 0  # its wall clock less ours at the beginning, too low by the network's delay
+    known: bool = True  # False = a crash took what was observed: zeros above mean nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,7 @@ class KeyEntry:
 
 def read_clock(reader: JsonReader, version: int) -> ClockEntry:
     """Read a clock's row as ``version`` of the manifest knows it."""
-    later: dict[str, int] = {}
+    later: dict[str, Any] = {}
     if version > 3:
         later = {
             "reports": reader.integer("reports"),
@@ -178,6 +179,8 @@ def read_clock(reader: JsonReader, version: int) -> ClockEntry:
         }
         if not later["reports"] and any(later.values()):
             raise reader.bad("reports", "none, although they tell something")
+    if version > 4:
+        later["known"] = reader.boolean("known")
     entry = ClockEntry(
         skew_ppb=reader.integer("skew_ppb", minimum=-(10**9), maximum=10**9),
         offset_us=reader.integer("offset_us", minimum=-(2**62)),
