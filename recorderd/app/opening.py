@@ -29,7 +29,9 @@ from recorderd.evidence.draft_container import ContainerReader
 from recorderd.evidence.opening import Opener, open_envelope
 from recorderd.record.vault import vault_name, wrapped_key_name
 from recorderd.record.wav_file import close_data
-from recorderd.wire.manifest import parse_manifest
+from recorderd.wire.manifest import manifest_name, parse_manifest
+from recorderd.wire.names import index_name, opened_name
+from recorderd.wire.recording_index import parse_index
 from recorderd.wire.wav import parse_wav
 
 EXIT_DAMAGED: Final = 65
@@ -171,20 +173,23 @@ def _open_parts(paths: Sequence[Path], opener: Opener, target: Path) -> Opened:
 
 
 def _differences(paths: Sequence[Path], sha256_hex: str) -> Iterator[str]:
-    """Compare what was opened with what a manifest beside it tells; whose that is, `verify` says."""
-    for path in sorted(paths[0].parent.glob("*.manifest.json")):
+    """Compare what was opened with what stands beside it tells; whose that is, `verify` says."""
+    folder, names = paths[0].parent, [path.name for path in paths]
+    for path in sorted([*folder.glob(f"*{manifest_name('')}"), *folder.glob(f"*{index_name('')}")]):
         try:
-            manifest = parse_manifest(path.read_bytes())
+            raw = path.read_bytes()
+            files = (parse_index(raw) if path.name.endswith(index_name("")) else parse_manifest(raw)).files
         except FormatError as problem:
             yield f"{path.name}: {problem}"
             continue
-        told = [entry for entry in manifest.files if entry.role == "audio" and entry.content_sha256]
-        if not {entry.name for entry in told} & {one.name for one in paths}:
+        named = next((entry for entry in files if entry.name in names and entry.content_sha256), None)
+        if named is None:
             continue
-        if [entry.name for entry in told] != [one.name for one in paths]:
+        told = [entry for entry in files if opened_name(entry.name) == opened_name(named.name)]
+        if [entry.name for entry in told] != names:
             yield f"{path.name} tells of {len(told)} parts, not of {len(paths)}"
-        elif told[0].content_sha256 != sha256_hex:
-            yield f"{path.name} tells of another content, {told[0].content_sha256}"
+        elif named.content_sha256 != sha256_hex:
+            yield f"{path.name} tells of another content, {named.content_sha256}"
 
 
 def _open_draft(path: Path, key: BlockOpener, target: Path) -> Opened:

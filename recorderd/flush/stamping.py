@@ -23,15 +23,22 @@ from typing import Any, Final
 
 from recorderd import durable
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, utc_text
-from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError, StampFormatError
+from recorderd.core.errors import (
+    AuthorityRefused,
+    EvidenceError,
+    IndexFormatError,
+    RecorderError,
+    StampFormatError,
+)
 from recorderd.core.events import Ev, EventLog
-from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.merkle import merkle_root
 from recorderd.evidence.timestamp import Stamp
 from recorderd.flush.authority import Authority, ask_authority, fetch_stamp
+from recorderd.flush.parcel import manifest_digest
 from recorderd.spool.layout import Place, Spool
 from recorderd.spool.stamps import StampFolder
-from recorderd.wire.manifest import manifest_name, signature_name
+from recorderd.wire.manifest import signature_name
 from recorderd.wire.stamp_batch import (
     LEAVES_LIMIT,
     StampBatch,
@@ -190,9 +197,8 @@ class Stamper:
     def _note(self, recording_id: str, entry: _Ready) -> None:
         folder = self._spool.path(Place.READY, recording_id)
         try:
-            digest, _ = sha256_file(folder / manifest_name(recording_id))
-            self.folder.note(digest)
-        except FileNotFoundError:
+            self.folder.note(manifest_digest(folder))
+        except (FileNotFoundError, IndexFormatError):
             entry.noted = True  # no whole recording: whoever claims it finds that out
         except OSError as problem:
             self._log.error(Ev.INTERNAL_ERROR, subject=recording_id, reason=f"its hash: {problem}")

@@ -22,6 +22,7 @@ from recorderd.record.ending import finish, render_to_end
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.seal import Finished, Sealer
+from recorderd.record.sealed_metadata import told_of
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
 from recorderd.record.space import is_no_space
@@ -105,6 +106,7 @@ class Closing:
                 audio_descriptor=descriptor,
                 proof=files.audio_proof(),
                 enclosure=files.enclosure(),
+                kept=files.kept(),
             )
             going.append((files, known))
         sealed = self._sealer.seal_all([finished for _, finished in going])
@@ -167,7 +169,7 @@ class Closing:
             Ev.RECORDING_SEALED,
             subject=manifest.recording_id,
             sequence=manifest.sequence,
-            call_id=manifest.call.call_id,
+            **told_of(finished.started.terms, call_id=manifest.call.call_id),
             duration_s=f"{manifest.duration_samples / manifest.sample_rate_hz:.3f}",
             channels=manifest.channels,
             packets_lost=sum(stream.packets_lost for stream in manifest.streams),

@@ -27,10 +27,12 @@ from recorderd.core.messages import (
     SessionStarted,
 )
 from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
+from recorderd.evidence.name_veil import NameVeil
 from recorderd.record.notes import Notes
+from recorderd.record.sealed_metadata import hidden
 from recorderd.record.timeline import Timeline
 from recorderd.wire.canonical import canonical_json, field_values
-from recorderd.wire.manifest import Gap, StreamEntry
+from recorderd.wire.manifest import FileEntry, Gap, RecipientEntry, StreamEntry
 from recorderd.wire.manifest_rows import ClockEntry, Correction, KeyEntry, QualityEntry
 
 JOURNAL_NAME: Final = "journal.jsonl"
@@ -63,6 +65,8 @@ class Journal:
     growing: dict[str, list[Gap]] = field(default_factory=dict)
     checkpoints: list[CheckpointLine] = field(default_factory=list)
     standing: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stream; see ``Track.standing``
+    enclosed: dict[str, FileEntry] = field(default_factory=dict)  # offers in envelopes, by name
+    recipients: tuple[RecipientEntry, ...] = ()  # who can open the draft
 
     def entries(self) -> list[StreamEntry]:
         """Rebuild the streams' entries."""
@@ -81,16 +85,17 @@ class Journal:
 
 
 class JournalWriter:
-    """Appends to one draft's journal.
+    """Appends to one draft's journal; with a ``veil`` nothing that it tells of people can be read there.
 
     Thread: one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, veil: NameVeil | None = None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = durable.insist(os.open, folder / JOURNAL_NAME, flags, durable.FILE_MODE)
         self._gaps_written: dict[str, int] = {}
         self._folder = folder
+        self._veil = veil
         self._has_name = False  # that survives
 
     @classmethod
@@ -107,6 +112,14 @@ class JournalWriter:
     def session(self, started: SessionStarted) -> None:
         """Note the session, again when its description changed."""
         self._line({"session": started})
+
+    def enclosed(self, entry: FileEntry) -> None:
+        """Note what an envelope in the folder holds."""
+        self._line({"enclosed": entry})
+
+    def recipients(self, entries: Sequence[RecipientEntry]) -> None:
+        """Note who can open the draft."""
+        self._line({"recipients": entries})
 
     def format(self, *, sample_rate_hz: int, channels: int, origin_samples: int) -> None:
         """Note what the WAV is, and where in the session it begins."""
@@ -209,7 +222,8 @@ class JournalWriter:
 
         Errors: OSError.
         """
-        durable.append_whole(self._descriptor, canonical_json(row) + b"\n")
+        known = row if self._veil is None else hidden(row, self._veil)
+        durable.append_whole(self._descriptor, canonical_json(known) + b"\n")
 
 
 def read_journal(folder: Path) -> Journal:
@@ -273,6 +287,10 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
             notes.took_on(**join)
         case {"went_on_in": join}:
             notes.went_on_in(**join)
+        case {"enclosed": entry}:
+            journal.enclosed[entry["name"]] = FileEntry(**entry)
+        case {"recipients": entries}:
+            journal.recipients = tuple(RecipientEntry(**entry) for entry in entries)
         case {"checkpoint": checkpoint}:
             journal.checkpoints.append(
                 CheckpointLine(

@@ -48,6 +48,7 @@ from recorderd.core.messages import (
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
+from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
@@ -56,6 +57,7 @@ from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.proving import RunningProof
 from recorderd.record.seal import Sealer
+from recorderd.record.sealed_metadata import told_of
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
 from recorderd.record.status import describe
@@ -295,18 +297,22 @@ class Recorder:
     def _start(self, message: SessionStarted) -> None:
         session, encrypt = message.session, message.terms.encrypt
         files = self._files_of(message)
-        files.begin(message)
         if encrypt and encrypt not in self._encryption:  # never in clear
             files.give_up(EncryptionFailed(subject=session, reason=f"there is no [encryption.{encrypt}]"))
+        files.begin(message)
         self._sessions[session] = self._make(message, files)
 
     def _files_of(self, started: SessionStarted) -> RecordingFiles:
+        terms = started.terms
+        recipients = self._encryption.get(terms.encrypt)
         return RecordingFiles(
             session=started.session,
             spool=self._spool,
             disks=self._disks,
             on_problem=self._draft_failed,
-            recipients=self._encryption.get(started.terms.encrypt),
+            encryption=None
+            if recipients is None
+            else DraftEncryption(recipients, seals_metadata=terms.encrypt_metadata),
         )
 
     def _make(self, started: SessionStarted, files: RecordingFiles) -> Recording:
@@ -362,7 +368,10 @@ class Recorder:
             )
         if recording.state is RecordingState.ERASED:
             self._log.warning(
-                Ev.RECORDING_ERASED, subject=session, outcome=recording.notes.outcome, by=message.by
+                Ev.RECORDING_ERASED,
+                subject=session,
+                outcome=recording.notes.outcome,
+                **told_of(recording.started.terms, by=message.by),
             )
 
     def _advance(self, recording: Recording, due_ns: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader
 
+KEY_LIMIT: Final = 128  # characters; a key is one, but after a crash it may be hidden
 OUTSIDE: Final = -1  # before the recording's first sample or after its last
 SPAN_CAUSES: Final = ("paused", "stopped")
 
@@ -217,7 +218,7 @@ def read_quality(reader: JsonReader) -> QualityEntry:
 def read_key(reader: JsonReader) -> KeyEntry:
     """Read a key's row."""
     entry = KeyEntry(
-        key=reader.text("key", limit=1),
+        key=reader.text("key", limit=KEY_LIMIT),
         via=reader.text("via", limit=16),
         start_samples=reader.integer("start_samples"),
         length_samples=reader.integer("length_samples"),

@@ -160,9 +160,7 @@ def manifests(draw: st.DrawFn) -> m.Manifest:
     )
 
 
-def _files(
-    recording_id: str, version: int, *, encrypted: bool, sealed: bool
-) -> tuple[e.FileEntry, ...]:
+def _files(recording_id: str, version: int, *, encrypted: bool, sealed: bool) -> tuple[e.FileEntry, ...]:
     is_long = version > 3 and not sealed
     name = f"20261123062236-1-2-internal-{recording_id}.wav" if is_long else f"{recording_id}.wav"
     extra: dict[str, Any] = ENCRYPTED if encrypted and version > 3 else {}
