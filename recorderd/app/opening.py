@@ -17,12 +17,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from recorderd import durable
 from recorderd.app.draft_proof import Proved, prove_opened
+from recorderd.app.shown_names import shown_names
 from recorderd.core.errors import EnvelopeUnopened, ExportBlocked, FormatError, KeyUnusable, RecorderError
 from recorderd.evidence.draft_cipher import KEY_BYTES, BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
@@ -49,6 +50,7 @@ class Opened:
     size_bytes: int
     findings: tuple[str, ...] = ()
     proved_samples: int | None = None  # of a draft: the beginning that was signed while the call went on
+    shown: dict[str, str] = field(default_factory=dict)  # what hides in its manifest
 
 
 def add_command(commands: Any) -> None:
@@ -97,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"            {finding}")
         if row.proved_samples:
             print(f"            the first {row.proved_samples} samples are what was signed during the call")
+        for hidden, text in row.shown.items():
+            print(f"            {text} is {hidden}")
     if not rows and not failed:
         print("recorderctl: nothing encrypted found there", file=sys.stderr)
     return 0 if rows and not failed and not any(row.findings for row in rows) else EXIT_DAMAGED
@@ -213,6 +217,7 @@ def _open_draft(path: Path, key: BlockOpener, target: Path) -> Opened:
         size_bytes=target.stat().st_size,
         findings=(*reader.findings, *(row.problem for row in proved if row.problem)),
         proved_samples=next((row.samples for row in proved), None),
+        shown=shown_names(path, key.veil, beside=target.parent),
     )
 
 

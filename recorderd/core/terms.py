@@ -63,3 +63,7 @@ class RecordingTerms:
     encrypt: str = ""  # to whose recipients, by name; empty = in clear
     encrypt_metadata: bool = False  # also who spoke with whom: manifest, offers, file names
     pause_limit_s: int = 0  # 0 = a pause lasts until it is ended
+
+    def told(self, **who: str) -> dict[str, str]:
+        """Give what a log may say of the people of a call: nothing where it is encrypted who they are."""
+        return {} if self.encrypt_metadata else who

@@ -29,6 +29,7 @@ from recorderd.core.errors import (
     IndexFormatError,
     RecorderError,
     StampFormatError,
+    TimestampInvalid,
 )
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes
@@ -65,6 +66,7 @@ class StampingSettings:
     wait_ns: int  # 0 = recordings get no stamp of their own
     batch_ns: int
     retry_ns: int
+    apart_limit_ns: int  # a stamp whose time is further from ours is not taken
 
 
 @dataclass(slots=True)
@@ -276,19 +278,29 @@ class Stamper:
 
         asked = self._usable(self._clock.mono_ns())
         try:
-            tsr, stamp = fetch_stamp(
-                asked, sha256_hex=sha256_hex, subject=subject, ask=self._ask, on_failure=failed
+            tsr, _ = fetch_stamp(
+                asked,
+                sha256_hex=sha256_hex,
+                subject=subject,
+                ask=self._ask,
+                on_failure=failed,
+                judge=self._compare_clocks,
             )
         except (AuthorityRefused, EvidenceError):
             return None
-        self._compare_clocks(stamp)
         return tsr
 
     def _compare_clocks(self, stamp: Stamp) -> None:
-        """Say it when the authority's time and ours are apart: one of them is wrong."""
+        """Say it when the authority's time and ours are apart: one of them is wrong.
+
+        Errors: TimestampInvalid when they are so far apart that the stamp would prove nothing.
+        """
         apart_s = abs(self._clock.utc_ns() - stamp.gen_time_utc_ns) / NS_PER_S
         if apart_s > APART_S:
             self._log.warning(Ev.TIMESTAMP_CLOCKS_APART, subject=stamp.authority, apart_s=round(apart_s, 1))
+        if apart_s * NS_PER_S > self._settings.apart_limit_ns:
+            reason = f"its time is {apart_s:.0f} s from ours"
+            raise TimestampInvalid(subject=f"a signature by {stamp.authority}", reason=reason)
 
     def _leaves(self, raw: bytes) -> tuple[str, ...]:
         try:

@@ -22,7 +22,6 @@ from recorderd.record.ending import finish, render_to_end
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
 from recorderd.record.seal import Finished, Sealer
-from recorderd.record.sealed_metadata import told_of
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
 from recorderd.record.space import is_no_space
@@ -169,7 +168,7 @@ class Closing:
             Ev.RECORDING_SEALED,
             subject=manifest.recording_id,
             sequence=manifest.sequence,
-            **told_of(finished.started.terms, call_id=manifest.call.call_id),
+            **finished.started.terms.told(call_id=manifest.call.call_id),
             duration_s=f"{manifest.duration_samples / manifest.sample_rate_hz:.3f}",
             channels=manifest.channels,
             packets_lost=sum(stream.packets_lost for stream in manifest.streams),

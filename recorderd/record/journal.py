@@ -77,11 +77,25 @@ class Journal:
                 known[key] = tuple(row.get(key, ()))
             known["gaps"] = tuple(self.settled[name] + self.growing[name])
             corrections = tuple(Correction(**entry) for entry in clock.get("corrections", ()))
-            known["clock"] = ClockEntry(**{**clock, "corrections": corrections})
+            known["clock"] = self._corrected(name, ClockEntry(**{**clock, "corrections": corrections}))
             known["quality"] = QualityEntry(**row.get("quality", {}))
             known["keys"] = tuple(KeyEntry(**entry) for entry in row.get("keys", ()))
             entries.append(StreamEntry(**known))
         return entries
+
+    def _corrected(self, name: str, clock: ClockEntry) -> ClockEntry:
+        """State what was made up for by the newest note: that is in the audio, whatever else is known."""
+        if name not in self.standing:
+            return clock
+        _, corrections, corrected = self.standing[name]["steering"][:3]
+        return replace(
+            clock,
+            corrected_samples=int(corrected),
+            corrections=tuple(
+                Correction(at_samples=max(0, int(at) - self.origin_samples), samples=int(count))
+                for at, count in corrections
+            ),
+        )
 
 
 class JournalWriter:
@@ -320,7 +334,16 @@ def _fold_stream(journal: Journal, stream: dict[str, Any]) -> None:
     if growing and growing[-1].start_samples + growing[-1].length_samples == until:
         growing[-1] = replace(growing[-1], length_samples=ENDLESS)
     journal.growing[name] = growing
-    journal.streams[name] = stream
+    journal.streams[name] = {**stream, "clock": _clock_of(stream, journal.streams.get(name, {}))}
+
+
+def _clock_of(stream: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Give the newest measure of a sender's clock: it is noted less often than the rest."""
+    clock = dict(stream.get("clock", {}))
+    clock["known"] = clock.get("known", bool(clock.get("span_s") or clock.get("reports")))
+    if not clock["known"] and before.get("clock", {}).get("known"):
+        return dict(before["clock"])
+    return clock
 
 
 def _started(row: dict[str, Any]) -> SessionStarted:

@@ -57,7 +57,6 @@ from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.proving import RunningProof
 from recorderd.record.seal import Sealer
-from recorderd.record.sealed_metadata import told_of
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
 from recorderd.record.status import describe
@@ -371,7 +370,7 @@ class Recorder:
                 Ev.RECORDING_ERASED,
                 subject=session,
                 outcome=recording.notes.outcome,
-                **told_of(recording.started.terms, by=message.by),
+                **recording.started.terms.told(by=message.by),
             )
 
     def _advance(self, recording: Recording, due_ns: int) -> None:

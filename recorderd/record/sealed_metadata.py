@@ -94,11 +94,6 @@ def nameless_streams(terms: RecordingTerms, entries: Sequence[StreamEntry]) -> l
     return [replace(row, label="", party="", participant_ids=(), sources=()) for row in entries]
 
 
-def told_of(terms: RecordingTerms, **who: str) -> dict[str, str]:
-    """Give what a log may say of the people of a call."""
-    return {} if terms.encrypt_metadata else who
-
-
 def recipients_for(terms: RecordingTerms, encryption: Mapping[str, Recipients]) -> Recipients | None:
     """Give those to whom a recording's metadata is encrypted; None when it is not.
 

@@ -146,7 +146,7 @@ class ClockEntry:
     reports: int = 0  # sender reports (RTCP) that the two below were told by; 0 = none that can be used
     reported_skew_ppb: int = 0  # its media clock by its own wall clock; 0 also when that is not sure enough
     wall_offset_us: int = 0  # its wall clock less ours at the beginning, too low by the network's delay
-    known: bool = True  # False = a crash took what was observed: zeros above mean nothing
+    known: bool = True  # False = nobody measured, or a crash took it: zeros above mean nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
