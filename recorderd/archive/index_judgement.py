@@ -20,7 +20,6 @@ from recorderd.archive.judgement import (
     Verdict,
     check_certificate_file,
     check_files,
-    opened_files,
     verify_signatures,
 )
 from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps, stamp_problems
@@ -28,7 +27,7 @@ from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import SignerIdentity, TrustStore
 from recorderd.wire.manifest import Manifest
 from recorderd.wire.names import index_name, manifest_name, signed_name
-from recorderd.wire.recording_index import RecordingIndex, index_of, parse_index
+from recorderd.wire.recording_index import RecordingIndex, index_of, opened_files, parse_index
 
 _INDEX_ENDING: Final = index_name("")
 
@@ -90,21 +89,22 @@ def judge_index(
 
 
 def with_index(verdict: BundleVerdict, bundle: Bundle, trust: TrustStore) -> BundleVerdict:
-    """Judge the index beside a manifest that was opened; of any other recording there is none."""
-    manifest = verdict.manifest
-    if manifest is None or not manifest.metadata_encrypted:
+    """Judge the index beside a manifest that somebody opened; of any other recording there is none."""
+    manifest, recording_id = verdict.manifest, verdict.recording_id
+    names = set(bundle.sha256s) | set(bundle.unreadable)
+    sealed = manifest.metadata_encrypted if manifest is not None else index_name(recording_id) in names
+    if not sealed:
         return verdict
     findings: list[Finding] = []
-    index = _read(bundle, manifest.recording_id, findings)
+    index = _read(bundle, recording_id, findings)
     if index is not None:
-        names = set(bundle.sha256s) | set(bundle.unreadable)
         own = index_name(index.recording_id)
         signed = {own: bundle.sha256s[own]} if own in bundle.sha256s else {}
         identities = verify_signatures(bundle, signed, trust, findings)
         check_certificate_file(bundle, index.recording_id, identities, findings)
         check_files(index, bundle, names, findings)
         _check_names(index, bundle, names, findings)
-        findings += _differences(index, manifest, verdict.manifest_sha256)
+        findings += _differences(index, manifest, verdict.manifest_sha256) if manifest is not None else []
     return replace(
         verdict,
         index=index,

@@ -31,7 +31,7 @@ from recorderd.wire.names import (
     signed_name,
     signer_name,
 )
-from recorderd.wire.recording_index import MANIFEST_ROLE, RecordingIndex
+from recorderd.wire.recording_index import RecordingIndex, opened_files
 
 CLOCK_SLACK_S: Final = 2  # a signing time has whole seconds, and a clock may be slewed
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -238,15 +238,6 @@ def judge(
         signed_utc_s=signer.signing_time_utc_s if signer else None,
         checked=frozenset(checked),
     )
-
-
-def opened_files(stated: Manifest | RecordingIndex) -> dict[str, str]:
-    """Say what envelopes hold that somebody may have opened beside them: name and digest."""
-    return {
-        opened_name(entry.name): entry.content_sha256
-        for entry in stated.files
-        if entry.content_sha256 and entry.role != MANIFEST_ROLE
-    }
 
 
 def plain_audio(manifest: Manifest) -> str:

@@ -14,7 +14,6 @@ fails leaves the others to themselves. Each step is safe to be cut after:
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +23,8 @@ from typing import TypeVar
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.core.errors import DraftFailed, KeyUnavailable, RecorderError
-from recorderd.core.messages import CallDescription, SessionStarted
+from recorderd.core.messages import SessionStarted
 from recorderd.core.terms import RecordingTerms
-from recorderd.evidence.digest import sha256_file
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.policy.file_names import NameTemplate
@@ -42,12 +40,12 @@ from recorderd.record.enclosing import (
 from recorderd.record.encrypting import Enclosure, Recipients
 from recorderd.record.journal import JOURNAL_NAME
 from recorderd.record.last_checkpoint import checkpoint_entries
+from recorderd.record.manifest_parts import call_entry, call_ids, offers, rule_entry
 from recorderd.record.notes import Notes
 from recorderd.record.sealed_metadata import enclosed_offers, recipient_entries, recipients_for
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
     OUTCOME_RECORDED,
-    CallEntry,
     ClockStatement,
     FileEntry,
     Manifest,
@@ -57,7 +55,6 @@ from recorderd.wire.manifest import (
     StreamEntry,
     audio_name,
 )
-from recorderd.wire.manifest_rows import RuleEntry
 from recorderd.wire.recording_index import RecordingIndex
 
 
@@ -297,7 +294,7 @@ class Sealer:
             software=f"recorderd {__version__}",
             sequence=sequence,
             previous_manifest_sha256=previous,
-            call=_call(description),
+            call=call_entry(description),
             participants=tuple(
                 ParticipantEntry(
                     participant_id=entry.participant_id, aor=entry.aor, name=entry.name, number=entry.number
@@ -314,10 +311,10 @@ class Sealer:
             streams=tuple(finished.streams),
             files=self._files(finished, folder, begin_utc_ns) if kept else (),
             outcome=notes.outcome,
-            rule=_rule(started.terms),
+            rule=rule_entry(started.terms),
             controls=notes.control_entries(**place),
             spans=tuple(notes.timeline.spans(finished.origin_samples, end, rate_hz=rate_hz)) if kept else (),
-            call_ids=_call_ids(description, notes),
+            call_ids=call_ids(description, notes),
             joins=notes.join_entries(**place),
             joined_into=notes.joined_into,
             audio_format=finished.audio_format,
@@ -340,8 +337,8 @@ class Sealer:
     def _files(self, finished: Finished, folder: Path, begin_utc_ns: int) -> tuple[FileEntry, ...]:
         checkpoint = checkpoint_entries(folder) if finished.recovered else []
         sealed = finished.started.terms.encrypt_metadata
-        offers = enclosed_offers(folder, finished.kept) if sealed else _attachments(folder)
-        return (*self._audio(finished, folder, begin_utc_ns), *offers, *checkpoint)
+        kept = enclosed_offers(folder, finished.kept) if sealed else offers(folder)
+        return (*self._audio(finished, folder, begin_utc_ns), *kept, *checkpoint)
 
     def _audio(self, finished: Finished, folder: Path, begin_utc_ns: int) -> list[FileEntry]:
         recording_id, call = finished.started.session, finished.started.description
@@ -382,43 +379,3 @@ def _known(value: T | None) -> T:
     if value is None:
         raise RuntimeError("a recording that is well has skipped a step")
     return value
-
-
-def _call(description: CallDescription) -> CallEntry:
-    return CallEntry(
-        call_id=description.call_id,
-        origin=description.origin.value,
-        caller=description.caller,
-        callee=description.callee,
-        direction=description.direction,
-        extension=description.extension,
-        trunk=description.trunk,
-        queue=description.queue,
-        conference=description.conference,
-    )
-
-
-def _rule(terms: RecordingTerms) -> RuleEntry:
-    return RuleEntry(
-        name=terms.rule,
-        mode=terms.mode.value,
-        retention_class=terms.retention_class,
-        layout=terms.layout.value,
-        priority=terms.priority,
-        mandatory=terms.mandatory,
-    )
-
-
-def _call_ids(description: CallDescription, notes: Notes) -> tuple[str, ...]:
-    known = (description.call_id, *description.also_call_ids, *notes.call_ids_beside(description.call_id))
-    return tuple(dict.fromkeys(known))
-
-
-def _attachments(folder: Path) -> list[FileEntry]:
-    with os.scandir(folder) as found:
-        names = [entry.name for entry in found if entry.name.endswith(".sip") and ".offer-" in entry.name]
-    entries = []
-    for name in sorted(names, key=lambda name: int(name.removesuffix(".sip").rpartition("-")[2])):
-        digest, size_bytes = sha256_file(folder / name)
-        entries.append(FileEntry(name=name, role="offer", size_bytes=size_bytes, sha256=digest))
-    return entries

@@ -29,6 +29,7 @@ from recorderd.wire.names import (
     is_audio_name,
     is_own_name,
     manifest_name,
+    opened_name,
     required_names,
     sealed_name,
     signature_name,
@@ -104,6 +105,15 @@ def index_of(manifest: Manifest, envelope: FileEntry) -> RecordingIndex:
         recipients=manifest.recipients,
         files=(envelope, *manifest.files),
     )
+
+
+def opened_files(stated: Manifest | RecordingIndex) -> dict[str, str]:
+    """Say what envelopes hold that somebody may have opened beside them: name and digest."""
+    return {
+        opened_name(entry.name): entry.content_sha256
+        for entry in stated.files
+        if entry.content_sha256 and entry.role != MANIFEST_ROLE
+    }
 
 
 def encode_index(index: RecordingIndex) -> bytes:

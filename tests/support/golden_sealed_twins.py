@@ -118,10 +118,11 @@ def _says(*words: str) -> frozenset[str]:
     return frozenset(words)
 
 
+BY_NOBODY: Final = _says("signature", "signer_unknown", "certificate")  # as it was the certificate's octet
 TWINS: Final[dict[str, SealedTwin]] = {
     "index_octet": SealedTwin(must=_says("index", "signature"), after=_flip("index.json")),
     "index_not_canonical": SealedTwin(must=_says("index", "signature"), after=_spaced),
-    "index_signature_octet": SealedTwin(must=_says("signature"), after=_flip("index.json.p7s")),
+    "index_signature_octet": SealedTwin(must=BY_NOBODY, after=_flip("index.json.p7s")),
     "index_by_a_stranger": SealedTwin(
         must=_says("signer_unknown", "certificate"), before=_recording(0, index_signer=STRANGER)
     ),
@@ -137,7 +138,7 @@ TWINS: Final[dict[str, SealedTwin]] = {
         must=_says("index"), blind=False, before=_index(0, started_on="2001-01-01")
     ),
     "index_says_another_recorder": SealedTwin(
-        must=_says("index"), blind=False, before=_index(0, recorder_id="rec-2")
+        must=_says("index", "beginning"), before=_index(0, recorder_id="rec-2")
     ),
     "index_says_another_place": SealedTwin(
         must=_says("index", "doubled", "missing", "altered"), before=_index(1, sequence=5)
@@ -151,7 +152,7 @@ TWINS: Final[dict[str, SealedTwin]] = {
         must=_says("signature"), after=_exchange("manifest.json.p7s", "manifest.json.p7s")
     ),
     "audio_octet": SealedTwin(must=_says("digest"), after=_flip("wav.p7m")),
-    "audio_signature_octet": SealedTwin(must=_says("signature"), after=_flip("wav.p7s")),
+    "audio_signature_octet": SealedTwin(must=BY_NOBODY, after=_flip("wav.p7s")),
     "offer_octet": SealedTwin(must=_says("digest"), after=_flip("offer-1.sip.p7m")),
     "offer_missing": SealedTwin(must=_says("files"), after=_remove(FIRST, "offer-1.sip.p7m")),
     "audio_missing": SealedTwin(must=_says("files"), after=_remove(FIRST, "wav.p7m")),
