@@ -74,4 +74,4 @@ def _opened(index: RecordingIndex) -> Iterator[str]:
     audio = [entry.name for entry in index.files if entry.role == "audio"]
     if len(audio) > 1:
         parts = " ".join(shlex.quote(name.removesuffix(".p7m").removesuffix(".gpg")) for name in audio)
-        yield f"cat {parts} > {shlex.quote(signed_name(audio[0]))}"
+        yield f"cat {parts} > {shlex.quote(signed_name(audio[0]))} && rm {parts}"

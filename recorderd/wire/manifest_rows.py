@@ -192,6 +192,9 @@ def read_clock(reader: JsonReader, version: int) -> ClockEntry:
         **later,
     )
     reader.done()
+    measures = (entry.skew_ppb, entry.offset_us, entry.residual_us, entry.span_s, entry.reports)
+    if not entry.known and any(measures):
+        raise reader.bad("known", "false, although something is told")
     return entry
 
 

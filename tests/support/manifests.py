@@ -195,7 +195,10 @@ def _stream(version: int, channels: int, spans: tuple[tuple[int, int], ...], dat
         if version > 3 and draw(st.booleans()):
             clock = replace(clock, **draw(REPORTED))
         if version > 4:
-            clock = replace(clock, known=draw(st.booleans()))
+            unknown = r.ClockEntry(
+                corrected_samples=clock.corrected_samples, corrections=clock.corrections, known=False
+            )
+            clock = clock if draw(st.booleans()) else unknown
         later |= {"sources": draw(_some(TEXTS)), "clock": clock}
         later |= {"quality": draw(QUALITIES), "keys": draw(_some(KEYS))}
     counters = ("received", "lost", "duplicate", "late", "foreign", "malformed", "kernel_dropped")

@@ -208,6 +208,7 @@ def test_a_manifest_of_the_first_version_is_still_read_and_written_back_as_it_wa
     ("change", "problem"),
     [
         ({"reports": 0}, "none, although they tell something"),
+        ({"known": False}, "known: false, although something is told"),
         ({"reports": -1}, "reports: not an integer"),
         ({"reported_skew_ppb": 10**9 + 1}, "reported_skew_ppb: not an integer"),
         ({"wall_offset_us": -(2**62) - 1}, "wall_offset_us: not an integer"),
