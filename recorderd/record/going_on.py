@@ -153,7 +153,7 @@ def _refuse(folder: Path, journal: Journal) -> None:
         reason = "nothing is to be kept of it"
     elif notes.joined_into:
         reason = "it goes on in another recording"
-    elif list(folder.glob("*.manifest.json")):
+    elif list(folder.glob("*.manifest.json*")):
         reason = "it was being sealed"
     if reason:
         raise ValueError(reason)
