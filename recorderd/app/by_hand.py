@@ -15,8 +15,8 @@ from recorderd.archive.judgement import BundleVerdict
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, signature_name
 from recorderd.wire.names import CHECKPOINT_ROLES, signed_name
 
-_VERIFY: Final = "openssl cms -verify -binary -cades -inform DER"
-_OPTIONS: Final = "-purpose any -partial_chain"
+VERIFY: Final = "openssl cms -verify -binary -cades -inform DER"
+OPTIONS: Final = "-purpose any -partial_chain"
 
 
 def script(
@@ -44,7 +44,7 @@ def script(
     names += [signed_name(audio.name)] if audio is not None else []
     for name in names:
         what = f"-in {shlex.quote(signature_name(name))} -content {shlex.quote(name)}"
-        line = f"{_VERIFY} {what} -CAfile {shlex.quote(str(trusted))} {_OPTIONS}{at} -out /dev/null"
+        line = f"{VERIFY} {what} -CAfile {shlex.quote(str(trusted))} {OPTIONS}{at} -out /dev/null"
         if audio is not None and name != audio.name and name in names[1:]:
             yield "# The audio is encrypted; when its recipient has opened it (`recorderctl open`):"
             line = f"#   {line}"
@@ -54,7 +54,7 @@ def script(
         yield "# A crash cut the recording; this was signed of its beginning while the call went on:"
         content, signature = map(shlex.quote, checkpoint[:2])
         what = f"-in {signature} -content {content} -CAfile {shlex.quote(str(trusted))}"
-        yield f"{_VERIFY} {what} {_OPTIONS}{at} -out /dev/null"
+        yield f"{VERIFY} {what} {OPTIONS}{at} -out /dev/null"
     if manifest.files:
         yield "# Each digest stands in the signed manifest, and the file has it:"
     for entry in manifest.files:

@@ -35,7 +35,7 @@ def prove_opened(container: Path, key: BlockOpener, descriptor: int, layout: Wav
     Errors: OSError.
     """
     try:
-        manifest = _manifest_beside(container)
+        manifest = manifest_of(container)
         if manifest is None or not any(entry.role in CHECKPOINT_ROLES for entry in manifest.files):
             return Proved()
         content_name, _, leaves_name = checkpoint_names(manifest.recording_id)
@@ -59,7 +59,7 @@ def prove_opened(container: Path, key: BlockOpener, descriptor: int, layout: Wav
     return Proved(samples=samples)
 
 
-def _manifest_beside(container: Path) -> Manifest | None:
+def manifest_of(container: Path) -> Manifest | None:
     """Find the manifest that names a container; none beside one that was taken out of its folder."""
     for path in sorted(container.parent.glob(manifest_name("*"))):
         manifest = parse_manifest(path.read_bytes())

@@ -31,6 +31,10 @@ class EncryptionSection:
     cipher: Cipher = option(
         "For certificates: aes-256-gcm, or aes-256-cbc for older programs.", default=Cipher.AES_256_GCM
     )
+    metadata: bool = option(
+        "Encrypt manifest and offers too; names, numbers and search are then the recipients' only.",
+        default=False,
+    )
 
 
 def recipients_of(

@@ -17,19 +17,22 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from recorderd import durable
 from recorderd.app.draft_proof import Proved, prove_opened
+from recorderd.app.shown_names import shown_names
 from recorderd.core.errors import EnvelopeUnopened, ExportBlocked, FormatError, KeyUnusable, RecorderError
 from recorderd.evidence.draft_cipher import KEY_BYTES, BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
 from recorderd.evidence.opening import Opener, open_envelope
 from recorderd.record.vault import vault_name, wrapped_key_name
 from recorderd.record.wav_file import close_data
-from recorderd.wire.manifest import parse_manifest
+from recorderd.wire.manifest import manifest_name, parse_manifest
+from recorderd.wire.names import index_name, opened_name
+from recorderd.wire.recording_index import parse_index
 from recorderd.wire.wav import parse_wav
 
 EXIT_DAMAGED: Final = 65
@@ -47,6 +50,7 @@ class Opened:
     size_bytes: int
     findings: tuple[str, ...] = ()
     proved_samples: int | None = None  # of a draft: the beginning that was signed while the call went on
+    shown: dict[str, str] = field(default_factory=dict)  # what hides in its manifest
 
 
 def add_command(commands: Any) -> None:
@@ -95,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"            {finding}")
         if row.proved_samples:
             print(f"            the first {row.proved_samples} samples are what was signed during the call")
+        for hidden, text in row.shown.items():
+            print(f"            {text} is {hidden}")
     if not rows and not failed:
         print("recorderctl: nothing encrypted found there", file=sys.stderr)
     return 0 if rows and not failed and not any(row.findings for row in rows) else EXIT_DAMAGED
@@ -171,20 +177,23 @@ def _open_parts(paths: Sequence[Path], opener: Opener, target: Path) -> Opened:
 
 
 def _differences(paths: Sequence[Path], sha256_hex: str) -> Iterator[str]:
-    """Compare what was opened with what a manifest beside it tells; whose that is, `verify` says."""
-    for path in sorted(paths[0].parent.glob("*.manifest.json")):
+    """Compare what was opened with what stands beside it tells; whose that is, `verify` says."""
+    folder, names = paths[0].parent, [path.name for path in paths]
+    for path in sorted([*folder.glob(f"*{manifest_name('')}"), *folder.glob(f"*{index_name('')}")]):
         try:
-            manifest = parse_manifest(path.read_bytes())
+            raw = path.read_bytes()
+            files = (parse_index(raw) if path.name.endswith(index_name("")) else parse_manifest(raw)).files
         except FormatError as problem:
             yield f"{path.name}: {problem}"
             continue
-        told = [entry for entry in manifest.files if entry.role == "audio" and entry.content_sha256]
-        if not {entry.name for entry in told} & {one.name for one in paths}:
+        named = next((entry for entry in files if entry.name in names and entry.content_sha256), None)
+        if named is None:
             continue
-        if [entry.name for entry in told] != [one.name for one in paths]:
+        told = [entry for entry in files if opened_name(entry.name) == opened_name(named.name)]
+        if [entry.name for entry in told] != names:
             yield f"{path.name} tells of {len(told)} parts, not of {len(paths)}"
-        elif told[0].content_sha256 != sha256_hex:
-            yield f"{path.name} tells of another content, {told[0].content_sha256}"
+        elif named.content_sha256 != sha256_hex:
+            yield f"{path.name} tells of another content, {named.content_sha256}"
 
 
 def _open_draft(path: Path, key: BlockOpener, target: Path) -> Opened:
@@ -208,6 +217,7 @@ def _open_draft(path: Path, key: BlockOpener, target: Path) -> Opened:
         size_bytes=target.stat().st_size,
         findings=(*reader.findings, *(row.problem for row in proved if row.problem)),
         proved_samples=next((row.samples for row in proved), None),
+        shown=shown_names(path, key.veil, beside=target.parent),
     )
 
 

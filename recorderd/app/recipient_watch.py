@@ -1,4 +1,4 @@
-"""Tells of recipients whose certificates have ended: at start, every hour, and in the status.
+"""Tells of recipients whose certificates or keys have ended: at start, every hour, and in the status.
 
 Contract: nothing is refused and no recording stopped because of it. Those that ended before the start are
 left out while another of their section is valid (``evidence.loading``); without any, they are encrypted to
@@ -14,7 +14,8 @@ from typing import Any, Final
 from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.envelope import CertificateRecipients
-from recorderd.evidence.openpgp import PgpRecipients
+from recorderd.evidence.openpgp import PgpRecipient, PgpRecipients
+from recorderd.evidence.recipients import CertificateRecipient
 
 LOOK_NS: Final = 3600 * NS_PER_S
 
@@ -47,10 +48,9 @@ class RecipientWatch:
 
     def _ended(self, now: datetime) -> Iterator[dict[str, Any]]:
         for section, entry in self._encryption.items():
-            if not isinstance(entry, CertificateRecipients):
-                continue  # gpg tells of OpenPGP keys, at start
-            for recipient in (*entry.recipients, *entry.left_out):
-                if recipient.expires_at < now:
+            rows: tuple[CertificateRecipient | PgpRecipient, ...] = (*entry.recipients, *entry.left_out)
+            for recipient in rows:
+                if recipient.expires_at is not None and recipient.expires_at < now:
                     yield {
                         "section": section,
                         "recipient": recipient.name,

@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 
     verify.add_command(commands)
     schema = commands.add_parser("schema", help="print the JSON Schema of manifests, or the XSD of their XML")
-    schema.add_argument("--xsd", action="store_true", help="the XSD")
+    which = schema.add_mutually_exclusive_group()
+    which.add_argument("--xsd", action="store_true", help="the XSD")
+    which.add_argument("--index", action="store_true", help="that of the index beside an encrypted manifest")
     schema.set_defaults(run=_schema)
 
     opening.add_command(commands)
@@ -221,5 +223,6 @@ def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
 
 def _schema(arguments: argparse.Namespace) -> int:
     name = "manifest.xsd" if arguments.xsd else "manifest.schema.json"
+    name = "index.schema.json" if arguments.index else name
     print((resources.files("recorderd.wire") / name).read_text(), end="")
     return 0

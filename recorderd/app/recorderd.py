@@ -89,6 +89,7 @@ class Appliance:
             check_s=configuration.clock.check_s,
         )
         chain = Chain(configuration.recorder.state_dir)
+        recipients = recipients_of(configuration)
         self.sealer = sealer = Sealer(
             recorder_id=configuration.recorder.id,
             spool=self.spool,
@@ -97,6 +98,7 @@ class Appliance:
             clock=clock,
             names=NameTemplate(text=record.file_name, local_time=record.file_name_time is TimeZone.LOCAL),
             host_clock=self.host_clock.statement,
+            encryption=recipients,
         )
         self.space, self._reserve = patience(configuration.spool, clock=clock, log=log)
         self.disks = Disks.patient(self.space)
@@ -171,7 +173,7 @@ class Appliance:
             clock=clock,
             log=log,
             on_silent=self._hang_up,
-            encryption=(recipients := recipients_of(configuration)),
+            encryption=recipients,
             on_closed=self.continuing.standing.closed,
             draft_keys=self.continuing.draft_keys,
         )

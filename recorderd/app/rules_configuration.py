@@ -207,10 +207,12 @@ def codes_of(configuration: RecorderConfiguration) -> FeatureCodes:
 
 def rules_of(configuration: RecorderConfiguration) -> tuple[Rule, ...]:
     """Give the rules in their order."""
-    return tuple(_rule(row, language=configuration.control.language) for row in configuration.rules)
+    sealed = {name for name, row in configuration.encryption.items() if row.metadata}
+    language = configuration.control.language
+    return tuple(_rule(row, language=language, sealed=row.encrypt in sealed) for row in configuration.rules)
 
 
-def _rule(row: RuleSection, *, language: str) -> Rule:
+def _rule(row: RuleSection, *, language: str, sealed: bool) -> Rule:
     days = (_weekday(word) for word in row.weekdays)
     return Rule(
         name=row.name,
@@ -221,6 +223,7 @@ def _rule(row: RuleSection, *, language: str) -> Rule:
             audio_format=row.format,
             mask_dtmf=row.mask_dtmf,
             encrypt=row.encrypt,
+            encrypt_metadata=sealed,
             priority=row.priority,
             mandatory=row.mandatory,
             consent=row.consent,

@@ -24,6 +24,7 @@ def stamping_settings(timestamps: TimestampsSection | None) -> StampingSettings 
         authorities=authorities(timestamps),
         wait_ns=timestamps.wait_s * NS_PER_S,
         batch_ns=timestamps.batch_s * NS_PER_S,
+        apart_limit_ns=timestamps.apart_limit_s * NS_PER_S,
         retry_ns=timestamps.retry_s * NS_PER_S,
     )
 

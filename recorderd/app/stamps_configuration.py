@@ -60,6 +60,12 @@ class TimestampsSection:
         minimum=10,
         maximum=86_400,
     )
+    apart_limit_s: int = option(
+        "A stamp whose time is further from the appliance's is not taken.",
+        default=86_400,
+        minimum=60,
+        maximum=315_360_000,
+    )
     retry_s: int = option(
         "How long an authority that failed is left alone.", default=30, minimum=1, maximum=3600
     )

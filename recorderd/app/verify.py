@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd.app import by_hand
+from recorderd.app.by_hand_sealed import sealed_script
 from recorderd.app.progress import SlowWork
 from recorderd.archive.heads import read_heads
 from recorderd.archive.judgement import BundleVerdict, Verdict
@@ -25,7 +26,7 @@ from recorderd.core.errors import EvidenceError, KeyUnusable
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import HEAD_ENDING, HeadBody
 from recorderd.wire.manifest import manifest_name
-from recorderd.wire.names import LISTENING_FOLDER
+from recorderd.wire.names import LISTENING_FOLDER, index_name
 
 EXIT_BAD: Final = 65
 EXIT_CANNOT_TELL: Final = 69
@@ -91,19 +92,20 @@ def run(arguments: argparse.Namespace) -> int:
 def recording_folders(paths: Sequence[Path]) -> list[Path]:
     """Find the folders of recordings at and below the paths."""
     roots = [path.parent if path.is_file() else path for path in paths]
-    return sorted({found.parent for root in roots for found in root.rglob(f"*{manifest_name('')}")})
+    endings = (manifest_name(""), index_name(""))
+    return sorted({found.parent for root in roots for end in endings for found in root.rglob(f"*{end}")})
 
 
 def places_of(judged: Iterable[Judged]) -> list[Place]:
     """Tell the places in the chain; a recording without a readable manifest has none."""
     return [
         Place.of_manifest(
-            row.verdict.manifest,
+            row.verdict.stated,
             manifest_sha256=row.verdict.manifest_sha256,
             signed_utc_s=row.verdict.signed_utc_s,
         )
         for row in judged
-        if row.verdict.manifest is not None
+        if row.verdict.stated is not None
     ]
 
 
@@ -154,7 +156,11 @@ def _explain(judged: Sequence[Judged], ca: Path | None) -> int:
     manifests = {row.verdict.manifest_sha256: row for row in judged if row.verdict.manifest is not None}
     code = 0
     for row in judged:
-        manifest = row.verdict.manifest
+        manifest, index = row.verdict.manifest, row.verdict.index
+        if manifest is None and index is not None:
+            for line in sealed_script(row.folder, row.verdict, index, ca=ca):
+                print(line)
+            continue
         if manifest is None:
             print(f"# {shlex.quote(str(row.folder))}: no manifest that can be read", file=sys.stderr)
             code = EXIT_CANNOT_TELL
@@ -184,13 +190,13 @@ def _as_json(judged: Sequence[Judged], breaks: Sequence[Break], arguments: argpa
 
 
 def _row(row: Judged, *, by_own_certificate: bool) -> dict[str, Any]:
-    verdict, manifest = row.verdict, row.verdict.manifest
+    verdict, stated = row.verdict, row.verdict.stated
     return {
         "path": str(row.folder),
         "recording_id": verdict.recording_id,
         "verdict": WORD_OF[verdict.verdict],
         "trust": "own certificate" if by_own_certificate else "given certificates",
-        "sequence": manifest.sequence if manifest is not None else None,
+        "sequence": stated.sequence if stated is not None else None,
         "signers": list(verdict.signers),
         "checks": {check.value: result.value for check, result in verdict.by_check().items()},
         "findings": [f"{finding.code.value}: {finding.reason}" for finding in verdict.findings],

@@ -12,12 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from recorderd.archive.catalogue import Catalogue, Entry, entry_of
+from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
 from recorderd.archive.inclusion import deposit_problems
 from recorderd.archive.judgement import BundleVerdict, Check, Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
 from recorderd.archive.renewals import row_problems
+from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
 from recorderd.archive.tombstone_checks import GONE, Flaw, Tombstones
 from recorderd.archive.verification import Advance, verify_bundle
@@ -145,7 +146,7 @@ class Auditor:
         verdict = verify_bundle(folder, trust or TrustStore([]), advance=advance)
         troubles += [
             Trouble(subject=entry.id, code=finding.code.value, reason=finding.reason, verdict=finding.verdict)
-            for finding in verdict.findings
+            for finding in verdict.troubles
             if trust is not None or finding.verdict is Verdict.BAD
         ]
         troubles += [
@@ -159,14 +160,14 @@ class Auditor:
 
     def _row(self, entry: Entry, verdict: BundleVerdict) -> Iterator[str]:
         """Compare the row with the manifest that stands in the store."""
-        manifest = verdict.manifest
-        if manifest is None or any(finding.code is Check.MANIFEST for finding in verdict.findings):
+        stated, unsound = verdict.stated, (Check.MANIFEST, Check.INDEX)
+        if stated is None or any(finding.code in unsound for finding in verdict.findings):
             return  # it has been said that nothing can be told from it
-        told = entry_of(
-            manifest,
+        told = row_of(
+            stated,
             manifest_sha256=verdict.manifest_sha256,
             size_bytes=verdict.size_bytes,
-            path=self._store.target(manifest),
+            path=self._store.target(stated),
             archived_at=entry.archived_at,
         )
         for name, value in told.plain().items():
@@ -262,10 +263,10 @@ def _removed(rows: Iterable[Entry], issued: int) -> Iterator[Trouble]:
 
 def _place(entry: Entry, verdict: BundleVerdict | None) -> Place:
     """Tell a recording's place by its manifest, and where that is gone by the row."""
-    manifest = verdict.manifest if verdict is not None else None
-    if verdict is not None and manifest is not None:
+    stated = verdict.stated if verdict is not None else None
+    if verdict is not None and stated is not None:
         return Place.of_manifest(
-            manifest, manifest_sha256=verdict.manifest_sha256, signed_utc_s=verdict.signed_utc_s
+            stated, manifest_sha256=verdict.manifest_sha256, signed_utc_s=verdict.signed_utc_s
         )
     return Place(
         recorder_id=entry.recorder_id,

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from recorderd.archive.catalogue import Catalogue, Entry, entry_of
+from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.lineage import Break, judge_chains
 from recorderd.archive.receipts import make_receipt
+from recorderd.archive.rows import row_of
 from recorderd.archive.store import Key, Store
 from recorderd.archive.tombstone_checks import files_that_were_erased
 from recorderd.archive.verification import verify_bundle
@@ -111,12 +112,12 @@ class Custody:
         moves: list[tuple[Key, str]] = []
         for key, verdict in verified:
             refusal = _refusal(key, verdict)
-            if refusal is not None or verdict.manifest is None:
+            if refusal is not None or verdict.stated is None:
                 results[key] = refusal or BundleRefused(
                     code="manifest", reason="no manifest", retryable=False
                 )
             else:
-                moves.append((key, self._store.target(verdict.manifest)))
+                moves.append((key, self._store.target(verdict.stated)))
         verdicts, arrived = dict(verified), []
         for (key, target), problem in zip(moves, self._store.publish_all(moves), strict=True):
             if problem is None:
@@ -176,8 +177,8 @@ class Custody:
         if trust is None:
             return None  # its recorder is not configured any more; the note keeps
         verdict = verify_bundle(self._store.root / target, trust)
-        manifest = verdict.manifest
-        if manifest is None or _refusal(key, verdict) is not None or self._store.target(manifest) != target:
+        stated = verdict.stated
+        if stated is None or _refusal(key, verdict) is not None or self._store.target(stated) != target:
             reason = f"{target} without row: {_reasons(verdict) or 'of another recorder'}"
             self._log.error(Ev.INTERNAL_ERROR, subject=key.recording_id, reason=reason)
             return None
@@ -202,12 +203,12 @@ class Custody:
 
     def _row(self, key: Key, verdict: BundleVerdict, target: str) -> tuple[Entry, Callable[[int], bytes]]:
         """Make the row of a recording, and what makes its receipt."""
-        manifest = verdict.manifest
-        if manifest is None:
+        stated = verdict.stated
+        if stated is None:
             raise RecorderError(reason=f"{target} has no manifest")
         archived_utc_ns = self._clock.utc_ns()
-        row = entry_of(
-            manifest,
+        row = row_of(
+            stated,
             manifest_sha256=verdict.manifest_sha256,
             size_bytes=verdict.size_bytes,
             path=target,
@@ -236,7 +237,7 @@ class Custody:
             path=entry.path,
             chain=entry.chain,
         )
-        if verdict.findings:  # proved to be what was signed, and kept; but what was signed is odd
+        if verdict.troubles:  # proved to be what was signed, and kept; but what was signed is odd
             self._log.error(Ev.RECORDING_ODD, subject=entry.id, reason=_reasons(verdict))
         stated = self._catalogue.stated_at(entry.recorder_id, entry.sequence)
         if stated and entry.manifest_sha256 not in stated:
@@ -248,14 +249,14 @@ class Custody:
 
 
 def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:
-    manifest = verdict.manifest
+    manifest = verdict.stated
     if manifest is not None and manifest.recorder_id != key.recorder_id:
         reason = f"the manifest is of recorder {manifest.recorder_id}, the link of {key.recorder_id}"
         return BundleRefused(code="not_yours", reason=reason, retryable=False)
     if manifest is not None and manifest.recording_id != key.recording_id:
         reason = f"the manifest is of recording {manifest.recording_id}"
         return BundleRefused(code="manifest", reason=reason, retryable=False)
-    findings = [finding for finding in verdict.findings if finding.code not in ODD]
+    findings = [finding for finding in verdict.troubles if finding.code not in ODD]
     if not findings:
         return None
     if any(finding.code is Check.READABLE for finding in findings):  # our own disk; the parts stay
@@ -267,4 +268,4 @@ def _refusal(key: Key, verdict: BundleVerdict) -> BundleRefused | None:
 
 
 def _reasons(verdict: BundleVerdict) -> str:
-    return "; ".join(finding.reason for finding in verdict.findings)
+    return "; ".join(finding.reason for finding in verdict.troubles)

@@ -23,12 +23,15 @@ from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manife
 from recorderd.wire.manifest_xml import render_manifest, rendering_name
 from recorderd.wire.names import (
     audio_among,
+    index_names,
     manifest_name,
+    opened_name,
     required_names,
     signature_name,
     signed_name,
     signer_name,
 )
+from recorderd.wire.recording_index import RecordingIndex, opened_files
 
 CLOCK_SLACK_S: Final = 2  # a signing time has whole seconds, and a clock may be slewed
 _MANIFEST_ENDING: Final = manifest_name("")
@@ -59,6 +62,8 @@ class Check(StrEnum):
     GAPS = "gaps"  # audio and gaps make up the length
     CLOCK = "clock"  # signed after it ended
     CHAIN = "chain"  # its place among the others; see ``lineage``
+    INDEX = "index"  # what stands in clear beside an encrypted manifest, against that
+    ENCRYPTED = "encrypted"  # what nobody can tell without a recipient's key
 
 
 # These say that what was signed is odd, or when; without any other a recording is not what was signed.
@@ -111,6 +116,7 @@ class BundleVerdict:
     findings: tuple[Finding, ...]
     signed_utc_s: int | None = None  # when the manifest was signed, by its signer's clock
     checked: frozenset[Check] = frozenset()  # what could be checked at all
+    index: RecordingIndex | None = None  # of a recording whose manifest is encrypted
 
     @property
     def good(self) -> bool:
@@ -123,6 +129,16 @@ class BundleVerdict:
         if any(finding.verdict is Verdict.BAD for finding in self.findings):
             return Verdict.BAD
         return Verdict.GOOD if self.good else Verdict.UNKNOWN
+
+    @property
+    def stated(self) -> Manifest | RecordingIndex | None:
+        """What the recording says of itself, as far as it can be read here."""
+        return self.manifest or self.index
+
+    @property
+    def troubles(self) -> tuple[Finding, ...]:
+        """What is wrong; that something is encrypted is not."""
+        return tuple(finding for finding in self.findings if finding.code is not Check.ENCRYPTED)
 
     def by_check(self) -> dict[Check, Verdict]:
         """Give the verdict of each check that was made."""
@@ -165,25 +181,22 @@ def judge(
     identities: dict[str, SignerIdentity] = {}
     if Check.MANIFEST in checked:
         signed = _signed(manifest, bundle, recording_id, audio)
-        identities = _verify_signatures(bundle, signed, trust, findings)
-        _check_certificate_file(bundle, recording_id, identities, findings)
+        identities = verify_signatures(bundle, signed, trust, findings)
+        check_certificate_file(bundle, recording_id, identities, findings)
         checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER}
     if manifest is not None:
         _check_manifest(manifest, recording_id, bundle, findings)
-        _check_files(manifest, bundle, names, findings)
+        check_files(manifest, bundle, names, findings)
         if rendering_name(manifest) in names:
             checked.add(Check.RENDERING)
             _check_rendering(manifest, bundle, findings)
         checked |= {Check.DIGEST, Check.GAPS, Check.CLOCK}
         findings += [Finding(code=Check.GAPS, reason=reason) for reason in gap_problems(manifest)]
         findings += [Finding(code=Check.GAPS, reason=reason) for reason in time_problems(manifest)]
-        if (
-            manifest.audio is not None
-            and manifest.audio.name in bundle.sha256s
-            and not manifest.audio.encryption
-        ):
+        plain = plain_audio(manifest)
+        if plain in bundle.sha256s:
             checked.add(Check.WAV)
-            size_bytes = bundle.sizes_bytes[manifest.audio.name]
+            size_bytes = bundle.sizes_bytes[plain]
             problems = wav_problems(manifest, bundle.audio_head, file_bytes=size_bytes)
             findings += [Finding(code=Check.WAV, reason=reason) for reason in problems]
             if manifest.proof.leaves:
@@ -207,6 +220,7 @@ def judge(
             bundle.contents,
             bundle.sha256s,
             recording_id=recording_id,
+            manifest_sha256=bundle.sha256s.get(manifest_name(recording_id), ""),
             authorities=authorities,
             at_utc_s=at_utc_s,
         ):
@@ -224,6 +238,14 @@ def judge(
         signed_utc_s=signer.signing_time_utc_s if signer else None,
         checked=frozenset(checked),
     )
+
+
+def plain_audio(manifest: Manifest) -> str:
+    """Name the WAV that can be looked into, if it is there; empty where there can be none."""
+    if manifest.audio is None:
+        return ""
+    entry = manifest.audio
+    return opened_name(entry.name) if entry.content_sha256 else "" if entry.encryption else entry.name
 
 
 def recording_id_of(names: set[str]) -> str:
@@ -262,7 +284,7 @@ def _signed(manifest: Manifest | None, bundle: Bundle, recording_id: str, audio:
     return digests | ({signed_name(audio): sha256_hex} if sha256_hex else {})
 
 
-def _verify_signatures(
+def verify_signatures(
     bundle: Bundle, signed: Mapping[str, str], trust: TrustStore, findings: list[Finding]
 ) -> dict[str, SignerIdentity]:
     """Verify both signatures, over these digests; return who made them, vouched for or not."""
@@ -285,7 +307,7 @@ def _verify_signatures(
     return signers
 
 
-def _check_certificate_file(
+def check_certificate_file(
     bundle: Bundle, recording_id: str, identities: Mapping[str, SignerIdentity], findings: list[Finding]
 ) -> None:
     """The certificate beside a recording, which no signature covers, is that of whoever signed."""
@@ -310,7 +332,9 @@ def _check_manifest(manifest: Manifest, recording_id: str, bundle: Bundle, findi
         findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time"))
     known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
     stamps = names_of_stamps(recording_id, required)
-    known |= stamps | names_of_renewals(stamps, bundle.contents)
+    known |= {*stamps, *names_of_renewals(stamps, bundle.contents), *opened_files(manifest)}
+    if manifest.metadata_encrypted:
+        known |= set(index_names(recording_id))  # ``index_judgement`` looks at them
     if names - known:
         unlisted = ", ".join(sorted(names - known))
         findings.append(Finding(code=Check.FILES, reason=f"{unlisted} is not in the manifest"))
@@ -326,8 +350,11 @@ def _check_rendering(manifest: Manifest, bundle: Bundle, findings: list[Finding]
             findings.append(Finding(code=Check.RENDERING, reason=reason))
 
 
-def _check_files(manifest: Manifest, bundle: Bundle, names: set[str], findings: list[Finding]) -> None:
-    for entry in manifest.files:
+def check_files(
+    stated: Manifest | RecordingIndex, bundle: Bundle, names: set[str], findings: list[Finding]
+) -> None:
+    """Check that every file is there and is what the manifest, or the index, says."""
+    for entry in stated.files:
         actual = bundle.sha256s.get(entry.name)
         if actual is None:
             if entry.name not in names:
@@ -335,6 +362,10 @@ def _check_files(manifest: Manifest, bundle: Bundle, names: set[str], findings: 
         elif actual != entry.sha256 or bundle.sizes_bytes[entry.name] != entry.size_bytes:
             reason = f"{entry.name} is {actual} ({bundle.sizes_bytes[entry.name]} bytes), "
             reason += f"the manifest says {entry.sha256} ({entry.size_bytes} bytes)"
+            findings.append(Finding(code=Check.DIGEST, reason=reason))
+    for name, content_sha256 in opened_files(stated).items():
+        if name in bundle.sha256s and content_sha256 != bundle.sha256s[name]:
+            reason = f"{name} is {bundle.sha256s[name]}, what is in its envelope {content_sha256}"
             findings.append(Finding(code=Check.DIGEST, reason=reason))
 
 

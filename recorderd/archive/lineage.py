@@ -20,6 +20,7 @@ from recorderd.archive.judgement import Verdict
 from recorderd.core.outcomes import SHED
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest
+from recorderd.wire.recording_index import RecordingIndex
 from recorderd.wire.shed_note import ShedNote, parse_shed_note
 
 NAMED_MAX: Final = 20  # missing runs are told by their ends; so many runs each by itself
@@ -38,8 +39,11 @@ class Place:
     shed: ShedNote | None = None  # what this entry says of a recording that was deleted unsent
 
     @classmethod
-    def of_manifest(cls, manifest: Manifest, *, manifest_sha256: str, signed_utc_s: int | None) -> Place:
-        """Tell the place that a manifest claims."""
+    def of_manifest(
+        cls, manifest: Manifest | RecordingIndex, *, manifest_sha256: str, signed_utc_s: int | None
+    ) -> Place:
+        """Tell the place that a manifest claims, or the index of one that is encrypted."""
+        note = manifest.shed if isinstance(manifest, RecordingIndex) else manifest.end_cause
         return cls(
             recorder_id=manifest.recorder_id,
             recording_id=manifest.recording_id,
@@ -47,7 +51,7 @@ class Place:
             previous_manifest_sha256=manifest.previous_manifest_sha256,
             manifest_sha256=manifest_sha256,
             signed_utc_s=signed_utc_s,
-            shed=parse_shed_note(manifest.end_cause) if manifest.outcome == SHED else None,
+            shed=parse_shed_note(note) if manifest.outcome == SHED else None,
         )
 
 

@@ -28,7 +28,7 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.core.errors import ExportBlocked, ListeningImpossible, MetadataFormatError, WavFormatError
 from recorderd.evidence.digest import sha256_file
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
-from recorderd.wire.names import LISTENING_FOLDER, listening_name
+from recorderd.wire.names import LISTENING_FOLDER, index_name, listening_name
 from recorderd.wire.wav import HEAD_LIMIT_BYTES, WavEncoding, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import Bext, WavNotes
 from recorderd.wire.xml_document import parse_document
@@ -41,6 +41,7 @@ KEPT_SILENT: Final = frozenset({gap_causes.PAUSED, gap_causes.STOPPED, gap_cause
 _BLOCK_BYTES: Final = 1 << 19
 _PCM: Final = np.dtype("<i2")
 _LAWS: Final = {WavEncoding.A_LAW: g711.A_LAW, WavEncoding.MU_LAW: g711.MU_LAW}
+_NO_MANIFEST: Final = "its manifest is not there"
 Span = tuple[int, int]  # first sample, and one past the last
 
 
@@ -53,7 +54,9 @@ def export_listening_copy(folder: Path, out: Path) -> Path:
     """
     found = next(folder.glob(manifest_name("*")), None)
     if found is None:
-        raise ListeningImpossible(recording_id=folder.name, reason="its manifest is not there")
+        sealed = next(folder.glob(index_name("*")), None) is not None
+        reason = "its manifest is encrypted, only its recipients can open it" if sealed else _NO_MANIFEST
+        raise ListeningImpossible(recording_id=folder.name, reason=reason)
     manifest = parse_manifest(found.read_bytes())
     entry = manifest.audio
     if entry is None:

@@ -16,7 +16,6 @@ from recorderd.archive.renewal_rows import ended, judge_row, renewals_of
 from recorderd.core.errors import AuthorityUnknown, RecorderError
 from recorderd.evidence.timestamp import Stamp
 from recorderd.evidence.verify import TrustStore
-from recorderd.wire.names import manifest_name
 from recorderd.wire.stamp_batch import inclusion_names, stamped_name, stamps_of
 
 
@@ -45,6 +44,7 @@ def stamp_problems(
     sha256s: Mapping[str, str],
     *,
     recording_id: str,
+    manifest_sha256: str,
     authorities: TrustStore | None,
     at_utc_s: int | None,
 ) -> Iterator[StampProblem]:
@@ -73,7 +73,7 @@ def stamp_problems(
         verify_proof,
         contents[proof],
         contents[stamp],
-        manifest_sha256=sha256s[manifest_name(recording_id)],
+        manifest_sha256=manifest_sha256,
         trust=authorities,
         subject=proof,
         renewals=tuple(renewals_of(stamp, contents.get)),

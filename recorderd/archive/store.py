@@ -28,6 +28,7 @@ from recorderd.wire.frames import Offer, encode_message, parse_message
 from recorderd.wire.manifest import Manifest, parse_manifest
 from recorderd.wire.manifest_xml import render_manifest, rendering_name
 from recorderd.wire.names import manifest_name
+from recorderd.wire.recording_index import RecordingIndex
 
 READ_ONLY_MODE: Final = 0o440
 WRITE_EVERY_BYTES: Final = 8 << 20  # so much is written in one go while the rest is still on its way
@@ -149,8 +150,8 @@ class Store:
         durable.truncate(path, 0)
         return Part(path, offset_bytes=0, hashed=hashed)
 
-    def target(self, manifest: Manifest) -> str:
-        """Say where a recording belongs, relative to the data folder; its start must be an RFC 3339 time."""
+    def target(self, manifest: Manifest | RecordingIndex) -> str:
+        """Say where a recording belongs, relative to the data folder; its start must begin with a date."""
         year, month, day = manifest.started_at[:10].split("-")
         return f"store/{year}/{month}/{day}/{manifest.recording_id}"
 

@@ -18,6 +18,7 @@ from recorderd.archive.custody import Custody
 from recorderd.archive.keeping import Checked, Keeping, Kept
 from recorderd.archive.packing import unpacked
 from recorderd.archive.peers import Peers
+from recorderd.archive.rows import is_of
 from recorderd.archive.store import Key, Store
 from recorderd.archive.upload import Upload
 from recorderd.archive.willingness import Willingness
@@ -169,7 +170,7 @@ class Uploads:
             self._refuse(peer, key, i.Refuse(code="busy", reason=allowance.reason, retryable=True))
 
     def _offered_again(self, peer: bytes, key: Key, offer: f.Offer, entry: Entry) -> None:
-        if entry.manifest_sha256 == offer.manifest_sha256:
+        if is_of(entry, offer):
             self._figures["offered_again"] += 1
             receipt = self._custody.receipt_of(entry, {row.name: row.sha256 for row in offer.files})
             if receipt:
@@ -178,7 +179,7 @@ class Uploads:
             reason = "is erased here, and had other files"
             self._refuse(peer, key, i.Refuse(code="differs", reason=reason, retryable=False))
             return
-        reason = f"archived with manifest {entry.manifest_sha256}, offered with {offer.manifest_sha256}"
+        reason = f"archived with manifest {entry.manifest_sha256}, offered with {offer.statement.sha256}"
         self._refuse(peer, key, i.Refuse(code="differs", reason=reason, retryable=False))
 
     def _on_chunk(self, peer: bytes, key: Key, chunk: f.Chunk) -> None:

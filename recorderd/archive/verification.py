@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from recorderd.archive.index_judgement import judge_index, sealed_id_of, with_index
 from recorderd.archive.judgement import (
     AudioTree,
     Bundle,
@@ -23,8 +24,9 @@ from recorderd.core.errors import WavFormatError
 from recorderd.evidence.audio_proof import AudioLeaves
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, audio_name, manifest_name
-from recorderd.wire.names import LISTENING_FOLDER
+from recorderd.wire.names import LISTENING_FOLDER, index_name
 from recorderd.wire.receipt import RECEIPT_NAME
+from recorderd.wire.recording_index import INDEX_LIMIT_BYTES
 from recorderd.wire.wav import HEAD_LIMIT_BYTES, parse_wav
 
 __all__ = ["BundleVerdict", "Check", "Finding", "Verdict", "read_bundle", "verify_bundle"]
@@ -50,7 +52,9 @@ def verify_bundle(
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
     bundle = read_bundle(folder, advance=advance, exported=exported)
-    return judge(bundle, trust, authorities=authorities, at_utc_s=at_utc_s)
+    if sealed_id_of({*bundle.sha256s, *bundle.unreadable}):
+        return judge_index(bundle, trust, authorities=authorities, at_utc_s=at_utc_s)
+    return with_index(judge(bundle, trust, authorities=authorities, at_utc_s=at_utc_s), bundle, trust)
 
 
 def is_listening_folder(path: Path) -> bool:
@@ -135,6 +139,8 @@ def _read(path: Path, advance: Advance | None, tree: _Tree) -> tuple[str, int, b
     kept_bytes = SMALL_LIMIT_BYTES
     if path.name.endswith(manifest_name("")):
         kept_bytes = MANIFEST_LIMIT_BYTES + 1
+    elif path.name.endswith(index_name("")):
+        kept_bytes = INDEX_LIMIT_BYTES + 1
     elif path.name.endswith(audio_name("")):
         kept_bytes = HEAD_LIMIT_BYTES
     digest, size_bytes, head = hashlib.sha256(), 0, bytearray()

@@ -66,6 +66,10 @@ class ManifestFormatError(FormatError):
     """Malformed manifest: {field}: {reason}."""
 
 
+class IndexFormatError(FormatError):
+    """Malformed index: {field}: {reason}."""
+
+
 class ReceiptFormatError(FormatError):
     """Malformed receipt: {field}: {reason}."""
 

@@ -61,4 +61,9 @@ class RecordingTerms:
     preroll_ms: int = 0  # on demand: how much of the past is held in memory
     keep_preroll: bool = True  # whether the held past becomes part of the recording when it is started
     encrypt: str = ""  # to whose recipients, by name; empty = in clear
+    encrypt_metadata: bool = False  # also who spoke with whom: manifest, offers, file names
     pause_limit_s: int = 0  # 0 = a pause lasts until it is ended
+
+    def told(self, **who: str) -> dict[str, str]:
+        """Give what a log may say of the people of a call: nothing where it is encrypted who they are."""
+        return {} if self.encrypt_metadata else who

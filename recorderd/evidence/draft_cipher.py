@@ -38,6 +38,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from recorderd.core.errors import EnvelopeUnopened
+from recorderd.evidence.name_veil import NameVeil
 
 KEY_BYTES: Final = 32
 TAG_BYTES: Final = 16
@@ -50,6 +51,7 @@ _MAGIC: Final = b"RECDRAFT"
 _VERSION: Final = 1
 _TURN_BITS: Final = 40  # serials of one process: a block each 0.2 s would last it 6,900 years
 _PROOF_LABEL: Final = b"recorderd running proof"
+_VEIL_LABEL: Final = b"recorderd names"
 _BLOCK: Final = b"BLCK"
 _GONE: Final = b"GONE"
 _HEADING: Final = struct.Struct(">8sHHB3xI4s16s64s20x")
@@ -202,6 +204,7 @@ class BlockOpener:
             raise ValueError(f"a key of {len(key)} octets")
         self._cipher = AESGCM(key)
         self.proof_key = hmac.digest(key, _PROOF_LABEL, "sha256")  # of the running proof's leaves
+        self.veil = NameVeil(hmac.digest(key, _VEIL_LABEL, "sha512"))  # of the draft's journal
 
     def open(self, heading: Heading, block: Block, sealed: bytes) -> bytes:
         """Decrypt a block.

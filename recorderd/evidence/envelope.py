@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from recorderd.core.errors import EncryptionFailed
 from recorderd.evidence.der import BIT_STRING, INTEGER, OCTET_STRING, SEQUENCE, SET, heading, tlv
-from recorderd.evidence.recipients import CertificateRecipient
+from recorderd.evidence.recipients import CertificateRecipient, RecipientFacts
 
 PART_LIMIT_BYTES: Final = 1 << 30  # OpenSSL fails above 2 GiB; an envelope stays below half of that
 RECIPIENTS_MAX: Final = 64
@@ -188,6 +188,10 @@ class CertificateRecipients:
     kind: Literal["cms"] = "cms"
     suffix: Literal[".p7m"] = ".p7m"
     left_out: tuple[CertificateRecipient, ...] = ()  # they have ended, and others have not
+
+    def facts(self) -> tuple[RecipientFacts, ...]:
+        """Tell of those to whom it is encrypted."""
+        return tuple(recipient.facts() for recipient in self.recipients)
 
     def encrypt(self, blocks: Iterable[bytes | memoryview], *, content_bytes: int) -> Iterator[bytes]:
         """Encrypt a stream of ``content_bytes`` into one envelope.

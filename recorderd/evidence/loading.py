@@ -17,10 +17,10 @@ def load_recipients(
 ) -> CertificateRecipients | PgpRecipients:
     """Read all who are to open one class of recordings; they are of one kind.
 
-    Certificates that have ended are left out while another one is valid; if none is, all of them are taken: a
+    Those that have ended are left out while another one is valid; if none is, all of them are taken: a
     recorder that does not start records nothing, and their holder has the key.
 
-    Errors: RecipientUnusable, also when an OpenPGP key has ended, to which gpg does not encrypt.
+    Errors: RecipientUnusable.
     """
     moment = now or datetime.now(tz=UTC)
     if not 1 <= len(paths) <= RECIPIENTS_MAX:

@@ -17,12 +17,13 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
 from recorderd.core.errors import EncryptionFailed, RecipientUnusable
 from recorderd.evidence.envelope import RECIPIENTS_MAX
-from recorderd.evidence.recipients import read_public
+from recorderd.evidence.recipients import RecipientFacts, read_public
 from recorderd.evidence.strength import RSA_MIN_BITS
 
 STALL_LIMIT_S: Final = 60.0
@@ -33,6 +34,7 @@ _PACKET_HEAD_MAX_BYTES, _MDC_VERSION = 7, 1  # with the first octet of its body
 _RSA: Final = ("1", "2")
 _ECDH: Final = "18"
 _FLAWS: Final = {"e": "has expired", "r": "was revoked", "i": "is not valid", "d": "is disabled"}
+_AS_OF_THEN: Final = ("--ignore-time-conflict", "--ignore-valid-from")
 _COMMON: Final = ("gpg", "--batch", "--no-options", "--no-tty", "--no-autostart", "--no-auto-check-trustdb")
 
 
@@ -44,15 +46,34 @@ class PgpRecipient:
     fingerprint: str
     expires_utc_s: int | None
 
+    @property
+    def name(self) -> str:
+        """Whose key it is, for people: what a key says of its holder nobody has confirmed."""
+        return f"OpenPGP {self.fingerprint}"
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the key ends; None = never."""
+        return None if self.expires_utc_s is None else datetime.fromtimestamp(self.expires_utc_s, tz=UTC)
+
+    def facts(self) -> RecipientFacts:
+        """Tell of it."""
+        return RecipientFacts(kind="pgp", name="", fingerprint=self.fingerprint, expires_at=self.expires_at)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PgpRecipients:
     """Everybody who is to open what is encrypted, by OpenPGP key."""
 
     recipients: tuple[PgpRecipient, ...]
-    valid_utc_s: int  # when all of them were valid
+    valid_utc_s: int  # when all of them were valid, but for those that came later
     kind: Literal["pgp"] = "pgp"
     suffix: Literal[".gpg"] = ".gpg"
+    left_out: tuple[PgpRecipient, ...] = ()  # they have ended, and others have not
+
+    def facts(self) -> tuple[RecipientFacts, ...]:
+        """Tell of those to whom it is encrypted."""
+        return tuple(recipient.facts() for recipient in self.recipients)
 
     def encrypt(self, blocks: Iterable[bytes | memoryview], *, content_bytes: int) -> Iterator[bytes]:
         """Encrypt a stream of ``content_bytes`` into one message.
@@ -68,8 +89,9 @@ class PgpRecipients:
             for number, recipient in enumerate(self.recipients):
                 (home / f"{number}.key").write_bytes(recipient.key)
                 names += ["--recipient-file", str(home / f"{number}.key")]
-            # The keys were valid when they were read; one that ends later must not cost a recording.
-            moment = ["--faked-system-time", f"{self.valid_utc_s}!"]
+            # One that has ended must not cost a recording: gpg is asked as of when all were valid. A younger
+            # key than that is none to it unless told.
+            moment = ["--faked-system-time", f"{self.valid_utc_s}!", *_AS_OF_THEN]
             how = [
                 "--rfc4880",
                 "--cipher-algo",
@@ -88,16 +110,37 @@ class PgpRecipients:
 def load_pgp_recipients(paths: Sequence[Path], *, now_utc_s: int | None = None) -> PgpRecipients:
     """Read OpenPGP public keys, one per file, and look whether they may be encrypted to.
 
-    Errors: RecipientUnusable: unreadable, several or private keys in a file, nothing to encrypt with, weak,
-    expired or revoked; gpg is missing.
+    Keys that have ended are left out while another one is valid; if none is, all of them are taken.
+
+    Errors: RecipientUnusable: unreadable, several or private keys in a file, nothing to encrypt with, weak or
+    revoked; gpg is missing.
     """
     moment = int(time.time()) if now_utc_s is None else now_utc_s
-    rows = tuple(_load(path, moment) for path in paths)
-    return PgpRecipients(recipients=rows, valid_utc_s=moment)
+    rows = [_load(path, moment) for path in paths]
+    ended = [row for row in rows if row.expires_utc_s is not None and row.expires_utc_s <= moment]
+    valid = [row for row in rows if row not in ended]
+    last = [row.expires_utc_s - 1 for row in ended if row.expires_utc_s is not None]
+    return PgpRecipients(
+        recipients=tuple(valid or ended),
+        valid_utc_s=moment if valid else min(last),
+        left_out=tuple(ended if valid else ()),
+    )
 
 
 def _load(path: Path, moment: int) -> PgpRecipient:
     key = read_public(path)
+    rows = _listed(path, key, moment)
+    reason, ends_utc_s = _flaw(rows), _end(rows)
+    if reason and ends_utc_s is not None and ends_utc_s <= moment:
+        reason = _flaw(_listed(path, key, ends_utc_s - 1)) or _revoked(rows)  # what else is wrong with it
+    if reason:
+        raise RecipientUnusable(path=path, reason=reason)
+    fingerprint = next(row[9] for row in rows if row[0] == "fpr")
+    return PgpRecipient(key=key, fingerprint=fingerprint, expires_utc_s=ends_utc_s)
+
+
+def _listed(path: Path, key: bytes, moment: int) -> list[list[str]]:
+    """Let gpg say what it sees in a key at a moment."""
     with _home() as home:
         command = [*_COMMON, "--faked-system-time", f"{moment}!", "--with-colons", "--show-keys"]
         try:
@@ -112,17 +155,25 @@ def _load(path: Path, moment: int) -> PgpRecipient:
         except (OSError, subprocess.TimeoutExpired) as problem:
             raise RecipientUnusable(path=path, reason=f"gpg: {problem}") from None
     rows = [line.split(":") for line in done.stdout.decode(errors="replace").splitlines()]
-    rows = [[*row, *([""] * 21)] for row in rows]
-    reason = _flaw([row for row in rows if row[0] in ("pub", "sub", "sec", "ssb")])
-    if reason:
-        raise RecipientUnusable(path=path, reason=reason)
-    ends = [int(row[6]) for row in rows if row[0] == "pub" and row[6].isdigit()]
-    fingerprint = next(row[9] for row in rows if row[0] == "fpr")
-    return PgpRecipient(key=key, fingerprint=fingerprint, expires_utc_s=min(ends, default=None))
+    return [[*row, *([""] * 21)] for row in rows if row[0] in ("pub", "sub", "sec", "ssb", "fpr")]
+
+
+def _end(rows: Sequence[Sequence[str]]) -> int | None:
+    """Say when a key, or the last of its subkeys for encryption, ends; None = never."""
+    primary = [int(row[6]) for row in rows if row[0] == "pub" and row[6].isdigit()]
+    parts = [row[6] for row in rows if row[0] in ("pub", "sub") and "e" in row[11] and row[1] != "r"]
+    last = [max(map(int, parts))] if parts and all(text.isdigit() for text in parts) else []
+    return min([*primary, *last], default=None)
+
+
+def _revoked(rows: Sequence[Sequence[str]]) -> str:
+    usable = [row for row in rows if row[0] in ("pub", "sub") and "e" in row[11] and row[1] != "r"]
+    return "" if usable and all(row[1] != "r" for row in rows if row[0] == "pub") else _FLAWS["r"]
 
 
 def _flaw(rows: Sequence[Sequence[str]]) -> str:
     """Say why a key may not be encrypted to; rows are of gpg's colon listing."""
+    rows = [row for row in rows if row[0] != "fpr"]
     primaries = [row for row in rows if row[0] in ("pub", "sec")]
     if any(row[0] in ("sec", "ssb") for row in rows):
         return "holds a private key, which must not lie on a recorder"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -23,6 +23,16 @@ from recorderd.core.errors import RecipientExpired, RecipientUnusable
 from recorderd.evidence.strength import key_flaw
 
 RECIPIENT_MAX_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipientFacts:
+    """What is to be told of somebody to whom a recording is encrypted."""
+
+    kind: Literal["cms", "pgp"]
+    name: str  # a certificate's subject; an OpenPGP key has none that anybody vouches for
+    fingerprint: str
+    expires_at: datetime | None  # None = never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +56,15 @@ class CertificateRecipient:
     def expires_at(self) -> datetime:
         """When the certificate ends."""
         return self.certificate.not_valid_after_utc
+
+    def facts(self) -> RecipientFacts:
+        """Tell of it."""
+        return RecipientFacts(
+            kind="cms",
+            name=self.certificate.subject.rfc4514_string(),
+            fingerprint=self.fingerprint,
+            expires_at=self.expires_at,
+        )
 
 
 def read_public(path: Path) -> bytes:

@@ -68,8 +68,9 @@ def fetch_stamp(
     subject: str,
     ask: Callable[[Authority, bytes], bytes] = ask_authority,
     on_failure: Callable[[Authority, RecorderError], None] = lambda _authority, _problem: None,
+    judge: Callable[[Stamp], None] = lambda _stamp: None,
 ) -> tuple[bytes, Stamp]:
-    """Get a stamp from the first authority that gives a good one.
+    """Get a stamp from the first authority that gives a good one; ``judge`` may refuse one that holds.
 
     Errors: AuthorityRefused or EvidenceError of the last one when all fail.
     """
@@ -78,9 +79,11 @@ def fetch_stamp(
         nonce = secrets.randbelow((1 << NONCE_BITS) - 1) + 1
         try:
             answer = ask(authority, make_request(sha256_hex=sha256_hex, nonce=nonce))
-            return accept_response(
+            tsr, stamp = accept_response(
                 answer, sha256_hex=sha256_hex, nonce=nonce, trust=authority.trust, subject=subject
             )
+            judge(stamp)
+            return tsr, stamp
         except (AuthorityRefused, EvidenceError) as problem:
             on_failure(authority, problem)
             last = problem

@@ -16,7 +16,8 @@ from recorderd.evidence.digest import sha256_file
 from recorderd.spool.layout import is_receipt
 from recorderd.wire.frames import FILES_LIMIT, OfferedFile
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, parse_manifest
-from recorderd.wire.names import manifest_name, required_names
+from recorderd.wire.names import index_name, manifest_name, required_names
+from recorderd.wire.recording_index import INDEX_LIMIT_BYTES, RecordingIndex, parse_index
 from recorderd.wire.stamp_batch import stamps_of
 
 REASON_NAME: Final = "reason.txt"  # stands in a claimed folder when a quarantine was cut short
@@ -35,15 +36,18 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     Errors: SpoolBroken when the folder is not a whole recording; OSError when it cannot be read.
     """
     recording_id = folder.name
-    manifest = _manifest(folder)
-    listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in manifest.files}
-    audio = [entry.name for entry in manifest.files if entry.role == "audio"]  # a tombstone has none
-    required = required_names(recording_id, audio="".join(audio[:1]))
+    stated = _stated(folder)
+    listed = {entry.name: (entry.size_bytes, entry.sha256) for entry in stated.files}
+    audio = [entry.name for entry in stated.files if entry.role == "audio"]  # a tombstone has none
+    if isinstance(stated, RecordingIndex):
+        required = stated.required_names()
+    else:
+        required = required_names(recording_id, audio="".join(audio[:1]))
     small = [name for name in required if name not in listed]
     present = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     present = {name for name in present if not is_receipt(name)}
     small += [name for name in stamps_of(required) if name in present]
-    names = [*small, *(entry.name for entry in manifest.files if entry.role != "audio"), *audio]
+    names = [*small, *(entry.name for entry in stated.files if entry.role != "audio"), *audio]
     if REASON_NAME in present:
         raise SpoolBroken(path=folder, reason=(folder / REASON_NAME).read_text(errors="replace").strip())
     for wrong, word in ((set(names) - present, "missing"), (present - set(names), "not in the manifest")):
@@ -64,7 +68,10 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
 
 def priority_of(folder: Path) -> int:
     """Say how important its rule made a recording; 0 when its manifest does not tell."""
+    index = folder / index_name(folder.name)
     try:
+        if index.exists():
+            return int(json.loads(index.read_bytes())["priority"])
         with (folder / manifest_name(folder.name)).open("rb") as stream:
             table = json.loads(stream.read(MANIFEST_LIMIT_BYTES))
         return int(table["rule"]["priority"])
@@ -90,6 +97,33 @@ def read_piece(path: Path, *, offset_bytes: int, size_bytes: int) -> bytes:
     if len(piece) != size_bytes:
         raise SpoolBroken(path=path, reason=f"ends within the {size_bytes} bytes at {offset_bytes}")
     return piece
+
+
+def manifest_digest(folder: Path) -> str:
+    """Give the digest by which the chain names a sealed recording.
+
+    Errors: OSError; IndexFormatError.
+    """
+    index = folder / index_name(folder.name)
+    if index.exists():
+        return parse_index(index.read_bytes()).manifest_sha256
+    return sha256_file(folder / manifest_name(folder.name))[0]
+
+
+def _stated(folder: Path) -> Manifest | RecordingIndex:
+    """Read what a recording says of itself: its manifest, or where that is encrypted, its index."""
+    index = folder / index_name(folder.name)
+    if not index.exists():
+        return _manifest(folder)
+    try:
+        if index.stat().st_size > INDEX_LIMIT_BYTES:
+            raise SpoolBroken(path=index, reason="too large for an index")
+        stated = parse_index(index.read_bytes())
+    except (FormatError, UnicodeError) as problem:
+        raise SpoolBroken(path=index, reason=str(problem)) from None
+    if stated.recording_id != folder.name:
+        raise SpoolBroken(path=index, reason=f"the index is of recording {stated.recording_id}")
+    return stated
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -23,15 +23,23 @@ from typing import Any, Final
 
 from recorderd import durable
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, utc_text
-from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError, StampFormatError
+from recorderd.core.errors import (
+    AuthorityRefused,
+    EvidenceError,
+    IndexFormatError,
+    RecorderError,
+    StampFormatError,
+    TimestampInvalid,
+)
 from recorderd.core.events import Ev, EventLog
-from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.merkle import merkle_root
 from recorderd.evidence.timestamp import Stamp
 from recorderd.flush.authority import Authority, ask_authority, fetch_stamp
+from recorderd.flush.parcel import manifest_digest
 from recorderd.spool.layout import Place, Spool
 from recorderd.spool.stamps import StampFolder
-from recorderd.wire.manifest import manifest_name, signature_name
+from recorderd.wire.manifest import signature_name
 from recorderd.wire.stamp_batch import (
     LEAVES_LIMIT,
     StampBatch,
@@ -58,6 +66,7 @@ class StampingSettings:
     wait_ns: int  # 0 = recordings get no stamp of their own
     batch_ns: int
     retry_ns: int
+    apart_limit_ns: int  # a stamp whose time is further from ours is not taken
 
 
 @dataclass(slots=True)
@@ -190,9 +199,8 @@ class Stamper:
     def _note(self, recording_id: str, entry: _Ready) -> None:
         folder = self._spool.path(Place.READY, recording_id)
         try:
-            digest, _ = sha256_file(folder / manifest_name(recording_id))
-            self.folder.note(digest)
-        except FileNotFoundError:
+            self.folder.note(manifest_digest(folder))
+        except (FileNotFoundError, IndexFormatError):
             entry.noted = True  # no whole recording: whoever claims it finds that out
         except OSError as problem:
             self._log.error(Ev.INTERNAL_ERROR, subject=recording_id, reason=f"its hash: {problem}")
@@ -270,19 +278,29 @@ class Stamper:
 
         asked = self._usable(self._clock.mono_ns())
         try:
-            tsr, stamp = fetch_stamp(
-                asked, sha256_hex=sha256_hex, subject=subject, ask=self._ask, on_failure=failed
+            tsr, _ = fetch_stamp(
+                asked,
+                sha256_hex=sha256_hex,
+                subject=subject,
+                ask=self._ask,
+                on_failure=failed,
+                judge=self._compare_clocks,
             )
         except (AuthorityRefused, EvidenceError):
             return None
-        self._compare_clocks(stamp)
         return tsr
 
     def _compare_clocks(self, stamp: Stamp) -> None:
-        """Say it when the authority's time and ours are apart: one of them is wrong."""
+        """Say it when the authority's time and ours are apart: one of them is wrong.
+
+        Errors: TimestampInvalid when they are so far apart that the stamp would prove nothing.
+        """
         apart_s = abs(self._clock.utc_ns() - stamp.gen_time_utc_ns) / NS_PER_S
         if apart_s > APART_S:
             self._log.warning(Ev.TIMESTAMP_CLOCKS_APART, subject=stamp.authority, apart_s=round(apart_s, 1))
+        if apart_s * NS_PER_S > self._settings.apart_limit_ns:
+            reason = f"its time is {apart_s:.0f} s from ours"
+            raise TimestampInvalid(subject=f"a signature by {stamp.authority}", reason=reason)
 
     def _leaves(self, raw: bytes) -> tuple[str, ...]:
         try:

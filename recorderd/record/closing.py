@@ -110,6 +110,7 @@ class Closing:
                 audio_descriptor=descriptor,
                 proof=files.audio_proof(),
                 enclosure=files.enclosure(),
+                kept=files.kept(),
             )
             going.append((files, known))
         sealed = self._sealer.seal_all([finished for _, finished in going])
@@ -172,7 +173,7 @@ class Closing:
             Ev.RECORDING_SEALED,
             subject=manifest.recording_id,
             sequence=manifest.sequence,
-            call_id=manifest.call.call_id,
+            **finished.started.terms.told(call_id=manifest.call.call_id),
             duration_s=f"{manifest.duration_samples / manifest.sample_rate_hz:.3f}",
             channels=manifest.channels,
             packets_lost=sum(stream.packets_lost for stream in manifest.streams),

@@ -17,6 +17,7 @@ from recorderd.record.encrypting import Enclosure, encrypt_to_folder
 from recorderd.record.vault import vault_name, wrapped_key_name
 from recorderd.wire.manifest import FileEntry, Manifest, audio_name
 from recorderd.wire.manifest_entries import DRAFT
+from recorderd.wire.recording_index import RecordingIndex
 
 _ROLE_KEY: Final = "key"
 _ENVELOPE: Final = re.compile(r".+\.wav(\.\d{3})?\.(p7m|gpg)")
@@ -67,7 +68,7 @@ def standing_entries(folder: Path, name: str, *, size_bytes: int, sha256: str) -
     return [container, *keys]
 
 
-def draft_names(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def draft_names(manifest: Manifest | RecordingIndex) -> Iterator[tuple[str, str]]:
     """Say how what the manifest names is called in a draft's folder, and how it is to be called."""
     draft = audio_name(manifest.recording_id)
     for entry in manifest.files:

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from recorderd import durable
 from recorderd.core.errors import EncryptionFailed
 from recorderd.evidence.envelope import PART_CONTENT_BYTES, part_lengths, part_names
+from recorderd.evidence.recipients import RecipientFacts
 
 Block = TypeVar("Block", bytes, memoryview)
 
@@ -33,6 +34,9 @@ class Recipients(Protocol):
 
     def encrypt(self, blocks: Iterable[bytes | memoryview], *, content_bytes: int) -> Iterator[bytes]:
         """Encrypt a stream into one envelope. Errors: EncryptionFailed."""
+
+    def facts(self) -> tuple[RecipientFacts, ...]:
+        """Tell who they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,13 +57,12 @@ def finish(
         files.cut(duration)
     for track in tracks:
         track.finish(source, duration_samples=recording.written)
-    started = {"start_mono_ns": recording.started.at_mono_ns, "start_utc_ns": recording.started.at_utc_ns}
     streams = [
         track.entry(
             source,
             origin=origin,
             end=recording.written,
-            clock=track.clock(source, origin=origin, **started),
+            clock=recording.clock_of(track, source),
         )
         for track in tracks
     ]

@@ -22,9 +22,11 @@ from recorderd.core.ids import new_session_id
 from recorderd.core.messages import CallDescription, Origin, RecordingState, SessionRefused, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.record.disk import Disk
+from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.journal import JournalWriter
 from recorderd.record.notes import Notes
 from recorderd.record.seal import Finished, Sealer
+from recorderd.record.sealed_metadata import nameless
 from recorderd.record.timeline import Timeline
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
@@ -82,11 +84,12 @@ class Entries:
 
     def tell(self, manifest: Manifest) -> None:
         """Tell the log of an entry that was sealed."""
+        told = {} if manifest.metadata_encrypted else {"call_id": manifest.call.call_id}
         self._log.info(
             Ev.ENTRY_SEALED,
             subject=manifest.recording_id,
             sequence=manifest.sequence,
-            call_id=manifest.call.call_id,
+            **told,
             outcome=manifest.outcome,
             reason=manifest.end_cause,
         )
@@ -131,7 +134,7 @@ class Entries:
             terms=RecordingTerms(),
             state=RecordingState.OFF,
         )
-        entry = replace(started, session=nobody.session) if started is not None else nobody
+        entry = replace(nameless(started), session=nobody.session) if started is not None else nobody
         self._guarded(entry, outcomes.QUARANTINED, f"{recording_id}: {reason}")
 
     def shed(self, started: SessionStarted, reason: str) -> bool:
@@ -168,7 +171,11 @@ class Entries:
             self._disk.patiently if outcome == outcomes.SHED else _at_once
         )
         folder = do(partial(self._spool.begin_draft, started.session))
-        journal = do(partial(JournalWriter, folder))
+        recipients = self._sealer.recipients_for(started.terms)
+        veil = None
+        if recipients is not None:
+            veil = do(partial(DraftEncryption(recipients, seals_metadata=True).veil, folder))
+        journal = do(partial(JournalWriter, folder, veil=veil))
         try:
             do(partial(journal.session, started))
             do(partial(journal.ended_without, outcome=notes.outcome, reason=notes.reason))

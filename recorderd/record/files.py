@@ -22,13 +22,13 @@ from recorderd.evidence.audio_proof import AudioLeaves, KeyedLeaves
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft
-from recorderd.record.draft_keys import DraftKeys
-from recorderd.record.encrypting import Enclosure, Recipients
+from recorderd.record.draft_encryption import DraftEncryption
+from recorderd.record.encrypting import Enclosure
 from recorderd.record.journal import Journal, JournalWriter
 from recorderd.record.left_draft import LeftDraft, known_audio
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.space import is_no_space
-from recorderd.record.vault import Vault, begin_vault, vault_name
+from recorderd.record.vault import Vault, vault_name
 from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.checkpoint import (
@@ -40,7 +40,7 @@ from recorderd.wire.checkpoint import (
     Checkpoint,
     encode_checkpoint,
 )
-from recorderd.wire.manifest import ProofEntry, StreamEntry, audio_name, offer_name
+from recorderd.wire.manifest import FileEntry, ProofEntry, StreamEntry, audio_name, offer_name
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
@@ -73,16 +73,13 @@ class RecordingFiles:
         spool: Spool,
         disks: Disks,
         on_problem: Callable[[SessionId, Problem], None],
-        recipients: Recipients | None = None,
-        draft_keys: DraftKeys | None = None,
+        encryption: DraftEncryption | None = None,
     ) -> None:
         self._session = session
         self._spool = spool
         self._disk, self._sealing = disks.audio, disks.sealing
         self._on_problem = on_problem
-        self._recipients = recipients  # None = in clear
-        self._draft_keys = draft_keys or DraftKeys()
-        self._vault: Vault | None = None
+        self._encryption = encryption  # None = in clear
         self._draft: Draft | None = None
         self._journal: JournalWriter | None = None
         self._has_folder = False
@@ -116,16 +113,17 @@ class RecordingFiles:
                 self._spool.begin_draft(self._session, synced=False)
                 self._has_folder = True
             if self._journal is None:
-                self._journal = JournalWriter(self.folder)
+                veil = self._encryption.veil(self.folder) if self._encryption is not None else None
+                self._journal = JournalWriter(self.folder, veil=veil)
             self._journal.session(started)
+            if self._encryption is not None:
+                self._journal.recipients(self._encryption.entries(at_utc_ns=started.at_utc_ns))
 
         self._do(job)
 
     def take_vault(self) -> Vault | None:
         """Take on what another process has let the draft rest in; None in clear, or when its key is gone."""
-        key = self._draft_keys.take(self._session) if self._recipients is not None else None
-        self._vault = Vault(recording_id=self._session, key=key) if key is not None else None
-        return self._vault
+        return self._encryption.take(self._session) if self._encryption is not None else None
 
     def go_on(self, journal: Journal, *, audio: LeftDraft | None, notes: WavNotes) -> None:
         """Go on with what another process has left; without ``audio`` none was begun.
@@ -140,14 +138,19 @@ class RecordingFiles:
             sha256_bytes(journal.checkpoints[-1].content) if journal.checkpoints else NONE_BEFORE
         )
         known = known_audio(journal)
+        encryption = self._encryption
+        if encryption is not None:
+            encryption.kept.update(journal.enclosed)
 
         def job() -> None:
-            self._journal, self._has_folder = JournalWriter.go_on(self.folder), True
+            veil = encryption.veil(self.folder) if encryption is not None else None
+            self._journal, self._has_folder = JournalWriter.go_on(self.folder, veil=veil), True
             if audio is not None:
                 path = self.folder / audio_name(self._session)
-                if self._vault is not None:
+                vault = encryption.vault(self.folder) if encryption is not None else None
+                if vault is not None:
                     path = path.with_name(vault_name(path.name))
-                draft = Draft.go_on(path, audio, notes=notes, known=known, vault=self._vault)
+                draft = Draft.go_on(path, audio, notes=notes, known=known, vault=vault)
                 self._draft = draft
                 if draft.proof_key is not None:
                     self._keyed_leaves = KeyedLeaves(draft.proof_key)
@@ -195,8 +198,21 @@ class RecordingFiles:
     def keep_offer(self, raw: bytes) -> None:
         """Store the raw text of an offer; it survives from the next checkpoint on, as audio does."""
         self.offers += 1
-        path = self.folder / offer_name(self._session, self.offers)
-        self._do(lambda: durable.create(path, raw, synced=False), size_bytes=len(raw))
+        path, made = self.folder / offer_name(self._session, self.offers), list[tuple[FileEntry, bytes]]()
+
+        def job() -> None:
+            encryption = self._encryption
+            if encryption is None or not encryption.seals_metadata:
+                durable.create(path, raw, synced=False)
+                return
+            if not made:
+                made.append(encryption.enclosed_offer(raw, path.name))
+            ((entry, octets),) = made
+            self._written.enclosed(entry)
+            durable.create(path.with_name(entry.name), octets, synced=False)
+            encryption.kept[entry.name] = entry
+
+        self._do(job, size_bytes=len(raw))
 
     # --- audio ----------------------------------------------------------------------------------
 
@@ -217,11 +233,8 @@ class RecordingFiles:
         def job() -> None:
             self._format(channels, origin_samples)  # before the audio: who goes on must know what it is
             path = folder / audio_name(self._session)
-            if self._recipients is not None:
-                if self._vault is None:
-                    self._vault = begin_vault(
-                        folder, path.name, recipients=self._recipients, keys=self._draft_keys
-                    )
+            vault = self._encryption.vault(folder) if self._encryption is not None else None
+            if vault is not None:
                 path = path.with_name(vault_name(path.name))
             if self._draft is None:
                 self._draft = Draft(
@@ -230,7 +243,7 @@ class RecordingFiles:
                     channels=channels,
                     encoding=encoding,
                     notes=notes,
-                    vault=self._vault,
+                    vault=vault,
                 )
 
         self._do(job)
@@ -311,7 +324,7 @@ class RecordingFiles:
             if draft is not None:
                 draft.erase()
             erase_kept(folder)
-            self._draft_keys.drop(self._session)
+            self._drop_key()
             self.problem = None
 
         self._do(job, always=True)
@@ -477,17 +490,25 @@ class RecordingFiles:
 
     def enclosure(self) -> Enclosure | None:
         """Say how the proven audio is to be encrypted; None when it is not.  # thread: the sealing"""
-        if self._recipients is None or self._draft is None:
+        if self._encryption is None or self._draft is None:
             return None
-        return Enclosure(recipients=self._recipients, plain=self._draft.plain)
+        return Enclosure(recipients=self._encryption.recipients, plain=self._draft.plain)
+
+    def kept(self) -> dict[str, FileEntry]:
+        """Tell of the offers that rest in envelopes, by name.  # thread: the sealing"""
+        return self._encryption.kept if self._encryption is not None else {}
 
     def leave(self) -> None:
         """Close what is open of it.  # thread: the sealing"""
-        self._draft_keys.drop(self._session)
+        self._drop_key()
         if self._draft is not None:
             self._draft.close()
         if self._journal is not None:
             self._journal.close()
+
+    def _drop_key(self) -> None:
+        if self._encryption is not None:
+            self._encryption.drop(self._session)
 
     def drop(self) -> None:
         """Remove the draft: nothing is to be kept of it."""
@@ -495,7 +516,7 @@ class RecordingFiles:
         def job() -> None:
             self._is_over = True
             self._written.close()
-            self._draft_keys.drop(self._session)
+            self._drop_key()
             self._spool.drop_draft(self._session)
 
         self._do(job)

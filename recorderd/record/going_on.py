@@ -94,13 +94,15 @@ def _go_on(
     make: Callable[[SessionStarted, RecordingFiles], Recording],
     now_ns: int,
 ) -> GoneOn:
-    journal = read_journal(folder)
+    vault = files.take_vault()
+    journal = read_journal(folder, veil=vault.key.veil if vault is not None else None)
     if journal.started is None:
         raise ValueError("the journal names no session")
+    if vault is None and journal.started.terms.encrypt_metadata:
+        raise ValueError("its journal is hidden, and its key went with the process")
     _refuse(folder, journal)
     if journal.notes.timeline.state is RecordingState.ERASED:  # it goes on to be one of which nothing is kept
         erase_kept(folder)
-    vault = files.take_vault()
     path, audio = _left_audio(folder, journal, vault)
     recording = make(journal.started, files)
     recording.notes, recording.origin = journal.notes, journal.origin_samples
@@ -150,7 +152,7 @@ def _refuse(folder: Path, journal: Journal) -> None:
         reason = "nothing is to be kept of it"
     elif notes.joined_into:
         reason = "it goes on in another recording"
-    elif list(folder.glob("*.manifest.json")):
+    elif list(folder.glob("*.manifest.json*")):
         reason = "it was being sealed"
     if reason:
         raise ValueError(reason)

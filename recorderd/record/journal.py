@@ -27,10 +27,12 @@ from recorderd.core.messages import (
     SessionStarted,
 )
 from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
+from recorderd.evidence.name_veil import NameVeil
 from recorderd.record.notes import Notes
+from recorderd.record.sealed_metadata import hidden, shown
 from recorderd.record.timeline import Timeline
 from recorderd.wire.canonical import canonical_json, field_values
-from recorderd.wire.manifest import Gap, StreamEntry
+from recorderd.wire.manifest import FileEntry, Gap, RecipientEntry, StreamEntry
 from recorderd.wire.manifest_rows import ClockEntry, Correction, KeyEntry, QualityEntry
 
 JOURNAL_NAME: Final = "journal.jsonl"
@@ -64,6 +66,8 @@ class Journal:
     checkpoints: list[CheckpointLine] = field(default_factory=list)
     standing: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stream; see ``Track.standing``
     end_cause: str = ""  # of one that was laid down
+    enclosed: dict[str, FileEntry] = field(default_factory=dict)  # offers in envelopes, by name
+    recipients: tuple[RecipientEntry, ...] = ()  # who can open the draft
 
     def entries(self) -> list[StreamEntry]:
         """Rebuild the streams' entries."""
@@ -74,33 +78,48 @@ class Journal:
                 known[key] = tuple(row.get(key, ()))
             known["gaps"] = tuple(self.settled[name] + self.growing[name])
             corrections = tuple(Correction(**entry) for entry in clock.get("corrections", ()))
-            known["clock"] = ClockEntry(**{**clock, "corrections": corrections})
+            known["clock"] = self._corrected(name, ClockEntry(**{**clock, "corrections": corrections}))
             known["quality"] = QualityEntry(**row.get("quality", {}))
             known["keys"] = tuple(KeyEntry(**entry) for entry in row.get("keys", ()))
             entries.append(StreamEntry(**known))
         return entries
 
+    def _corrected(self, name: str, clock: ClockEntry) -> ClockEntry:
+        """State what was made up for by the newest note: that is in the audio, whatever else is known."""
+        if name not in self.standing:
+            return clock
+        _, corrections, corrected = self.standing[name]["steering"][:3]
+        return replace(
+            clock,
+            corrected_samples=int(corrected),
+            corrections=tuple(
+                Correction(at_samples=max(0, int(at) - self.origin_samples), samples=int(count))
+                for at, count in corrections
+            ),
+        )
+
 
 class JournalWriter:
-    """Appends to one draft's journal.
+    """Appends to one draft's journal; with a ``veil`` nothing that it tells of people can be read there.
 
     Thread: one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, veil: NameVeil | None = None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = durable.insist(os.open, folder / JOURNAL_NAME, flags, durable.FILE_MODE)
         self._gaps_written: dict[str, int] = {}
         self._folder = folder
+        self._veil = veil
         self._has_name = False  # that survives
 
     @classmethod
-    def go_on(cls, folder: Path) -> JournalWriter:
+    def go_on(cls, folder: Path, *, veil: NameVeil | None = None) -> JournalWriter:
         """Go on with a journal that another process has left; a torn line at its end is cut off.
 
         Errors: OSError.
         """
-        writer = cls(folder)
+        writer = cls(folder, veil=veil)
         content = (folder / JOURNAL_NAME).read_bytes()
         durable.resize(writer._descriptor, content.rfind(b"\n") + 1)
         return writer
@@ -108,6 +127,14 @@ class JournalWriter:
     def session(self, started: SessionStarted) -> None:
         """Note the session, again when its description changed."""
         self._line({"session": started})
+
+    def enclosed(self, entry: FileEntry) -> None:
+        """Note what an envelope in the folder holds."""
+        self._line({"enclosed": entry})
+
+    def recipients(self, entries: Sequence[RecipientEntry]) -> None:
+        """Note who can open the draft."""
+        self._line({"recipients": entries})
 
     def format(self, *, sample_rate_hz: int, channels: int, origin_samples: int) -> None:
         """Note what the WAV is, and where in the session it begins."""
@@ -219,12 +246,14 @@ class JournalWriter:
 
         Errors: OSError.
         """
-        durable.append_whole(self._descriptor, canonical_json(row) + b"\n")
+        known = row if self._veil is None else hidden(row, self._veil)
+        durable.append_whole(self._descriptor, canonical_json(known) + b"\n")
 
 
-def read_journal(folder: Path) -> Journal:
+def read_journal(folder: Path, *, veil: NameVeil | None = None) -> Journal:
     """Read a journal up to its last whole line, or the first that a power cut has torn.
 
+    ``veil`` shows its texts where they are hidden.
     A cut may lose any page that was not synced, also one before a page that stayed. What was synced has whole
     lines only: an unreadable one with a change of state behind it, which is always synced, is no cut's work.
     Errors: ValueError, KeyError or TypeError when a whole line is not a journal's.
@@ -238,7 +267,7 @@ def read_journal(folder: Path) -> Journal:
             if any(_tells_of_a_change(later) for later in lines[number + 1 :]):
                 raise
             break
-        _fold(journal, row)
+        _fold(journal, row if veil is None else shown(row, veil))
     return journal
 
 
@@ -285,6 +314,10 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
             notes.took_on(**join)
         case {"went_on_in": join}:
             notes.went_on_in(**join)
+        case {"enclosed": entry}:
+            journal.enclosed[entry["name"]] = FileEntry(**entry)
+        case {"recipients": entries}:
+            journal.recipients = tuple(RecipientEntry(**entry) for entry in entries)
         case {"checkpoint": checkpoint}:
             journal.checkpoints.append(
                 CheckpointLine(
@@ -314,7 +347,16 @@ def _fold_stream(journal: Journal, stream: dict[str, Any]) -> None:
     if growing and growing[-1].start_samples + growing[-1].length_samples == until:
         growing[-1] = replace(growing[-1], length_samples=ENDLESS)
     journal.growing[name] = growing
-    journal.streams[name] = stream
+    journal.streams[name] = {**stream, "clock": _clock_of(stream, journal.streams.get(name, {}))}
+
+
+def _clock_of(stream: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Give the newest measure of a sender's clock: it is noted less often than the rest."""
+    clock = dict(stream.get("clock", {}))
+    clock["known"] = clock.get("known", bool(clock.get("span_s") or clock.get("reports")))
+    if not clock["known"] and before.get("clock", {}).get("known"):
+        return dict(before["clock"])
+    return clock
 
 
 def _started(row: dict[str, Any]) -> SessionStarted:

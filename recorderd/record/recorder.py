@@ -48,6 +48,7 @@ from recorderd.core.messages import (
 )
 from recorderd.record.closing import Closing
 from recorderd.record.disk import Disks
+from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
@@ -302,19 +303,22 @@ class Recorder:
     def _start(self, message: SessionStarted) -> None:
         session, encrypt = message.session, message.terms.encrypt
         files = self._files_of(message)
-        files.begin(message)
         if encrypt and encrypt not in self._encryption:  # never in clear
             files.give_up(EncryptionFailed(subject=session, reason=f"there is no [encryption.{encrypt}]"))
+        files.begin(message)
         self._sessions[session] = self._make(message, files)
 
     def _files_of(self, started: SessionStarted) -> RecordingFiles:
+        terms = started.terms
+        recipients = self._encryption.get(terms.encrypt)
         return RecordingFiles(
             session=started.session,
             spool=self._spool,
             disks=self._disks,
             on_problem=self._draft_failed,
-            recipients=self._encryption.get(started.terms.encrypt),
-            draft_keys=self._draft_keys,
+            encryption=None
+            if recipients is None
+            else DraftEncryption(recipients, seals_metadata=terms.encrypt_metadata, keys=self._draft_keys),
         )
 
     def _make(self, started: SessionStarted, files: RecordingFiles) -> Recording:
@@ -370,7 +374,10 @@ class Recorder:
             )
         if recording.state is RecordingState.ERASED:
             self._log.warning(
-                Ev.RECORDING_ERASED, subject=session, outcome=recording.notes.outcome, by=message.by
+                Ev.RECORDING_ERASED,
+                subject=session,
+                outcome=recording.notes.outcome,
+                **recording.started.terms.told(by=message.by),
             )
 
     def _advance(self, recording: Recording, due_ns: int) -> None:

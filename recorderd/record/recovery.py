@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from recorderd import durable
 from recorderd.core import gap_causes
-from recorderd.core.errors import KeyUnusable, RecorderError, SignerUnknown
+from recorderd.core.errors import IndexFormatError, KeyUnusable, RecorderError, SignerUnknown
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.core.outcomes import NOT_STARTED, TOLD
@@ -35,7 +36,8 @@ from recorderd.record.last_checkpoint import keep_checkpoint
 from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.proof_check import LeftAudio, check_audio, check_container, last_signed
-from recorderd.record.seal import Finished, Sealer
+from recorderd.record.seal import Finished, Sealer, Statement
+from recorderd.record.sealed_metadata import nameless, nameless_notes, nameless_streams
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.record.vault import vault_name
@@ -43,7 +45,6 @@ from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
     Gap,
-    Manifest,
     ProofEntry,
     StreamEntry,
     audio_name,
@@ -51,6 +52,8 @@ from recorderd.wire.manifest import (
     parse_manifest,
 )
 from recorderd.wire.manifest_rows import SilentSpan
+from recorderd.wire.names import index_name
+from recorderd.wire.recording_index import parse_index
 from recorderd.wire.wav import WavEncoding
 
 READ_AT_START_BYTES: Final = 1_000_000_000  # read twice; at 400 MB/s five seconds
@@ -117,9 +120,13 @@ def recover(
     return tuple(waiting)
 
 
-def _sealed(folder: Path, manifest_sha256: str | None) -> Manifest | None:
-    """Read the manifest of a draft whose seal was cut after the chain had named it."""
-    manifest = folder / manifest_name(folder.name)
+def _sealed(folder: Path, manifest_sha256: str | None) -> Statement | None:
+    """Read the manifest, or the index, of a draft whose seal was cut after the chain had named it."""
+    manifest, index = folder / manifest_name(folder.name), folder / index_name(folder.name)
+    if manifest_sha256 is not None and index.exists():
+        with suppress(IndexFormatError):  # torn: it was not named then
+            known = parse_index(index.read_bytes())
+            return known if known.manifest_sha256 == manifest_sha256 else None
     if manifest_sha256 is None or not manifest.exists():
         return None
     raw = manifest.read_bytes()
@@ -186,15 +193,15 @@ def _erase(folder: Path, journal: Journal, started: SessionStarted) -> Finished:
     """
     erase_kept(folder)
     return Finished(
-        started=started,
-        notes=journal.notes,
+        started=nameless(started),
+        notes=nameless_notes(started.terms, journal.notes),
         origin_samples=0,
         end_cause=journal.notes.reason or StreamEnd.CRASH.value,
         recovered=True,
         sample_rate_hz=journal.sample_rate_hz or DEFAULT_RATE_HZ,
         channels=0,
         duration_samples=0,
-        streams=without_audio(journal.entries()),
+        streams=nameless_streams(started.terms, without_audio(journal.entries())),
     )
 
 
@@ -310,6 +317,8 @@ def _stand(
         audio_sha256=digest,
         audio_bytes=size_bytes,
         standing=True,
+        kept=journal.enclosed,
+        recipients=journal.recipients,
     )
 
 

@@ -5,7 +5,7 @@ its draft stands as it was and recovery seals it at the next start. What was era
 audio, a tombstone, in the same steps. Recordings that are over together take each step together, in the order
 in which they are given, which is their order in the chain, and the disk is waited for once per step; one that
 fails leaves the others to themselves. Each step is safe to be cut after:
-  1. manifest, signatures and certificate are written beside the WAV, and last with it,
+  1. manifest, signatures and certificate are written beside the WAV, and last with it (see ``beside``),
   2. the manifest's hash is appended to the chain: from here on this seal is the one that counts,
   3. the WAV, `<id>.wav` so far, gets the name that the manifest and its signature give it; one that rests
      encrypted was put into envelopes in step 1, and its draft with the wrapped key is removed now,
@@ -14,8 +14,8 @@ fails leaves the others to themselves. Each step is safe to be cut after:
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -23,12 +23,12 @@ from typing import TypeVar
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.core.errors import DraftFailed, KeyUnavailable, RecorderError
-from recorderd.core.messages import CallDescription, SessionStarted
+from recorderd.core.messages import SessionStarted
 from recorderd.core.terms import RecordingTerms
-from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.policy.file_names import NameTemplate
+from recorderd.record.beside import signed_beside
 from recorderd.record.chain import Chain, Link
 from recorderd.record.enclosing import (
     discard_envelopes,
@@ -37,28 +37,25 @@ from recorderd.record.enclosing import (
     enclosed_entries,
     standing_entries,
 )
-from recorderd.record.encrypting import Enclosure
+from recorderd.record.encrypting import Enclosure, Recipients
 from recorderd.record.journal import JOURNAL_NAME
 from recorderd.record.last_checkpoint import checkpoint_entries
+from recorderd.record.manifest_parts import call_entry, call_ids, offers, rule_entry
 from recorderd.record.notes import Notes
+from recorderd.record.sealed_metadata import enclosed_offers, recipient_entries, recipients_for
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
     OUTCOME_RECORDED,
-    CallEntry,
     ClockStatement,
     FileEntry,
     Manifest,
     ParticipantEntry,
     ProofEntry,
+    RecipientEntry,
     StreamEntry,
     audio_name,
-    encode_manifest,
-    manifest_name,
-    signature_name,
-    signer_name,
 )
-from recorderd.wire.manifest_rows import RuleEntry
-from recorderd.wire.names import signed_name
+from recorderd.wire.recording_index import RecordingIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +78,13 @@ class Finished:
     proof: ProofEntry = field(default_factory=ProofEntry)
     audio_descriptor: int = -1  # of a WAV that is still to be synced
     enclosure: Enclosure | None = None  # how it is to be encrypted
+    kept: Mapping[str, FileEntry] = field(default_factory=dict)  # offers that rest in envelopes, by name
+    recipients: tuple[RecipientEntry, ...] = ()  # of a container whose key nobody here has
     standing: bool = False  # it is a container whose key nobody here has
 
 
 Problem = RecorderError | OSError
+Statement = Manifest | RecordingIndex  # what says how a draft's files are to be called
 T = TypeVar("T")
 
 
@@ -119,6 +119,7 @@ class Sealer:
         clock: Clock,
         names: NameTemplate | None = None,
         host_clock: Callable[[int], ClockStatement] = lambda _: ClockStatement(),
+        encryption: Mapping[str, Recipients] | None = None,
     ) -> None:
         self.recorder_id = recorder_id
         self._spool = spool
@@ -127,6 +128,7 @@ class Sealer:
         self._signer = signer
         self._clock = clock
         self._names = names or NameTemplate()
+        self._encryption = encryption or {}
         self._host_clock = host_clock  # what is known of it, and by how much it was set since an instant
 
     def sync(self, descriptors: Sequence[int]) -> list[OSError | None]:
@@ -164,6 +166,13 @@ class Sealer:
         """Give the certificates of the key that signs now; None when there is none yet."""
         return None if self._signer is None else TrustStore.from_pem(self._signer.certificate_pem)
 
+    def recipients_for(self, terms: RecordingTerms) -> Recipients | None:
+        """Give those to whom a recording's metadata is encrypted; None when it is not.
+
+        Errors: EncryptionFailed.
+        """
+        return recipients_for(terms, self._encryption)
+
     def seal(self, finished: Finished) -> Manifest:
         """Write, sign, chain and publish one recording.
 
@@ -185,13 +194,13 @@ class Sealer:
             pass
         self._append_to_chain(_well(rows))
         well = _well(rows)
-        manifests = [_known(row.manifest) for row in well]
+        manifests: list[Statement] = [_known(row.manifest) for row in well]
         for row, problem in zip(well, self._publish(manifests), strict=True):
             if problem is not None:  # the chain names it: it must be published as it is, never sealed again
                 row.problem = DraftFailed(path=row.recording_id, reason=f"not published: {problem}")
         return [row.problem or _known(row.manifest) for row in rows]
 
-    def publish(self, manifest: Manifest) -> None:
+    def publish(self, manifest: Statement) -> None:
         """Do the last three steps for a draft whose manifest the chain names already.
 
         Errors: OSError.
@@ -222,28 +231,22 @@ class Sealer:
     def _write_one(self, row: _Row, sequence: int, previous: str) -> None:
         finished, recording_id, signer = row.finished, row.recording_id, self.signer()
         folder = self._spool.path(Place.DRAFTS, recording_id)
+        recipients = self.recipients_for(finished.started.terms)
         manifest = self._manifest(finished, folder, sequence, previous)
-        content = encode_manifest(manifest)
-        signing_time_utc_s = self._clock.utc_ns() // NS_PER_S
-        beside = {
-            manifest_name(recording_id): content,
-            signature_name(manifest_name(recording_id)): signer.sign_bytes(
-                content, signing_time_utc_s=signing_time_utc_s
-            ),
-            signer_name(recording_id): signer.certificate_pem,
-        }
-        if manifest.audio is not None:
-            beside[signature_name(signed_name(manifest.audio.name))] = signer.sign_digest(
-                finished.audio_sha256, signing_time_utc_s=signing_time_utc_s
-            )
-        if finished.recovered:  # a seal that was cut may have given another name
-            for stale in {path.name for path in folder.glob("*.p7s*")} - set(beside):
-                durable.discard(folder / stale)
-        row.written = durable.put_all(folder, beside)
-        row.manifest = manifest
-        row.link = Link(
-            sequence=manifest.sequence, manifest_sha256=sha256_bytes(content), recording_id=recording_id
+        beside = signed_beside(
+            manifest,
+            audio_sha256=finished.audio_sha256,
+            signer=signer,
+            signing_time_utc_s=self._clock.utc_ns() // NS_PER_S,
+            recipients=recipients,
         )
+        if finished.recovered:  # a seal that was cut may have given another name
+            for pattern in ("*.p7s*", "*.manifest.json*", "*.index.json*"):
+                for stale in {path.name for path in folder.glob(pattern)} - set(beside.files):
+                    durable.discard(folder / stale)
+        row.written = durable.put_all(folder, beside.files)
+        row.manifest = manifest
+        row.link = Link(sequence=sequence, manifest_sha256=beside.manifest_sha256, recording_id=recording_id)
 
     def _sync(self, rows: Sequence[_Row]) -> bool:
         """Make what was written last; a recording of which the disk could not keep all has failed."""
@@ -265,7 +268,7 @@ class Sealer:
             for row in rows:
                 row.problem = problem
 
-    def _publish(self, manifests: Sequence[Manifest]) -> list[OSError | None]:
+    def _publish(self, manifests: Sequence[Statement]) -> list[OSError | None]:
         """Take steps 3 to 5."""
         folders = [self._spool.path(Place.DRAFTS, manifest.recording_id) for manifest in manifests]
         problems = [_name_audio(folder, row) for folder, row in zip(folders, manifests, strict=True)]
@@ -298,7 +301,7 @@ class Sealer:
             software=f"recorderd {__version__}",
             sequence=sequence,
             previous_manifest_sha256=previous,
-            call=_call(description),
+            call=call_entry(description),
             participants=tuple(
                 ParticipantEntry(
                     participant_id=entry.participant_id, aor=entry.aor, name=entry.name, number=entry.number
@@ -315,21 +318,34 @@ class Sealer:
             streams=tuple(finished.streams),
             files=self._files(finished, folder, begin_utc_ns) if kept else (),
             outcome=notes.outcome,
-            rule=_rule(started.terms),
+            rule=rule_entry(started.terms),
             controls=notes.control_entries(**place),
             spans=tuple(notes.timeline.spans(finished.origin_samples, end, rate_hz=rate_hz)) if kept else (),
-            call_ids=_call_ids(description, notes),
+            call_ids=call_ids(description, notes),
             joins=notes.join_entries(**place),
             joined_into=notes.joined_into,
             audio_format=finished.audio_format,
             talk_over_ms=finished.talk_over_ms,
             clock=self._host_clock(started.at_mono_ns),
             proof=finished.proof,
+            recipients=self._recipients(finished, begin_utc_ns),
+            metadata_encrypted=started.terms.encrypt_metadata,
+            blinding=secrets.token_hex(32) if started.terms.encrypt_metadata else "",
         )
+
+    def _recipients(self, finished: Finished, begin_utc_ns: int) -> tuple[RecipientEntry, ...]:
+        terms, known = finished.started.terms, list(finished.recipients)
+        if (finished.enclosure is not None or terms.encrypt_metadata) and terms.encrypt in self._encryption:
+            fresh = recipient_entries(self._encryption[terms.encrypt], at_utc_ns=begin_utc_ns)
+            fingerprints = {row.fingerprint for row in known}
+            known += [row for row in fresh if row.fingerprint not in fingerprints]
+        return tuple(known)
 
     def _files(self, finished: Finished, folder: Path, begin_utc_ns: int) -> tuple[FileEntry, ...]:
         checkpoint = checkpoint_entries(folder) if finished.recovered else []
-        return (*self._audio(finished, folder, begin_utc_ns), *_attachments(folder), *checkpoint)
+        sealed = finished.started.terms.encrypt_metadata
+        kept = enclosed_offers(folder, finished.kept) if sealed else offers(folder)
+        return (*self._audio(finished, folder, begin_utc_ns), *kept, *checkpoint)
 
     def _audio(self, finished: Finished, folder: Path, begin_utc_ns: int) -> list[FileEntry]:
         recording_id, call = finished.started.session, finished.started.description
@@ -337,6 +353,8 @@ class Sealer:
         for fact in ("direction", "extension", "trunk", "queue", "conference", "call_id"):
             facts[fact] = getattr(call, fact)
         stem = self._names.stem(facts, recording_id=recording_id, begun_utc_ns=begin_utc_ns)
+        if finished.started.terms.encrypt_metadata:
+            stem = recording_id
         name, size_bytes, sha256 = audio_name(stem), finished.audio_bytes, finished.audio_sha256
         if finished.recovered or finished.enclosure is not None:
             discard_envelopes(folder)  # of a seal that was cut
@@ -347,9 +365,10 @@ class Sealer:
         return [FileEntry(name=name, role="audio", size_bytes=size_bytes, sha256=sha256)]
 
 
-def _name_audio(folder: Path, manifest: Manifest) -> OSError | None:
+def _name_audio(folder: Path, manifest: Statement) -> OSError | None:
     try:
-        if manifest.audio is not None and manifest.audio.content_sha256:
+        sealed = isinstance(manifest, RecordingIndex) or manifest.metadata_encrypted
+        if manifest.audio.content_sha256 if manifest.audio is not None else sealed:
             discard_vault(folder)
         for draft, name in draft_names(manifest):
             if draft != name and (folder / draft).exists():
@@ -367,43 +386,3 @@ def _known(value: T | None) -> T:
     if value is None:
         raise RuntimeError("a recording that is well has skipped a step")
     return value
-
-
-def _call(description: CallDescription) -> CallEntry:
-    return CallEntry(
-        call_id=description.call_id,
-        origin=description.origin.value,
-        caller=description.caller,
-        callee=description.callee,
-        direction=description.direction,
-        extension=description.extension,
-        trunk=description.trunk,
-        queue=description.queue,
-        conference=description.conference,
-    )
-
-
-def _rule(terms: RecordingTerms) -> RuleEntry:
-    return RuleEntry(
-        name=terms.rule,
-        mode=terms.mode.value,
-        retention_class=terms.retention_class,
-        layout=terms.layout.value,
-        priority=terms.priority,
-        mandatory=terms.mandatory,
-    )
-
-
-def _call_ids(description: CallDescription, notes: Notes) -> tuple[str, ...]:
-    known = (description.call_id, *description.also_call_ids, *notes.call_ids_beside(description.call_id))
-    return tuple(dict.fromkeys(known))
-
-
-def _attachments(folder: Path) -> list[FileEntry]:
-    with os.scandir(folder) as found:
-        names = [entry.name for entry in found if entry.name.endswith(".sip") and ".offer-" in entry.name]
-    entries = []
-    for name in sorted(names, key=lambda name: int(name.removesuffix(".sip").rpartition("-")[2])):
-        digest, size_bytes = sha256_file(folder / name)
-        entries.append(FileEntry(name=name, role="offer", size_bytes=size_bytes, sha256=digest))
-    return entries

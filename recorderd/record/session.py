@@ -49,6 +49,7 @@ from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
 from recorderd.record.track import DEFAULT_RATE_HZ, Track
 from recorderd.wire.manifest import StreamEntry
+from recorderd.wire.manifest_rows import ClockEntry
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
@@ -246,13 +247,28 @@ class Recording:
     def note_progress(self, source: Source, *, now_ns: int) -> None:
         """Note the streams as they stand, for a recovery."""
         if self.files.is_open:
-            self._note_streams(source, end=self.written)
+            self._note_streams(source, end=self.written, measured=True)
             self.noted_mono_ns = now_ns
 
-    def entries(self, source: Source, *, end: int | None = None) -> list[StreamEntry]:
-        """Describe the streams as they stand."""
+    def entries(self, source: Source, *, end: int | None = None, measured: bool = False) -> list[StreamEntry]:
+        """Describe the streams as they stand; ``measured``, with their senders' clocks."""
         end = self.written if end is None else end
-        return [track.entry(source, origin=self.origin, end=end) for track in self.tracks.values()]
+        return [
+            track.entry(
+                source,
+                origin=self.origin,
+                end=end,
+                clock=self.clock_of(track, source) if measured else None,
+            )
+            for track in self.tracks.values()
+        ]
+
+    def clock_of(self, track: Track, source: Source) -> ClockEntry:
+        """Measure a sender's clock over all that came."""
+        started = self.started
+        return track.clock(
+            source, origin=self.origin, start_mono_ns=started.at_mono_ns, start_utc_ns=started.at_utc_ns
+        )
 
     def _render(self, source: Source, segment: Segment) -> None:
         start, end = segment.start, segment.end
@@ -374,12 +390,15 @@ class Recording:
             rate_hz=self.rate_hz,
         )
 
-    def _note_streams(self, source: Source, *, end: int) -> None:
+    def _note_streams(self, source: Source, *, end: int, measured: bool = False) -> None:
         accounts = [track.account for track in self.tracks.values()]
         afresh = any(account.is_dirty for account in accounts)
         standing = [track.standing(until=end) for track in self.tracks.values()]
         self.files.progress(
-            self.entries(source, end=end), afresh=afresh, until=end - self.origin, standing=standing
+            self.entries(source, end=end, measured=measured),
+            afresh=afresh,
+            until=end - self.origin,
+            standing=standing,
         )
         for account in accounts:
             account.is_dirty = False

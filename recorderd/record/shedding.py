@@ -24,8 +24,9 @@ from recorderd.record.chain import Chain
 from recorderd.record.entries import Entries
 from recorderd.spool.layout import Place, Spool
 from recorderd.spool.shed import ShedFolder
-from recorderd.wire.manifest import Manifest, parse_manifest
-from recorderd.wire.names import manifest_name
+from recorderd.wire.manifest import parse_manifest
+from recorderd.wire.names import index_name, manifest_name
+from recorderd.wire.recording_index import parse_index
 from recorderd.wire.shed_note import ShedNote
 
 
@@ -35,8 +36,10 @@ class _Candidate:
 
     priority: int
     recording_id: str
-    manifest: Manifest
+    sequence: int
     manifest_sha256: str
+    description: CallDescription  # of an encrypted one nothing
+    terms: RecordingTerms
     size_bytes: int
 
 
@@ -87,32 +90,21 @@ class Shedder:
 
     def _shed(self, candidate: _Candidate) -> bool | None:
         """Delete one; False when the flush was first, None when its entry cannot be sealed now."""
-        recording_id, manifest = candidate.recording_id, candidate.manifest
+        recording_id = candidate.recording_id
         utc_ns = self._clock.utc_ns()
         entry = SessionStarted(
             session=new_session_id(utc_ns),
-            description=CallDescription(
-                call_id=manifest.call.call_id,
-                origin=Origin(manifest.call.origin),
-                caller=manifest.call.caller,
-                callee=manifest.call.callee,
-                direction=manifest.call.direction,
-                extension=manifest.call.extension,
-            ),
+            description=candidate.description,
             at_mono_ns=self._clock.mono_ns(),
             at_utc_ns=utc_ns,
-            terms=RecordingTerms(
-                rule=manifest.rule.name,
-                priority=manifest.rule.priority,
-                retention_class=manifest.rule.retention_class,
-            ),
+            terms=candidate.terms,
             state=RecordingState.OFF,
         )
         if not self._folder.take(recording_id, entry_id=entry.session):
             return False
         note = ShedNote(
             recording_id=recording_id,
-            sequence=manifest.sequence,
+            sequence=candidate.sequence,
             manifest_sha256=candidate.manifest_sha256,
         )
         if not self._entries.shed(entry, str(note)) and not self._chain.named([entry.session]):
@@ -127,7 +119,7 @@ class Shedder:
             entry=entry.session,
             size_bytes=candidate.size_bytes,
             priority=candidate.priority,
-            sequence=manifest.sequence,
+            sequence=candidate.sequence,
         )
         return True
 
@@ -135,19 +127,53 @@ class Shedder:
         for recording_id in self._spool.ids(Place.READY):
             folder = self._spool.path(Place.READY, recording_id)
             try:
-                raw = (folder / manifest_name(recording_id)).read_bytes()
-                manifest = parse_manifest(raw)
-                size_bytes = _size_bytes(folder)
+                candidate = _candidate(folder)
             except (OSError, FormatError):  # the flush has it, or will set it aside
                 continue
-            if manifest.outcome == RECORDED and not manifest.rule.mandatory:
-                yield _Candidate(
-                    priority=manifest.rule.priority,
-                    recording_id=recording_id,
-                    manifest=manifest,
-                    manifest_sha256=sha256_bytes(raw),
-                    size_bytes=size_bytes,
-                )
+            if candidate is not None:
+                yield candidate
+
+
+def _candidate(folder: Path) -> _Candidate | None:
+    """Look into a sealed recording; None when it must not be shed.
+
+    Errors: OSError, FormatError.
+    """
+    index_file, size_bytes = folder / index_name(folder.name), _size_bytes(folder)
+    if index_file.exists():
+        index = parse_index(index_file.read_bytes())
+        if index.outcome != RECORDED or index.mandatory:
+            return None
+        return _Candidate(
+            priority=index.priority,
+            recording_id=folder.name,
+            sequence=index.sequence,
+            manifest_sha256=index.manifest_sha256,
+            description=CallDescription(call_id="", origin=Origin.LEG),
+            terms=RecordingTerms(priority=index.priority, retention_class=index.retention_class),
+            size_bytes=size_bytes,
+        )
+    raw = (folder / manifest_name(folder.name)).read_bytes()
+    manifest = parse_manifest(raw)
+    if manifest.outcome != RECORDED or manifest.rule.mandatory:
+        return None
+    call, rule = manifest.call, manifest.rule
+    return _Candidate(
+        priority=rule.priority,
+        recording_id=folder.name,
+        sequence=manifest.sequence,
+        manifest_sha256=sha256_bytes(raw),
+        description=CallDescription(
+            call_id=call.call_id,
+            origin=Origin(call.origin),
+            caller=call.caller,
+            callee=call.callee,
+            direction=call.direction,
+            extension=call.extension,
+        ),
+        terms=RecordingTerms(rule=rule.name, priority=rule.priority, retention_class=rule.retention_class),
+        size_bytes=size_bytes,
+    )
 
 
 def _size_bytes(folder: Path) -> int:

@@ -254,7 +254,7 @@ class Track:
             doubled=account.doubled,
             keys=self.keys.entries(origin=origin, end=end, gaps=account.gaps),
             sources=stats.sources,
-            clock=clock or ClockEntry(),
+            clock=clock or ClockEntry(known=False),
             quality=QualityEntry(
                 jitter_us=stats.jitter_ns // 1000,
                 mos_x100=_mos_x100(codec, received=received, lost=lost, gaps=account.gaps),
@@ -303,7 +303,7 @@ class Track:
         ``start_mono_ns`` and ``start_utc_ns`` are the session's start on our two clocks.
         """
         if self.let_go_at is not None or self.placement is None:
-            return ClockEntry()
+            return ClockEntry(known=False)
         slot = source.slot_of(self.opened.stream)
         trend = source.arrival_trend(slot)
         found = skew.fit(trend.position_ticks, trend.delay_ns, rate_hz=position_rate_hz(self.opened.codecs))

@@ -71,5 +71,5 @@ def erase_kept(folder: Path) -> None:
     """
     name = audio_name(folder.name)
     audio = [folder / name, *folder.glob("*.widening"), *folder.glob(f"{name}.*")]  # in clear, or encrypted
-    for path in (*audio, *folder.glob("*.offer-*.sip")):
+    for path in (*audio, *folder.glob("*.offer-*.sip*")):
         durable.discard(path)

@@ -181,8 +181,8 @@ class Conductor:
         after = step(session.conduct, action, terms=session.terms)
         if isinstance(after, Refusal):
             self._log.warning(
-                Ev.CONTROL_REFUSED, subject=session.session, action=action.value, by=by, via=via,
-                reason=after.reason.value,
+                Ev.CONTROL_REFUSED, subject=session.session, action=action.value,
+                **session.terms.told(by=by), via=via, reason=after.reason.value,
             )  # fmt: skip
             self._tell(
                 ControlRefused(
@@ -202,8 +202,8 @@ class Conductor:
             self._note_pause(watch, after.state, via=via, at_mono_ns=at_mono_ns)
             write = self._log.warning if action is ControlAction.PAUSE_TIMED_OUT else self._log.info
             write(
-                EVENTS[action], subject=session.session, state=after.state.value, by=by, via=via,
-                reason=reason or after.reason,
+                EVENTS[action], subject=session.session, state=after.state.value,
+                **session.terms.told(by=by), via=via, reason=reason or after.reason,
             )  # fmt: skip
             self._tell(
                 RecordingChanged(

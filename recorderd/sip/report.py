@@ -108,10 +108,8 @@ class Report:
         self._log.info(
             Ev.SESSION_STARTED,
             subject=session.session,
-            call_id=known.call_id,
             origin=known.origin.value,
-            caller=known.caller,
-            callee=known.callee,
+            **session.terms.told(call_id=known.call_id, caller=known.caller, callee=known.callee),
             rule=session.terms.rule,
             mode=session.terms.mode.value,
             state=session.conduct.state.value,
@@ -161,7 +159,8 @@ class Report:
         """A line of a dialog was taken."""
         lines = entry.offer.lines
         whose = lines[number] if number < len(lines) else OfferedLine(label=str(number), side_rank=number)
-        self._log.info(Ev.STREAM_OPENED, subject=line.stream, port=line.port, label=whose.label)
+        told = entry.session.terms.told(label=whose.label)
+        self._log.info(Ev.STREAM_OPENED, subject=line.stream, port=line.port, **told)
         opened = StreamOpened(
             session=entry.session.session,
             stream=line.stream,

@@ -144,7 +144,7 @@ class Requests:
                 Ev.CONTROL_REFUSED,
                 subject=session.session,
                 action=request.action.value,
-                by=request.by,
+                **session.terms.told(by=request.by),
                 via=request.via,
                 reason=NOT_ALLOWED,
             )

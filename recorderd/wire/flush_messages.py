@@ -31,7 +31,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from recorderd.wire.names import manifest_name
+from recorderd.wire.names import index_name, manifest_name
 
 PROTOCOL_VERSION: Final = 3
 PROTOCOLS: Final = (1, 2, 3)  # that an archive welcomes
@@ -39,7 +39,7 @@ HEADS_SINCE: Final = 2
 WINDOWS_SINCE: Final = 3
 CHUNK_LIMIT_BYTES: Final = 4 << 20  # the largest archive.chunk_bytes that a configuration may name
 FILES_LIMIT: Final = (
-    10_007  # what a manifest may list (10,000), itself, two signatures, a certificate, stamps
+    10_012  # what a manifest may list (10,000), itself, an index, signatures, a certificate, stamps
 )
 HEADER_LIMIT_BYTES: Final = 4 << 20  # an offer of FILES_LIMIT files with the longest names takes 3 MiB
 RECEIPT_LIMIT_BYTES: Final = 4 << 20  # a receipt lists the files of an offer once more
@@ -107,10 +107,11 @@ class Offer:
     files: tuple[OfferedFile, ...]
 
     @property
-    def manifest_sha256(self) -> str:
-        """Digest of the offered manifest."""
-        wanted = manifest_name(self.recording_id)
-        return next(entry.sha256 for entry in self.files if entry.name == wanted)
+    def statement(self) -> OfferedFile:
+        """What says of the recording what it is: its manifest, or where that is encrypted, its index."""
+        files = {entry.name: entry for entry in self.files}
+        index = files.get(index_name(self.recording_id))
+        return index or files[manifest_name(self.recording_id)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

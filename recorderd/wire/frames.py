@@ -53,7 +53,15 @@ from recorderd.wire.flush_messages import (
     Unwelcome,
     Welcome,
 )
-from recorderd.wire.names import NAME_LIMIT, audio_among, is_own_name, required_names
+from recorderd.wire.names import (
+    NAME_LIMIT,
+    audio_among,
+    index_name,
+    is_own_name,
+    manifest_name,
+    required_names,
+    signature_name,
+)
 
 __all__ = [
     "CHUNK_LIMIT_BYTES",
@@ -236,7 +244,11 @@ def _offer(reader: JsonReader, _: bytes | memoryview) -> Offer:
     if len(names) != len(files):
         raise reader.bad("files", "a name stands twice")
     audio = (*audio_among(names, recording_id), "")[0]
-    missing = [name for name in required_names(recording_id, audio=audio) if name not in names]
+    required = required_names(recording_id, audio=audio)
+    if index_name(recording_id) in names:  # the manifest is in an envelope, which the index names
+        index = (index_name(recording_id), signature_name(index_name(recording_id)))
+        required = (*index, *(name for name in required if name != manifest_name(recording_id)))
+    missing = [name for name in required if name not in names]
     if missing:
         raise reader.bad("files", f"{missing[0]} is missing")
     return Offer(recording_id=recording_id, files=tuple(files))

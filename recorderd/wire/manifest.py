@@ -4,7 +4,8 @@ It lists the recording's other files; `wire.names` says how they are called. A t
 what was not kept, lists none.
 Version 1 had no outcome, rule, controls, spans and joins; version 2 no clocks, quality and keys, and knew
 fewer causes of gaps; version 3 said nothing of the recorder's own clock, of senders' reports, of a proof
-and of encryption, and its audio was always `<id>.wav`. All are still read, and written back as they were.
+and of encryption, and its audio was always `<id>.wav`; version 4 named no recipients, and what was not known
+of a sender's clock was zero. All are still read, and written back as they were.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from recorderd.wire.manifest_entries import (
     FileEntry,
     ParticipantEntry,
     ProofEntry,
+    RecipientEntry,
     read_call,
     read_file,
     read_host_clock,
     read_participant,
     read_proof,
+    read_recipient,
 )
 from recorderd.wire.manifest_rows import (
     ControlEntry,
@@ -43,6 +46,7 @@ from recorderd.wire.manifest_rows import (
 from recorderd.wire.manifest_streams import Gap, StreamEntry, read_stream
 from recorderd.wire.names import (
     audio_name,
+    index_names,
     is_audio_name,
     is_own_name,
     manifest_name,
@@ -66,6 +70,7 @@ __all__ = [
     "Manifest",
     "ParticipantEntry",
     "ProofEntry",
+    "RecipientEntry",
     "StreamEntry",
     "audio_name",
     "encode_manifest",
@@ -76,7 +81,7 @@ __all__ = [
     "signer_name",
 ]
 
-MANIFEST_VERSION: Final = 4
+MANIFEST_VERSION: Final = 5
 OUTCOME_RECORDED: Final = outcomes.RECORDED
 TOMBSTONES: Final = outcomes.WITHOUT_AUDIO
 MANIFEST_LIMIT_BYTES: Final = 64 * 1024 * 1024  # a ten-hour call with a gap every 100 ms stays below
@@ -88,6 +93,8 @@ _STREAM_SINCE_3: Final = ("sources", "clock", "quality", "keys")
 _SINCE_4: Final = ("clock", "proof")
 _STREAM_CLOCK_SINCE_4: Final = ("reports", "reported_skew_ppb", "wall_offset_us")
 _FILE_SINCE_4: Final = ("encryption", "content_sha256", "content_bytes")
+_SINCE_5: Final = ("recipients", "metadata_encrypted", "blinding")
+_STREAM_CLOCK_SINCE_5: Final = ("known",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +128,9 @@ class Manifest:
     talk_over_ms: int = 0  # how long more than one channel spoke
     clock: ClockStatement = field(default_factory=ClockStatement)  # the recorder's own
     proof: ProofEntry = field(default_factory=ProofEntry)
+    recipients: tuple[RecipientEntry, ...] = ()  # to whom it is encrypted; none = it is in clear
+    metadata_encrypted: bool = False  # also this manifest, with the offers
+    blinding: str = ""  # random, so that the digest of an encrypted manifest confirms no guess
     manifest_version: int = MANIFEST_VERSION
 
     @property
@@ -142,6 +152,7 @@ def manifest_table(manifest: Manifest) -> dict[str, Any]:
     version = manifest.manifest_version
     clocks = [row["clock"] for row in table["streams"]]
     for since, names, rows, row_names in (
+        (5, _SINCE_5, clocks, _STREAM_CLOCK_SINCE_5),
         (4, (), clocks, _STREAM_CLOCK_SINCE_4),
         (2, _SINCE_2, table["streams"], _STREAM_SINCE_2),
         (3, _SINCE_3, table["streams"], _STREAM_SINCE_3),
@@ -186,6 +197,7 @@ def parse_manifest(raw: bytes) -> Manifest:
         **(_since_2(reader) if version > 1 else {}),
         **(_since_3(reader) if version > 2 else {}),
         **(_since_4(reader) if version > 3 else {}),
+        **(_since_5(reader) if version > 4 else {}),
     )
     reader.done()
     _check_whole(reader, manifest)
@@ -198,10 +210,12 @@ def parse_manifest(raw: bytes) -> Manifest:
 def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
     if manifest.outcome in TOMBSTONES:
         _check_tombstone(reader, manifest)
-    elif not _is_one_audio([entry for entry in manifest.files if entry.role == "audio"]):
+    elif not is_one_audio([entry for entry in manifest.files if entry.role == "audio"]):
         raise reader.bad("files", "not exactly one file of role audio, nor all its encrypted parts in order")
     elif manifest.channels < 1:
         raise reader.bad("channels", "not an integer from 1 to 64")
+    if manifest.metadata_encrypted and not manifest.recipients:
+        raise reader.bad("recipients", "none, although the manifest is encrypted")
     names = [entry.name for entry in manifest.files]
     if len(set(names)) != len(names):
         raise reader.bad("files", "a name stands twice")
@@ -220,7 +234,7 @@ def _check_whole(reader: JsonReader, manifest: Manifest) -> None:
             raise reader.bad("streams", "a gap reaches beyond the end")
 
 
-def _is_one_audio(entries: Sequence[FileEntry]) -> bool:
+def is_one_audio(entries: Sequence[FileEntry]) -> bool:
     """Tell whether the audio is one file, or encrypted in parts that belong together."""
     if len(entries) < 2:
         return len(entries) == 1
@@ -233,6 +247,8 @@ def _is_one_audio(entries: Sequence[FileEntry]) -> bool:
 
 def _may_stand(entry: FileEntry, manifest: Manifest) -> bool:
     recording_id = manifest.recording_id
+    if manifest.metadata_encrypted and not entry.name.startswith(f"{recording_id}."):
+        return False  # a longer name could tell who spoke
     if entry.role == "audio":
         older = manifest.manifest_version < 4
         return entry.name == audio_name(recording_id) if older else is_audio_name(entry.name, recording_id)
@@ -240,7 +256,7 @@ def _may_stand(entry: FileEntry, manifest: Manifest) -> bool:
     if entry.role == "key":  # with which a draft is opened
         draft = manifest.audio is not None and manifest.audio.encryption == DRAFT
         return draft and is_audio_name(entry.name, recording_id)
-    beside = required_names(recording_id, audio=audio)  # these cannot be listed, for they come later
+    beside = {*required_names(recording_id, audio=audio), *index_names(recording_id)}  # they come later
     return (
         entry.name.startswith(f"{recording_id}.")
         and entry.name not in beside
@@ -307,6 +323,15 @@ def _since_3(reader: JsonReader) -> dict[str, Any]:
 def _since_4(reader: JsonReader) -> dict[str, Any]:
     """Read the fields that version 3 did not have."""
     return {"clock": read_host_clock(reader.child("clock")), "proof": read_proof(reader.child("proof"))}
+
+
+def _since_5(reader: JsonReader) -> dict[str, Any]:
+    """Read the fields that version 4 did not have."""
+    return {
+        "recipients": tuple(read_recipient(row) for row in reader.children("recipients", limit=1000)),
+        "metadata_encrypted": reader.boolean("metadata_encrypted"),
+        "blinding": reader.text("blinding"),
+    }
 
 
 def _safe_id(reader: JsonReader, key: str) -> str:

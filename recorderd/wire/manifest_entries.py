@@ -10,7 +10,8 @@ from recorderd.wire.canonical import JsonReader
 CLOCK_UNKNOWN: Final = "none"
 CLOCK_SOURCES: Final = ("chrony", "timesyncd", "adjtimex", CLOCK_UNKNOWN)
 DRAFT: Final = "draft"  # a container that a crash left: what it holds only the key tells
-ENCRYPTIONS: Final = ("cms", "pgp", DRAFT)
+RECIPIENT_KINDS: Final = ("cms", "pgp")
+ENCRYPTIONS: Final = (*RECIPIENT_KINDS, DRAFT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,17 @@ class FileEntry:
     # Of the plain text, which the signature is over, the same for all parts; empty = plain, or unknown
     content_sha256: str = ""
     content_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipientEntry:
+    """Somebody to whom the recording is encrypted, and whether the key had ended when it was recorded."""
+
+    kind: str  # cms | pgp
+    name: str  # of the certificate; an OpenPGP key has none here
+    fingerprint: str  # of the certificate, SHA-256, or of the OpenPGP key
+    expires_at: str  # RFC 3339, UTC; empty = never
+    expired: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +98,21 @@ def read_call(reader: JsonReader) -> CallEntry:
     }
     reader.done()
     return CallEntry(**fields)
+
+
+def read_recipient(reader: JsonReader) -> RecipientEntry:
+    """Read one recipient."""
+    entry = RecipientEntry(
+        kind=reader.text("kind"),
+        name=reader.text("name"),
+        fingerprint=reader.text("fingerprint"),
+        expires_at=reader.text("expires_at"),
+        expired=reader.boolean("expired"),
+    )
+    if entry.kind not in RECIPIENT_KINDS:
+        raise reader.bad("kind", f"{entry.kind!r} is unknown")
+    reader.done()
+    return entry
 
 
 def read_participant(reader: JsonReader) -> ParticipantEntry:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from recorderd.core.ids import is_safe_id
 from recorderd.wire.canonical import JsonReader
 
+KEY_LIMIT: Final = 128  # characters; a key is one, but after a crash it may be hidden
 OUTSIDE: Final = -1  # before the recording's first sample or after its last
 SPAN_CAUSES: Final = ("paused", "stopped")
 
@@ -145,6 +146,7 @@ class ClockEntry:
     reports: int = 0  # sender reports (RTCP) that the two below were told by; 0 = none that can be used
     reported_skew_ppb: int = 0  # its media clock by its own wall clock; 0 also when that is not sure enough
     wall_offset_us: int = 0  # its wall clock less ours at the beginning, too low by the network's delay
+    known: bool = True  # False = nobody measured, or a crash took it: zeros above mean nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ class KeyEntry:
 
 def read_clock(reader: JsonReader, version: int) -> ClockEntry:
     """Read a clock's row as ``version`` of the manifest knows it."""
-    later: dict[str, int] = {}
+    later: dict[str, Any] = {}
     if version > 3:
         later = {
             "reports": reader.integer("reports"),
@@ -178,6 +180,8 @@ def read_clock(reader: JsonReader, version: int) -> ClockEntry:
         }
         if not later["reports"] and any(later.values()):
             raise reader.bad("reports", "none, although they tell something")
+    if version > 4:
+        later["known"] = reader.boolean("known")
     entry = ClockEntry(
         skew_ppb=reader.integer("skew_ppb", minimum=-(10**9), maximum=10**9),
         offset_us=reader.integer("offset_us", minimum=-(2**62)),
@@ -188,6 +192,9 @@ def read_clock(reader: JsonReader, version: int) -> ClockEntry:
         **later,
     )
     reader.done()
+    measures = (entry.skew_ppb, entry.offset_us, entry.residual_us, entry.span_s, entry.reports)
+    if not entry.known and any(measures):
+        raise reader.bad("known", "false, although something is told")
     return entry
 
 
@@ -214,7 +221,7 @@ def read_quality(reader: JsonReader) -> QualityEntry:
 def read_key(reader: JsonReader) -> KeyEntry:
     """Read a key's row."""
     entry = KeyEntry(
-        key=reader.text("key", limit=1),
+        key=reader.text("key", limit=KEY_LIMIT),
         via=reader.text("via", limit=16),
         start_samples=reader.integer("start_samples"),
         length_samples=reader.integer("length_samples"),

@@ -30,6 +30,7 @@ ENTRIES: Final = {  # of each list
     "spans": "span",
     "call_ids": "call_id",
     "joins": "join",
+    "recipients": "recipient",
 }
 _HEAD: Final = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'

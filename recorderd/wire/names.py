@@ -6,6 +6,8 @@ of the longer form (`<what the template says>-<id>.wav`); a draft's audio is `<i
 `<id>.manifest.json`, `<id>.manifest.json.p7s`, `<id>.signer.pem`, `<id>.offer-<n>.sip` and, where a crash has
 cut the call, `<id>.checkpoint.json` with `<id>.checkpoint.sig` and `.leaves`. An encrypted WAV
 is `X.wav.p7m` or `X.wav.gpg`, in parts `X.wav.001.p7m` and so on; its signature is that of `X.wav`.
+Where the manifest is encrypted as well, it is `<id>.manifest.json.p7m` (or `.gpg`), every other file has the
+short form, and `<id>.index.json` with its signature says in clear what there is.
 """
 
 from __future__ import annotations
@@ -22,11 +24,35 @@ _AUDIO: Final = "wav"
 _SIGNATURE: Final = ".p7s"
 _STAMP: Final = ".tsr"  # of a signature
 _ENVELOPE: Final = re.compile(r"(.+\.wav)(?:\.\d{3})?\.(?:p7m|gpg)")
+ENVELOPE_SUFFIXES: Final = {"cms": ".p7m", "pgp": ".gpg"}
+_INDEX: Final = ".index.json"
 
 
 def manifest_name(recording_id: str) -> str:
     """Name a recording's manifest file."""
     return f"{recording_id}.manifest.json"
+
+
+def index_name(recording_id: str) -> str:
+    """Name what says in clear which files there are, where the manifest is encrypted."""
+    return f"{recording_id}{_INDEX}"
+
+
+def index_names(recording_id: str) -> tuple[str, ...]:
+    """Name what only a recording with an encrypted manifest has, whatever it is encrypted with."""
+    index, manifest = index_name(recording_id), manifest_name(recording_id)
+    return (index, signature_name(index), *(f"{manifest}{suffix}" for suffix in ENVELOPE_SUFFIXES.values()))
+
+
+def sealed_name(name: str, *, encryption: str) -> str:
+    """Name the envelope of a file."""
+    return f"{name}{ENVELOPE_SUFFIXES[encryption]}"
+
+
+def opened_name(name: str) -> str:
+    """Name what an envelope holds, of the audio all its parts; a file that is none keeps its name."""
+    found = signed_name(name)
+    return found if found != name else name.removesuffix(".p7m").removesuffix(".gpg")
 
 
 def audio_name(recording_id: str) -> str:

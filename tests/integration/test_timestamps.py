@@ -81,7 +81,12 @@ def configured(*authorities: TimeAuthority | str, wait_s: int = 60, batch_s: int
 
 @contextmanager
 def stamping(
-    loopback: Loopback, authority: TimeAuthority, *, wait_ns: int, workers: int = WORKERS
+    loopback: Loopback,
+    authority: TimeAuthority,
+    *,
+    wait_ns: int,
+    workers: int = WORKERS,
+    apart_limit_s: int = 2 * 86_400,
 ) -> Iterator[tuple[Stamper, list[str]]]:
     """Run a stamper as recorderd-flush does, with what it logs."""
     lines: list[str] = []
@@ -96,7 +101,11 @@ def stamping(
     asked = Authority(url=authority.url, trust=TrustStore([authority.machine.root]), timeout_s=2)
     stamper = Stamper(
         settings=StampingSettings(
-            authorities=(asked,), wait_ns=wait_ns, batch_ns=3600 * NS_PER_S, retry_ns=NS_PER_S // 5
+            authorities=(asked,),
+            wait_ns=wait_ns,
+            batch_ns=3600 * NS_PER_S,
+            retry_ns=NS_PER_S // 5,
+            apart_limit_ns=apart_limit_s * NS_PER_S,
         ),
         spool=loopback.spool,
         clock=clock,

@@ -23,7 +23,8 @@ from tests.support.manifests import manifests
 
 SCHEMA = Path(recorderd.wire.__file__).parent / "manifest.schema.json"
 KINDS: dict[str, type] = {
-    "": Manifest, "call": e.CallEntry, "participant": e.ParticipantEntry, "file": e.FileEntry,
+    "": Manifest, "call": e.CallEntry, "participant": e.ParticipantEntry, "recipient": e.RecipientEntry,
+    "file": e.FileEntry,
     "clock": e.ClockStatement, "proof": e.ProofEntry, "stream": StreamEntry, "gap": Gap,
     "stream_clock": r.ClockEntry, "correction": r.Correction, "quality": r.QualityEntry, "key": r.KeyEntry,
     "rule": r.RuleEntry, "control": r.ControlEntry, "span": r.SilentSpan, "join": r.JoinEntry,

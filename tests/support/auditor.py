@@ -72,6 +72,9 @@ def _recording(
         return None
     wanted = {manifest_path.name, f"{manifest_path.name}.p7s", f"{recording_id}.signer.pem"}
     for entry in manifest["files"]:
+        if manifest.get("metadata_encrypted"):  # he has opened it
+            name = entry["name"].removesuffix(".p7m")
+            entry |= {"name": name, "sha256": entry["content_sha256"], "size_bytes": entry["content_bytes"]}
         wanted.add(entry["name"])
         if entry["role"] == "audio":
             wanted.add(f"{entry['name']}.p7s")

@@ -206,6 +206,7 @@ def _recording(recording_id: str, sequence: int, encoding: WavEncoding, *, chann
         streams=tuple(_stream(recording_id, number) for number in range(channels)),
         files=file_entries(files),
         audio_format="pcm16" if encoding is WavEncoding.PCM16 else "native",
+        manifest_version=4,
         proof=ProofEntry(
             leaf_samples=RATE_HZ,
             leaves=1,

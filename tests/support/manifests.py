@@ -91,6 +91,12 @@ KEYS = _of(
     start_samples=COUNTS,
     length_samples=COUNTS,
 )
+RECIPIENTS = st.builds(
+    e.RecipientEntry,
+    kind=st.sampled_from(e.RECIPIENT_KINDS),
+    **dict.fromkeys(("name", "fingerprint", "expires_at"), TEXTS),
+    expired=st.booleans(),
+)
 ENCRYPTED = {"encryption": "cms", "content_sha256": "cd" * 32, "content_bytes": 44}
 
 
@@ -124,6 +130,11 @@ def manifests(draw: st.DrawFn) -> m.Manifest:
         }
     since_3 = {"audio_format": draw(TEXTS), "talk_over_ms": draw(COUNTS)} if version > 2 else {}
     since_4 = {"clock": draw(CLOCKS), "proof": draw(PROOFS)} if version > 3 else {}
+    sealed = version > 4 and draw(st.booleans())  # the manifest is encrypted too
+    since_5: dict[str, Any] = {}
+    if version > 4:
+        recipients = draw(st.lists(RECIPIENTS, min_size=int(sealed), max_size=2).map(tuple))
+        since_5 = {"recipients": recipients, "metadata_encrypted": sealed, "blinding": draw(TEXTS)}
     return m.Manifest(
         recording_id=recording_id,
         recorder_id=draw(IDS),
@@ -140,16 +151,18 @@ def manifests(draw: st.DrawFn) -> m.Manifest:
         end_cause=draw(TEXTS),
         recovered=draw(st.booleans()),
         streams=draw(_some(streams)),
-        files=_files(recording_id, version, encrypted=draw(st.booleans())) if kept else (),
+        files=_files(recording_id, version, encrypted=draw(st.booleans()), sealed=sealed) if kept else (),
         **since_2,
         **since_3,
         **since_4,
+        **since_5,
         manifest_version=version,
     )
 
 
-def _files(recording_id: str, version: int, *, encrypted: bool) -> tuple[e.FileEntry, ...]:
-    name = f"20261123062236-1-2-internal-{recording_id}.wav" if version > 3 else f"{recording_id}.wav"
+def _files(recording_id: str, version: int, *, encrypted: bool, sealed: bool) -> tuple[e.FileEntry, ...]:
+    is_long = version > 3 and not sealed
+    name = f"20261123062236-1-2-internal-{recording_id}.wav" if is_long else f"{recording_id}.wav"
     extra: dict[str, Any] = ENCRYPTED if encrypted and version > 3 else {}
     audio = e.FileEntry(name=name, role="audio", size_bytes=44, sha256="ab" * 32, **extra)
     offer = e.FileEntry(name=f"{recording_id}.offer-1.sip", role="offer", size_bytes=1, sha256="ab" * 32)
@@ -181,6 +194,11 @@ def _stream(version: int, channels: int, spans: tuple[tuple[int, int], ...], dat
         clock = draw(STREAM_CLOCKS)
         if version > 3 and draw(st.booleans()):
             clock = replace(clock, **draw(REPORTED))
+        if version > 4:
+            unknown = r.ClockEntry(
+                corrected_samples=clock.corrected_samples, corrections=clock.corrections, known=False
+            )
+            clock = clock if draw(st.booleans()) else unknown
         later |= {"sources": draw(_some(TEXTS)), "clock": clock}
         later |= {"quality": draw(QUALITIES), "keys": draw(_some(KEYS))}
     counters = ("received", "lost", "duplicate", "late", "foreign", "malformed", "kernel_dropped")

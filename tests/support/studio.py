@@ -26,6 +26,7 @@ from recorderd.core.messages import (
     Codec,
     ControlAction,
     Encoding,
+    OfferReceived,
     Origin,
     RecordingChanged,
     RecordingState,
@@ -186,6 +187,7 @@ class Studio:
             clock=self,
             names=self.names,
             host_clock=self._statement,
+            encryption=self.encryption,
         )
         entries = Entries(
             sealer=self.sealer,
@@ -222,11 +224,13 @@ class Studio:
         ms: int = 0,
         state: RecordingState = RecordingState.ON,
         terms: RecordingTerms | None = None,
+        description: CallDescription | None = None,
     ) -> SessionId:
         """Begin a session."""
+        known = CallDescription(call_id=f"call-{name}", origin=Origin.SIPREC, caller="1000")
         started = SessionStarted(
             session=SessionId(name),
-            description=CallDescription(call_id=f"call-{name}", origin=Origin.SIPREC, caller="1000"),
+            description=description or known,
             at_mono_ns=BEGIN_MONO_NS + ms * NS_PER_MS,
             at_utc_ns=BEGIN_UTC_NS + ms * NS_PER_MS,
             terms=terms or RecordingTerms(),
@@ -296,6 +300,12 @@ class Studio:
         sender.payload_type = codec.payload_type
         for late in range(number, sender.packets):
             self._packets.append((at_ms + 20 * (late - number), StreamId(stream), sender.packet(late)))
+
+    def offer(self, session: SessionId, text: str, *, ms: int) -> None:
+        """Let the text of an offer be kept."""
+        at_utc_ns = BEGIN_UTC_NS + ms * NS_PER_MS
+        raw = text.encode()
+        self.put(OfferReceived(session=session, dialog=DialogId("d"), raw=raw, at_utc_ns=at_utc_ns), ms=ms)
 
     def hang_up(self, session: SessionId, stream: str, *, ms: int) -> None:
         """End one stream."""

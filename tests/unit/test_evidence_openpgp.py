@@ -182,18 +182,48 @@ def test_nothing_is_left_behind_and_no_agent_is_started(
 # --- recipients that do not do ------------------------------------------------------------------------
 
 
-def test_an_expired_or_revoked_key_is_refused(ring: Keyring, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipientUnusable, match="has expired"):
-        load_pgp_recipients([folder / "ending.asc"], now_utc_s=int(time.time()) + 3 * DAY_S)
+def test_a_key_that_has_ended_is_encrypted_to_where_there_is_no_other(ring: Keyring, folder: Path) -> None:
+    later = int(time.time()) + 3 * DAY_S
+    alone = load_pgp_recipients([folder / "ending.asc"], now_utc_s=later)
+    (ended,) = alone.recipients
+    assert ended.expires_utc_s is not None and ended.expires_utc_s < later
+    assert ring.gpg("--decrypt", content=_encrypted(alone, b"what was said")) == b"what was said"
+    both = load_pgp_recipients([folder / "ending.asc", folder / "cv25519.asc"], now_utc_s=later)
+    assert [row.fingerprint for row in both.left_out] == [ended.fingerprint]
+    assert len(both.recipients) == 1
+    assert ring.gpg("--decrypt", content=_encrypted(both, b"what was said")) == b"what was said"
+
+
+def test_a_younger_key_beside_one_that_had_ended_before_it_was_made_opens_it_too(tmp_path: Path) -> None:
     with keyring() as own:
-        own.make_key(tmp_path / "x.asc", "x", ("ed25519", "cv25519"))
+        old = own.make_key(tmp_path / "old.asc", "old", ("ed25519", "cv25519"), expires="1d")
+        (made_utc_s,) = [row.expires_utc_s for row in load_pgp_recipients([old]).recipients]
+        assert made_utc_s is not None
+        as_of = ("--faked-system-time", f"{made_utc_s + DAY_S}!")
+        own.gpg(*as_of, "--quick-gen-key", "young", "ed25519", "sign", "1d")
+        young = own.fingerprint("young")
+        own.gpg(*as_of, "--quick-add-key", young, "cv25519", "encr", "1d")
+        (tmp_path / "young.asc").write_bytes(own.gpg("--armor", "--export", "young"))
+        later = made_utc_s + 5 * DAY_S
+        ended = load_pgp_recipients([old, tmp_path / "young.asc"], now_utc_s=later)
+        assert len(ended.recipients) == 2
+        sealed = _encrypted(ended, b"what was said")
+        assert own.gpg("--decrypt", content=sealed) == b"what was said"
+        own.gpg("--yes", "--delete-secret-keys", own.fingerprint("old"))
+        assert own.gpg("--decrypt", content=sealed) == b"what was said"
+
+
+def test_a_revoked_key_is_refused_also_when_it_has_ended(ring: Keyring, folder: Path, tmp_path: Path) -> None:
+    with keyring() as own:
+        own.make_key(tmp_path / "x.asc", "x", ("ed25519", "cv25519"), expires="2d")
         revocation = (
             next((own.home / "openpgp-revocs.d").glob("*.rev")).read_text().replace(":-----", "-----")
         )
         own.gpg("--import", content=revocation.encode())
         (tmp_path / "x.asc").write_bytes(own.gpg("--armor", "--export", "x"))
-    with pytest.raises(RecipientUnusable, match="was revoked"):
-        load_pgp_recipients([tmp_path / "x.asc"])
+    for days in (0, 3):
+        with pytest.raises(RecipientUnusable, match="was revoked"):
+            load_pgp_recipients([tmp_path / "x.asc"], now_utc_s=int(time.time()) + days * DAY_S)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_manifest_reads_back_as_it_was_written() -> None:
         ({"extra": 1}, "extra"),
         ({"software": "\ud800"}, "software"),
         ({"call_ids": ["\ud800"]}, "call_ids"),
-        ({"manifest_version": 5}, "manifest_version"),
+        ({"manifest_version": 6}, "manifest_version"),
         ({"clock": {**CLOCK, "source": "sundial"}}, "source"),
         ({"clock": {**CLOCK, "stratum": 16}}, "stratum"),
         ({"clock": {**CLOCK, "checked_at": ""}}, "synchronised"),
@@ -127,8 +127,28 @@ def test_a_field_that_is_not_right_is_named(change: dict[str, Any], field: str) 
         parse_manifest(json.dumps(table, sort_keys=True, separators=(",", ":")).encode())
 
 
-def _third_version() -> dict[str, Any]:
+def _fourth_version() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(encode_manifest(_manifest()))
+    for key in ("recipients", "metadata_encrypted", "blinding"):
+        del table[key]
+    del table["streams"][0]["clock"]["known"]
+    return {**table, "manifest_version": 4}
+
+
+def test_a_manifest_of_the_fourth_version_is_still_read_and_written_back_as_it_was() -> None:
+    table = _fourth_version()
+    manifest = parse_manifest(canonical_json(table))
+    assert encode_manifest(manifest) == canonical_json(table)
+    assert (manifest.recipients, manifest.metadata_encrypted, manifest.streams[0].clock.known) == (
+        *((), False),
+        True,
+    )
+    with pytest.raises(ManifestFormatError, match="recipients: unknown field"):
+        parse_manifest(canonical_json({**table, "recipients": []}))
+
+
+def _third_version() -> dict[str, Any]:
+    table = _fourth_version()
     for key in ("clock", "proof"):
         del table[key]
     for key in ("encryption", "content_sha256", "content_bytes"):
@@ -188,6 +208,7 @@ def test_a_manifest_of_the_first_version_is_still_read_and_written_back_as_it_wa
     ("change", "problem"),
     [
         ({"reports": 0}, "none, although they tell something"),
+        ({"known": False}, "known: false, although something is told"),
         ({"reports": -1}, "reports: not an integer"),
         ({"reported_skew_ppb": 10**9 + 1}, "reported_skew_ppb: not an integer"),
         ({"wall_offset_us": -(2**62) - 1}, "wall_offset_us: not an integer"),

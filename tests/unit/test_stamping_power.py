@@ -28,7 +28,11 @@ def test_recordings_leave_without_a_stamp_of_their_own_until_power_is_back(tmp_p
     authority = Authority(url="http://tsa.example", trust=TrustStore([]), timeout_s=1)
     stamper = Stamper(
         settings=StampingSettings(
-            authorities=(authority,), wait_ns=3600 * NS_PER_S, batch_ns=3600 * NS_PER_S, retry_ns=NS_PER_S
+            authorities=(authority,),
+            wait_ns=3600 * NS_PER_S,
+            batch_ns=3600 * NS_PER_S,
+            retry_ns=NS_PER_S,
+            apart_limit_ns=3600 * NS_PER_S,
         ),
         spool=loopback.spool,
         clock=clock,
