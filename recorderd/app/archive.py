@@ -15,10 +15,13 @@ from rich.table import Column, Table
 
 from recorderd import __version__, durable
 from recorderd.app import fsck
+from recorderd.app.archive_accounts import add_account
+from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
+from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
@@ -101,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
             add_drain(command)
         if name == "heads":
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
+    add_audit(commands)
+    add_account(commands)
     return parser
 
 
@@ -128,6 +133,14 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         log=service.log,
     )
     custody.repair()
+    audit = AuditDuty(
+        configuration.audit,
+        catalogue.database,
+        archive_id=archive.id,
+        signer=signer,
+        clock=clock,
+        log=service.log,
+    )
     settings = _receiver_settings(configuration, secret)
     keeping = Keeping(custody)
     willingness = Willingness(
@@ -169,7 +182,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
         service.ready(f"listening on {endpoint}")
         workers = Workers(service)
-        for name, work in keeping.loops().items():
+        audit.begin()
+        for name, work in (keeping.loops() | audit.loops()).items():
             workers.start(name, work)
         try:
             receiver.run(duty.halt(), service.beat)
@@ -185,6 +199,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     finally:
         receiver.close()
         keeping.close()
+        audit.end()
         catalogue.close()
         lock.close()
     service.log.info(Ev.STOPPED)

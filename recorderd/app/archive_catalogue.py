@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
 from recorderd.archive.database import Database
+from recorderd.archive.migrations import migrate
 from recorderd.core.errors import CatalogueFailed
 from recorderd.evidence.keys import read_secret_text, resolve_secret
 
@@ -24,6 +26,17 @@ def open_database(configuration: ArchiveConfiguration, *, read_only: bool = Fals
     if section.password_file is not None:
         password = read_secret_text(resolve_secret(section.password_file)).strip()
     return Database(section.url, password=password, read_only=read_only)
+
+
+def open_to_write(configuration: ArchiveConfiguration) -> Database:
+    """Open the database for a command that changes something: with this release's tables.
+
+    Errors: CatalogueFailed; KeyUnusable when the password cannot be read.
+    """
+    durable.make_dir(configuration.archive.data_dir)
+    database = open_database(configuration)
+    migrate(database)
+    return database
 
 
 def open_catalogue(configuration: ArchiveConfiguration, *, read_only: bool = False) -> Catalogue:

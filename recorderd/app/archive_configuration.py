@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from recorderd.app.audit_configuration import AuditSection
 from recorderd.app.catalogue_configuration import CatalogueSection
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.power_configuration import PowerSection, power_problems
@@ -65,6 +66,7 @@ class ArchiveConfiguration:
     receipt: ReceiptSection = section("Signing of receipts.")
     recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
+    audit: AuditSection = section("The log of who did what.", default_factory=AuditSection)
     catalogue: CatalogueSection = section(
         "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
     )

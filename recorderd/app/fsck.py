@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.app.archive_catalogue import open_catalogue
+from recorderd.app.archive_audit import audit_findings
+from recorderd.app.archive_catalogue import open_catalogue, open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.progress import SlowWork
 from recorderd.app.verify import EXIT_OF, WORD_OF
-from recorderd.archive.audit import Audit, Auditor
+from recorderd.archive.audit import Audit, Auditor, Trouble
 from recorderd.archive.store import Store
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import FormatError
@@ -28,16 +29,21 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
         name: TrustStore.from_files(entry.certificate_files)
         for name, entry in configuration.recorders.items()
     }
+    receipts = TrustStore.from_files([configuration.receipt.certificate_file])
     auditor = Auditor(
         store=Store(configuration.archive.data_dir),
         catalogue=open_catalogue(configuration, read_only=True),
         trusts=trusts,
-        receipts=TrustStore.from_files([configuration.receipt.certificate_file]),
+        receipts=receipts,
         authorities=TrustStore.from_files([arguments.tsa]) if arguments.tsa is not None else None,
         now_utc_s=SystemClock().utc_ns() // NS_PER_S,
     )
     with SlowWork("checking", total_bytes=auditor.size_bytes()) as work:
         audit = auditor.run(work.advance)
+    audit.troubles += [
+        Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
+        for row in audit_findings(open_database(configuration, read_only=True), receipts)
+    ]
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
 

@@ -74,6 +74,10 @@ class HeadFormatError(FormatError):
     """Malformed chain head: {field}: {reason}."""
 
 
+class AuditHeadFormatError(FormatError):
+    """Malformed head of the audit log: {field}: {reason}."""
+
+
 class WavFormatError(FormatError):
     """Malformed WAV: {field}: {reason}."""
 
@@ -330,6 +334,46 @@ class AnnotationRefused(RecorderError):
     """This {what} cannot be added: {reason}."""
 
     exit_code = 65
+
+
+class AccountUnknown(RecorderError):
+    """There is no account {account}."""
+
+    exit_code = 65
+    hint = "`recorder-archive account list` names those there are."
+
+
+class AccountRefused(RecorderError):
+    """Account {account}: {reason}."""
+
+    exit_code = 65
+
+
+class PasswordUnfit(RecorderError):
+    """This password is not taken: {reason}."""
+
+    exit_code = 65
+
+
+class SignInRefused(RecorderError):
+    """Not let in: {reason}."""
+
+    exit_code = 77
+
+
+class CodeWanted(SignInRefused):
+    """Not let in: {reason}."""
+
+
+class SignInLocked(SignInRefused):
+    """Not let in for {wait_s} s: {reason}."""
+
+
+class AuditExportFailed(RecorderError):
+    """The audit log cannot be sent to {target}: {reason}."""
+
+    exit_code, retryable = 69, True
+    hint = "Rows wait in the catalogue and are sent when the server is back."
 
 
 class AlreadyRunning(RecorderError):

@@ -150,6 +150,10 @@ class Ev(Enum):
     CALLS_HANDED_OVER = "calls_handed_over"
     SESSION_CONTINUED = "session_continued"
     SESSION_NOT_CONTINUED = "session_not_continued"
+    AUDITED = "audited"
+    AUDIT_EXPORT_FAILED = "audit_export_failed"
+    AUDIT_HEAD_STATED = "audit_head_stated"
+    AUDIT_HEAD_FAILED = "audit_head_failed"
 
     @property
     def message_id(self) -> str:

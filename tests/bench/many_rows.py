@@ -77,8 +77,8 @@ class Office:
 
     def _outside(self) -> list[str]:
         digits = self.chance.choice(900_000_000, size=self.outside, replace=False) + 100_000_000
-        countries = self.chance.choice(["+4478", "+4420", "+331", "+49301", "+1212"], size=self.outside)
-        return [f"{one}{two:09d}"[:14] for one, two in zip(countries.tolist(), digits.tolist(), strict=True)]
+        countries = self.chance.choice(["+4478", "+4420", "+331", "+4930", "+1212"], size=self.outside)
+        return [f"{one}{two:09d}" for one, two in zip(countries.tolist(), digits.tolist(), strict=True)]
 
     def _add_extension(self, extension: int) -> None:
         site = extension % SITES
