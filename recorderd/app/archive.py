@@ -20,11 +20,13 @@ from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_search import add_search
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
+from recorderd.app.search_duty import SearchDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.workers import Workers
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     add_audit(commands)
     add_account(commands)
+    add_search(commands)
     return parser
 
 
@@ -185,6 +188,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         audit.begin()
         for name, work in (keeping.loops() | audit.loops()).items():
             workers.start(name, work)
+        duty_of_search = SearchDuty(
+            catalogue.database, region=configuration.catalogue.region, log=service.log
+        )
+        workers.start("search-index", duty_of_search.run)
         try:
             receiver.run(duty.halt(), service.beat)
             duty.sleep()
