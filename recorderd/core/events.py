@@ -154,6 +154,11 @@ class Ev(Enum):
     AUDIT_EXPORT_FAILED = "audit_export_failed"
     AUDIT_HEAD_STATED = "audit_head_stated"
     AUDIT_HEAD_FAILED = "audit_head_failed"
+    HTTP_READY = "http_ready"
+    HTTP_ENDED = "http_ended"
+    HTTP_FAILED = "http_failed"
+    HTTP_REFUSED = "http_refused"
+    HTTP_LIMITED = "http_limited"
 
     @property
     def message_id(self) -> str:
