@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Select, func, insert, select, text, update
 
 from recorderd.archive.database import Database
 from recorderd.archive.migrations import migrate
+from recorderd.archive.search_index import index_rows
 from recorderd.archive.tables import HEADS, ISSUED, RECORDINGS
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest
@@ -69,6 +70,11 @@ _R: Final = RECORDINGS.c
 ROWS: Final = select(*(_R[entry.name] for entry in fields(Entry)))  # what an Entry holds
 
 
+def _storable(text: str) -> str:
+    """Give what both databases can hold: PostgreSQL's text has no U+0000."""
+    return text.replace("\0", "\ufffd")
+
+
 def entry_of(
     manifest: Manifest, *, manifest_sha256: str, size_bytes: int, path: str, archived_at: str
 ) -> Entry:
@@ -80,13 +86,13 @@ def entry_of(
         sequence=manifest.sequence,
         previous_manifest_sha256=manifest.previous_manifest_sha256,
         manifest_sha256=manifest_sha256,
-        call_id=call.call_id,
-        caller=call.caller,
-        callee=call.callee,
-        direction=call.direction,
-        extension=call.extension,
-        trunk=call.trunk,
-        queue=call.queue,
+        call_id=_storable(call.call_id),
+        caller=_storable(call.caller),
+        callee=_storable(call.callee),
+        direction=_storable(call.direction),
+        extension=_storable(call.extension),
+        trunk=_storable(call.trunk),
+        queue=_storable(call.queue),
         started_at=manifest.started_at,
         duration_s=round(manifest.duration_samples / manifest.sample_rate_hz, 6),
         channels=manifest.channels,
@@ -107,7 +113,8 @@ class Catalogue:
     Errors: CatalogueFailed when the database refuses.
     """
 
-    def __init__(self, place: Path | Database, *, read_only: bool = False) -> None:
+    def __init__(self, place: Path | Database, *, read_only: bool = False, region: str = "") -> None:
+        self._region = region
         owned = isinstance(place, Path)
         self.database = Database.of_file(place, read_only=read_only) if isinstance(place, Path) else place
         self._owned = owned
@@ -128,7 +135,9 @@ class Catalogue:
         Durable: after return the rows survive.
         """
         with self.database.write() as connection:
-            return [_add(connection, entry, make_receipt) for entry, make_receipt in rows]
+            added = [_add(connection, entry, make_receipt) for entry, make_receipt in rows]
+            index_rows(connection, [entry for entry, _ in added], region=self._region)
+            return added
 
     def find(self, recorder_id: str, recording_id: str) -> Entry | None:
         """Return the row of one recorder's recording."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from recorderd.core.errors import CatalogueFailed
+from recorderd.core.errors import CatalogueFailed, SearchTooWide
 
 _BUSY_S: Final = 10  # `list` may read while a row is written
 _LOCK_WAIT_S: Final = 30  # a writer of another process may be in the midst of signing
 _WRITER: Final = 0x7265_636F_7264_6572  # PostgreSQL's advisory lock of whoever writes
+_CANCELED: Final = "57014"  # PostgreSQL's SQLSTATE of a query that took too long
+_STEPS: Final = 100_000  # of SQLite's machine, between two looks at the clock
 _WRITES: Final = "recorderd_writes"
 
 
@@ -61,15 +64,19 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Look at one state of everything; nothing can be changed."""
-        with self._failures():
+    def read(self, *, limit_s: int = 0) -> Iterator[Connection]:
+        """Look at one state of everything; nothing can be changed.
+
+        Errors: SearchTooWide when a query takes longer than ``limit_s``, if that is not 0.
+        """
+        with self._failures(limit_s=limit_s):
             options = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
             with self._engine.connect() as plain:
                 connection = plain.execution_options(**options)
                 if not self.is_sqlite:
                     connection.execute(text("SET TRANSACTION READ ONLY"))
-                yield connection
+                with _limit(connection, limit_s):
+                    yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -92,10 +99,12 @@ class Database:
             return inspect(connection).has_table(name)
 
     @contextmanager
-    def _failures(self) -> Iterator[None]:
+    def _failures(self, *, limit_s: int = 0) -> Iterator[None]:
         try:
             yield
         except DBAPIError as problem:
+            if limit_s and _is_cut_short(problem.orig):
+                raise SearchTooWide(limit_s=limit_s) from None
             raise CatalogueFailed(path=self.name, reason=_reason(problem.orig)) from None
         except SQLAlchemyError as problem:
             raise CatalogueFailed(path=self.name, reason=type(problem).__name__) from problem
@@ -104,6 +113,28 @@ class Database:
 def _reason(problem: BaseException | None) -> str:
     """Give the first line of what a database says: further ones quote values."""
     return next(iter(str(problem).splitlines()), type(problem).__name__)
+
+
+@contextmanager
+def _limit(connection: Connection, limit_s: int) -> Iterator[None]:
+    """Have queries cut short that take too long."""
+    if not limit_s:
+        yield
+    elif connection.dialect.name == "sqlite":
+        end = time.monotonic() + limit_s
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, _STEPS)
+    else:
+        connection.execute(text(f"SET LOCAL statement_timeout = '{int(limit_s)}s'"))
+        yield
+
+
+def _is_cut_short(problem: BaseException | None) -> bool:
+    return getattr(problem, "sqlstate", "") == _CANCELED or str(problem) == "interrupted"
 
 
 def _sqlite_engine(path: Path, *, read_only: bool) -> Engine:

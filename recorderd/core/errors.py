@@ -325,6 +325,22 @@ class AccountUnknown(RecorderError):
 
 class AccountRefused(RecorderError):
     """Account {account}: {reason}."""
+class SearchRefused(RecorderError):
+    """The search cannot be understood: {field} {reason}."""
+
+    exit_code = 65
+    hint = "`recorder-archive search --help` tells what can be searched for."
+
+
+class SearchTooWide(RecorderError):
+    """The search found no end within {limit_s} s."""
+
+    exit_code = 75
+    hint = "Give a range of dates, or more of the number."
+
+
+class AnnotationRefused(RecorderError):
+    """This {what} cannot be added: {reason}."""
 
     exit_code = 65
 
