@@ -21,12 +21,14 @@ from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
+from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
+from recorderd.app.web_duty import WebDuty
 from recorderd.app.workers import Workers
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     add_audit(commands)
     add_account(commands)
+    add_web(commands)
     return parser
 
 
@@ -185,6 +188,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         audit.begin()
         for name, work in (keeping.loops() | audit.loops()).items():
             workers.start(name, work)
+        if configuration.http is not None:
+            workers.start("http", WebDuty(arguments.config, log=service.log).run)
         try:
             receiver.run(duty.halt(), service.beat)
             duty.sleep()

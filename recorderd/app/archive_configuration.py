@@ -13,6 +13,7 @@ from typing import Any, Final
 from recorderd.app.audit_configuration import AuditSection
 from recorderd.app.catalogue_configuration import CatalogueSection
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
+from recorderd.app.http_configuration import AccessSection, HttpSection
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.schema import Problem, load, option, section
@@ -67,6 +68,8 @@ class ArchiveConfiguration:
     recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
     audit: AuditSection = section("The log of who did what.", default_factory=AuditSection)
+    http: HttpSection | None = section("The interface for people; absent = none.", default=None)
+    access: AccessSection = section("Which recordings are apart.", default_factory=AccessSection)
     catalogue: CatalogueSection = section(
         "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
     )

@@ -1,7 +1,7 @@
-"""A recording's audio in another form, made while it is sent: WAV, MP3, FLAC, Opus. The original is only read.
+"""A recording's audio in another form, made while it is sent: WAV, MP3, FLAC, Opus.
 
-Contract: memory is bounded by a block of audio, whatever the recording's length; what is read are the samples
-that the manifest's WAV holds. MP3 and Opus have two channels at most, FLAC eight: of more a mean is made.
+Contract: the original is only read; memory is bounded by a block of audio, whatever the recording's length.
+MP3 and Opus have two channels at most, FLAC eight: of more a mean is made.
 """
 
 from __future__ import annotations
@@ -184,7 +184,9 @@ class Audio:
         return b"".join(
             (
                 b"RIFF" + struct.pack("<I", min(_SIZE_MAX, size_bytes + WAV_HEAD_BYTES - 8)) + b"WAVEfmt ",
-                struct.pack("<IHHIIHH", 16, 1, self.channels, rate_hz, rate_hz * frame_bytes, frame_bytes, 16),
+                struct.pack(
+                    "<IHHIIHH", 16, 1, self.channels, rate_hz, rate_hz * frame_bytes, frame_bytes, 16
+                ),
                 b"data" + struct.pack("<I", min(_SIZE_MAX, size_bytes)),
             )
         )

@@ -1,8 +1,8 @@
 """Share links: one recording to somebody without an account, for a while, so many times, with a passphrase.
 
-Contract: link and passphrase are both needed, and go different ways. An attempt is counted before it is looked
-at: a link is dead after ``FAILURES_MAX`` wrong passphrases, or when its uses are gone, whatever comes at once.
-Nobody can use a link more often than it was made for: a replay finds it used up.
+Contract: link and passphrase are both needed, and go different ways. An attempt is counted before it is
+looked at: a link is dead after ``FAILURES_MAX`` wrong passphrases, or when its uses are gone, also when many
+come at once. Nobody can use a link more often than it was made for: a replay finds it used up.
 """
 
 from __future__ import annotations

@@ -325,6 +325,8 @@ class AccountUnknown(RecorderError):
 
 class AccountRefused(RecorderError):
     """Account {account}: {reason}."""
+
+
 class SearchRefused(RecorderError):
     """The search cannot be understood: {field} {reason}."""
 

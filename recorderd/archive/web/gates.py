@@ -61,9 +61,7 @@ Known = Annotated[Identity, Depends(identity_of)]
 
 def reason_of(
     reason: Annotated[str, Query(max_length=REASON_LIMIT, description="Why, where that is wanted.")] = "",
-    x_reason: Annotated[
-        str, Header(max_length=REASON_LIMIT, description="The same, percent-encoded.")
-    ] = "",
+    x_reason: Annotated[str, Header(max_length=REASON_LIMIT, description="The same, percent-encoded.")] = "",
 ) -> str:
     """Read why somebody wants something."""
     return (reason or unquote(x_reason)).strip()
@@ -112,7 +110,12 @@ class RecordingGate:
     by_deed: bool = False  # the deed writes the row when it is done, in its own transaction
 
     def __call__(
-        self, request: Request, recorder_id: RecorderId, recording_id: RecordingId, identity: Known, reason: Reason
+        self,
+        request: Request,
+        recorder_id: RecorderId,
+        recording_id: RecordingId,
+        identity: Known,
+        reason: Reason,
     ) -> Granted:
         """Let somebody to a recording, or say no."""
         desk = desk_of(request)
@@ -138,9 +141,7 @@ class RecordingGate:
         return Granted(identity=identity, entry=entry, tags=tags, reason=reason)
 
     def _refuse(self, desk: Desk, identity: Identity, subject: str, reason: str, why: str) -> None:
-        desk.audit_log.note(
-            identity.actor, self.what, subject, reason=reason, outcome="refused", detail=why
-        )
+        desk.audit_log.note(identity.actor, self.what, subject, reason=reason, outcome="refused", detail=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class HouseGate:
 
 @dataclass(frozen=True, slots=True)
 class OpenGate:
-    """Before what anybody may ask, because it proves itself, or tells nothing; ``what`` says why it is open."""
+    """Before what anybody may ask: it proves itself, or tells nothing; ``what`` says why it is open."""
 
     what: str
 

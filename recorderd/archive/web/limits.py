@@ -1,7 +1,7 @@
-"""What stands before every request: how much may come, how often, how many at once; headers of every answer.
+"""What stands before every request: how much may come, how often, how many at once; headers of answers.
 
-Contract: a body that is too long is refused before it is in memory; a client that asks too often hears when to
-come again; what is refused here costs neither the database nor a password's hash. Counts are bounded.
+Contract: a body that is too long is refused before it is in memory; a client that asks too often hears when
+to come again; what is refused here costs neither the database nor a password's hash. Counts are bounded.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Buckets:
             return 0.0
 
 
-class _BodyTooLong(Exception):  # noqa: N818
+class _BodyTooLong(Exception):
     """More came than is taken."""
 
 
@@ -164,5 +164,3 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return give
-
-

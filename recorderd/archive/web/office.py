@@ -51,6 +51,7 @@ class Status:
 @router.get("/audit")
 def audit(
     request: Request,
+    *,
     _: Annotated[Identity, Depends(HouseGate(Action.AUDIT, "audit_listed"))],
     who: Text = "",
     what: Text = "",
@@ -103,6 +104,7 @@ def accounts(
 @router.put("/accounts/{name}")
 def put_account(
     request: Request,
+    *,
     name: AccountName,
     identity: Annotated[Identity, _deed("account_changed")],
     role: Annotated[Role, Body()],
@@ -113,9 +115,7 @@ def put_account(
 ) -> Account:
     """Make an account, or give one another role and reach."""
     desk = desk_of(request)
-    reaching = Reaching(
-        extensions=tuple(extensions), groups=tuple(groups), recorders=tuple(recorders)
-    )
+    reaching = Reaching(extensions=tuple(extensions), groups=tuple(groups), recorders=tuple(recorders))
     change = desk.accounts.change if desk.accounts.is_known(name) else desk.accounts.add
     return change(identity.actor, name, role, reaching, second_right=second_right)
 
@@ -166,6 +166,7 @@ def tokens(
 @router.post("/accounts/{name}/tokens", status_code=201)
 def add_token(
     request: Request,
+    *,
     name: AccountName,
     identity: Annotated[Identity, _deed("token_added")],
     label: Place,

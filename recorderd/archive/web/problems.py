@@ -36,7 +36,7 @@ _PREFIX: Final = "urn:recorderd:problem:"
 _DETAILS_LIMIT: Final = 10  # of what is wrong with a request
 
 
-class Problem(Exception):  # noqa: N818
+class Problem(Exception):
     """An answer that is no success; ``kind`` is a word for programs."""
 
     def __init__(
@@ -84,7 +84,7 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
     """Have every way to fail answered as a problem."""
 
     def ours(_: Request, problem: Exception) -> JSONResponse:
-        assert isinstance(problem, Problem)  # noqa: S101 - the type that it is registered for
+        assert isinstance(problem, Problem)
         return problem_response(problem.status, problem.kind, problem.detail, headers=problem.headers)
 
     def framework(_: Request, problem: Exception) -> JSONResponse:
@@ -94,7 +94,7 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
         return problem_response(status, kind, headers=headers)
 
     def malformed(_: Request, problem: Exception) -> JSONResponse:
-        assert isinstance(problem, RequestValidationError)  # noqa: S101
+        assert isinstance(problem, RequestValidationError)
         rows = [
             {"at": ".".join(str(part) for part in row["loc"]), "reason": row["msg"]}
             for row in problem.errors()[:_DETAILS_LIMIT]

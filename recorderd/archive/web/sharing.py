@@ -124,5 +124,3 @@ def _may_share(desk: Desk, identity: Identity, share: Share) -> bool:
         return identity.actor.name == share.created_by
     facts = facts_of(desk, entry, desk.annotations.tags(entry.row_id))
     return rule_on_recording(identity.viewer, Action.SHARE, facts) is not Ruling.REFUSED
-
-
