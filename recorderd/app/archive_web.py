@@ -2,8 +2,9 @@
 
 Contract: `serve` starts it where [http] is configured, and starts it again when it ends; encoding, searching
 and hashing passwords take no turn of the interpreter from the process that receives recordings. The two meet
-in the database and in the store, which this process only reads, nowhere else. It ends with whoever started
-it: a pipe that nobody holds any more says so.
+in the database and in the store, nowhere else; of the store this process removes what it was asked to erase,
+for which it holds the key that signs receipts and tombstones. It ends with whoever started it: a pipe that
+nobody holds any more says so.
 """
 
 from __future__ import annotations
@@ -15,20 +16,19 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.http_configuration import HttpSection
+from recorderd.app.retention_parts import retention_parts
 from recorderd.app.service import Service
 from recorderd.archive.accounts import Accounts
 from recorderd.archive.annotations import Annotations
-from recorderd.archive.audit_log import AuditLog
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.criteria import tag_of
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
 from recorderd.archive.sign_in import SignIn
 from recorderd.archive.web.application import make_application, put_desk
-from recorderd.archive.web.desk import AccessTerms, Desk
+from recorderd.archive.web.desk import AccessTerms, Desk, Keeping
 from recorderd.archive.web.peaks import Peaks
 from recorderd.archive.web.serving import serve_https
 from recorderd.core.clock import Clock, SystemClock
@@ -83,10 +83,10 @@ def make_desk(
 ) -> Desk:
     """Put together what requests need.
 
-    Errors: CatalogueFailed; KeyUnusable when the database's password cannot be read.
+    Errors: CatalogueFailed; KeyUnusable when the database's password or the receipt key cannot be read.
     """
-    database = open_to_write(configuration)
-    audit_log = AuditLog(database, clock=clock)
+    parts = retention_parts(configuration, log=log)
+    database, audit_log = parts.database, parts.audit
     accounts = Accounts(database, audit_log, clock=clock)
     access, archive = configuration.access, configuration.archive
     return Desk(
@@ -94,12 +94,15 @@ def make_desk(
         root=archive.data_dir,
         terms=AccessTerms(
             restricted_tags=frozenset(tag_of(tag) for tag in access.restricted_tags),
+            restricted_classes=frozenset(access.restricted_classes),
             reason_tags=frozenset(tag_of(tag) for tag in access.reason_tags),
+            reason_classes=frozenset(access.reason_classes),
         ),
         database=database,
         catalogue=Catalogue(database, region=configuration.catalogue.region),
         search=Search(database, region=configuration.catalogue.region),
         annotations=Annotations(database),
+        keeping=Keeping(book=parts.book, holds=parts.holds, eraser=parts.eraser, sweeper=parts.sweeper),
         accounts=accounts,
         sign_in=SignIn(
             database,

@@ -32,6 +32,8 @@ class AccessSection:
     restricted_tags: tuple[str, ...] = option(
         "Recordings with one of these tags need the second right, and a reason.", default=("restricted",)
     )
+    restricted_classes: tuple[str, ...] = option("The same for retention classes.", default=())
     reason_tags: tuple[str, ...] = option(
         "Recordings with one of these tags are heard and downloaded with a reason only.", default=()
     )
+    reason_classes: tuple[str, ...] = option("The same for retention classes.", default=())

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, FastAPI
 
 from recorderd import __version__
-from recorderd.archive.web import office, recordings, sessions, sharing
+from recorderd.archive.web import keeping, office, recordings, sessions, sharing
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.gates import OpenGate
 from recorderd.archive.web.limits import Limits
@@ -48,7 +48,7 @@ def make_application(*, log: EventLog, clock: Clock, requests_per_minute: int) -
         responses={"default": _PROBLEM, "422": _PROBLEM},
     )
     api = APIRouter(prefix=PREFIX)
-    for part in (sessions, recordings, sharing, office):
+    for part in (sessions, recordings, keeping, sharing, office):
         api.include_router(part.router)
 
     @api.get("/openapi.json", include_in_schema=False, dependencies=[Depends(OpenGate("tells no secret"))])

@@ -12,9 +12,13 @@ from recorderd.archive.annotations import Annotations
 from recorderd.archive.audit_log import AuditLog
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.database import Database
+from recorderd.archive.erasure import Eraser
+from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
 from recorderd.archive.sign_in import SignIn
+from recorderd.archive.sweeping import Sweeper
 from recorderd.archive.web.peaks import Peaks
 from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
@@ -22,10 +26,22 @@ from recorderd.core.events import EventLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessTerms:
-    """Which recordings are apart, by their tags as ``criteria.tag_of`` writes them."""
+    """Which recordings are apart, by their tags as ``criteria.tag_of`` writes them, or their class."""
 
     restricted_tags: frozenset[str] = frozenset()
+    restricted_classes: frozenset[str] = frozenset()
     reason_tags: frozenset[str] = frozenset()
+    reason_classes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """What decides how long recordings are kept."""
+
+    book: RetentionBook
+    holds: HoldBook
+    eraser: Eraser
+    sweeper: Sweeper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +55,7 @@ class Desk:
     catalogue: Catalogue
     search: Search
     annotations: Annotations
+    keeping: Keeping
     accounts: Accounts
     sign_in: SignIn
     shares: Shares

@@ -16,10 +16,11 @@ from recorderd.archive.catalogue import Entry
 from recorderd.archive.secrets_of_people import secret_is
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, address_of, desk_of
+from recorderd.archive.web.labels import facts_of
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.errors import SignInRefused
 from recorderd.core.events import Ev
-from recorderd.policy.access import Action, Facts, Ruling, reach_of, rule_in_the_house, rule_on_recording
+from recorderd.policy.access import Action, Ruling, reach_of, rule_in_the_house, rule_on_recording
 
 COOKIE: Final = "__Host-recorder"
 CSRF_HEADER: Final = "X-CSRF-Token"
@@ -90,17 +91,6 @@ def subject_of(entry: Entry) -> str:
     return f"{entry.recorder_id}/{entry.id}"
 
 
-def facts_of(desk: Desk, entry: Entry, tags: tuple[str, ...]) -> Facts:
-    """Say what a recording's nearness depends on."""
-    return Facts(
-        recorder_id=entry.recorder_id,
-        extension=entry.extension,
-        queue=entry.queue,
-        restricted=not desk.terms.restricted_tags.isdisjoint(tags),
-        wants_reason=not desk.terms.reason_tags.isdisjoint(tags),
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class RecordingGate:
     """Before one recording; ``what`` is the word in the audit log."""
@@ -125,7 +115,7 @@ class RecordingGate:
             self._refuse(desk, identity, subject, reason, "unknown")
             raise unknown()
         tags = desk.annotations.tags(entry.row_id)
-        facts = facts_of(desk, entry, tags)
+        facts = facts_of(desk, [entry], {entry.row_id: tags})[entry.row_id]
         ruling = rule_on_recording(identity.viewer, self.action, facts)
         if ruling is Ruling.REFUSED:
             self._refuse(desk, identity, subject, reason, f"{reach_of(identity.viewer, facts)}")

@@ -20,6 +20,8 @@ from recorderd.core.errors import (
     AudioUnplayable,
     CatalogueFailed,
     CodeWanted,
+    ErasureRefused,
+    HoldRefused,
     PasswordUnfit,
     RecorderError,
     SearchRefused,
@@ -60,6 +62,8 @@ STATUS_OF: Final[dict[type[RecorderError], tuple[int, str]]] = {
     AnnotationRefused: (422, "annotation"),
     AudioUnplayable: (409, "unplayable"),
     ShareUnknown: (404, "unknown"),
+    HoldRefused: (409, "hold"),
+    ErasureRefused: (409, "kept"),
     ShareRefused: (403, "share-refused"),
 }
 _OPAQUE: Final = frozenset({"not-let-in", "catalogue", "unknown"})  # whose text is not for strangers

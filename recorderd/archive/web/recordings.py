@@ -15,7 +15,8 @@ from recorderd.archive.catalogue import Entry
 from recorderd.archive.criteria import KINDS, parse_criteria
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, desk_of
-from recorderd.archive.web.gates import Granted, HouseGate, RecordingGate, facts_of
+from recorderd.archive.web.gates import Granted, HouseGate, RecordingGate
+from recorderd.archive.web.labels import facts_of
 from recorderd.archive.web.peaks import POINTS_MAX, RecordingPeaks
 from recorderd.archive.web.playing import audio_of, audio_response
 from recorderd.archive.web.problems import unknown
@@ -121,12 +122,12 @@ def search(
     if within is None:
         return Recordings(recordings=[], next_after="")
     page = desk.search.page(replace(criteria, within=within))
-    rows = []
-    for entry in page.entries:
-        tags = page.tags.get(entry.row_id, ())
-        facts = facts_of(desk, entry, tags)
-        if rule_on_recording(identity.viewer, Action.VIEW, facts) is not Ruling.REFUSED:
-            rows.append(told(entry, tags))
+    facts = facts_of(desk, page.entries, page.tags)
+    rows = [
+        told(entry, page.tags.get(entry.row_id, ()))
+        for entry in page.entries
+        if rule_on_recording(identity.viewer, Action.VIEW, facts[entry.row_id]) is not Ruling.REFUSED
+    ]
     return Recordings(recordings=rows, next_after=page.next_after)
 
 

@@ -12,7 +12,8 @@ from recorderd.archive.audio_forms import Form
 from recorderd.archive.shares import LONGEST_HOURS, PASSPHRASE_MIN, USES_MAX, Share
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, address_of, desk_of
-from recorderd.archive.web.gates import Granted, HouseGate, OpenGate, RecordingGate, facts_of
+from recorderd.archive.web.gates import Granted, HouseGate, OpenGate, RecordingGate
+from recorderd.archive.web.labels import facts_of
 from recorderd.archive.web.playing import audio_of, audio_response
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.clock import NS_PER_S, utc_text
@@ -122,5 +123,5 @@ def _may_share(desk: Desk, identity: Identity, share: Share) -> bool:
     entry = desk.catalogue.find(share.recorder_id, share.recording_id)
     if entry is None:
         return identity.actor.name == share.created_by
-    facts = facts_of(desk, entry, desk.annotations.tags(entry.row_id))
-    return rule_on_recording(identity.viewer, Action.SHARE, facts) is not Ruling.REFUSED
+    facts = facts_of(desk, [entry], {entry.row_id: desk.annotations.tags(entry.row_id)})
+    return rule_on_recording(identity.viewer, Action.SHARE, facts[entry.row_id]) is not Ruling.REFUSED
