@@ -117,6 +117,13 @@ class Accounts:
         with self._database.read() as connection:
             return find_account(connection, name)
 
+    def is_known(self, name: str) -> bool:
+        """Tell whether there is an account of this name."""
+        with self._database.read() as connection:
+            return (
+                connection.execute(select(ACCOUNTS.c.name).where(ACCOUNTS.c.name == name)).first() is not None
+            )
+
     def viewer(self, name: str, *, scopes: Iterable[Action] | None = None) -> Viewer:
         """Say what an account's rights depend on.
 

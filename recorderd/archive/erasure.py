@@ -21,10 +21,11 @@ from recorderd.archive.anonymising import NewAudio
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
+from recorderd.archive.forgetting import forget_people, index_anew
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.removal import settle
 from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook
-from recorderd.archive.retention_tables import RECORDING_TERMS, TOMBSTONES
+from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.core.errors import FormatError
@@ -50,7 +51,6 @@ from recorderd.wire.tombstone import (
 )
 
 AT_ONCE: Final = 20  # decided on in one transaction: so long others wait, each takes a signature
-_NOBODY: Final = {"caller": "", "callee": "", "extension": "", "call_id": "", "trunk": "", "queue": ""}
 _R: Final = RECORDINGS.c
 _S: Final = TOMBSTONES.c
 
@@ -125,6 +125,21 @@ class Eraser:
         for at in range(0, len(row_ids), AT_ONCE):
             outcomes += self._dispose_group(row_ids[at : at + AT_ONCE], wish, audio or {})
         return outcomes
+
+    def refusals(self, recordings: Sequence[KeptRecording], wish: Wish) -> dict[int, str]:
+        """Foresee, by row, why a wish would be refused; empty texts for what would be done. Changes nothing.
+
+        Errors: CatalogueFailed, EvidenceError.
+        """
+        now_utc_ns = self._clock.utc_ns()
+        with self._database.read() as connection:
+            ruling = self._book.ruling(connection)
+            holds = self._holds.index(connection, now_utc=utc_text(now_utc_ns))
+        claims_right, now_utc_s = wish.cause is Cause.RIGHT, now_utc_ns // NS_PER_S
+        return {
+            row.row_id: refusal(row, ruling, holds, now_utc_s=now_utc_s, claims_right=claims_right)
+            for row in recordings
+        }
 
     def finish(self) -> int:
         """Go on with what was decided and not done; say how many there were.
@@ -254,11 +269,10 @@ class Eraser:
             "state": ANONYMISED if body.kind is Kind.ANONYMISED else ERASED,
             "size_bytes": sum(file.size_bytes for file in body.kept),
         }
-        if body.kind is Kind.ANONYMISED or not body.kept:  # names of files tell numbers, too
-            values |= _NOBODY | {"receipt": b""}
-            same = RECORDING_TERMS.c.row_id == entry.row_id
-            connection.execute(update(RECORDING_TERMS).where(same).values(parties=""))
         connection.execute(update(RECORDINGS).where(_R.row_id == entry.row_id).values(**values))
+        if body.kind is Kind.ANONYMISED or not body.kept:  # names of files tell numbers, too
+            forget_people(connection, entry.row_id)
+        index_anew(connection, entry.row_id)
         return body.number, entry.path, document
 
     def _settle(self, decided: Sequence[tuple[int, str, bytes]]) -> None:

@@ -24,7 +24,7 @@ from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import KeptRecording, Ruling, Terms
-from recorderd.policy.selection import RecordingFacts, party_key
+from recorderd.policy.selection import RecordingFacts, Selection, party_key
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, parse_manifest
 from recorderd.wire.retention_terms import SignedTerms, TermsBody, encode_body, encode_terms, parse_terms
 
@@ -37,6 +37,16 @@ KEPT: Final = select(
     *(_R.row_id, _R.id, _R.recorder_id, _R.extension, _R.queue, _R.trunk, _R.direction, _R.started_at),
     *(_R.size_bytes, _T.retention_class, _T.ended_utc_s, _T.has_audio, _T.parties),
 ).where(_R.row_id == _T.row_id, _R.state != ERASED)
+
+
+_EXACT: Final = {
+    "recording_id": _R.id,
+    "recorder_id": _R.recorder_id,
+    "queue": _R.queue,
+    "trunk": _R.trunk,
+    "direction": _R.direction,
+    "retention_class": _T.retention_class,
+}
 
 
 class RetentionBook:
@@ -60,6 +70,20 @@ class RetentionBook:
         if foreseen is not None and _differs(steps, foreseen):
             steps.append(Terms(classes=foreseen.classes, worm=foreseen.worm, from_row=_next_row(connection)))
         return Ruling(steps)
+
+    def signed(self, connection: Connection) -> list[TermsBody]:
+        """Give all terms that were ever signed, the oldest first.
+
+        Errors: EvidenceError, as ``ruling``.
+        """
+        return [entry.body for entry in checked_terms(documents_of_terms(connection), self._trust)]
+
+    def differs(self, connection: Connection, terms: Terms) -> bool:
+        """Tell whether these terms are others than those in force.
+
+        Errors: EvidenceError, as ``ruling``.
+        """
+        return _differs([body.terms for body in self.signed(connection)], terms)
 
     def state(
         self,
@@ -127,11 +151,24 @@ class RetentionBook:
         if unread:
             self._note(root, unread)
 
-    def kept(self, connection: Connection, row_ids: Iterable[int] | None = None) -> Iterator[KeptRecording]:
-        """Give what decides over recordings that are not erased: over those rows, or over all."""
+    def kept(
+        self,
+        connection: Connection,
+        row_ids: Iterable[int] | None = None,
+        *,
+        selection: Selection | None = None,
+    ) -> Iterator[KeptRecording]:
+        """Give what decides over recordings that are not erased: over those rows, or over all.
+
+        With a ``selection`` those that it may cover: what a column tells exactly is asked of the database.
+        """
         query = KEPT.order_by(_R.row_id)
         if row_ids is not None:
             query = query.where(_R.row_id.in_(list(row_ids)))
+        if selection is not None:
+            for name, column in _EXACT.items():
+                if value := getattr(selection, name):
+                    query = query.where(column == value)
         with connection.execution_options(yield_per=2000).execute(query) as rows:
             for row in rows:
                 yield _kept(row)

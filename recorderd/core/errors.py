@@ -379,6 +379,25 @@ class SignInLocked(SignInRefused):
     """Not let in for {wait_s} s: {reason}."""
 
 
+class ShareUnknown(RecorderError):
+    """There is no share link {share}."""
+
+    exit_code = 65
+
+
+class ShareRefused(RecorderError):
+    """Share link: {reason}."""
+
+    exit_code = 65
+
+
+class AudioUnplayable(RecorderError):
+    """The audio of {recording} cannot be played: {reason}."""
+
+    exit_code = 65
+    hint = "Download the files: what is encrypted is opened by its recipients, with `recorderctl open`."
+
+
 class AuditExportFailed(RecorderError):
     """The audit log cannot be sent to {target}: {reason}."""
 

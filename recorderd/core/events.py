@@ -167,6 +167,11 @@ class Ev(Enum):
     AUDIT_HEAD_FAILED = "audit_head_failed"
     SEARCH_BEHIND = "search_behind"
     SEARCH_COMPLETE = "search_complete"
+    HTTP_READY = "http_ready"
+    HTTP_ENDED = "http_ended"
+    HTTP_FAILED = "http_failed"
+    HTTP_REFUSED = "http_refused"
+    HTTP_LIMITED = "http_limited"
 
     @property
     def message_id(self) -> str:

@@ -1,0 +1,39 @@
+"""[http] and [access] of archive.toml: the archive's interface for people and programs, and who is apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recorderd.app.schema import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSection:
+    """[http]"""
+
+    address: str = option("Address to listen on, of the network where people are, not recorders.")
+    port: int = option("Port to listen on; TLS only.", default=8443, minimum=0, maximum=65_535)
+    certificate_file: Path = option("Our TLS certificate (chain), PEM.")
+    key_file: Path = option("Its key, PEM, mode 600.")
+    requests_per_minute: int = option(
+        "So many requests a minute of one address; more hear 429.", default=600, minimum=10, maximum=100_000
+    )
+    session_idle_s: int = option(
+        "A session that is not used so long has ended.", default=1800, minimum=60, maximum=86_400
+    )
+    session_max_s: int = option("No session is older.", default=43_200, minimum=60, maximum=604_800)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSection:
+    """[access]"""
+
+    restricted_tags: tuple[str, ...] = option(
+        "Recordings with one of these tags need the second right, and a reason.", default=("restricted",)
+    )
+    restricted_classes: tuple[str, ...] = option("The same for retention classes.", default=())
+    reason_tags: tuple[str, ...] = option(
+        "Recordings with one of these tags are heard and downloaded with a reason only.", default=()
+    )
+    reason_classes: tuple[str, ...] = option("The same for retention classes.", default=())

@@ -1,0 +1,76 @@
+"""What every request may use: made once, handed to the application, found through the request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Request
+
+from recorderd.archive.accounts import Accounts
+from recorderd.archive.annotations import Annotations
+from recorderd.archive.audit_log import AuditLog
+from recorderd.archive.catalogue import Catalogue
+from recorderd.archive.database import Database
+from recorderd.archive.erasure import Eraser
+from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.retention_book import RetentionBook
+from recorderd.archive.search import Search
+from recorderd.archive.shares import Shares
+from recorderd.archive.sign_in import SignIn
+from recorderd.archive.sweeping import Sweeper
+from recorderd.archive.web.peaks import Peaks
+from recorderd.core.clock import Clock
+from recorderd.core.events import EventLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessTerms:
+    """Which recordings are apart, by their tags as ``criteria.tag_of`` writes them, or their class."""
+
+    restricted_tags: frozenset[str] = frozenset()
+    restricted_classes: frozenset[str] = frozenset()
+    reason_tags: frozenset[str] = frozenset()
+    reason_classes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """What decides how long recordings are kept."""
+
+    book: RetentionBook
+    holds: HoldBook
+    eraser: Eraser
+    sweeper: Sweeper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The archive's parts, as the HTTP interface needs them."""
+
+    archive_id: str
+    root: Path  # of the store
+    terms: AccessTerms
+    database: Database
+    catalogue: Catalogue
+    search: Search
+    annotations: Annotations
+    keeping: Keeping
+    accounts: Accounts
+    sign_in: SignIn
+    shares: Shares
+    audit_log: AuditLog
+    peaks: Peaks
+    clock: Clock
+    log: EventLog
+
+
+def desk_of(request: Request) -> Desk:
+    """Find the desk."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def address_of(request: Request) -> str:
+    """Say from where a request comes."""
+    return request.client.host if request.client is not None else ""

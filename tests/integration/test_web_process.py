@@ -1,0 +1,153 @@
+"""`recorder-archive serve` with [http]: a process of its own, over TLS, whose end stops no recording."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.bundles import Loopback
+from tests.support.house import run_program
+from tests.support.programs import Program, Programs, wait_until
+from tests.support.web_archive import HTTP, PASSWORD
+
+
+class Served:
+    """An archive that runs, with its HTTP interface."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loopback, self.programs = Loopback(folder), Programs(folder)
+        with self.loopback.archive_toml.open("a") as file:
+            file.write(HTTP.format(per_minute=100_000))
+        subprocess.run(
+            [
+                *(
+                    "openssl",
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:P-256",
+                    "-nodes",
+                ),
+                *("-keyout", "web.key.pem", "-out", "web.cert.pem", "-days", "2", "-subj", "/CN=archive"),
+                *("-addext", "subjectAltName=IP:127.0.0.1"),
+            ],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+        (folder / "web.key.pem").chmod(0o600)
+        (folder / "password").write_text(PASSWORD + "\n")
+        (folder / "password").chmod(0o600)
+        self.folder = folder
+
+    def account(self, *arguments: str) -> str:
+        done = run_program("archive", "account", *arguments, "--config", self.loopback.archive_toml)
+        return done.stdout
+
+    def start(self) -> Program:
+        program = self.programs.archive(self.loopback.archive_toml)
+        program.wait_for("http_ready", "subject=https://127.0.0.1:")
+        return program
+
+    def client(self, program: Program) -> httpx.Client:
+        """Make a client of the newest HTTP process."""
+        lines = [line for line in program.text().splitlines() if " http_ready " in line]
+        address = lines[-1].partition("subject=")[2].split()[0]
+        trust = ssl.create_default_context(cafile=self.folder / "web.cert.pem")
+        return httpx.Client(base_url=address, verify=trust, timeout=30)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path)
+    yield served
+    served.programs.end()
+
+
+def children(program: Program) -> list[int]:
+    """Find the processes that a program has started."""
+    tasks = Path(f"/proc/{program.process.pid}/task").iterdir()
+    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+
+
+def test_an_account_made_on_the_command_line_comes_in_over_tls_and_its_end_stops_nothing(
+    served: Served,
+) -> None:
+    served.account("add", "alice", "--role", "user", "--extension", "1001", "--password-file",
+                   str(served.folder / "password"))  # fmt: skip
+    program = served.start()
+    with served.client(program) as client:
+        told = client.post("/api/v1/session", json={"account": "alice", "password": PASSWORD})
+        assert told.status_code == 200, told.text
+        assert client.get("/api/v1/recordings").json()["recordings"] == []
+    (child,) = children(program)
+    os.kill(child, signal.SIGKILL)
+    program.wait_for("http_ended")
+    wait_until(lambda: program.text().count(" http_ready ") == 2, what="a new HTTP process", timeout_s=60)
+    served.loopback.record()
+    flush = served.programs.flush(served.loopback.recorder_toml)
+    flush.wait_for("receipt_verified")
+    with served.client(program) as client:  # the session outlived the process
+        client.cookies = told.cookies
+        (found,) = client.get("/api/v1/recordings").json()["recordings"]
+        assert found["extension"] == "1001"
+        audio = client.get(f"/api/v1/recordings/{found['recorder_id']}/{found['id']}/audio")
+        assert audio.content[:4] == b"RIFF"
+    (child,) = children(program)
+    assert program.stop() == 0
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), what="the HTTP process to end with the archive")
+
+
+def test_the_http_process_ends_with_an_archive_that_is_killed(served: Served) -> None:
+    program = served.start()
+    (child,) = children(program)
+    program.kill()
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), what="the HTTP process to end with the archive")
+
+
+def test_tls_older_than_1_2_and_plain_http_are_refused(served: Served) -> None:
+    program = served.start()
+    with served.client(program) as client:
+        address = str(client.base_url)
+        assert client.get("/api/v1/openapi.json").status_code == 200
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(address.replace("https", "http"))
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"{address}api/v1/openapi.json", verify=old)
+
+
+def test_a_password_is_never_taken_from_the_command_line(served: Served) -> None:
+    done = run_program(
+        *("archive", "account", "add", "bob", "--role", "user", "--config", served.loopback.archive_toml),
+        *("--password", PASSWORD),
+        check=False,
+    )
+    assert done.returncode != 0
+    served.account("add", "bob", "--role", "user")
+    done = run_program(
+        *("archive", "account", "password", "bob", "--config", served.loopback.archive_toml), check=False
+    )
+    assert "no terminal to ask on" in done.stderr
+    (served.folder / "password").chmod(0o644)
+    done = run_program(
+        *("archive", "account", "password", "bob", "--config", served.loopback.archive_toml),
+        *("--file", served.folder / "password"),
+        check=False,
+    )
+    assert done.returncode == 78
+    token = served.account("token", "bob", "--label", "backup", "--scopes", "search,view")
+    assert token.startswith("rat_")
+    assert "otpauth://totp/" in served.account("totp", "bob")

@@ -1,0 +1,260 @@
+"""Every endpoint, for every role, on what is its own, its group's, its site's, foreign, restricted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from recorderd.archive.catalogue import Entry
+from recorderd.archive.web.application import PREFIX, make_application
+from recorderd.archive.web.gates import HouseGate, OpenGate, RecordingGate, identity_of
+from recorderd.core.clock import SystemClock
+from recorderd.core.events import EventLog
+from recorderd.policy.access import Role
+from recorderd.policy.selection import Selection
+from tests.support.web_archive import ROOT, WebArchive, problem
+
+ROLES = (Role.USER, Role.SUPERVISOR, Role.ADMINISTRATOR, Role.AUDITOR)
+YES, WHY, NO = "allowed", "with a reason", "refused"
+# Stated here once more, not read from the policy: role and place, in the order of PLACES.
+LOOK = {
+    Role.USER: {"own": YES},
+    Role.SUPERVISOR: {"own": YES, "group": YES, "queue": YES},
+    Role.ADMINISTRATOR: {"own": YES, "group": YES, "queue": YES, "site": YES},
+}
+HEAR = LOOK | {Role.ADMINISTRATOR: {"own": WHY, "group": WHY, "queue": WHY, "site": WHY}}
+MARK = {
+    Role.SUPERVISOR: {"group": YES, "queue": YES},
+    Role.ADMINISTRATOR: {"own": YES, "group": YES, "queue": YES, "site": YES},
+}
+SHARE = {
+    Role.SUPERVISOR: {"group": WHY, "queue": WHY},
+    Role.ADMINISTRATOR: {"own": WHY, "group": WHY, "queue": WHY, "site": WHY},
+}
+KEEP = {Role.ADMINISTRATOR: {"own": WHY, "group": WHY, "queue": WHY, "site": WHY}}
+FINDERS = {Role.USER, Role.SUPERVISOR, Role.ADMINISTRATOR}
+WATCHERS = {Role.ADMINISTRATOR, Role.AUDITOR}
+CHIEFS = {Role.ADMINISTRATOR}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What is expected of one endpoint, and a request that is right for it."""
+
+    what: str  # in the audit log
+    places: dict[Role, dict[str, str]] | None = None  # of a recording
+    roles: set[Role] | None = None  # in the house
+    json: Any = None
+    names: dict[str, str] = field(default_factory=dict)  # in the path
+
+
+_NAME = {"name": "user"}
+_ONE = "/recordings/{recorder_id}/{recording_id}"
+ROWS = {
+    ("GET", "/recordings"): Row(what="recordings_searched", roles=FINDERS),
+    ("GET", _ONE): Row(what="recording_viewed", places=LOOK),
+    ("GET", f"{_ONE}/files"): Row(what="files_listed", places=LOOK),
+    ("GET", f"{_ONE}/files/{{name}}"): Row(what="file_downloaded", places=HEAR, names={"name": "MANIFEST"}),
+    ("GET", f"{_ONE}/audio"): Row(what="recording_played", places=HEAR),
+    ("GET", f"{_ONE}/peaks"): Row(what="level_drawn", places=HEAR),
+    ("GET", f"{_ONE}/notes"): Row(what="notes_read", places=LOOK),
+    ("POST", f"{_ONE}/notes"): Row(
+        what="note_added", places=LOOK, json={"text": "asked for by the customer"}
+    ),
+    ("PUT", f"{_ONE}/tags/{{tag}}"): Row(what="tag_added", places=MARK, names={"tag": "complaint"}),
+    ("DELETE", f"{_ONE}/tags/{{tag}}"): Row(what="tag_removed", places=MARK, names={"tag": "complaint"}),
+    ("POST", f"{_ONE}/shares"): Row(what="share_added", places=SHARE, json={"passphrase": "between us two"}),
+    ("GET", f"{_ONE}/holds"): Row(what="holds_listed", places=LOOK),
+    ("POST", f"{_ONE}/holds"): Row(what="hold_added", places=KEEP, json={"until": ""}),
+    ("DELETE", f"{_ONE}/holds/{{number}}"): Row(what="hold_released", places=KEEP, names={"number": "HOLD"}),
+    ("POST", f"{_ONE}/erase"): Row(what="recording_erased", places=KEEP, json={"right_to_erasure": False}),
+    ("GET", "/retention/plan"): Row(what="retention_planned", roles=CHIEFS),
+    ("GET", "/shares"): Row(what="shares_listed", roles=FINDERS),
+    ("DELETE", "/shares/{share_id}"): Row(what="share_revoked", roles=FINDERS, names={"share_id": "0" * 16}),
+    ("GET", "/audit"): Row(what="audit_listed", roles=WATCHERS),
+    ("GET", "/status"): Row(what="status_asked", roles=WATCHERS),
+    ("GET", "/accounts"): Row(what="accounts_listed", roles=CHIEFS),
+    ("PUT", "/accounts/{name}"): Row(
+        what="account_changed", roles=CHIEFS, json={"role": "user", "extensions": ["rec-1:1001"]}, names=_NAME
+    ),
+    ("PUT", "/accounts/{name}/password"): Row(
+        what="password_set", roles=CHIEFS, json={"password": "another horse battery"}, names=_NAME
+    ),
+    ("PUT", "/accounts/{name}/disabled"): Row(
+        what="account_enabled", roles=CHIEFS, json={"disabled": False}, names=_NAME
+    ),
+    ("PUT", "/accounts/{name}/totp"): Row(what="totp_set", roles=CHIEFS, json={"wanted": True}, names=_NAME),
+    ("GET", "/accounts/{name}/tokens"): Row(what="tokens_listed", roles=CHIEFS, names=_NAME),
+    ("POST", "/accounts/{name}/tokens"): Row(
+        what="token_added", roles=CHIEFS, json={"label": "backup", "scopes": ["search"]}, names=_NAME
+    ),
+    ("DELETE", "/tokens/{token_id}"): Row(what="token_revoked", roles=CHIEFS, names={"token_id": "0" * 16}),
+    ("GET", "/groups"): Row(what="groups_listed", roles=CHIEFS),
+    ("PUT", "/groups/{group}"): Row(
+        what="group_set", roles=CHIEFS, json={"queues": ["rec-1:q2"]}, names={"group": "support"}
+    ),
+}
+OPEN = {  # nobody needs an account for these; each has tests of its own
+    ("POST", "/session"),
+    ("POST", "/shared/{share_id}/audio"),
+    ("GET", "/openapi.json"),
+}
+OWN_SESSION = {("GET", "/session"), ("DELETE", "/session")}  # whoever is known
+
+
+def routes() -> Iterator[tuple[str, str, APIRoute]]:
+    """Give method, path and route of every endpoint."""
+    import logging
+
+    clock = SystemClock()
+    log = EventLog(logger=logging.getLogger("test.web"), clock=clock)
+    app = make_application(log=log, clock=clock, requests_per_minute=100_000)
+    for route in app.routes:
+        assert isinstance(route, APIRoute), f"{route} is no endpoint of ours"
+        for method in sorted(route.methods):
+            yield method, route.path.removeprefix(PREFIX), route
+
+
+def gate_of(route: APIRoute) -> Any:
+    """Find what stands before an endpoint."""
+    calls = [dependency.call for dependency in route.dependant.dependencies]
+    gates = [call for call in calls if isinstance(call, RecordingGate | HouseGate | OpenGate)]
+    return gates[0] if gates else next((call for call in calls if call is identity_of), None)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> WebArchive:
+    archive = WebArchive(tmp_path_factory.mktemp("web"))
+    archive.add_accounts()
+    return archive
+
+
+@pytest.fixture(scope="module")
+def recordings(archive: WebArchive) -> dict[tuple[str, bool], Entry]:
+    return {
+        (place, apart): archive.record(place, tags=("restricted",) if apart else ())
+        for place in ("own", "group", "queue", "site", "foreign")
+        for apart in (False, True)
+    }
+
+
+def test_every_endpoint_has_a_row_here_and_a_gate() -> None:
+    found = {(method, path): gate_of(route) for method, path, route in routes()}
+    assert set(found) == set(ROWS) | OPEN | OWN_SESSION
+    for key, gate in found.items():
+        assert gate is not None, f"{key} has no gate"
+        assert isinstance(gate, OpenGate) == (key in OPEN), key
+        if key in ROWS:
+            kind = RecordingGate if ROWS[key].places is not None else HouseGate
+            assert isinstance(gate, kind), key
+
+
+@pytest.mark.parametrize("key", [key for key, row in ROWS.items() if row.places is not None], ids=" ".join)
+def test_who_may_do_what_with_which_recording(
+    archive: WebArchive, recordings: dict[tuple[str, bool], Entry], key: tuple[str, str]
+) -> None:
+    row = ROWS[key]
+    assert row.places is not None
+    for role in ROLES:
+        for (place, apart), shared in recordings.items():
+            near = row.places.get(role, {}).get(place, NO)
+            for second in (False, True):
+                wanted = near if not apart or near == NO else (WHY if second else NO)
+                entry = shared
+                if key[1].endswith("/erase") and wanted != NO:  # which is done once only
+                    entry = archive.record(place, tags=("restricted",) if apart else ())
+                told = f"{role} {place} apart={apart} second={second}: {wanted}"
+                if wanted == WHY:
+                    assert _ask(archive, key, row, entry, role, second) == "reason-wanted", told
+                    _see_row(archive, row, entry, role, second, "refused", told)
+                reason = "complaint 17" if wanted == WHY else ""
+                answer = _ask(archive, key, row, entry, role, second, reason=reason)
+                assert answer in (("refused", "unknown") if wanted == NO else ("",)), f"{told}, not {answer}"
+                outcome = "refused" if wanted == NO else "done"
+                _see_row(archive, row, entry, role, second, outcome, told, reason=reason)
+
+
+@pytest.mark.parametrize("key", [key for key, row in ROWS.items() if row.roles is not None], ids=" ".join)
+def test_who_may_do_what_in_the_house(archive: WebArchive, key: tuple[str, str]) -> None:
+    row = ROWS[key]
+    assert row.roles is not None
+    for role in ROLES:
+        client = archive.known(role)
+        path = PREFIX + key[1].format(**row.names)
+        response = client.request(key[0], path, json=row.json)
+        newest = archive.newest()
+        assert newest.who == f"token:{role.value}/test", role
+        if role not in row.roles:
+            assert (response.status_code, problem(response)) == (403, "refused"), role
+            assert (newest.what, newest.outcome) == (_refused_word(key, row), "refused"), role
+        elif "0" * 16 in path:  # there is none of this name, which only who may ask is told
+            assert (response.status_code, problem(response)) == (404, "unknown"), role
+        else:
+            assert response.is_success, (role, response.text)
+            assert (newest.what, newest.outcome, newest.address) == (row.what, "done", "192.0.2.7"), role
+
+
+@pytest.mark.parametrize("key", [*ROWS, *OWN_SESSION], ids=" ".join)
+def test_nobody_gets_anything_without_an_account(archive: WebArchive, key: tuple[str, str]) -> None:
+    names = {"recorder_id": "rec-1", "recording_id": "x", "name": "x", "tag": "x", "group": "x"}
+    path = PREFIX + key[1].format(**names, share_id="0" * 16, token_id="0" * 16)
+    row = ROWS.get(key)
+    for token in ("", "rat_0000000000000000_x"):
+        response = archive.client(token).request(key[0], path, json=row.json if row else None)
+        assert (response.status_code, problem(response)) == (401, "who-are-you")
+
+
+def _refused_word(key: tuple[str, str], row: Row) -> str:
+    return "account_disabled" if key[1].endswith("/disabled") else row.what
+
+
+def _ask(
+    archive: WebArchive,
+    key: tuple[str, str],
+    row: Row,
+    entry: Entry,
+    role: Role,
+    second: bool,
+    *,
+    reason: str = "",
+) -> str:
+    names = {
+        name: f"{entry.id}.manifest.json" if value == "MANIFEST" else value
+        for name, value in row.names.items()
+    }
+    path = PREFIX + key[1].format(recorder_id=entry.recorder_id, recording_id=entry.id, **names)
+    headers = {"X-Reason": reason} if reason else {}
+    response = archive.known(role, second=second).request(key[0], path, json=row.json, headers=headers)
+    return "" if response.is_success else problem(response)
+
+
+def _see_row(
+    archive: WebArchive,
+    row: Row,
+    entry: Entry,
+    role: Role,
+    second: bool,
+    outcome: str,
+    told: str,
+    *,
+    reason: str = "",
+) -> None:
+    newest = archive.newest()
+    who = f"token:{role.value}{'-cleared' if second else ''}/test"
+    assert (newest.who, newest.what, newest.outcome, newest.reason) == (who, row.what, outcome, reason), told
+    assert entry.id in f"{newest.subject} {newest.detail}", told
+
+
+def _hold(archive: WebArchive, entry: Entry) -> int:
+    """Put a recording on hold, unless it is; give the hold's number."""
+    holds, selection = archive.desk.keeping.holds, Selection(recording_id=entry.id)
+    for hold in holds.listed():
+        if hold.selection == selection and not hold.released_at:
+            return hold.number
+    return holds.add(
+        selection, reason="a test", until="", who=ROOT, now_utc="2026-11-28T00:00:00.000Z"
+    ).number

@@ -1,0 +1,152 @@
+"""An archive with its HTTP interface for tests: recordings near and far, an account for each role."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.testclient import TestClient
+
+from recorderd.app.archive_configuration import load_archive_configuration
+from recorderd.app.archive_web import make_desk
+from recorderd.archive.accounts import Reaching
+from recorderd.archive.audit_log import Actor, AuditRow
+from recorderd.archive.catalogue import Entry, entry_of
+from recorderd.archive.web.application import PREFIX, make_application, put_desk
+from recorderd.core.clock import Clock, SystemClock
+from recorderd.core.events import EventLog
+from recorderd.evidence.digest import sha256_bytes
+from recorderd.policy.access import Action, Role
+from recorderd.wire.manifest import encode_manifest, manifest_name, parse_manifest
+from tests.support.bundles import ChainHead, Loopback, make_recording
+
+ROOT: Final = Actor(name="cli:root")
+PASSWORD: Final = "correct horse battery"
+ADDRESS: Final = "192.0.2.7"
+# Whose recordings: by recorder, extension and queue.
+PLACES: Final = {
+    "own": ("rec-1", "1001", ""),
+    "group": ("rec-1", "2001", ""),
+    "queue": ("rec-1", "9001", "sales"),
+    "site": ("rec-1", "3001", ""),
+    "foreign": ("rec-2", "1001", "sales"),
+}
+ACCOUNTS: Final = {
+    Role.USER: Reaching(extensions=("rec-1:1001",)),
+    Role.SUPERVISOR: Reaching(extensions=("rec-1:1001",), groups=("sales",)),
+    Role.ADMINISTRATOR: Reaching(recorders=("rec-1",)),
+    Role.AUDITOR: Reaching(extensions=("rec-1:1001",), groups=("sales",), recorders=("rec-1",)),
+}
+HTTP: Final = """
+[http]
+address = "127.0.0.1"
+port = 0
+certificate_file = "web.cert.pem"
+key_file = "web.key.pem"
+requests_per_minute = {per_minute}
+[access]
+reason_tags = ["sensitive"]
+"""
+
+
+class WebArchive:
+    """One archive, asked without a network."""
+
+    def __init__(self, folder: Path, *, per_minute: int = 100_000, clock: Clock | None = None) -> None:
+        self.loopback = Loopback(folder)
+        text = self.loopback.archive_toml.read_text()
+        self.loopback.archive_toml.write_text(text + HTTP.format(per_minute=per_minute))
+        configuration = load_archive_configuration(self.loopback.archive_toml)
+        assert configuration.http is not None
+        clock = clock or SystemClock()
+        self.log = EventLog(logger=logging.getLogger("test.web"), clock=clock)
+        self.desk = make_desk(configuration, configuration.http, clock=clock, log=self.log)
+        self.app = make_application(log=self.log, clock=clock, requests_per_minute=per_minute)
+        put_desk(self.app, self.desk)
+        self.tokens: dict[tuple[Role, bool], str] = {}
+        self._chain = ChainHead()
+
+    def client(self, token: str = "") -> TestClient:
+        """Make a client; with a token it is known."""
+        client = TestClient(
+            self.app,
+            base_url="https://archive",
+            raise_server_exceptions=False,
+            client=(ADDRESS, 50_000),
+            follow_redirects=False,
+        )
+        if token:
+            client.headers["Authorization"] = f"Bearer {token}"
+        return client
+
+    def add_accounts(self) -> None:
+        """Make an account of each role, and one more of each with the second right; each has a token."""
+        accounts = self.desk.accounts
+        accounts.set_group(ROOT, "sales", extensions=["rec-1:2001"], queues=["rec-1:sales"])
+        for role, reaching in ACCOUNTS.items():
+            for second in (False, True):
+                name = f"{role.value}{'-cleared' if second else ''}"
+                accounts.add(ROOT, name, role, reaching, second_right=second)
+                _, token = accounts.add_token(ROOT, name, name="test", scopes=list(Action), days=1)
+                self.tokens[role, second] = token
+
+    def known(self, role: Role, *, second: bool = False) -> TestClient:
+        """Make a client of an account."""
+        return self.client(self.tokens[role, second])
+
+    def record(self, place: str = "own", *, tags: tuple[str, ...] = (), duration_s: float = 0.1) -> Entry:
+        """Put a recording into store and catalogue."""
+        recorder_id, extension, queue = PLACES[place]
+        spool = self.loopback.spool
+        recording_id = make_recording(
+            spool,
+            self.loopback.recorder_signer,
+            recorder_id=recorder_id,
+            chain=self._chain,
+            duration_s=duration_s,
+            seed=self._chain.sequence,
+        )
+        folder = next(spool.root.glob(f"ready/{recording_id}"))
+        path = folder / manifest_name(recording_id)
+        manifest = parse_manifest(path.read_bytes())
+        manifest = replace(manifest, call=replace(manifest.call, extension=extension, queue=queue))
+        path.write_bytes(encode_manifest(manifest))
+        target = f"store/2026/11/23/{recording_id}"
+        (self.desk.root / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, self.desk.root / target)
+        row = entry_of(
+            manifest,
+            manifest_sha256=sha256_bytes(encode_manifest(manifest)),
+            size_bytes=1,
+            path=target,
+            archived_at=manifest.ended_at,
+        )
+        ((entry, _),) = self.desk.catalogue.add_all([(row, lambda number: b"%d" % number)])
+        for tag in tags:
+            self.desk.annotations.add_tag(entry.row_id, tag, who="test", at=manifest.ended_at)
+        return entry
+
+    def newest(self) -> AuditRow:
+        """Give the newest row of the audit log."""
+        (row,) = self.desk.audit_log.rows(limit=1)
+        return row
+
+    def events(self) -> dict[str, int]:
+        """Count events."""
+        return self.log.counters()
+
+
+def at(entry: Entry, rest: str = "") -> str:
+    """Give the path of a recording."""
+    return f"{PREFIX}/recordings/{entry.recorder_id}/{entry.id}{rest}"
+
+
+def problem(response: Any) -> str:
+    """Read a problem's kind; whatever fails must be one."""
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    told = response.json()
+    assert told["status"] == response.status_code
+    return str(told["type"]).rpartition(":")[2]
