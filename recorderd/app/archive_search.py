@@ -58,7 +58,7 @@ def add_search(commands: Any) -> None:
         search.add_argument(option, dest=name, action="append", default=[], metavar=metavar, help=text)
     search.add_argument("--json", action="store_true", help="for programs")
     tag = _command(commands, "tag", _tag, "add tags to a recording, or remove them")
-    note = _command(commands, "note", _note, "add a note to a recording; it cannot be changed")
+    note = _command(commands, "note", _note, "add a note, a correction for example; it is never changed")
     for command in (tag, note):
         command.add_argument("recording_id", metavar="ID")
     tag.add_argument("tags", metavar="TAG", nargs="+")
@@ -137,7 +137,7 @@ def _note(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
             entry.row_id, arguments.text, who=actor.name, at=at, connection=connection
         )
         AuditLog(database, clock=clock).note(
-            actor, "noted", entry.id, detail=f"note {note_id}", connection=connection
+            actor, "note_added", entry.id, detail=f"note {note_id}", connection=connection
         )
     for note in Annotations(database).notes(entry.row_id):
         print(f"{note.at}  {note.who}  {note.text}")
