@@ -35,6 +35,7 @@ from recorderd.app.search_duty import SearchDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.web_duty import WebDuty
+from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
@@ -203,7 +204,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         workers = Workers(service)
         audit.begin()
         retention.begin()
-        for name, work in (keeping.loops() | audit.loops() | retention.loops()).items():
+        hooks = webhook_loops(
+            configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
+        )
+        for name, work in (keeping.loops() | audit.loops() | retention.loops() | hooks).items():
             workers.start(name, work)
         duty_of_search = SearchDuty(
             catalogue.database, region=configuration.catalogue.region, log=service.log

@@ -19,6 +19,7 @@ from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.retention_configuration import RetentionSection, retention_problems
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
+from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
 from recorderd.core.ids import is_safe_id
 
 CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
@@ -70,6 +71,7 @@ class ArchiveConfiguration:
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
     audit: AuditSection = section("The log of who did what.", default_factory=AuditSection)
     http: HttpSection | None = section("The interface for people; absent = none.", default=None)
+    webhooks: tuple[WebhookSection, ...] = section("Who is told what happens.", default=())
     access: AccessSection = section("Which recordings are apart.", default_factory=AccessSection)
     catalogue: CatalogueSection = section(
         "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
@@ -82,6 +84,7 @@ class ArchiveConfiguration:
         """Find what is wrong between keys that are right by themselves."""
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
+        yield from webhooks_problems(self.webhooks)
         yield from retention_problems(self.retention)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():

@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.http_configuration import HttpSection
 from recorderd.app.retention_parts import retention_parts
@@ -85,6 +86,8 @@ def make_desk(
 
     Errors: CatalogueFailed; KeyUnusable when the database's password or the receipt key cannot be read.
     """
+    for folder in (configuration.archive.data_dir, configuration.archive.run_dir):
+        durable.make_dir(folder)
     parts = retention_parts(configuration, log=log)
     database, audit_log = parts.database, parts.audit
     accounts = Accounts(database, audit_log, clock=clock)

@@ -398,6 +398,13 @@ class AudioUnplayable(RecorderError):
     hint = "Download the files: what is encrypted is opened by its recipients, with `recorderctl open`."
 
 
+class WebhookFailed(RecorderError):
+    """The webhook {url} does not take what it is told: {reason}."""
+
+    exit_code, retryable = 69, True
+    hint = "What it has missed is told when it answers again."
+
+
 class AuditExportFailed(RecorderError):
     """The audit log cannot be sent to {target}: {reason}."""
 

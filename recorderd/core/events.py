@@ -172,6 +172,7 @@ class Ev(Enum):
     HTTP_FAILED = "http_failed"
     HTTP_REFUSED = "http_refused"
     HTTP_LIMITED = "http_limited"
+    WEBHOOK_FAILED = "webhook_failed"
 
     @property
     def message_id(self) -> str:

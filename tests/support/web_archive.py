@@ -15,13 +15,14 @@ from recorderd.app.archive_web import make_desk
 from recorderd.archive.accounts import Reaching
 from recorderd.archive.audit_log import Actor, AuditRow
 from recorderd.archive.catalogue import Entry, entry_of
+from recorderd.archive.receipts import make_receipt
 from recorderd.archive.web.application import PREFIX, make_application, put_desk
 from recorderd.core.clock import Clock, SystemClock
 from recorderd.core.events import EventLog
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.policy.access import Action, Role
 from recorderd.wire.manifest import encode_manifest, manifest_name, parse_manifest
-from tests.support.bundles import ChainHead, Loopback, make_recording
+from tests.support.bundles import ChainHead, Loopback, folder_digests, make_recording
 
 ROOT: Final = Actor(name="cli:root")
 PASSWORD: Final = "correct horse battery"
@@ -124,7 +125,20 @@ class WebArchive:
             path=target,
             archived_at=manifest.ended_at,
         )
-        ((entry, _),) = self.desk.catalogue.add_all([(row, lambda number: b"%d" % number)])
+
+        def receipt(number: int) -> bytes:
+            return make_receipt(
+                recording_id=recording_id,
+                recorder_id=recorder_id,
+                manifest_sha256=row.manifest_sha256,
+                sha256s=folder_digests(self.desk.root / target),
+                archive_id="arc-1",
+                sequence=number,
+                archived_utc_ns=SystemClock().utc_ns(),
+                signer=self.loopback.archive_signer,
+            )
+
+        ((entry, _),) = self.desk.catalogue.add_all([(row, receipt)])
         for tag in tags:
             self.desk.annotations.add_tag(entry.row_id, tag, who="test", at=manifest.ended_at)
         return entry

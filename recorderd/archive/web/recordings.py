@@ -17,7 +17,7 @@ from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, desk_of
 from recorderd.archive.web.gates import Granted, HouseGate, RecordingGate
 from recorderd.archive.web.labels import facts_of
-from recorderd.archive.web.peaks import POINTS_MAX, RecordingPeaks
+from recorderd.archive.web.peaks import POINTS_MAX, ChannelPeaks, RecordingPeaks
 from recorderd.archive.web.playing import audio_of, audio_response
 from recorderd.archive.web.problems import unknown
 from recorderd.archive.web.visibility import visible_to
@@ -192,7 +192,8 @@ def peaks(
     """Give the least and the greatest sample of each stretch, for drawing."""
     desk = desk_of(request)
     table = desk.peaks.of(audio_of(desk.root, granted.entry), points=points)
-    return RecordingPeaks(**table)
+    channels = [ChannelPeaks(**row) for row in table["channels"]]
+    return RecordingPeaks(**(table | {"channels": channels}))
 
 
 @router.get(f"{_ONE}/notes")
