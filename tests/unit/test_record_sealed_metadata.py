@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,24 +12,18 @@ import pytest
 
 from recorderd.app.recorderctl import main
 from recorderd.archive.index_judgement import sealed_id_of
-from recorderd.archive.judgement import BundleVerdict, Check, Verdict
+from recorderd.archive.judgement import Check, Verdict
 from recorderd.archive.lineage import Place, judge_chains
-from recorderd.archive.verification import verify_bundle
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import (
-    CallDescription,
     ControlAction,
-    Origin,
-    Participant,
     RecordingState,
     SessionRefused,
 )
-from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.evidence.envelope import CertificateRecipients
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.openpgp import load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate
-from recorderd.evidence.verify import TrustStore
 from recorderd.flush.parcel import list_files, manifest_digest, priority_of
 from recorderd.record.entries import EntryPolicy
 from recorderd.spool.layout import Place as SpoolPlace
@@ -40,18 +32,21 @@ from recorderd.wire.recording_index import parse_index
 from tests.support.bundles import make_signer
 from tests.support.power_cut import Fuse, sealing_is_cut
 from tests.support.recipients import keyring, make_recipient, openssl_opens
-from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, Studio
-
-CALLER, CALLEE, NAME, CALL_ID, PARTY = "+442079460101", "70077007", "Zoe Quill", "xc-9f31-call", "party-77x"
-TERMS = RecordingTerms(
-    rule="bank", encrypt="bank", encrypt_metadata=True, mode=Mode.ALWAYS_PAUSABLE, priority=3,
-    retention_class="seven-years",
-)  # fmt: skip
-CALL = CallDescription(
-    call_id=CALL_ID, origin=Origin.SIPREC, caller=CALLER, callee=CALLEE, direction="inbound",
-    participants=(Participant(participant_id=PARTY, aor=f"sip:{CALLER}@x.com", name=NAME, number=CALLER),),
-)  # fmt: skip
-WORDS = (CALLER, CALLER[1:], CALLEE, NAME, CALL_ID, PARTY)
+from tests.support.sealed_calls import (
+    CALL,
+    CALL_ID,
+    CALLEE,
+    CALLER,
+    NAME,
+    PARTY,
+    TERMS,
+    WORDS,
+    held,
+    sealed_studio,
+    told,
+    verdict_on,
+)
+from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS
 
 
 @pytest.fixture(scope="module")
@@ -71,39 +66,6 @@ def recipients(office: Path) -> CertificateRecipients:
     return CertificateRecipients(recipients=(load_certificate(office / "customer.pem"),))
 
 
-def _studio(root: Path, signer: Signer, recipients: object, **terms: object) -> Studio:
-    root.mkdir()
-    studio = Studio(root, signer, encryption={"bank": recipients})  # type: ignore[dict-item]
-    session = studio.session("s", terms=replace(TERMS, **terms), description=CALL)  # type: ignore[arg-type]
-    fields = {"label": f"label-{CALLEE}", "party": PARTY, "participant_ids": (PARTY,)}
-    studio.voice(session, "s/1", first_ms=0, packets=200, **fields)
-    studio.offer(session, f"INVITE sip:{CALLEE}@example.com SIP/2.0\r\nFrom: <sip:{CALLER}@x>\r\n\r\n", ms=10)
-    studio.change(session, RecordingState.PAUSED, ms=700, by=CALLEE)
-    studio.change(session, RecordingState.ON, ms=900, action=ControlAction.RESUME, by=CALLEE)
-    return studio
-
-
-def _told(content: bytes) -> list[str]:
-    """Find words that tell who spoke: as they are, and as encodings write them."""
-    return [
-        word
-        for word in WORDS
-        if word.encode() in content
-        or word.encode("utf-16-le") in content
-        or base64.b64encode(word.encode())[:8] in content
-    ]
-
-
-def _files(root: Path) -> Iterator[tuple[Path, bytes]]:
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            yield path, path.read_bytes()
-
-
-def _verdict(folder: Path) -> BundleVerdict:
-    return verify_bundle(folder, TrustStore.from_files(list(folder.glob("*.signer.pem"))))
-
-
 def _open(folder: Path, office: Path) -> None:
     """Let the recipient open everything, and put it beside its envelopes; what a crash left stays apart."""
     key = ["--key", str(office / "customer.key"), "--certificate", str(office / "customer.pem")]
@@ -121,41 +83,41 @@ def test_at_no_moment_of_the_call_or_after_does_anything_on_disk_or_in_the_log_t
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.end(SessionId("s"), ms=4000)
     names: set[str] = set()
     for ms in range(100, 7000, 100):
         studio.run(ms)
-        for path, content in _files(tmp_path / "r"):
+        for path, content in held(tmp_path / "r"):
             names.add(path.name)
-            assert not _told(content), f"{path} at {ms} ms"
-            assert not _told(path.name.encode())
+            assert not told(content), f"{path} at {ms} ms"
+            assert not told(path.name.encode())
     assert {"journal.jsonl", "s.offer-1.sip.p7m", "s.wav.draft", "s.manifest.json.p7m"} <= names
     assert {path.name for path in studio.folder("s").iterdir()} == {
         *("s.index.json", "s.index.json.p7s", "s.manifest.json.p7m", "s.manifest.json.p7s", "s.signer.pem"),
         *("s.offer-1.sip.p7m", "s.wav.p7m", "s.wav.p7s"),
     }
     assert "recording_sealed" in caplog.text
-    assert not _told(caplog.text.encode())
+    assert not told(caplog.text.encode())
 
 
 def test_the_same_search_finds_the_names_of_a_class_whose_metadata_is_in_clear(
     tmp_path: Path, signer: Signer, recipients: CertificateRecipients
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients, encrypt_metadata=False)
+    studio = sealed_studio(tmp_path / "r", signer, recipients, encrypt_metadata=False)
     studio.run(2000)
-    found = {word for _, content in _files(tmp_path / "r") for word in _told(content)}
+    found = {word for _, content in held(tmp_path / "r") for word in told(content)}
     assert found == set(WORDS)
 
 
 def test_an_archive_without_the_key_verifies_all_that_the_index_tells_and_says_what_it_cannot(
     tmp_path: Path, signer: Signer, recipients: CertificateRecipients
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.end(SessionId("s"), ms=4000)
     studio.run(7000)
     folder = studio.folder("s")
-    verdict = _verdict(folder)
+    verdict = verdict_on(folder)
     assert verdict.verdict is Verdict.UNKNOWN and verdict.troubles == ()
     assert {finding.code for finding in verdict.findings} == {Check.ENCRYPTED}
     assert any("CN=customer" in finding.reason for finding in verdict.findings)
@@ -177,23 +139,23 @@ def test_an_archive_without_the_key_verifies_all_that_the_index_tells_and_says_w
 def test_whatever_is_altered_is_found_without_a_key(
     tmp_path: Path, signer: Signer, recipients: CertificateRecipients, name: str
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.end(SessionId("s"), ms=1500)
     studio.run(4500)
     path = studio.folder("s") / f"s.{name}"
     held = path.read_bytes()
     middle = len(held) // 2
     path.write_bytes(held[:middle] + bytes([held[middle] ^ 1]) + held[middle + 1 :])
-    assert _verdict(path.parent).verdict is Verdict.BAD
+    assert verdict_on(path.parent).verdict is Verdict.BAD
     path.unlink()
-    verdict = _verdict(path.parent)
+    verdict = verdict_on(path.parent)
     assert verdict.verdict is Verdict.BAD or not sealed_id_of({row.name for row in path.parent.iterdir()})
 
 
 def test_the_recipient_opens_with_openssl_and_verifies_as_always(
     tmp_path: Path, signer: Signer, office: Path, recipients: CertificateRecipients
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.end(SessionId("s"), ms=4000)
     studio.run(7000)
     folder = studio.folder("s")
@@ -201,7 +163,7 @@ def test_the_recipient_opens_with_openssl_and_verifies_as_always(
         assert (
             openssl_opens(folder / f"s.{name}.p7m", office / "customer.pem", out=folder / f"s.{name}") == b""
         )
-    verdict = _verdict(folder)
+    verdict = verdict_on(folder)
     assert [str(finding) for finding in verdict.findings] == []
     assert {Check.WAV, Check.PROOF, Check.GAPS, Check.CLOCK, Check.INDEX} <= set(verdict.by_check())
     manifest = parse_manifest((folder / "s.manifest.json").read_bytes())
@@ -213,20 +175,20 @@ def test_the_recipient_opens_with_openssl_and_verifies_as_always(
     assert len(manifest.blinding) == 64
     assert CALLEE.encode() in (folder / "s.offer-1.sip").read_bytes()
     (folder / "s.wav").write_bytes((folder / "s.wav").read_bytes()[:-2])
-    assert _verdict(folder).verdict is Verdict.BAD
+    assert verdict_on(folder).verdict is Verdict.BAD
 
 
 def test_gpg_opens_it_as_well(tmp_path: Path, signer: Signer) -> None:
     with keyring() as ring:
         recipients = load_pgp_recipients([ring.make_key(tmp_path / "x.asc", "x", ("ed25519", "cv25519"))])
-        studio = _studio(tmp_path / "r", signer, recipients)
+        studio = sealed_studio(tmp_path / "r", signer, recipients)
         studio.end(SessionId("s"), ms=1500)
         studio.run(4500)
         folder = studio.folder("s")
-        assert not [path for path, content in _files(tmp_path / "r") if _told(content)]
-        assert _verdict(folder).troubles == ()
+        assert not [path for path, content in held(tmp_path / "r") if told(content)]
+        assert verdict_on(folder).troubles == ()
         (folder / "s.manifest.json").write_bytes(ring.gpg("--decrypt", folder / "s.manifest.json.gpg"))
-    assert _verdict(folder).good
+    assert verdict_on(folder).good
     manifest = parse_manifest((folder / "s.manifest.json").read_bytes())
     assert [row.kind for row in manifest.recipients] == ["pgp"]
 
@@ -238,14 +200,14 @@ def test_after_a_crash_the_names_are_hidden_in_the_manifest_and_the_key_shows_th
     recipients: CertificateRecipients,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.run(3000)
     studio.crash()
     folder = studio.folder("s")
-    assert not [path for path, content in _files(tmp_path / "r") if _told(content)]
-    assert _verdict(folder).troubles == ()
+    assert not [path for path, content in held(tmp_path / "r") if told(content)]
+    assert verdict_on(folder).troubles == ()
     _open(folder, office)
-    assert _verdict(folder).good
+    assert verdict_on(folder).good
     manifest = parse_manifest((folder / "s.manifest.json").read_bytes())
     assert manifest.recovered and manifest.call.caller.startswith("veiled:")
     assert manifest.controls[0].by == manifest.call.callee
@@ -258,7 +220,7 @@ def test_after_a_crash_the_names_are_hidden_in_the_manifest_and_the_key_shows_th
 def test_refused_objected_and_recorded_sessions_are_one_chain_of_which_nothing_tells_who_called(
     tmp_path: Path, signer: Signer, recipients: CertificateRecipients
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.policy = EntryPolicy()
     studio.end(SessionId("s"), ms=1000)
     refused = SessionRefused(
@@ -272,8 +234,8 @@ def test_refused_objected_and_recorded_sessions_are_one_chain_of_which_nothing_t
     studio.end(second, ms=6200)
     studio.run(9500)
     folders = [studio.folder(name) for name in ("s", "t", "u")]
-    assert not [path for path, content in _files(tmp_path / "r") if _told(content)]
-    verdicts = [_verdict(folder) for folder in folders]
+    assert not [path for path, content in held(tmp_path / "r") if told(content)]
+    verdicts = [verdict_on(folder) for folder in folders]
     assert [verdict.troubles for verdict in verdicts] == [(), (), ()]
     indexes = [verdict.index for verdict in verdicts]
     assert [index.outcome for index in indexes if index] == ["recorded", "refused_capacity", "objected"]
@@ -295,20 +257,20 @@ def test_a_seal_that_is_cut_anywhere_leaves_a_whole_recording_that_tells_nobody(
     endings: set[str] = set()
     patch = pytest.MonkeyPatch()
     for blows_at in range(1000):
-        studio = _studio(tmp_path / str(blows_at), signer, recipients)
+        studio = sealed_studio(tmp_path / str(blows_at), signer, recipients)
         studio.end(SessionId("s"), ms=1500)
         if not sealing_is_cut(studio, Fuse(blows_at), patch):
             break
         studio.crash()
         folder = studio.folder("s")
-        assert not [path for path, content in _files(tmp_path / str(blows_at)) if _told(content)]
-        verdict = _verdict(folder)
+        assert not [path for path, content in held(tmp_path / str(blows_at)) if told(content)]
+        verdict = verdict_on(folder)
         assert verdict.troubles == () and verdict.index is not None, verdict.findings
         assert verdict.index.sequence == 1
         endings |= {path.suffix for path in folder.glob("s.wav.*") if path.suffix in (".draft", ".p7m")}
         if blows_at % 5 == 0:
             _open(folder, office)
-            assert _verdict(folder).good
+            assert verdict_on(folder).good
         shutil.rmtree(tmp_path / str(blows_at))
     assert blows_at > 15, "the seal does more than this"
     assert endings == {".draft", ".p7m"}
@@ -317,18 +279,18 @@ def test_a_seal_that_is_cut_anywhere_leaves_a_whole_recording_that_tells_nobody(
 def test_without_its_section_a_draft_is_set_aside_and_tells_nobody(
     tmp_path: Path, signer: Signer, recipients: CertificateRecipients
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.run(2000)
     studio.encryption = {}
     studio.crash()
     assert studio.spool.ids(SpoolPlace.QUARANTINE) == ["s"]
-    assert not [path for path, content in _files(tmp_path / "r") if _told(content)]
+    assert not [path for path, content in held(tmp_path / "r") if told(content)]
 
 
 def test_the_index_says_what_the_manifest_says_or_it_is_a_finding(
     tmp_path: Path, signer: Signer, office: Path, recipients: CertificateRecipients
 ) -> None:
-    studio = _studio(tmp_path / "r", signer, recipients)
+    studio = sealed_studio(tmp_path / "r", signer, recipients)
     studio.end(SessionId("s"), ms=1000)
     studio.run(4000)
     folder = studio.folder("s")
@@ -342,7 +304,7 @@ def test_the_index_says_what_the_manifest_says_or_it_is_a_finding(
     (folder / "s.index.json.p7s").write_bytes(
         signer.sign_bytes(content, signing_time_utc_s=BEGIN_UTC_NS // 10**9)
     )
-    assert _verdict(folder).troubles == ()  # the recorder's own key says so
+    assert verdict_on(folder).troubles == ()  # the recorder's own key says so
     _open(folder, office)
-    reasons = [finding.reason for finding in _verdict(folder).findings if finding.code is Check.INDEX]
+    reasons = [finding.reason for finding in verdict_on(folder).findings if finding.code is Check.INDEX]
     assert reasons == ["retention_class is not what the manifest says"]
