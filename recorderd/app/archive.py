@@ -19,6 +19,7 @@ from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfigurati
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.control import ControlServer, ask
+from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.service import FolderLock, Service, run_reporting
@@ -110,6 +111,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     signer, trusts, secret = _keys(configuration)
     archive, clock = configuration.archive, SystemClock()
     service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
+    keep_freed_memory()
     for folder in (archive.data_dir, archive.run_dir):
         durable.make_dir(folder)
     duty = PowerDuty(configuration.power, service=service, clock=clock)

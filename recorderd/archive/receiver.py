@@ -35,6 +35,7 @@ POLL_MS: Final = 200
 HIGH_WATER_MESSAGES: Final = 2048  # above what a recorder may have in flight; the window bounds the memory
 SEND_TIMEOUT_MS: Final = 500
 TURN_MESSAGES: Final = 64  # between two looks at the door
+TURN_BYTES: Final = 2 << 20  # and no more, so that a sender hears how far it is before its window is used up
 HEARTBEAT_MS: Final = 5000
 _FAILURES: Final = zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 
@@ -180,7 +181,10 @@ class Receiver:
     # --- messages ------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
+        turn_bytes = 0
         for _ in range(TURN_MESSAGES):
+            if turn_bytes >= TURN_BYTES:
+                return
             try:
                 raw = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -198,6 +202,7 @@ class Receiver:
             except FormatError as problem:
                 self._log.warning(Ev.MALFORMED_FRAME, subject=recorder_id, reason=problem)
                 continue
+            turn_bytes += len(body[-1])
             self._on_message(peer, recorder_id, message)
 
     def _on_message(self, peer: bytes, recorder_id: str, message: f.FlushMessage) -> None:
