@@ -1,8 +1,8 @@
 """Reads one file of a recording, once, front to back, at once or while the rest of it is still coming.
 
 Contract: what comes out is of the octets that the file gave when they were asked for: the digest, the size,
-as much of the beginning as anybody judges, and of a WAV the tree over its data. A reading that was begun while
-the file grew counts only for that very file.
+as much of the beginning as anybody judges, and of a WAV the tree over its data. A reading that was begun
+while the file grew counts only for that very file.
 """
 
 from __future__ import annotations

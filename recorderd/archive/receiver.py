@@ -26,12 +26,13 @@ from recorderd.archive.peers import Peers
 from recorderd.archive.store import Store
 from recorderd.archive.uploads import Uploads
 from recorderd.archive.willingness import Willingness
-from recorderd.core.clock import Clock
+from recorderd.core.clock import NS_PER_MS, Clock
 from recorderd.core.errors import FormatError, PortTaken, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.wire import frames as f
 
 POLL_MS: Final = 200
+SHOW_NS: Final = 100 * NS_PER_MS
 HIGH_WATER_MESSAGES: Final = 2048  # above what a recorder may have in flight; the window bounds the memory
 SEND_TIMEOUT_MS: Final = 500
 TURN_MESSAGES: Final = 64  # between two looks at the door
@@ -93,6 +94,7 @@ class Receiver:
         self._router = self._context.socket(zmq.ROUTER)
         self._monitor: zmq.Socket[bytes] = self._router.get_monitor_socket(_FAILURES)
         self._status: dict[str, Any] = {}
+        self._show_at_ns = 0
 
     def open(self) -> str:
         """Start to listen; return the endpoint with its real port.
@@ -142,7 +144,7 @@ class Receiver:
             if self._willingness.look(self._clock.mono_ns()):
                 for peer in self._peers.with_windows():
                     self._tell_allowance(peer)
-            self._status = self._picture()
+            self._show(self._clock.mono_ns())
             beat()
 
     def status(self) -> dict[str, Any]:
@@ -281,8 +283,12 @@ class Receiver:
             if problem.errno == zmq.EHOSTUNREACH:
                 self._peers.gone(peer)
 
-    def _picture(self) -> dict[str, Any]:
-        return {
+    def _show(self, now_ns: int) -> None:
+        """Draw the picture for whoever asks, a few times a second."""
+        if now_ns < self._show_at_ns:
+            return
+        self._show_at_ns = now_ns + SHOW_NS
+        self._status = {
             "uploads": self._uploads.picture(),
             "intake": self._willingness.describe(),
             "recorders": self._peers.describe(),

@@ -18,11 +18,12 @@ from recorderd.core.errors import FormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.board import Board, Rate
-from recorderd.flush.deliveries import Deliveries, DeliverySettings
+from recorderd.flush.deliveries import Deliveries
 from recorderd.flush.deposits import Deposits
 from recorderd.flush.far_end import FarEnd
 from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkBroke, LinkEvent, LinkStood, LinkTurnedAway
+from recorderd.flush.outbox import DeliverySettings
 from recorderd.flush.pace import Limit
 from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import Stamper

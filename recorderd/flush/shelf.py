@@ -115,14 +115,15 @@ class Shelf:
         with self._lock:
             for recording_id in self._spool.ids(Place.CLAIMED):
                 if recording_id not in self._held:
-                    self._load(recording_id)
+                    priority = priority_of(self._spool.path(Place.CLAIMED, recording_id))
+                    self._load(recording_id, priority=priority)
 
     def claim(self, wanted: int) -> int:
         """Claim up to so many more from ``ready/``; return how many were tried."""
         with self._lock:
             tried, claimed = self._claims.take(wanted)
-            for recording_id in claimed:
-                self._load(recording_id)
+            for entry in claimed:
+                self._load(entry.recording_id, priority=entry.priority)
             return tried
 
     def wanted_by(self, archive: str) -> dict[str, Held]:
@@ -251,10 +252,10 @@ class Shelf:
             self._log.error(Ev.INTERNAL_ERROR, subject=job.recording_id, doing=doing, reason=problem)
         self._answers[job.archive].put(JobDone(job=job, problem=str(problem) if problem is not None else ""))
 
-    def _load(self, recording_id: str) -> None:
+    def _load(self, recording_id: str, *, priority: int) -> None:
         folder = self._spool.path(Place.CLAIMED, recording_id)
         try:
-            self._held[recording_id] = Held(files=list_files(folder), priority=priority_of(folder))
+            self._held[recording_id] = Held(files=list_files(folder), priority=priority)
         except (SpoolBroken, OSError) as problem:
             if isinstance(problem, OSError) and is_passing(problem):
                 self._log.error(Ev.INTERNAL_ERROR, subject=recording_id, reason=problem)
