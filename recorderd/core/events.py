@@ -147,6 +147,7 @@ class Ev(Enum):
     SHED_TAKEN_BACK = "shed_taken_back"
     ENTRY_FAILED = "entry_failed"
     STORE_FAILED = "store_failed"
+    REFUSED_FOR_GOOD = "refused_for_good"
     CALLS_HANDED_OVER = "calls_handed_over"
     SESSION_CONTINUED = "session_continued"
     SESSION_NOT_CONTINUED = "session_not_continued"

@@ -20,7 +20,7 @@ from recorderd.flush.early_release import EarlyRelease
 from recorderd.flush.order import Candidate, whose_turn
 from recorderd.flush.outbox import DeliverySettings, Outbox
 from recorderd.flush.receipt_check import check_receipt
-from recorderd.flush.shelf import QuarantineJob, ReleaseJob, Shelf, StoreJob
+from recorderd.flush.shelf import Job, QuarantineJob, RefusalJob, ReleaseJob, Shelf, StoreJob
 from recorderd.policy.admission import FlushOrder
 from recorderd.spool.layout import Spool
 from recorderd.spool.stance import USUAL, FlushStance
@@ -110,11 +110,16 @@ class Deliveries:
                 event = self._receipt_event(delivery, raw) or d.Postponed(retry_ns=retry_ns)
             case f.Refused(code=code, reason=reason, retryable=retryable):
                 self._log.warning(
-                    Ev.OFFER_REFUSED, subject=recording_id, code=code, reason=reason, retryable=retryable
+                    Ev.OFFER_REFUSED,
+                    subject=recording_id,
+                    archive=self._settings.archive,
+                    code=code,
+                    reason=reason,
+                    retryable=retryable,
                 )
                 event = d.Postponed(retry_ns=retry_ns)
                 if not retryable:
-                    event = d.RejectedForGood(reason=f"refused by the archive: {code}: {reason}")
+                    event = d.RejectedForGood(reason=f"{code}: {reason}", by_archive=True)
         self._apply(recording_id, event)
         self._count_answer(recording_id, message)
 
@@ -328,9 +333,11 @@ class Deliveries:
                 self._ask(ReleaseJob(archive=archive, recording_id=recording_id))
             case d.Quarantine(reason=reason):
                 self._ask(QuarantineJob(archive=archive, recording_id=recording_id, reason=reason))
+            case d.GiveUp(reason=reason):
+                self._ask(RefusalJob(archive=archive, recording_id=recording_id, reason=reason))
         return None
 
-    def _ask(self, job: StoreJob | ReleaseJob | QuarantineJob) -> None:
+    def _ask(self, job: Job) -> None:
         self._asked[job.recording_id] += 1
         self._shelf.put(job)
 
@@ -351,6 +358,7 @@ class Deliveries:
             "claimed": len(self._deliveries),
             "states": dict(Counter(entry.state.value for entry in self._deliveries.values())),
             "in_flight": in_flight,
+            "refused": self._shelf.refused_by(self._settings.archive),
             "window": {
                 "limit_bytes": self.window.limit_bytes,
                 "flying_bytes": self.window.flying_bytes,
