@@ -27,6 +27,7 @@ from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.control import ControlServer, ask
+from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
@@ -129,6 +130,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     signer, trusts, secret = _keys(configuration)
     archive, clock = configuration.archive, SystemClock()
     service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
+    keep_freed_memory()
     for folder in (archive.data_dir, archive.run_dir):
         durable.make_dir(folder)
     duty = PowerDuty(configuration.power, service=service, clock=clock)

@@ -51,7 +51,7 @@ class ArchiveLinkSection:
     server_public_key: str = option("The archive's CURVE public key.", check=curve_key)
     secret_key_file: Path = option("Our CURVE secret key, mode 600.")
     receipt_certificate_file: Path = option("Certificate that signs the archive's receipts, PEM.")
-    chunk_bytes: int = option("Size of a chunk.", default=256 << 10, minimum=1 << 10, maximum=4 << 20)
+    chunk_bytes: int = option("Size of a chunk.", default=1 << 20, minimum=1 << 10, maximum=4 << 20)
     heartbeat_s: int = option(
         "How often both ends tell each other of power, room and clock; four without an answer, and the link "
         "is made anew.",

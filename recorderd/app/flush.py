@@ -11,6 +11,7 @@ from typing import Any, Final
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
 from recorderd.app.flush_archives import Archive, Senders, read_archives
+from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import FolderLock, Service, run_reporting
@@ -54,6 +55,7 @@ def serve(
     stamping: StampingSettings | None,
 ) -> None:
     """Flush until asked to stop."""
+    keep_freed_memory()
     service, clock = Service(program="recorderd-flush", level=configuration.log.level.value), SystemClock()
     spool = Spool(configuration.spool.dir, quota_bytes=configuration.spool.quota_bytes)
     spool.prepare()

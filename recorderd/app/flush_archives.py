@@ -1,7 +1,7 @@
 """The senders of recorderd-flush: one per archive, over one shelf.
 
-The first archive's sender runs in the main thread and carries heads and batches of time stamps too; each
-further one has a thread, so that an archive that is gone holds up no other.
+The first archive's sender runs in the main thread; each further one has a thread, so that an archive that is
+gone holds up no other. Heads and batches of time stamps go to each of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from recorderd.evidence.keys import read_secret_text, resolve_secret
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.board import Board
 from recorderd.flush.curve import public_key_of
+from recorderd.flush.deposits import Deposits
 from recorderd.flush.heads import HeadCourier
+from recorderd.flush.holders import Holders
 from recorderd.flush.link import Link, LinkSettings
 from recorderd.flush.pace import Limit
 from recorderd.flush.sender import Sender, SenderSettings
@@ -100,24 +102,42 @@ class Senders:
         board = Board(spool.root, archives=names, needed=needed, clock=clock, log=log)
         box = HeadBox(spool.root)
         box.prepare()
+        holders = Holders(names)
         self._senders: dict[str, Sender] = {}
         for archive in archives:
-            is_first = archive.name == PRIMARY
             link = Link(archive.link, now_ns=clock.mono_ns())
             settings = _settings(configuration, archive)
-            retry_ns = settings.retry_ns
+            deposits = None
+            if stamper is not None:
+                deposits = Deposits(
+                    archive=archive.name,
+                    folder=stamper.folder,
+                    holders=holders,
+                    send=partial(_send, link),
+                    retry_ns=settings.retry_ns,
+                    clock=clock,
+                    log=log,
+                )
             self._senders[archive.name] = Sender(
                 settings=settings,
                 spool=spool,
                 shelf=self.shelf,
                 link=link,
-                heads=HeadCourier(box=box, send=link.send, retry_ns=retry_ns, log=log) if is_first else None,
+                heads=HeadCourier(
+                    archive=archive.name,
+                    box=box,
+                    holders=holders,
+                    send=link.send,
+                    retry_ns=settings.retry_ns,
+                    log=log,
+                ),
+                deposits=deposits,
                 board=board,
                 host=partial(_host_report, spool, power, clock),
                 trust=archive.trust,
                 clock=clock,
                 log=log,
-                stamper=stamper if is_first else None,
+                stamper=stamper if archive.name == PRIMARY else None,
             )
 
     def start(self, workers: Workers, halt: StopToken) -> None:
@@ -135,6 +155,10 @@ class Senders:
         """Return the first archive's picture, and those of the others by name."""
         further = {name: row.status() for name, row in self._senders.items() if name != PRIMARY}
         return {**self._senders[PRIMARY].status(), **({"further": further} if further else {})}
+
+
+def _send(link: Link, message: f.FlushMessage) -> bool:
+    return link.send(f.encode_message(message))
 
 
 def _serve(sender: Sender, halt: StopToken, _: StopToken) -> None:

@@ -1,9 +1,9 @@
 """How the C library keeps memory that was freed.
 
-Contract: after ``keep_freed_memory`` arrays of some megabytes, which are made and dropped twice a second, lie
-in pages that the process has already. By default each new one comes from the kernel, page by page and wiped:
-a quarter of what rendering costs. What is kept is bounded by ``KEPT_BYTES`` at the end of each heap. A C
-library that has no such setting stays as it is.
+Contract: after ``keep_freed_memory`` arrays of some megabytes, which are made and dropped twice a second, and
+the chunks of a flush lie in pages that the process has already. By default each new one comes from the
+kernel, page by page and wiped: a quarter of what rendering costs. What is kept is bounded by ``KEPT_BYTES``
+at the end of each heap. A C library that has no such setting stays as it is.
 Source: mallopt(3).
 """
 

@@ -18,6 +18,7 @@ from recorderd import __version__
 from recorderd.app import explain, keys_command, opening, verify
 from recorderd.app.backpressure_words import spool_lines
 from recorderd.app.control import ask
+from recorderd.app.flush_words import refusal_lines
 from recorderd.app.power_words import power_line
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -157,6 +158,8 @@ def _show_status(report: dict[str, Any]) -> None:
                 f"{name.replace('_', ' ')} {count}" for name, count in stamps.items() if name != "figures"
             )
             lines.add_row("time stamps", ", ".join(counts))
+        for line in refusal_lines(flush):
+            lines.add_row("refused", line)
     console.print(lines)
     if recorder.get("sessions"):
         console.print(_sessions_table(recorder["sessions"]))

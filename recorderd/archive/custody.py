@@ -17,6 +17,7 @@ from recorderd.archive.heads import judge_head
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.lineage import Break, judge_chains
+from recorderd.archive.reading import Reading
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.rows import row_of
 from recorderd.archive.store import Key, Store
@@ -93,12 +94,12 @@ class Custody:
             signer=self._signer,
         )
 
-    def verify(self, key: Key) -> BundleVerdict:
-        """Read and judge a whole upload.
+    def verify(self, key: Key, *, begun: Reading | None = None) -> BundleVerdict:
+        """Read and judge a whole upload, of which one file may have been ``begun`` while it came.
 
         Errors: OSError.
         """
-        return verify_bundle(self._store.incoming(key), self._trusts[key.recorder_id])
+        return verify_bundle(self._store.incoming(key), self._trusts[key.recorder_id], begun=begun)
 
     def take_in_all(
         self, verified: Sequence[tuple[Key, BundleVerdict]]

@@ -2,8 +2,9 @@
 
 Rule: everything goes in by a queue and comes back by ``results``; nothing here speaks to a recorder. Two
 threads read, one of them only what is short, so that a long recording holds up no other; of what waits the
-shortest is taken first. One thread commits whatever is verified by then, all of it at once. The queues are
-bounded by the uploads that the receiver admits.
+shortest is taken first. Long ones are read step by step while they come (``along``). One thread commits
+whatever is verified by then, all of it at once. The queues are bounded by the uploads that the receiver
+admits.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event as StopToken
 from typing import Final
 
+from recorderd.archive.along import STEP_BYTES, Along
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.intake import BundleRefused
@@ -48,21 +51,29 @@ class Kept:
 Result = Checked | Kept
 
 
+@dataclass(frozen=True, slots=True)
+class _ToRead:
+    """What a reader is to do: read all of an upload, or a step of one that still comes."""
+
+    key: Key
+    is_whole: bool
+
+
 class _Shortest:
-    """Whole uploads that wait to be read."""
+    """What waits to be read."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, int, Key]] = []
+        self._waiting: list[tuple[int, int, _ToRead]] = []
         self._changed = threading.Condition()
         self._number = 0
 
-    def put(self, key: Key, *, size_bytes: int) -> None:
+    def put(self, work: _ToRead, *, size_bytes: int) -> None:
         with self._changed:
             self._number += 1
-            self._waiting.append((size_bytes, self._number, key))
+            self._waiting.append((size_bytes, self._number, work))
             self._changed.notify_all()
 
-    def take(self, *, limit_bytes: int | None, timeout_s: float) -> Key | None:
+    def take(self, *, limit_bytes: int | None, timeout_s: float) -> _ToRead | None:
         with self._changed:
             found = self._first(limit_bytes)
             if found is None:
@@ -72,7 +83,7 @@ class _Shortest:
                 self._waiting.remove(found)
             return found[2] if found is not None else None
 
-    def _first(self, limit_bytes: int | None) -> tuple[int, int, Key] | None:
+    def _first(self, limit_bytes: int | None) -> tuple[int, int, _ToRead] | None:
         fitting = (row for row in self._waiting if limit_bytes is None or row[0] <= limit_bytes)
         return min(fitting, default=None, key=lambda row: row[:2])
 
@@ -86,6 +97,7 @@ class Keeping:
     def __init__(self, custody: Custody) -> None:
         self._custody = custody
         self._unread = _Shortest()
+        self._along = Along()
         self._verified: queue.SimpleQueue[tuple[Key, BundleVerdict]] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -95,9 +107,19 @@ class Keeping:
         """The descriptor that can be read while there are results."""
         return self._bell
 
+    def follow(self, key: Key, path: Path, *, held_bytes: int, file_bytes: int) -> None:
+        """Let a long file be read while it comes, as far as it stands."""
+        if self._along.grew(key, path, held_bytes=held_bytes, file_bytes=file_bytes):
+            self._unread.put(_ToRead(key, is_whole=False), size_bytes=STEP_BYTES)
+
+    def forget(self, key: Key) -> None:
+        """Let go of a file that was being read while it came."""
+        self._along.forget(key)
+
     def check(self, key: Key, *, size_bytes: int) -> None:
         """Let a whole upload be read and judged."""
-        self._unread.put(key, size_bytes=size_bytes)
+        unread_bytes = size_bytes - self._along.read_bytes(key)
+        self._unread.put(_ToRead(key, is_whole=True), size_bytes=unread_bytes)
 
     def keep(self, key: Key, verdict: BundleVerdict) -> None:
         """Let a verified upload be committed."""
@@ -115,7 +137,8 @@ class Keeping:
         return found
 
     def close(self) -> None:
-        """Let go of the bell; the threads have ended before."""
+        """Let go of the bell and of open files; the threads have ended before."""
+        self._along.close()
         os.close(self._bell)
 
     def loops(self) -> dict[str, Callable[[StopToken], None]]:
@@ -155,12 +178,22 @@ class Keeping:
         # thread: read-any, read-short
         """
         while not stop.is_set():
-            key = self._unread.take(limit_bytes=limit_bytes, timeout_s=POLL_S)
-            if key is None:
+            work = self._unread.take(limit_bytes=limit_bytes, timeout_s=POLL_S)
+            if work is None:
                 continue
-            try:
-                result: Result = Checked(key=key, verdict=self._custody.verify(key))
-            except (OSError, RecorderError) as problem:
-                result = Kept(key=key, outcome=problem)
-            self._results.append(result)
+            if not work.is_whole:
+                if self._along.step(work.key):
+                    self._unread.put(work, size_bytes=STEP_BYTES)
+                continue
+            self._results.append(self._checked(work.key))
             os.eventfd_write(self._bell, 1)
+
+    def _checked(self, key: Key) -> Result:
+        begun = self._along.finish(key)
+        try:
+            return Checked(key=key, verdict=self._custody.verify(key, begun=begun))
+        except (OSError, RecorderError) as problem:
+            return Kept(key=key, outcome=problem)
+        finally:
+            if begun is not None:
+                begun.close()

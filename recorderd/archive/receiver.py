@@ -26,15 +26,17 @@ from recorderd.archive.peers import Peers
 from recorderd.archive.store import Store
 from recorderd.archive.uploads import Uploads
 from recorderd.archive.willingness import Willingness
-from recorderd.core.clock import Clock
+from recorderd.core.clock import NS_PER_MS, Clock
 from recorderd.core.errors import FormatError, PortTaken, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.wire import frames as f
 
 POLL_MS: Final = 200
+SHOW_NS: Final = 100 * NS_PER_MS
 HIGH_WATER_MESSAGES: Final = 2048  # above what a recorder may have in flight; the window bounds the memory
 SEND_TIMEOUT_MS: Final = 500
 TURN_MESSAGES: Final = 64  # between two looks at the door
+TURN_BYTES: Final = 2 << 20  # and no more, so that a sender hears how far it is before its window is used up
 HEARTBEAT_MS: Final = 5000
 _FAILURES: Final = zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 
@@ -92,6 +94,7 @@ class Receiver:
         self._router = self._context.socket(zmq.ROUTER)
         self._monitor: zmq.Socket[bytes] = self._router.get_monitor_socket(_FAILURES)
         self._status: dict[str, Any] = {}
+        self._show_at_ns = 0
 
     def open(self) -> str:
         """Start to listen; return the endpoint with its real port.
@@ -141,7 +144,7 @@ class Receiver:
             if self._willingness.look(self._clock.mono_ns()):
                 for peer in self._peers.with_windows():
                     self._tell_allowance(peer)
-            self._status = self._picture()
+            self._show(self._clock.mono_ns())
             beat()
 
     def status(self) -> dict[str, Any]:
@@ -180,7 +183,10 @@ class Receiver:
     # --- messages ------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
+        turn_bytes = 0
         for _ in range(TURN_MESSAGES):
+            if turn_bytes >= TURN_BYTES:
+                return
             try:
                 raw = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -198,6 +204,7 @@ class Receiver:
             except FormatError as problem:
                 self._log.warning(Ev.MALFORMED_FRAME, subject=recorder_id, reason=problem)
                 continue
+            turn_bytes += len(body[-1])
             self._on_message(peer, recorder_id, message)
 
     def _on_message(self, peer: bytes, recorder_id: str, message: f.FlushMessage) -> None:
@@ -276,8 +283,12 @@ class Receiver:
             if problem.errno == zmq.EHOSTUNREACH:
                 self._peers.gone(peer)
 
-    def _picture(self) -> dict[str, Any]:
-        return {
+    def _show(self, now_ns: int) -> None:
+        """Draw the picture for whoever asks, a few times a second."""
+        if now_ns < self._show_at_ns:
+            return
+        self._show_at_ns = now_ns + SHOW_NS
+        self._status = {
             "uploads": self._uploads.picture(),
             "intake": self._willingness.describe(),
             "recorders": self._peers.describe(),

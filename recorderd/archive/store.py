@@ -31,7 +31,6 @@ from recorderd.wire.names import manifest_name
 from recorderd.wire.recording_index import RecordingIndex
 
 READ_ONLY_MODE: Final = 0o440
-WRITE_EVERY_BYTES: Final = 8 << 20  # so much is written in one go while the rest is still on its way
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _OFFER: Final = ".offer.json"
 _TARGET: Final = ".target"
@@ -55,7 +54,7 @@ class Part:
     def __init__(self, path: Path, *, offset_bytes: int, hashed: bool) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
         self._digest = hashlib.sha256() if hashed else None
-        self._written_bytes = self.offset_bytes = 0
+        self.offset_bytes = 0
         try:
             self._take_up(path, offset_bytes)
         except BaseException:
@@ -68,10 +67,6 @@ class Part:
         if self._digest is not None:
             self._digest.update(payload)
         self.offset_bytes += len(payload)
-        size_bytes = self.offset_bytes - self._written_bytes
-        if size_bytes >= WRITE_EVERY_BYTES:
-            durable.start_writing(self._descriptor, offset_bytes=self._written_bytes, size_bytes=size_bytes)
-            self._written_bytes = self.offset_bytes
 
     def sha256(self) -> str:
         """Give the digest of what stands; empty when none is made."""
@@ -93,7 +88,7 @@ class Part:
                 raise StoreBroken(path=path, reason=f"ends at {self.offset_bytes}, not at {offset_bytes}")
             self._digest.update(block)
             self.offset_bytes += len(block)
-        self.offset_bytes = self._written_bytes = offset_bytes
+        self.offset_bytes = offset_bytes
 
 
 class Store:

@@ -27,6 +27,11 @@ class Upload:
         """Bytes of all files."""
         return sum(entry.size_bytes for entry in self.intake.files)
 
+    @property
+    def is_at_last(self) -> bool:
+        """Tell whether the file that comes is the last one, most often the audio."""
+        return self.intake.position + 1 == len(self.intake.files)
+
     def put_down(self) -> None:
         """Let go of the open part; it stays on disk."""
         if self.part is not None:
@@ -41,7 +46,7 @@ class Upload:
         The last file, most often the audio, is hashed when all are read back, the others while they come.
         Errors: OSError when the disk refuses.
         """
-        hashed = self.intake.position + 1 < len(self.intake.files)
+        hashed = not self.is_at_last
         match effect:
             case i.OpenPart(name=name):
                 self.put_down()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from recorderd.archive import intake as i
+from recorderd.archive.along import STEP_BYTES
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.keeping import Checked, Keeping, Kept
@@ -252,8 +253,11 @@ class Uploads:
                 self._note_credit(key, upload, effect)
             case i.NoteMalformed(reason=reason):
                 self._log.warning(Ev.MALFORMED_FRAME, subject=key.recording_id, reason=reason)
-            case i.CheckFile() if upload.intake.position + 1 == len(upload.intake.files):
+            case i.CheckFile() if upload.is_at_last:
                 self._read_back(key, upload)
+            case i.WriteChunk() if upload.is_at_last and upload.intake.current.size_bytes > STEP_BYTES:
+                upload.perform(key, effect, payload, store=self._store)
+                self._read_along(key, upload)
             case i.Verify() if upload.verdict is not None:
                 upload.is_with_keeping = True
                 self._keeping.keep(key, upload.verdict)
@@ -269,8 +273,17 @@ class Uploads:
                     )
                 self._refuse(upload.peer, key, effect)
             case _:
+                if isinstance(effect, i.RestartPart):
+                    self._keeping.forget(key)
                 return upload.perform(key, effect, payload, store=self._store)
         return None
+
+    def _read_along(self, key: Key, upload: Upload) -> None:
+        """Let what stands of a long last file be read back while the rest of it comes."""
+        current = upload.intake.current
+        path = self._store.incoming(key) / current.name
+        held_bytes, file_bytes = upload.intake.offset_bytes, current.size_bytes
+        self._keeping.follow(key, path, held_bytes=held_bytes, file_bytes=file_bytes)
 
     def _read_back(self, key: Key, upload: Upload) -> None:
         """Let all files be read back and judged; a recorder with a window hears that all has come."""
@@ -327,3 +340,4 @@ class Uploads:
         upload = self._uploads.pop(key, None)
         if upload is not None:
             upload.put_down()
+            self._keeping.forget(key)

@@ -148,6 +148,7 @@ class Ev(Enum):
     SHED_TAKEN_BACK = "shed_taken_back"
     ENTRY_FAILED = "entry_failed"
     STORE_FAILED = "store_failed"
+    REFUSED_FOR_GOOD = "refused_for_good"
     CALLS_HANDED_OVER = "calls_handed_over"
     RETENTION_TERMS = "retention_terms"
     RETENTION_SWEPT = "retention_swept"

@@ -30,7 +30,7 @@ class Claims:
         self._known: dict[str, Candidate] = {}  # of what stands in ready/
         self.made = 0
 
-    def take(self, wanted: int) -> tuple[int, list[str]]:
+    def take(self, wanted: int) -> tuple[int, list[Candidate]]:
         """Claim up to ``wanted`` recordings; how many were tried, and which are ours now."""
         ids = self._spool.ids(Place.READY)
         if self._stamper is not None:
@@ -48,9 +48,10 @@ class Claims:
             for name in chosen:
                 self._stamper.let_go(name)
         claimed = []
-        for name, problem in zip(chosen, self._spool.claim_all(chosen), strict=True):
+        for entry, problem in zip(turns, self._spool.claim_all(chosen), strict=True):
             if problem is None:
-                claimed.append(name)
+                claimed.append(entry)
             else:
-                self._log.error(Ev.INTERNAL_ERROR, subject=name, reason=f"cannot be claimed: {problem}")
+                reason = f"cannot be claimed: {problem}"
+                self._log.error(Ev.INTERNAL_ERROR, subject=entry.recording_id, reason=reason)
         return len(chosen), claimed

@@ -9,45 +9,28 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, local_minute
-from recorderd.core.errors import RecorderError, SpoolBroken
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
+from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
-from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush import delivery as d
 from recorderd.flush.early_release import EarlyRelease
 from recorderd.flush.order import Candidate, whose_turn
-from recorderd.flush.pace import Limit, Pace
-from recorderd.flush.packing import Packer
-from recorderd.flush.parcel import is_passing, read_piece
+from recorderd.flush.outbox import DeliverySettings, Outbox
 from recorderd.flush.receipt_check import check_receipt
-from recorderd.flush.shelf import QuarantineJob, ReleaseJob, Shelf, StoreJob
-from recorderd.flush.window import FLOOR_BYTES, Window
+from recorderd.flush.shelf import Job, QuarantineJob, RefusalJob, ReleaseJob, Shelf, StoreJob
 from recorderd.policy.admission import FlushOrder
-from recorderd.spool.layout import Place, Spool
+from recorderd.spool.layout import Spool
 from recorderd.spool.stance import USUAL, FlushStance
 from recorderd.wire import frames as f
 
 IN_FLIGHT: Final = 4  # recordings at a time, where the archive has not said how many
+CLAIMS_PART: Final = (
+    4  # more is claimed once this part of the places is free: the disk is waited for each time
+)
 SCAN_NS: Final = 500 * NS_PER_MS  # how often ready/ is looked at
-OFFER_BYTES: Final = 256  # of an offer, and per file of it
-CHUNK_BYTES: Final = 384  # of a chunk besides its payload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliverySettings:
-    """How one archive is served."""
-
-    archive: str  # its name on the shelf
-    recorder_id: str
-    chunk_bytes: int
-    retry_ns: int
-    local_grace_s: int
-    packs: bool | None  # whether chunks are compressed; None = where the line is slow
-    limits: tuple[Limit, ...]  # of the bandwidth
 
 
 class Deliveries:
@@ -69,11 +52,8 @@ class Deliveries:
         log: EventLog,
     ) -> None:
         self._settings = settings
-        self._spool = spool
         self._shelf = shelf
-        self._send = send
         self._trust = trust
-        self._figures = figures
         self._clock = clock
         self._log = log
         self._deliveries: dict[str, d.Delivery] = {}
@@ -85,24 +65,27 @@ class Deliveries:
         self._stance = USUAL
         self._early = EarlyRelease()
         self._nudged = True  # a place in flight came free
-        self._pace = Pace(settings.limits)
-        self._packer = Packer()
-        self.window = Window()
-        self.allowance: f.Allowance | None = None  # what the archive takes; None = it has not said
+        self._outbox = Outbox(
+            settings=settings, spool=spool, shelf=shelf, send=send, figures=figures, clock=clock, log=log
+        )
+        self.window = self._outbox.window
+
+    @property
+    def allowance(self) -> f.Allowance | None:
+        """What the archive takes; None = it has not said."""
+        return self._outbox.allowance
 
     # --- the link ----------------------------------------------------------------------------------------
 
     def link_lost(self) -> None:
         """Take back everything that was under way."""
-        self.window.begin_anew()
-        self.allowance = None
+        self._outbox.link_lost()
         for recording_id in list(self._deliveries):
             self._apply(recording_id, d.LinkLost())
 
     def allow(self, allowance: f.Allowance) -> None:
         """Take the archive's word on how much it takes."""
-        self.allowance = allowance
-        self.window.allow(allowance.window_bytes)
+        self._outbox.allow(allowance)
         self._nudged = True
         taken_back = {d.State.OFFERED} | (set() if allowance.window_bytes else {d.State.SENDING})
         for recording_id, delivery in list(self._deliveries.items()):
@@ -127,11 +110,16 @@ class Deliveries:
                 event = self._receipt_event(delivery, raw) or d.Postponed(retry_ns=retry_ns)
             case f.Refused(code=code, reason=reason, retryable=retryable):
                 self._log.warning(
-                    Ev.OFFER_REFUSED, subject=recording_id, code=code, reason=reason, retryable=retryable
+                    Ev.OFFER_REFUSED,
+                    subject=recording_id,
+                    archive=self._settings.archive,
+                    code=code,
+                    reason=reason,
+                    retryable=retryable,
                 )
                 event = d.Postponed(retry_ns=retry_ns)
                 if not retryable:
-                    event = d.RejectedForGood(reason=f"refused by the archive: {code}: {reason}")
+                    event = d.RejectedForGood(reason=f"{code}: {reason}", by_archive=True)
         self._apply(recording_id, event)
         self._count_answer(recording_id, message)
 
@@ -231,14 +219,15 @@ class Deliveries:
     def _offer(self, now_ns: int) -> None:
         """Offer what is ready while there is room in flight; claim more when nothing is ready."""
         self._nudged = False
-        room = self._places() - sum(entry.state in d.ACTIVE for entry in self._deliveries.values())
-        ready = self._ready()
-        if len(ready) < room and now_ns >= self._scan_at_ns:
-            if self._shelf.claim(room - len(ready)) == 0:
+        places, ready = self._places(), self._ready()
+        room = places - sum(entry.state in d.ACTIVE for entry in self._deliveries.values())
+        wanted = room - len(ready)
+        if wanted > 0 and wanted >= places // CLAIMS_PART and now_ns >= self._scan_at_ns:
+            if self._shelf.claim(wanted) == 0:
                 self._scan_at_ns = now_ns + SCAN_NS
             self.adopt()
             ready = self._ready()
-        while ready and room > 0 and self._has_room():
+        while ready and room > 0 and self._outbox.has_room:
             chosen = whose_turn(ready, turn=self._turn, urgent=self._is_urgent)
             ready.remove(chosen)
             self._turn += 1
@@ -265,38 +254,31 @@ class Deliveries:
             places = 0 if self.allowance.reason else min(self.allowance.recordings, self.window.recordings)
         return -(-places * self._stance.flush_percent // 100)
 
-    def _has_room(self) -> bool:
-        return self.allowance is None or self.window.room_bytes > 0 or not self.window.flying_bytes
-
     def pump(self) -> bool:
         """Send chunks while the window has room and the pace allows it; say whether any went out."""
         sent = False
-        self._pace.look(now_ns=self._clock.mono_ns(), minute=local_minute(self._clock.utc_ns()))
-        sending = {
-            entry.recording_id
+        self._outbox.look()
+        if not self._outbox.piece_bytes():
+            return False
+        turns = {
+            entry.recording_id: self._candidate(entry)
             for entry in self._deliveries.values()
             if entry.windowed and entry.state is d.State.SENDING and entry.unsent_bytes
         }
-        while sending and self._piece_bytes():
-            turns = [self._candidate(self._deliveries[name]) for name in sending]
-            recording_id = whose_turn(turns, turn=self._turn, urgent=self._is_urgent).recording_id
+        while turns and self._outbox.piece_bytes():
+            chosen = whose_turn(turns.values(), turn=self._turn, urgent=self._is_urgent).recording_id
             self._turn += 1
-            if not self._send_turn(recording_id):
-                sending.discard(recording_id)
+            if self._send_turn(chosen):
+                turns[chosen] = self._candidate(self._deliveries[chosen])
+            else:
+                del turns[chosen]
             sent = True
         return sent
-
-    def _piece_bytes(self) -> int:
-        """Say how long the next chunk may be; 0 = nothing may go out now."""
-        if not self._pace.may_send:
-            return 0
-        wanted_bytes = self._pace.piece_bytes(self._settings.chunk_bytes, floor_bytes=FLOOR_BYTES)
-        return self.window.piece_bytes(wanted_bytes)
 
     def _send_turn(self, recording_id: str) -> bool:
         """Send as much as one turn is long; say whether there is more."""
         left_bytes = self._settings.chunk_bytes
-        while left_bytes > 0 and (piece_bytes := self._piece_bytes()):
+        while left_bytes > 0 and (piece_bytes := self._outbox.piece_bytes()):
             before = self._deliveries[recording_id].sent_bytes
             self._apply(recording_id, d.RoomGiven(size_bytes=piece_bytes))
             entry = self._deliveries.get(recording_id)
@@ -333,8 +315,7 @@ class Deliveries:
             self._forget(recording_id)  # a broken one is tried again with the next adoption
 
     def _forget(self, recording_id: str) -> None:
-        self.window.forget(recording_id)
-        self._packer.forget(recording_id)
+        self._outbox.forget(recording_id)
         for table in (self._deliveries, self._priorities, self._since_ns, self._asked):
             table.pop(recording_id, None)
 
@@ -343,74 +324,22 @@ class Deliveries:
         recording_id, archive = delivery.recording_id, self._settings.archive
         match effect:
             case d.SendOffer():
-                return self._send_offer(delivery)
+                return self._outbox.offer(delivery)
             case d.SendChunk():
-                return self._send_chunk(delivery, effect)
+                return self._outbox.chunk(delivery, effect)
             case d.StoreReceipt(receipt=receipt):
                 self._ask(StoreJob(archive=archive, recording_id=recording_id, receipt=receipt))
             case d.Release():
                 self._ask(ReleaseJob(archive=archive, recording_id=recording_id))
             case d.Quarantine(reason=reason):
                 self._ask(QuarantineJob(archive=archive, recording_id=recording_id, reason=reason))
+            case d.GiveUp(reason=reason):
+                self._ask(RefusalJob(archive=archive, recording_id=recording_id, reason=reason))
         return None
 
-    def _ask(self, job: StoreJob | ReleaseJob | QuarantineJob) -> None:
+    def _ask(self, job: Job) -> None:
         self._asked[job.recording_id] += 1
         self._shelf.put(job)
-
-    def _send_offer(self, delivery: d.Delivery) -> d.Event | None:
-        recording_id = delivery.recording_id
-        if not self._send(f.Offer(recording_id=recording_id, files=delivery.files)):
-            return d.LinkLost()
-        if delivery.windowed:
-            size_bytes = OFFER_BYTES * (1 + len(delivery.files))
-            now_ns = self._clock.mono_ns()
-            self.window.sent(recording_id, mark=0, size_bytes=size_bytes, now_ns=now_ns)
-        self._log.info(Ev.OFFERED, subject=recording_id, size_bytes=delivery.size_bytes)
-        return None
-
-    def _send_chunk(self, delivery: d.Delivery, effect: d.SendChunk) -> d.Event | None:
-        recording_id = delivery.recording_id
-        path = self._spool.path(Place.CLAIMED, recording_id) / effect.name
-        try:
-            payload = read_piece(path, offset_bytes=effect.offset_bytes, size_bytes=effect.size_bytes)
-        except (SpoolBroken, OSError) as problem:
-            if recording_id not in self._shelf.wanted_by(self._settings.archive):
-                return d.Postponed(retry_ns=self._settings.retry_ns)  # it is gone: another archive was enough
-            if isinstance(problem, OSError) and is_passing(problem):
-                return d.Postponed(retry_ns=self._settings.retry_ns)
-            return d.RejectedForGood(reason=f"broken in the spool: {problem}")
-        chunk = f.Chunk(
-            recording_id=recording_id,
-            name=effect.name,
-            offset_bytes=effect.offset_bytes,
-            sha256="" if delivery.windowed else sha256_bytes(payload),
-            payload=payload,
-        )
-        packed = self._packed(delivery, effect.name, payload)
-        if packed is not None:
-            chunk = replace(chunk, packing=f.ZSTD, size_bytes=len(payload), payload=packed)
-            self._figures["packed_bytes"] += len(payload)
-        if not self._send(chunk):
-            return d.LinkLost()
-        if delivery.windowed:
-            mark, now_ns = delivery.sent_bytes, self._clock.mono_ns()
-            size_bytes = len(chunk.payload) + CHUNK_BYTES
-            self._pace.sent(size_bytes)
-            self.window.sent(recording_id, mark=mark, size_bytes=size_bytes, now_ns=now_ns)
-        wire_bytes = len(chunk.payload)
-        self._figures.update(chunks_sent=1, bytes_sent=effect.size_bytes, wire_bytes=wire_bytes)
-        return None
-
-    def _packed(self, delivery: d.Delivery, name: str, payload: bytes) -> bytes | None:
-        """Compress a chunk where the archive can undo it and it helps."""
-        known = self.allowance is not None and f.ZSTD in self.allowance.packings
-        wish = self._settings.packs
-        if not (delivery.windowed and known) or wish is False:
-            return None
-        if wish is None and not self._pace.is_thin(self.window.flow_bytes_per_s):
-            return None
-        return self._packer.packed(delivery.recording_id, name, payload)
 
     def picture(self) -> dict[str, Any]:
         """Tell what is carried: by state, in flight, the window."""
@@ -429,6 +358,7 @@ class Deliveries:
             "claimed": len(self._deliveries),
             "states": dict(Counter(entry.state.value for entry in self._deliveries.values())),
             "in_flight": in_flight,
+            "refused": self._shelf.refused_by(self._settings.archive),
             "window": {
                 "limit_bytes": self.window.limit_bytes,
                 "flying_bytes": self.window.flying_bytes,

@@ -87,6 +87,7 @@ class RejectedForGood:
     """The archive will never take it, or the local copy is broken."""
 
     reason: str
+    by_archive: bool = False  # others may take it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +155,14 @@ class Quarantine:
     reason: str
 
 
-Effect = SendOffer | SendChunk | StoreReceipt | Release | Quarantine
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """This archive is not to have it; what becomes of it is up to what the others say."""
+
+    reason: str
+
+
+Effect = SendOffer | SendChunk | StoreReceipt | Release | Quarantine | GiveUp
 
 EDGES: Final[dict[tuple[State, type[Event]], State]] = {
     (State.READY, Offered): State.OFFERED,
@@ -243,8 +251,8 @@ def step(delivery: Delivery, event: Event, *, now_ns: int) -> tuple[Delivery, tu
             return replace(moved, due_ns=now_ns + keep_ns), (StoreReceipt(receipt=receipt),)
         case Postponed(retry_ns=retry_ns) | EffectFailed(retry_ns=retry_ns):
             return replace(moved, due_ns=now_ns + retry_ns), ()
-        case RejectedForGood(reason=reason):
-            return moved, (Quarantine(reason=reason),)
+        case RejectedForGood(reason=reason, by_archive=by_archive):
+            return moved, (GiveUp(reason=reason) if by_archive else Quarantine(reason=reason),)
         case GraceOver():
             return moved, (Release(),)
         case _:

@@ -1,7 +1,7 @@
-"""Stamped batches on their way to the archive: one file at a time, again until the archive says it holds it.
+"""Stamped batches on their way to one archive: one file at a time, again until the archive says it holds it.
 
-Rule: a batch is set aside once both its files are held there; the archive keeps the first that came under a
-name, and answers the same file the same way, so that everything may be lost or come twice.
+Rule: a batch is set aside once every archive holds both its files; an archive keeps the first that came under
+a name, and answers the same file the same way, so that everything may be lost or come twice.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes
+from recorderd.flush.holders import Holders
 from recorderd.spool.stamps import StampFolder
 from recorderd.wire.frames import Deposit, Deposited
 
@@ -25,19 +26,22 @@ class Deposits:
     def __init__(
         self,
         *,
+        archive: str,
         folder: StampFolder,
+        holders: Holders,
         send: Callable[[Deposit], bool],
         retry_ns: int,
         clock: Clock,
         log: EventLog,
     ) -> None:
+        self._archive = archive
         self._folder = folder
+        self._holders = holders
         self._send = send
         self._retry_ns = retry_ns
         self._clock = clock
         self._log = log
         self._asked: tuple[Path, str] | None = None  # the file under way, with its digest
-        self._held: set[str] = set()  # the first files of batches whose second is to come
         self._refused: set[str] = set()
         self._due_ns = 0
 
@@ -48,6 +52,8 @@ class Deposits:
         self._due_ns, self._asked = now_ns + self._retry_ns, None
         try:
             self._ask()
+        except FileNotFoundError:
+            self._due_ns = 0  # the last of the other archives has answered: look again
         except OSError as problem:
             self._log.error(Ev.INTERNAL_ERROR, subject="stamps", reason=problem)
 
@@ -59,12 +65,12 @@ class Deposits:
         self._asked, self._due_ns = None, 0
         if message.refusal:
             self._refused.add(path.name)
-            self._log.error(Ev.DEPOSIT_REFUSED, subject=path.name, reason=message.refusal)
+            reason = message.refusal
+            self._log.error(Ev.DEPOSIT_REFUSED, subject=path.name, archive=self._archive, reason=reason)
             return
-        self._held.add(path.name)
+        self._holders.note(self._archive, path.name)
         batch, stamp = path.with_suffix(".json"), path.with_suffix(".tsr")
-        if {batch.name, stamp.name} <= self._held:
-            self._held -= {batch.name, stamp.name}
+        if self._holders.take_whole(batch.name, stamp.name):
             try:
                 self._folder.mark_sent(batch)
             except OSError as problem:  # sent again, and held already
@@ -76,7 +82,7 @@ class Deposits:
     def _ask(self) -> None:
         for batch in self._folder.unsent():
             for path in (batch, batch.with_suffix(".tsr")):
-                if path.name not in self._held | self._refused:
+                if path.name not in self._refused and not self._holders.has(self._archive, path.name):
                     content = path.read_bytes()
                     self._asked = path, sha256_bytes(content)
                     self._send(Deposit(name=path.name, sha256=self._asked[1], payload=content))

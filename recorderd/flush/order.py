@@ -8,7 +8,7 @@ that quarter, so that nothing unimportant goes before them. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ class Candidate:
     size_bytes: int  # that are still to go
 
 
-def whose_turn(candidates: Sequence[Candidate], *, turn: int, urgent: bool = False) -> Candidate:
+def whose_turn(candidates: Collection[Candidate], *, turn: int, urgent: bool = False) -> Candidate:
     """Choose one; ``turn`` counts the choices."""
     if turn % OLDEST_EVERY:
         return min(candidates, key=_rank)

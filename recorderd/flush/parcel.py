@@ -92,8 +92,11 @@ def read_piece(path: Path, *, offset_bytes: int, size_bytes: int) -> bytes:
 
     Errors: SpoolBroken when the file is shorter than it was; OSError when it cannot be read.
     """
-    with path.open("rb", buffering=0) as stream:
-        piece = os.pread(stream.fileno(), size_bytes, offset_bytes)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        piece = os.pread(descriptor, size_bytes, offset_bytes)
+    finally:
+        os.close(descriptor)
     if len(piece) != size_bytes:
         raise SpoolBroken(path=path, reason=f"ends within the {size_bytes} bytes at {offset_bytes}")
     return piece

@@ -18,11 +18,12 @@ from recorderd.core.errors import FormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.board import Board, Rate
-from recorderd.flush.deliveries import Deliveries, DeliverySettings
+from recorderd.flush.deliveries import Deliveries
 from recorderd.flush.deposits import Deposits
 from recorderd.flush.far_end import FarEnd
 from recorderd.flush.heads import HeadCourier
 from recorderd.flush.link import Link, LinkBroke, LinkEvent, LinkStood, LinkTurnedAway
+from recorderd.flush.outbox import DeliverySettings
 from recorderd.flush.pace import Limit
 from recorderd.flush.shelf import Shelf
 from recorderd.flush.stamping import Stamper
@@ -71,7 +72,8 @@ class Sender:
         trust: TrustStore,
         clock: Clock,
         log: EventLog,
-        heads: HeadCourier | None,
+        heads: HeadCourier,
+        deposits: Deposits | None,
         board: Board,
         host: Callable[[], f.HostReport],
         stamper: Stamper | None = None,
@@ -114,15 +116,7 @@ class Sender:
         self._heard_ns = self._asked_ns = clock.mono_ns()
         self._adopt_at_ns = self._look_at_ns = self._status_at_ns = 0
         self._status: dict[str, Any] = {}
-        self._deposits: Deposits | None = None
-        if stamper is not None:
-            self._deposits = Deposits(
-                folder=stamper.folder,
-                send=lambda deposit: link.send(f.encode_message(deposit)),
-                retry_ns=settings.retry_ns,
-                clock=clock,
-                log=log,
-            )
+        self._deposits = deposits
 
     def run(self, stop: StopToken, beat: Callable[[], None]) -> None:
         """Flush until ``stop`` is set; ``beat`` is called a few times a second."""
@@ -182,8 +176,7 @@ class Sender:
             stance=read_stance(self._spool_root, now_utc_ns=self._clock.utc_ns()),
         )
         if self._archive_id:
-            if self._heads is not None:
-                self._heads.turn(now_ns)
+            self._heads.turn(now_ns)
             if self._deposits is not None:
                 self._deposits.turn()
 
@@ -272,8 +265,7 @@ class Sender:
                 self._far_end.allow(message)
                 self._deliveries.allow(message)
             case f.HeadAnswer():
-                if self._heads is not None:
-                    self._heads.answered(message)
+                self._heads.answered(message)
             case f.Deposited():
                 if self._deposits is not None:
                     self._deposits.on_answer(message)
@@ -295,8 +287,7 @@ class Sender:
         self._archive_id, self._protocol = message.archive_id, message.protocol
         self._welcomed_ns = self._clock.mono_ns()
         self._asked_ns = 0  # let both ends know each other at once
-        if self._heads is not None:
-            self._heads.welcomed(message.protocol)
+        self._heads.welcomed(message.protocol)
 
     def _picture(self) -> dict[str, Any]:
         link = "up" if self._archive_id else ("standing" if self._link.stands else "down")

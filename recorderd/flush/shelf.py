@@ -1,8 +1,10 @@
 """The claimed recordings, shared by the senders of all archives: claimed once, released once.
 
 Rule: a local copy goes when as many archives as are needed have receipted it, their verified receipts are
-stored beside it and their grace is over. What the disk has to keep is done by one thread, all that waits at a
-time; its answers are fetched by the senders. Nothing is ever deleted for another reason.
+stored beside it and their grace is over. What one archive refuses for good the others are to have all the
+same; it goes to quarantine once each has spoken and too few have receipted it. What the disk has to keep is
+done by one thread, all that waits at a time; its answers are fetched by the senders. Nothing is ever deleted
+for another reason.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Held:
     priority: int = 0
     broken: str = ""  # why it cannot be offered
     done: set[str] = field(default_factory=set)  # archives that want the copy no more
+    refused: dict[str, str] = field(default_factory=dict)  # archives that will never take it, and why
     is_gone: bool = False
 
 
@@ -57,14 +60,23 @@ class ReleaseJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineJob:
-    """An archive will never take it, or it is broken."""
+    """It is broken."""
+
+    archive: str  # that was to have it
+    recording_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalJob:
+    """An archive will never take it."""
 
     archive: str
     recording_id: str
     reason: str
 
 
-Job = StoreJob | ReleaseJob | QuarantineJob
+Job = StoreJob | ReleaseJob | QuarantineJob | RefusalJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,20 +127,32 @@ class Shelf:
         with self._lock:
             for recording_id in self._spool.ids(Place.CLAIMED):
                 if recording_id not in self._held:
-                    self._load(recording_id)
+                    priority = priority_of(self._spool.path(Place.CLAIMED, recording_id))
+                    self._load(recording_id, priority=priority)
 
     def claim(self, wanted: int) -> int:
         """Claim up to so many more from ``ready/``; return how many were tried."""
         with self._lock:
             tried, claimed = self._claims.take(wanted)
-            for recording_id in claimed:
-                self._load(recording_id)
+            for entry in claimed:
+                self._load(entry.recording_id, priority=entry.priority)
             return tried
 
     def wanted_by(self, archive: str) -> dict[str, Held]:
         """Give what is on the shelf and not done with for an archive."""
         with self._lock:
-            return {name: held for name, held in self._held.items() if archive not in held.done}
+            return {
+                name: held
+                for name, held in self._held.items()
+                if archive not in held.done and archive not in held.refused
+            }
+
+    def refused_by(self, archive: str) -> dict[str, str]:
+        """Give what an archive will never take and others are still to have, with its reasons."""
+        with self._lock:
+            return {
+                name: held.refused[archive] for name, held in self._held.items() if archive in held.refused
+            }
 
     def receipt(self, archive: str, recording_id: str) -> bytes | None:
         """Return an archive's stored receipt, or None.
@@ -173,7 +197,9 @@ class Shelf:
             self._release([job for job in jobs if isinstance(job, ReleaseJob)])
             for job in jobs:
                 if isinstance(job, QuarantineJob):
-                    self._quarantine(job)
+                    self._quarantine(job, reason=job.reason)
+                elif isinstance(job, RefusalJob):
+                    self._refuse(job)
 
     # --- what the disk keeps -----------------------------------------------------------------------------
 
@@ -208,10 +234,11 @@ class Shelf:
                     self._answer(job)
                     continue
                 held.done.add(job.archive)
-                if len(held.done) < self._needed:
-                    self._answer(job)
-                    continue
-            due.append(job)
+                is_due = len(held.done) >= self._needed
+            if is_due:
+                due.append(job)
+            else:
+                self._settle(job)
         once = {job.recording_id: job for job in due}
         names = tuple(self._receipt_names.values())
         try:
@@ -231,16 +258,40 @@ class Shelf:
                     self._held[job.recording_id].done.discard(job.archive)
             self._answer(job, problem)
 
-    def _quarantine(self, job: QuarantineJob) -> None:
+    def _refuse(self, job: RefusalJob) -> None:
+        with self._lock:
+            held = self._held.get(job.recording_id)
+            if held is not None:
+                held.refused[job.archive] = job.reason
+        self._log.error(Ev.REFUSED_FOR_GOOD, subject=job.recording_id, archive=job.archive, reason=job.reason)
+        self._settle(job)
+
+    def _settle(self, job: ReleaseJob | RefusalJob) -> None:
+        """Set a recording aside that every archive has spoken of, and too few have receipted."""
+        with self._lock:
+            held = self._held.get(job.recording_id)
+            is_open = held is None or len(held.done) + len(held.refused) < len(self._archives)
+        if held is None or is_open:
+            self._answer(job)
+            return
+        words = [f"{name} refuses it: {reason}" for name, reason in held.refused.items()]
+        words += [f"{name} has receipted it" for name in sorted(held.done)]
+        self._quarantine(job, reason="; ".join(words))
+
+    def _quarantine(self, job: QuarantineJob | RefusalJob | ReleaseJob, *, reason: str) -> None:
         try:
             with self._lock:
                 held = self._held.get(job.recording_id)
                 if held is not None and not held.is_gone:
-                    self._spool.quarantine(job.recording_id, come_from=Place.CLAIMED, reason=job.reason)
+                    self._spool.quarantine(job.recording_id, come_from=Place.CLAIMED, reason=reason)
                     held.is_gone = True
                     del self._held[job.recording_id]
-                    self._log.error(Ev.RECORDING_QUARANTINED, subject=job.recording_id, reason=job.reason)
+                    self._log.error(Ev.RECORDING_QUARANTINED, subject=job.recording_id, reason=reason)
         except (OSError, SpoolBroken) as problem:
+            with self._lock:
+                if held is not None:  # it is asked for again
+                    held.done.discard(job.archive)
+                    held.refused.pop(job.archive, None)
             self._answer(job, problem)
         else:
             self._answer(job)
@@ -251,10 +302,10 @@ class Shelf:
             self._log.error(Ev.INTERNAL_ERROR, subject=job.recording_id, doing=doing, reason=problem)
         self._answers[job.archive].put(JobDone(job=job, problem=str(problem) if problem is not None else ""))
 
-    def _load(self, recording_id: str) -> None:
+    def _load(self, recording_id: str, *, priority: int) -> None:
         folder = self._spool.path(Place.CLAIMED, recording_id)
         try:
-            self._held[recording_id] = Held(files=list_files(folder), priority=priority_of(folder))
+            self._held[recording_id] = Held(files=list_files(folder), priority=priority)
         except (SpoolBroken, OSError) as problem:
             if isinstance(problem, OSError) and is_passing(problem):
                 self._log.error(Ev.INTERNAL_ERROR, subject=recording_id, reason=problem)
