@@ -50,6 +50,7 @@ ENDS: Final = 1
 _MAGIC: Final = b"RECDRAFT"
 _VERSION: Final = 1
 _TURN_BITS: Final = 40  # serials of one process: a block each 0.2 s would last it 6,900 years
+_NOTE_LABEL: Final = b"recorderd note"
 _PROOF_LABEL: Final = b"recorderd running proof"
 _VEIL_LABEL: Final = b"recorderd names"
 _BLOCK: Final = b"BLCK"
@@ -281,3 +282,16 @@ class DraftKey(BlockOpener):
         nonce = heading.nonce_prefix + struct.pack(">Q", block.serial)
         associated = block.associated(_digest(heading))
         return block, block.encode() + self._cipher.encrypt(nonce, bytes(plain), associated)
+
+    def seal_note(self, plain: bytes, *, about: bytes) -> bytes:
+        """Encrypt what a process that goes on with the key is to know; it opens beside ``about`` only."""
+        serial = struct.pack(">Q", next(self._serials))
+        return serial + self._cipher.encrypt(self._nonce_prefix + serial, plain, _NOTE_LABEL + about)
+
+    def open_note(self, sealed: bytes, *, about: bytes) -> bytes:
+        """Decrypt a note. Errors: EnvelopeUnopened."""
+        try:
+            nonce = self._nonce_prefix + sealed[:8]
+            return self._cipher.decrypt(nonce, sealed[8:], _NOTE_LABEL + about)
+        except (InvalidTag, ValueError):
+            raise EnvelopeUnopened(subject="a note", reason="another key, or it was altered") from None

@@ -92,7 +92,8 @@ class Closing:
     def _seal_all(self, group: Sequence[tuple[RecordingFiles, Finished]]) -> None:
         going: list[tuple[RecordingFiles, Finished]] = []
         group, too_long = self.haste.choose(group)
-        self.haste.lay_down(too_long)
+        if too_long:
+            self.haste.lay_down(too_long)
         for files, finished in group:
             try:
                 proved = self.haste.measured(files.prove, files.audio_bytes)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dsp.shapes import I16, U8
 from recorderd import durable
 from recorderd.core.errors import DraftFailed, EnvelopeUnopened
-from recorderd.evidence.audio_proof import AudioLeaves, KeyedLeaves
+from recorderd.evidence.audio_proof import AudioLeaves
 from recorderd.record.draft_file import ClearFile, DraftFile
 from recorderd.record.left_draft import KnownAudio, LeftDraft
 from recorderd.record.vault import Vault, left_file
@@ -81,8 +81,7 @@ class Draft:
     ) -> Draft:
         """Go on with a draft that another process has left: what it holds now is what it must hold.
 
-        A torn last frame is cut off. What is known of it is not read again; ``prove`` reads all of it. What
-        is known of an encrypted one is keyed, and spares nothing.
+        A torn last frame is cut off. What is known of it is not read again; ``prove`` reads all of it.
         Errors: DraftFailed.
         """
         draft = cls.__new__(cls)
@@ -100,8 +99,8 @@ class Draft:
         return draft
 
     def _read_again(self, known: KnownAudio) -> None:
-        leaf_bytes, signed, key = self.sample_rate_hz * self._frame_bytes, known.hashes, self.proof_key
-        fits = known.frame_bytes == self._frame_bytes and 0 < known.frames <= self.frames and key is None
+        leaf_bytes, signed = self.sample_rate_hz * self._frame_bytes, known.hashes
+        fits = known.frame_bytes == self._frame_bytes and 0 < known.frames <= self.frames
         self.leaves = AudioLeaves.go_on(leaf_bytes, signed if fits else b"")
         start, self._crc = (known.frames, known.crc) if fits else (0, 0)
         for block in self._blocks(self.leaves.whole * self.sample_rate_hz, self.frames):
@@ -110,12 +109,7 @@ class Draft:
             self._crc = crc32(block, self._crc)
         self.changed_from = 0
         if known.frame_bytes == self._frame_bytes:
-            found = self.leaves.hashes()
-            if key is not None:
-                keyed = KeyedLeaves(key)
-                keyed.follow(found, first=0)
-                found = keyed.hashes()
-            same = found[: len(signed)] == signed
+            same = self.leaves.hashes()[: len(signed)] == signed
             self.changed_from = known.leaves if same else 0
 
     @property

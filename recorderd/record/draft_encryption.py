@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recorderd.evidence.draft_cipher import DraftKey
 from recorderd.evidence.name_veil import NameVeil
 from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
@@ -45,6 +46,11 @@ class DraftEncryption:
         key = self._keys.take(recording_id)
         self._vault = Vault(recording_id=recording_id, key=key) if key is not None else None
         return self._vault
+
+    @property
+    def key(self) -> DraftKey | None:
+        """The content key, once there is one."""
+        return self._vault.key if self._vault is not None else None
 
     def drop(self, recording_id: str) -> None:
         """Leave the key no more."""

@@ -25,7 +25,7 @@ from recorderd.record.draft import Draft
 from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.encrypting import Enclosure
 from recorderd.record.journal import Journal, JournalWriter
-from recorderd.record.left_draft import LeftDraft, known_audio
+from recorderd.record.left_draft import LeftDraft, known_audio, seal_known
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.space import is_no_space
 from recorderd.record.vault import Vault, vault_name
@@ -61,6 +61,7 @@ class CheckpointRow:
     frames: int  # that stand, and their check
     crc: int
     signature: bytes = b""  # empty = it could not be signed
+    sealed: bytes = b""  # of an encrypted draft, where frames and check are not told in clear
 
 
 class RecordingFiles:
@@ -137,10 +138,10 @@ class RecordingFiles:
         self._checkpoint_sha256 = (
             sha256_bytes(journal.checkpoints[-1].content) if journal.checkpoints else NONE_BEFORE
         )
-        known = known_audio(journal)
         encryption = self._encryption
         if encryption is not None:
             encryption.kept.update(journal.enclosed)
+        known = known_audio(journal, encryption.key if encryption is not None else None)
 
         def job() -> None:
             veil = encryption.veil(self.folder) if encryption is not None else None
@@ -372,14 +373,20 @@ class RecordingFiles:
         )
         self._proving_from, self._changed_by = changed_from, GOES_ON
         draft.seen()
+        content, sealed = encode_checkpoint(checkpoint), b""
+        key = self._encryption.key if self._encryption is not None else None
+        if keyed is not None and key is not None:
+            hashes = leaves.hashes(changed_from)
+            sealed = seal_known(key, content, hashes=hashes, frames=draft.frames, crc=draft.crc)
         return CheckpointRow(
             files=self,
-            content=encode_checkpoint(checkpoint),
+            content=content,
             reason=checkpoint.reason,
             changed_from=changed_from,
             leaf_hashes=(keyed or leaves).hashes(changed_from),
             frames=draft.frames if keyed is None else 0,  # in clear it would tell of the audio
             crc=draft.crc if keyed is None else 0,
+            sealed=sealed,
         )
 
     def _keyed(self, draft: Draft, leaves: AudioLeaves, changed_from: int) -> KeyedLeaves | None:
@@ -414,6 +421,7 @@ class RecordingFiles:
                 frames=row.frames,
                 crc=row.crc,
                 signature=signature,
+                sealed=row.sealed,
             )
 
     @property

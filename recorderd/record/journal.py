@@ -49,6 +49,7 @@ class CheckpointLine:
     signature: str  # base64 of DER
     frames: int = 0  # that stood when it was taken, and their CRC-32; 0 = it was not noted
     crc: int = 0
+    sealed: str = ""  # of an encrypted draft: the same, and the leaves themselves (see ``left_draft``)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -206,14 +207,17 @@ class JournalWriter:
         signature: bytes,
         frames: int,
         crc: int,
+        sealed: bytes = b"",
     ) -> None:
         """Note a signed checkpoint of the running proof, and the check of the audio that it was taken of."""
-        known = {
+        known: dict[str, Any] = {
             "changed_from": changed_from,
             "leaf_sha256s": leaf_hashes.hex(),
             "frames": frames,
             "crc": crc,
         }
+        if sealed:
+            known["sealed"] = base64.b64encode(sealed).decode()
         text = base64.b64encode(signature).decode()
         self._line({"checkpoint": json.loads(content), "signature": text, **known})
 
@@ -327,6 +331,7 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
                     signature=str(row["signature"]),
                     frames=int(row.get("frames", 0)),
                     crc=int(row.get("crc", 0)),
+                    sealed=str(row.get("sealed", "")),
                 )
             )
         case _:

@@ -113,6 +113,9 @@ def recover(
             waiting.append(recording_id)
             log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
         except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
+            if not folder.exists():  # it is published, and the disk has refused what came behind that
+                log.error(Ev.SPOOL_FAILED, subject=recording_id, reason=problem)
+                continue
             spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
             log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
             aside = spool.path(Place.QUARANTINE, recording_id)

@@ -2,8 +2,9 @@
 
 Contract: a shelf holds one batch, whose packets it came from, and the tap's columns as they stood before it
 was taken in. A process that is killed at any instant, also within the kernel's call, leaves on the shelves
-every packet that it had from the kernel for the last ``keep_ns``; ``standing`` gives them in order. What is
-older is used again first, or given back when nothing comes any more.
+every packet that it had from the kernel for the last ``keep_ns``; ``standing`` gives them in order, and what
+an earlier process has left counts from when this one begins, for nobody wrote it meanwhile. What is older is
+used again first, or given back when nothing comes any more.
 Without a memory file there is one shelf, and nothing outlives anybody.
 Thread: the tap's. Linux only.
 """
@@ -149,7 +150,7 @@ class Shelves:
             self._memory[: len(form)] = form
         self._shelves: dict[int, Shelf] = {}
         self._last = 0  # the highest number given
-        self._look_ns = 0
+        self._look_ns = self._since_ns = 0  # since when this process fills shelves
 
     def standing(self) -> list[Shelf]:
         """Give what stands there, in the order in which it was filled."""
@@ -165,9 +166,10 @@ class Shelves:
     def next(self, now_ns: int) -> Shelf:
         """Give a shelf to fill: the oldest if it is old or no other is empty, else an empty one."""
         self._last += 1
+        self._since_ns = self._since_ns or now_ns
         filled = [(shelf.number, place) for place, shelf in self._shelves.items() if shelf.number]
         place = min(filled)[1] if filled else 0  # the numbers of those that stand have no hole
-        if filled and self._shelves[place].begun_ns > now_ns - self._keep_ns:
+        if filled and self._age_ns(self._shelves[place], now_ns) < self._keep_ns:
             used = {place for _, place in filled}
             place = next((place for place in range(self._count) if place not in used), place)
         shelf = self._shelf(place)
@@ -180,9 +182,13 @@ class Shelves:
             return
         self._look_ns = now_ns
         for place, shelf in list(self._shelves.items()):
-            if shelf is not but and shelf.number and now_ns - shelf.begun_ns > _GIVE_BACK_NS:
+            if shelf is not but and shelf.number and self._age_ns(shelf, now_ns) > _GIVE_BACK_NS:
                 del self._shelves[place], shelf
                 self._memory.madvise(mmap.MADV_REMOVE, _PAGE + place * self._step, self._step)
+
+    def _age_ns(self, shelf: Shelf, now_ns: int) -> int:
+        """Say for how long what stands on it could be written: while no process ran, nobody did."""
+        return now_ns - max(shelf.begun_ns, self._since_ns)
 
     def _shelf(self, place: int) -> Shelf:
         if place not in self._shelves:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,22 @@ import numpy as np
 import pytest
 
 from recorderd.core.errors import DraftFailed
-from recorderd.evidence.audio_proof import KeyedLeaves
-from recorderd.evidence.draft_cipher import HEADING_BYTES, DraftKey, parse_heading
+from recorderd.core.ids import SessionId
+from recorderd.core.messages import CallDescription, Origin, RecordingState, SessionStarted
+from recorderd.core.terms import RecordingTerms
+from recorderd.evidence.draft_cipher import HEADING_BYTES, Block, DraftKey, parse_heading
 from recorderd.evidence.draft_container import head_slots, survey
+from recorderd.evidence.merkle import HASH_BYTES
+from recorderd.record.disk import Disks
 from recorderd.record.draft import Draft
 from recorderd.record.draft_file import read_file_layout
 from recorderd.record.draft_keys import ROW_BYTES, DraftKeys
+from recorderd.record.files import RecordingFiles
+from recorderd.record.journal import read_journal
 from recorderd.record.left_draft import KnownAudio, LeftDraft
 from recorderd.record.vault import Vault, VaultFile, begin_vault, is_empty, left_file, vault_name
+from recorderd.spool.layout import Spool
+from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
 RATE_HZ = 8000
@@ -62,15 +71,17 @@ def _begin(folder: Path, memory: int) -> tuple[Path, Vault]:
     return folder / vault_name(AUDIO), vault
 
 
+def _blocks_of(octets: bytes | bytearray) -> tuple[Block, ...]:
+    """List a container's blocks."""
+    heading = parse_heading(bytes(octets[:HEADING_BYTES]), subject="x")
+    return survey(lambda at, size: bytes(octets[at : at + size]), heading, size_bytes=len(octets)).blocks
+
+
 def _serials(path: Path) -> list[int]:
     octets = path.read_bytes()
     heading = parse_heading(octets[:HEADING_BYTES], subject="x")
-
-    def read(at: int, size: int) -> bytes:
-        return octets[at : at + size]
-
-    found = survey(read, heading, size_bytes=len(octets)).blocks
-    return [block.serial for block in (*head_slots(read, heading), *found)]
+    slots = head_slots(lambda at, size: octets[at : at + size], heading)
+    return [block.serial for block in (*slots, *_blocks_of(octets))]
 
 
 def test_an_encrypted_draft_that_three_processes_wrote_is_the_one_that_one_would_have_written_in_clear(
@@ -89,9 +100,7 @@ def test_an_encrypted_draft_that_three_processes_wrote_is_the_one_that_one_would
             assert key is not None
             vault = Vault(recording_id=NAME, key=key)
             left = _left(path, vault)
-            keyed = KeyedLeaves(key.proof_key)
-            keyed.follow(whole.leaves.hashes(), first=0)
-            known = KnownAudio(hashes=keyed.hashes(), frame_bytes=4)
+            known = KnownAudio(hashes=whole.leaves.hashes(), frame_bytes=4)
             draft = Draft.go_on(path, left, notes=WavNotes(), known=known, vault=vault)
             assert draft.changed_from == whole.leaves.whole  # what was signed stands there
         for drafts in (whole, draft):
@@ -133,6 +142,62 @@ def test_no_two_processes_seal_with_one_serial_whatever_the_disk_has_kept_of_the
         used.append(set(_serials(path)) - used[0])
         assert len(used[-1]) == 2
     assert all(max(before) < min(after) for before, after in pairwise(used))
+
+
+def test_what_is_known_of_the_audio_spares_the_next_process_to_read_it_and_tells_nobody_else(
+    tmp_path: Path, memory: int
+) -> None:
+    spool = Spool(tmp_path / "spool", quota_bytes=1 << 30)
+    spool.prepare()
+    problems: list[object] = []
+
+    def files() -> RecordingFiles:
+        return RecordingFiles(
+            session=SessionId(NAME),
+            spool=spool,
+            disks=Disks.inline(),
+            on_problem=lambda _, problem: problems.append(problem),
+            recipients=Nobody(),  # type: ignore[arg-type]
+            draft_keys=DraftKeys(memory),
+        )
+
+    started = SessionStarted(
+        session=SessionId(NAME),
+        description=CallDescription(call_id="c", origin=Origin.SIPREC, caller="1000"),
+        at_mono_ns=0,
+        at_utc_ns=0,
+        terms=RecordingTerms(),
+        state=RecordingState.ON,
+    )
+    first = files()
+    first.begin(started)
+    first.open_audio(
+        sample_rate_hz=RATE_HZ, channels=2, origin_samples=0, encoding=WavEncoding.PCM16, notes=WavNotes()
+    )
+    for seed in range(2):
+        first.append(_noise(2.5, seed))
+        first.sync()
+        row = first.take_checkpoint(recorder_id="r", at="2026-11-28T12:00:00Z")
+        assert row is not None
+        first.keep_checkpoint(replace(row, signature=b"signed"))
+    first.append(_noise(0.5, 9))
+    known, folder = first.draft, first.folder
+    text = (folder / "journal.jsonl").read_text()
+    assert known.leaves.hashes()[:HASH_BYTES].hex() not in text
+    assert str(known.crc) not in text
+    second, journal = files(), read_journal(folder)
+    vault = second.take_vault()
+    assert vault is not None
+    path = next(folder.glob("*.draft"))
+    altered = bytearray(path.read_bytes())
+    altered[_blocks_of(altered)[1].position + 100] ^= 1  # nobody reads it until it is proved
+    path.write_bytes(altered)
+    second.go_on(journal, audio=_left(path, vault), notes=WavNotes())
+    assert (second.draft.crc, second.draft.frames) == (known.crc, known.frames)
+    assert second.draft.leaves.root_of_all() == known.leaves.root_of_all()
+    assert problems == []
+    assert second.prove() is None
+    assert "DraftFailed" in repr(problems)
 
 
 def test_another_key_opens_no_draft_and_an_empty_one_is_begun_anew(tmp_path: Path, memory: int) -> None:

@@ -33,10 +33,20 @@ def audio(number: int) -> bytes:
     return bytes((number * 7 + place * 3) % 251 for place in range(PACKET))
 
 
+class Later(SystemClock):
+    """A clock that may be put forward."""
+
+    by_ns = 0
+
+    def mono_ns(self) -> int:
+        return super().mono_ns() + self.by_ns
+
+
 class Lives:
     """A tap that dies and is born again, as systemd would have it."""
 
     def __init__(self) -> None:
+        self.clock = Later()
         self.low = free_ports(40)
         self.memory = os.memfd_create("shelves")
         self.mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -45,8 +55,7 @@ class Lives:
         self.tap = self._new()
 
     def _new(self) -> Tap:
-        clock = SystemClock()
-        log = EventLog(logger=logging.getLogger("tap"), clock=clock)
+        clock, log = self.clock, EventLog(logger=logging.getLogger("tap"), clock=self.clock)
         self.pool = PortPool(
             address="127.0.0.1", port_min=self.low, port_max=self.low + 39, receive_buffer_bytes=1 << 18
         )
@@ -138,6 +147,24 @@ def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> Non
     assert whole
     assert octets == b"".join(map(audio, range(10, 40)))
     assert lives.tap.stats(STREAM).counters["received"] == 40
+
+
+def test_a_second_death_before_anything_was_written_loses_nothing_however_long_nobody_was_there(
+    lives: Lives,
+) -> None:
+    lives.open(STREAM, pcm())
+    lives.send(STREAM, range(10))
+    lives.tap.drain()
+    lives.clock.by_ns += 5 * NS_PER_S
+    lives.send(STREAM, range(10, 20))
+    assert lives.die(needed_ticks=GUARD) == {}
+    for number in range(20, 26):
+        lives.send(STREAM, range(number, number + 1))
+        lives.tap.drain()
+    assert lives.die(needed_ticks=GUARD) == {}
+    octets, whole = lives.heard(GUARD, GUARD + 26 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(26)))
 
 
 def test_shelves_that_are_used_again_leave_no_hole_in_what_is_counted(lives: Lives) -> None:
