@@ -1,11 +1,12 @@
 """What the last process left in `drafts/`: sealed if anything can be made of it, set aside if not.
 
-Contract: after ``recover`` no draft of an earlier process is left but those that only want the key. A draft
-that the chain names is published; one with audio and a journal is repaired and sealed with ``recovered``;
-one that was to be erased is, and its tombstone is sealed; one of a session that was never begun leaves an
-entry or is dropped, as is configured; anything else goes to quarantine with the reason, and leaves an entry,
-also one whose audio is not what was signed while the call went on (see ``proof_check``). Nothing else is
-deleted. What the journal says was silent by somebody's will is silence afterwards, whatever the disk held.
+Contract: after ``recover`` no draft of an earlier process is left but those that only want the key, or that
+the disk has refused to move. A draft that the chain names is published; one with audio and a journal is
+repaired and sealed with ``recovered``; one that was to be erased is, and its tombstone is sealed; one of a
+session that was never begun leaves an entry or is dropped, as is configured; anything else goes to quarantine
+with the reason, and leaves an entry, also one whose audio is not what was signed while the call went on (see
+``proof_check``). Nothing else is deleted. What the journal says was silent by somebody's will is silence
+afterwards, whatever the disk held.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from recorderd import durable
 from recorderd.core import gap_causes
-from recorderd.core.errors import KeyUnusable, RecorderError, SignerUnknown
+from recorderd.core.errors import KeyUnusable, NotPublished, RecorderError, SignerUnknown
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.core.outcomes import NOT_STARTED, TOLD
@@ -73,7 +74,7 @@ def recover(
         try:
             sealed = _sealed(folder, named.get(recording_id))
             if sealed is not None:
-                sealer.publish(sealed)
+                sealer.publisher.publish(sealed)
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id, sealer.trust(), log)
@@ -97,6 +98,8 @@ def recover(
             )
         except KeyUnusable as problem:
             waiting.append(recording_id)
+            log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
+        except NotPublished as problem:  # nothing is wrong with it: the sealer tries again
             log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
         except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
             spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")

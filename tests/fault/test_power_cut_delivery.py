@@ -54,8 +54,7 @@ def _serve(nursery: Nursery, loopback: Loopback, program: str, note: Path | None
     config = loopback.archive_toml if program == "archive" else loopback.recorder_toml
     trace = (loopback.root, note) if note is not None else None
     child = nursery.start(program, config, log=loopback.root / f"{program}.log", trace=trace)
-    if program == "archive":
-        wait_until(lambda: "ready" in child.text(), what=f"ready:\n{child.text()}", timeout_s=LIMIT_S)
+    wait_until(lambda: " ready" in child.text(), what=f"{program} is ready", timeout_s=LIMIT_S)
     return child
 
 

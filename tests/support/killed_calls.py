@@ -178,6 +178,10 @@ class Life:
         while any((self.house.folder / "spool" / "drafts").iterdir()):
             assert time.monotonic() < deadline_s, f"drafts are left:\n{child.text()}"
             time.sleep(0.05)
+        self.close(child)
+
+    def close(self, child: Child) -> None:
+        """Stop it."""
         child.signal(signal.SIGTERM)
         assert child.wait(LIMIT_S) == 0, child.text()[-3000:]
 
