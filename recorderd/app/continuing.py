@@ -23,7 +23,7 @@ from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
-from recorderd.core.messages import ControlAction, RecordingChanged, opened_of
+from recorderd.core.messages import ControlAction, RecordingChanged, StreamEnded, opened_of
 from recorderd.record.going_on import Needed
 from recorderd.record.recorder import Recorder
 from recorderd.sip.desk import SessionDesk
@@ -68,6 +68,7 @@ class Continuing:
                 self.shelves = os.memfd_create("recorderd-shelves", os.MFD_CLOEXEC)
                 store.keep(SHELVES, [self.shelves])
         self.standing = Standing(self.carry)
+        self._ports_in_use: set[int] = set()  # by streams that have not ended
         self._sockets = _by_port(number for numbers in came.values() for number in numbers)
 
     @property
@@ -79,6 +80,12 @@ class Continuing:
         self, *, tap: Tap, ports: PortPool, recorder: Recorder, desk: SessionDesk
     ) -> tuple[SessionId, ...]:
         """Continue what can be; say which sessions go on."""
+        self._ports_in_use = {
+            opened.local_port
+            for left in self._left.values()
+            for stream, opened in opened_of(left.told.values()).items()
+            if stream not in _ended_streams(left)
+        }
         wanted: dict[StreamId, LeftOff] = {}
         going: dict[SessionId, LeftSession] = {}
         why: dict[SessionId, str] = {}
@@ -179,13 +186,16 @@ class Continuing:
         tap: Tap,
         ports: PortPool,
     ) -> None:
+        ended = _ended_streams(left)
         for stream, opened in opened_of(left.told.values()).items():
             if stream not in needed:
                 continue
             line = left.lines.get(stream)
             pair = None
-            if opened.local_port in self._sockets:  # also of one that has ended: what came last waits in it
-                pair = ports.adopt(*self._sockets.pop(opened.local_port))
+            port = opened.local_port
+            is_mine = stream not in ended or port not in self._ports_in_use
+            if is_mine and port in self._sockets:  # also of one that has ended: what came last waits in it
+                pair = ports.adopt(*self._sockets.pop(port))
             tap.open_stream(
                 stream,
                 sockets=pair or SocketPair.closed(),
@@ -235,6 +245,10 @@ class Continuing:
                 reason=reason,
             )
         )
+
+
+def _ended_streams(left: LeftSession) -> set[StreamId]:
+    return {row.stream for row in left.told.values() if isinstance(row, StreamEnded)}
 
 
 def _left_off(needed: Needed) -> LeftOff:

@@ -81,7 +81,7 @@ PROGRAMS: Final[dict[str, Callable[..., int]]] = {
 
 def _watch(edge: dict[str, Any]) -> None:
     """Let the table that the program runs by be its end at one of its edges, and note those that it takes."""
-    if edge["module"] in (recorder_edges.CONDUCT, recorder_edges.LEFT, recorder_edges.TAKEN):
+    if edge["module"] in recorder_edges.MODULES:
         recorder_edges.watch(edge)
         return
     table = importlib.import_module(edge["module"])
