@@ -28,9 +28,7 @@ _SET_FLAGS: Final = 0x4008_6602  # FS_IOC_SETFLAGS
 _TOP_OF_HIERARCHY: Final = 0x2_0000  # FS_TOPDIR_FL
 _WRITE: Final = 2  # SYNC_FILE_RANGE_WRITE: begin to write, wait for nothing
 INSIST_AFTER_S: Final = 0.05
-_PASSING: Final = frozenset(
-    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
-)
+PASSING: Final = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS})
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _WAIT_BEFORE: Final = 1  # SYNC_FILE_RANGE_WAIT_BEFORE: until what is under way has been written
 
@@ -47,7 +45,7 @@ def insist(call: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     try:
         return call(*arguments, **named)
     except OSError as problem:
-        if problem.errno not in _PASSING:
+        if problem.errno not in PASSING:
             raise
         time.sleep(INSIST_AFTER_S)
         try:

@@ -126,7 +126,7 @@ class Appliance:
             log=log,
         )
         self._recover = partial(
-            recover, spool=self.spool, chain=chain, sealer=sealer, entries=entries, log=log
+            recover, spool=self.spool, chain=chain, sealer=sealer, entries=entries, log=log, refused=set()
         )
         self.continuing = continuing_of(configuration, clock=clock, log=log)
         left_drafts = self.spool.ids(Place.DRAFTS)
@@ -226,7 +226,7 @@ class Appliance:
             on_done=self.duty.release, clock=clock, log=log,
         )  # fmt: skip
         going = self.continuing.go_on(tap=self.tap, ports=ports, recorder=self.recorder, desk=desk)
-        self._unsealed: tuple[str, ...] = ()  # drafts that want only the key
+        self._unsealed: tuple[str, ...] = ()  # drafts that want the key, or a disk that takes them
         left_drafts = [name for name in left_drafts if name not in going]
         if going or not is_quick(self.spool, left_drafts):  # calls do not wait for what is over
             self.disks.sealing.put(partial(self._recover_left, left_drafts))

@@ -294,6 +294,13 @@ class DraftFailed(RecorderError):
     exit_code = 74
 
 
+class NotPublished(DraftFailed):
+    """{path} is sealed and stands in the chain, but could not be moved into the spool's ready: {reason}."""
+
+    exit_code, retryable = 74, True
+    hint = "It is tried again once a second; free some space, or look at the disk."
+
+
 class PortTaken(RecorderError):
     """Cannot listen on {address}: {reason}."""
 

@@ -2,7 +2,8 @@
 
 Contract: first ``render``, then ``close``, which returns at once; the recording's streams are free then.
 What goes wrong afterwards is reported and leaves the draft for recovery. Recordings that wait to be sealed
-are sealed together. What only wants the key, which may be away, or room on a full disk, waits for it here.
+are sealed together. What only wants the key, which may be away, room on a full disk, or the move into
+``ready`` that the disk has refused, waits for it here.
 Thread: ``render`` and ``close`` the recording's; the rest is done on the sealing thread, where one slow
 signature keeps nobody's audio from the disk.
 """
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from recorderd.core.clock import Clock
-from recorderd.core.errors import KeyUnusable, RecorderError
+from recorderd.core.errors import KeyUnusable, NotPublished, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import SessionEnded, StreamEnd
 from recorderd.core.outcomes import CHOSEN, NOT_STARTED
@@ -54,8 +55,8 @@ class Closing:
 
     @property
     def waiting_for_room(self) -> int:
-        """Recordings that are whole and find no room on the disk for their manifests."""
-        return len(self._no_room)
+        """Recordings that are whole and find no room on the disk: for their manifests, or to be published."""
+        return len(self._no_room) + self._sealer.publisher.waiting
 
     def render(self, recording: Recording, ended: SessionEnded) -> None:
         """Render what is left of a recording that is over; what others left in it was rendered."""
@@ -122,7 +123,9 @@ class Closing:
                 continue
             files.leave()
             if isinstance(result, Manifest):
-                self._tell(finished, result)
+                self._tell(result)
+            elif isinstance(result, NotPublished):
+                self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=result)
             elif isinstance(result, KeyUnusable):
                 self._waiting.append(replace(finished, audio_descriptor=-1))
                 self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=result)
@@ -130,10 +133,15 @@ class Closing:
                 files.give_up(result)
 
     def seal_where_room_is(self) -> None:
-        """Seal what waits for room, as far as there is some.
+        """Seal and publish what waits for room, as far as there is some.
 
         Thread: sealing.
         """
+        for known in self._sealer.publisher.publish_left():
+            if isinstance(known, Manifest):
+                self._tell(known)
+            else:  # an earlier process has sealed it, and its manifest is encrypted
+                self._log.warning(Ev.RECORDING_RECOVERED, subject=known.recording_id, how="published")
         group, self._no_room = self._no_room, []
         if group:
             self._seal_all(group)
@@ -158,14 +166,16 @@ class Closing:
         while self._waiting:
             finished = self._waiting[0]
             try:
-                self._tell(finished, self._sealer.seal(finished))
+                self._tell(self._sealer.seal(finished))
             except KeyUnusable:
                 raise
+            except NotPublished as problem:
+                self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=problem)
             except (RecorderError, OSError) as problem:
                 self._log.error(Ev.DRAFT_FAILED, subject=finished.started.session, reason=problem)
             self._waiting.popleft()
 
-    def _tell(self, finished: Finished, manifest: Manifest) -> None:
+    def _tell(self, manifest: Manifest) -> None:
         if manifest.outcome in CHOSEN:
             self._entries.tell(manifest)
             return
@@ -174,10 +184,10 @@ class Closing:
             Ev.RECORDING_SEALED,
             subject=manifest.recording_id,
             sequence=manifest.sequence,
-            **finished.started.terms.told(call_id=manifest.call.call_id),
+            **({} if manifest.metadata_encrypted else {"call_id": manifest.call.call_id}),
             duration_s=f"{manifest.duration_samples / manifest.sample_rate_hz:.3f}",
             channels=manifest.channels,
             packets_lost=sum(stream.packets_lost for stream in manifest.streams),
-            cause=finished.end_cause,
+            cause=manifest.end_cause,
             outcome=manifest.outcome,
         )

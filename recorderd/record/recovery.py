@@ -1,11 +1,12 @@
 """What the last process left in `drafts/`: sealed if anything can be made of it, set aside if not.
 
-Contract: after ``recover`` no draft of an earlier process is left but those that only want the key. A draft
-that the chain names is published; one with audio and a journal is repaired and sealed with ``recovered``;
-one that was to be erased is, and its tombstone is sealed; one of a session that was never begun leaves an
-entry or is dropped, as is configured; anything else goes to quarantine with the reason, and leaves an entry,
-also one whose audio is not what was signed while the call went on (see ``proof_check``). Nothing else is
-deleted. What the journal says was silent by somebody's will is silence afterwards, whatever the disk held.
+Contract: after ``recover`` no draft of an earlier process is left but those that only want the key, or of
+which the disk has refused something: once is a passing fault, and a full disk is no draft's. A draft that the
+chain names is published; one with audio and a journal is repaired and sealed with ``recovered``; one that was
+to be erased is, and its tombstone is sealed; one of a session that was never begun leaves an entry or is
+dropped, as is configured; anything else goes to quarantine with the reason, and leaves an entry, also one
+whose audio is not what was signed while the call went on (see ``proof_check``). Nothing else is deleted. What
+the journal says was silent by somebody's will is silence afterwards, whatever the disk held.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final
 
 from recorderd import durable
 from recorderd.core import gap_causes
-from recorderd.core.errors import IndexFormatError, KeyUnusable, RecorderError, SignerUnknown
+from recorderd.core.errors import IndexFormatError, KeyUnusable, NotPublished, RecorderError, SignerUnknown
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
 from recorderd.core.outcomes import NOT_STARTED, TOLD
@@ -36,8 +37,10 @@ from recorderd.record.last_checkpoint import keep_checkpoint
 from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.proof_check import LeftAudio, check_audio, check_container, last_signed
-from recorderd.record.seal import Finished, Sealer, Statement
+from recorderd.record.publishing import Statement
+from recorderd.record.seal import Finished, Sealer
 from recorderd.record.sealed_metadata import nameless, nameless_notes, nameless_streams
+from recorderd.record.space import is_no_space
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.record.vault import vault_name
@@ -73,13 +76,17 @@ def recover(
     entries: Entries,
     log: EventLog,
     only: Sequence[str] | None = None,
+    refused: set[str] | None = None,
 ) -> tuple[str, ...]:
-    """Deal with every draft that stands; call before the first session. Return those that want only the key.
+    """Deal with every draft that stands; call before the first session. Return those that wait.
 
-    They are dealt with when ``recover`` is called again with ``only`` them; so are, on the sealing thread and
-    beside calls, those that would take long (``is_quick``).
+    They want only the key, or room on the disk, or the disk has refused something of them for the first time:
+    ``refused`` keeps which from one call to the next. They are dealt with when ``recover`` is called again
+    with ``only`` them; so are, on the sealing thread and beside calls, those that would take long
+    (``is_quick``).
     """
     waiting = []
+    refused = set() if refused is None else refused
     left = spool.ids(Place.DRAFTS) if only is None else only
     named = chain.named(left)
     for recording_id in left:
@@ -87,7 +94,7 @@ def recover(
         try:
             sealed = _sealed(folder, named.get(recording_id))
             if sealed is not None:
-                sealer.publish(sealed)
+                sealer.publisher.publish(sealed)
                 log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
                 continue
             finished = _repair(folder, recording_id, sealer.trust(), log)
@@ -112,15 +119,33 @@ def recover(
         except KeyUnusable as problem:
             waiting.append(recording_id)
             log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
+        except NotPublished as problem:  # nothing is wrong with it: the sealer tries again
+            log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
         except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
             if not folder.exists():  # it is published, and the disk has refused what came behind that
                 log.error(Ev.SPOOL_FAILED, subject=recording_id, reason=problem)
                 continue
-            spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
-            log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
+            passing = isinstance(problem, OSError) and problem.errno in durable.PASSING
+            first = passing and recording_id not in refused
+            if first or is_no_space(problem) or not _set_aside(spool, recording_id, problem, log):
+                refused.add(recording_id)
+                waiting.append(recording_id)
+                log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
+                continue
             aside = spool.path(Place.QUARANTINE, recording_id)
             entries.quarantined(recording_id, _session_of(aside), problem)
     return tuple(waiting)
+
+
+def _set_aside(spool: Spool, recording_id: str, problem: Exception, log: EventLog) -> bool:
+    """Put a draft into quarantine; False when the disk refuses even that."""
+    try:
+        spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
+    except OSError as refusal:
+        log.error(Ev.SPOOL_FAILED, subject=recording_id, reason=refusal)
+        return False
+    log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
+    return True
 
 
 def _sealed(folder: Path, manifest_sha256: str | None) -> Statement | None:

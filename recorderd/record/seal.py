@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from recorderd import __version__, durable
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
-from recorderd.core.errors import DraftFailed, KeyUnavailable, RecorderError
+from recorderd.core.errors import KeyUnavailable, RecorderError
 from recorderd.core.messages import SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import Signer
@@ -32,16 +32,14 @@ from recorderd.record.beside import signed_beside
 from recorderd.record.chain import Chain, Link
 from recorderd.record.enclosing import (
     discard_envelopes,
-    discard_vault,
-    draft_names,
     enclosed_entries,
     standing_entries,
 )
 from recorderd.record.encrypting import Enclosure, Recipients
-from recorderd.record.journal import JOURNAL_NAME
 from recorderd.record.last_checkpoint import checkpoint_entries
 from recorderd.record.manifest_parts import call_entry, call_ids, offers, rule_entry
 from recorderd.record.notes import Notes
+from recorderd.record.publishing import Publisher
 from recorderd.record.sealed_metadata import enclosed_offers, recipient_entries, recipients_for
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
@@ -55,7 +53,6 @@ from recorderd.wire.manifest import (
     StreamEntry,
     audio_name,
 )
-from recorderd.wire.recording_index import RecordingIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +81,6 @@ class Finished:
 
 
 Problem = RecorderError | OSError
-Statement = Manifest | RecordingIndex  # what says how a draft's files are to be called
 T = TypeVar("T")
 
 
@@ -124,6 +120,7 @@ class Sealer:
         self.recorder_id = recorder_id
         self._spool = spool
         self._file_system = durable.FileSystem(spool.root)
+        self.publisher = Publisher(spool, self._file_system)
         self._chain = chain
         self._signer = signer
         self._clock = clock
@@ -194,20 +191,10 @@ class Sealer:
             pass
         self._append_to_chain(_well(rows))
         well = _well(rows)
-        manifests: list[Statement] = [_known(row.manifest) for row in well]
-        for row, problem in zip(well, self._publish(manifests), strict=True):
-            if problem is not None:  # the chain names it: it must be published as it is, never sealed again
-                row.problem = DraftFailed(path=row.recording_id, reason=f"not published: {problem}")
+        manifests = [_known(row.manifest) for row in well]
+        for row, problem in zip(well, self.publisher.publish_all(manifests), strict=True):
+            row.problem = problem
         return [row.problem or _known(row.manifest) for row in rows]
-
-    def publish(self, manifest: Statement) -> None:
-        """Do the last three steps for a draft whose manifest the chain names already.
-
-        Errors: OSError.
-        """
-        for problem in self._publish([manifest]):
-            if problem is not None:
-                raise problem
 
     def _write_beside(self, rows: Sequence[_Row]) -> bool:
         """Take step 1; say whether the disk has kept everything of those that are well."""
@@ -267,22 +254,6 @@ class Sealer:
         except (RecorderError, OSError) as problem:
             for row in rows:
                 row.problem = problem
-
-    def _publish(self, manifests: Sequence[Statement]) -> list[OSError | None]:
-        """Take steps 3 to 5."""
-        folders = [self._spool.path(Place.DRAFTS, manifest.recording_id) for manifest in manifests]
-        problems = [_name_audio(folder, row) for folder, row in zip(folders, manifests, strict=True)]
-        going = [number for number, problem in enumerate(problems) if problem is None]
-        if not going:
-            return problems
-        journals = [folders[number] / JOURNAL_NAME for number in going]
-        for number, problem in zip(going, durable.discard_all(self._file_system, journals), strict=True):
-            problems[number] = problem
-        going = [number for number in going if problems[number] is None]
-        published = self._spool.publish_all([manifests[number].recording_id for number in going])
-        for number, problem in zip(going, published, strict=True):
-            problems[number] = problem
-        return problems
 
     def _manifest(self, finished: Finished, folder: Path, sequence: int, previous: str) -> Manifest:
         started, description, notes = finished.started, finished.started.description, finished.notes
@@ -363,19 +334,6 @@ class Sealer:
         if finished.enclosure is not None:
             return enclosed_entries(folder, name, finished.enclosure, size_bytes=size_bytes, sha256=sha256)
         return [FileEntry(name=name, role="audio", size_bytes=size_bytes, sha256=sha256)]
-
-
-def _name_audio(folder: Path, manifest: Statement) -> OSError | None:
-    try:
-        sealed = isinstance(manifest, RecordingIndex) or manifest.metadata_encrypted
-        if manifest.audio.content_sha256 if manifest.audio is not None else sealed:
-            discard_vault(folder)
-        for draft, name in draft_names(manifest):
-            if draft != name and (folder / draft).exists():
-                durable.rename_in(folder, draft, name)
-    except OSError as problem:
-        return problem
-    return None
 
 
 def _well(rows: Sequence[_Row]) -> list[_Row]:

@@ -27,7 +27,7 @@ from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
 from recorderd.spool.layout import RECEIPT_NAME, Place, Spool
 from tests.support import faults, lost_disk
 from tests.support.bundles import Loopback, folder_digests, free_port
-from tests.support.faults import Child, Nursery
+from tests.support.faults import DISK, Child, Fault, Nursery
 from tests.support.lost_disk import LostDisk, Note, read_notes
 from tests.support.programs import wait_until
 
@@ -36,6 +36,7 @@ RECORDINGS: Final = 12
 PACE_MS: Final = 120
 AT_A_TIME: Final = 6
 LIMIT_S: Final = 60.0
+FAULTS: Final = int(os.environ.get("POWER_FAULTS", "40"))
 DARK: Final = (("archive",), ("archive", "spool"), ("spool",))  # whose power goes
 
 
@@ -54,8 +55,7 @@ def _serve(nursery: Nursery, loopback: Loopback, program: str, note: Path | None
     config = loopback.archive_toml if program == "archive" else loopback.recorder_toml
     trace = (loopback.root, note) if note is not None else None
     child = nursery.start(program, config, log=loopback.root / f"{program}.log", trace=trace)
-    if program == "archive":
-        wait_until(lambda: "ready" in child.text(), what=f"ready:\n{child.text()}", timeout_s=LIMIT_S)
+    wait_until(lambda: " ready" in child.text(), what=f"{program} is ready", timeout_s=LIMIT_S)
     return child
 
 
@@ -146,19 +146,57 @@ def _archived(left: Loopback) -> set[str]:
     return set(names)
 
 
-def _cut(nursery: Nursery, played: Delivered, root: Path, *, after: int, dark: tuple[str, ...]) -> str:
+def _begin(nursery: Nursery, left: Loopback, program: str, fault: Fault | None) -> Child:
+    """Start a program with a fault in its start; one that does not outlive it is started anew."""
+    if fault is not None:
+        config = left.archive_toml if program == "archive" else left.recorder_toml
+        child = nursery.start(program, config, log=left.root / f"{program}.log", fault=fault)
+        deadline_s = time.monotonic() + LIMIT_S
+        while child.poll() is None and " ready" not in child.text():
+            assert time.monotonic() < deadline_s, child.text()
+            time.sleep(0.01)
+        if child.poll() is None:
+            return child
+        assert "Traceback" not in child.text(), child.text()
+    return _serve(nursery, left, program)
+
+
+def _cut(
+    nursery: Nursery,
+    played: Delivered,
+    root: Path,
+    *,
+    after: int,
+    dark: tuple[str, ...],
+    faulty: tuple[str, str, int, str] | None = None,
+) -> str:
     left = _laid_out(played, root, after=after, dark=dark, seed=after)
     confirmed = _confirmed(played, left)
-    archive = _serve(nursery, left, "archive")
+    at_start: dict[str, Fault] = {}
+    if faulty is not None:
+        program, kind, at, how = faulty
+        under = root / ("archive" if program == "archive" else "spool")
+        at_start[program] = Fault(under=str(under), kind=kind, at=at, how=how)
+    archive = _begin(nursery, left, "archive", at_start.get("archive"))
+    if archive.armed and archive.poll() is None:  # it goes on; what it put off it does at the next start
+        archive.signal(signal.SIGTERM)
+        archive.wait(LIMIT_S)
+        archive = _serve(nursery, left, "archive")
     kept = _archived(left)
     assert confirmed <= kept, f"confirmed, and not in the archive: {confirmed - kept}"
     for name in left.spool.ids(Place.DRAFTS):
         left.spool.publish(name)
-    flush = _serve(nursery, left, "flush")
+    flush = _begin(nursery, left, "flush", at_start.get("flush"))
     deadline_s = time.monotonic() + LIMIT_S
     while not _all_removed(left):
         assert time.monotonic() < deadline_s, f"{left.left_in_spool()}:\n{archive.text()}\n{flush.text()}"
+        if flush.armed and flush.poll() is not None:
+            flush = _serve(nursery, left, "flush")
         time.sleep(0.05)
+    if flush.armed:
+        flush.signal(signal.SIGTERM)
+        flush.wait(LIMIT_S)
+        flush = _serve(nursery, left, "flush")
     _stop(archive, flush)
     fsck = nursery.start("fsck", left.archive_toml, log=root / "fsck")
     assert fsck.wait(LIMIT_S) == 0, fsck.text()
@@ -195,3 +233,59 @@ def test_a_power_cut_at_any_moment_of_a_delivery_loses_and_doubles_nothing(
     print(len(delivered.notes), "rows,", MOMENTS, "cuts:", faults.tally([row[:50] for row in ended]))
     assert not wrong, "\n".join(wrong[:5])
     assert sum("some confirmed" in row for row in ended) > MOMENTS // 3
+
+
+def _calls_of_a_start(
+    played: tuple[Nursery, Path, Delivered], program: str, after: int
+) -> list[tuple[str, int]]:
+    """List the calls on the disk that a program makes at its start after a power cut."""
+    nursery, folder, delivered = played
+    root = folder / f"counted-{program}"
+    left = _laid_out(delivered, root, after=after, dark=("archive", "spool"), seed=after)
+    config = left.archive_toml if program == "archive" else left.recorder_toml
+    under, log = root / ("archive" if program == "archive" else "spool"), folder / f"calls-{program}"
+    fault = Fault(under=str(under), log=str(log))
+    child = nursery.start(program, config, log=root / "log", fault=fault)
+    wait_until(lambda: " ready" in child.text(), what="ready", timeout_s=LIMIT_S)
+    _stop(child)
+    seen, calls = dict[str, int](), []
+    for line in log.read_text().splitlines():
+        kind = line.partition(" ")[0]
+        if kind in DISK:
+            seen[kind] = seen.get(kind, 0) + 1
+            calls.append((kind, seen[kind]))
+    log.unlink()
+    return calls
+
+
+@pytest.mark.timeout(1800)
+def test_a_fault_in_the_start_after_a_power_cut_is_made_good_by_the_next_start(
+    played: tuple[Nursery, Path, Delivered],
+) -> None:
+    nursery, folder, delivered = played
+    luck = random.Random(40)
+    counted = {}
+    for program in ("archive", "flush"):
+        after = luck.randrange(delivered.first, len(delivered.notes))
+        counted[program] = _calls_of_a_start(played, program, after)
+        assert len(counted[program]) >= 4
+
+    def cut(number: int) -> str:
+        program = ("archive", "flush")[number % 2]
+        kind, at = luck.choice(counted[program])
+        how = luck.choice(("EIO", "ENOSPC", "before", "after"))
+        after, dark = luck.randrange(delivered.first, len(delivered.notes)), luck.choice(DARK)
+        try:
+            _cut(
+                *(nursery, delivered, folder / f"fault-{number}"),
+                after=after, dark=dark, faulty=(program, kind, at, how),
+            )  # fmt: skip
+        except AssertionError as problem:
+            return f"WRONG {program} {kind} {at} {how}, {'+'.join(dark)} dark after row {after}: {problem}"
+        return f"{program} {how}"
+
+    with ThreadPoolExecutor(AT_A_TIME) as several:
+        ended = list(several.map(cut, range(FAULTS)))
+    wrong = [row for row in ended if row.startswith("WRONG")]
+    print(FAULTS, "faults in a start:", faults.tally(ended))
+    assert not wrong, "\n".join(wrong[:5])

@@ -9,7 +9,8 @@
  *
  * A program that was begun with it names the call in FAULT_UNDER, FAULT_KIND, FAULT_AT (1 is the first),
  * FAULT_HOW and, where only paths count that hold a text, FAULT_NAMED; one that is split off from a program calls arm_fault. How: "EIO", "ENOSPC", "ECONNRESET" (the call
- * is not made), "before" and "after" (SIGKILL before or after it); anything else only counts. With FAULT_LOG
+ * is not made), "before" and "after" (SIGKILL before or after it), "full" (from that one on no call of the kind is
+ * made while there is a file named "full" in the folder); anything else only counts. With FAULT_LOG
  * every call that counts is noted there: its kind and what it was made on. While the file FAULT_FULL_WHILE
  * exists the disk is full: whatever would take more of it fails with ENOSPC.
  */
@@ -31,7 +32,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static char during[4096], under[4096], named[256], kind[16], how[16], log_path[4096];
+static char during[4096], full[4200], under[4096], named[256], kind[16], how[16], log_path[4096];
 static long at;
 static atomic_long seen;
 static atomic_int armed;
@@ -43,6 +44,7 @@ void arm_fault(const char *folder, const char *in_path, const char *of_kind, lon
     snprintf(kind, sizeof kind, "%s", of_kind);
     snprintf(how, sizeof how, "%s", failing);
     snprintf(log_path, sizeof log_path, "%s", note_in);
+    snprintf(full, sizeof full, "%s/full", folder);
     at = number;
     atomic_store(&seen, 0);
     atomic_store(&armed, 1);
@@ -84,7 +86,13 @@ static int strike(const char *of_kind, const char *what) {
         errno = ENOSPC;
         return 1;
     }
-    if (strcmp(of_kind, kind) != 0 || !strstr(what, named) || atomic_fetch_add(&seen, 1) + 1 != at) return 0;
+    if (strcmp(of_kind, kind) != 0 || !strstr(what, named)) return 0;
+    long number = atomic_fetch_add(&seen, 1) + 1;
+    if (strcmp(how, "full") == 0 && number >= at && syscall(SYS_access, full, F_OK) == 0) {
+        errno = ENOSPC;
+        return 1;
+    }
+    if (number != at) return 0;
     if (strcmp(how, "before") == 0) die();
     if (strcmp(how, "after") == 0) return 2;
     errno = strcmp(how, "EIO") == 0          ? EIO

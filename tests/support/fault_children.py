@@ -29,11 +29,11 @@ END_MS: Final = 2600
 PACE: Final = Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0, proof_s=1)
 
 
-def _studio(root: Path, keys: Path) -> Studio:
+def _studio(root: Path, keys: Path, *, now_ms: int = 0) -> Studio:
     signer = Signer.from_files(
         key_file=keys / "recorder.key.pem", certificate_file=keys / "recorder.cert.pem"
     )
-    return Studio(root, signer, pace=PACE)
+    return Studio(root, signer, pace=PACE, now_ms=now_ms)
 
 
 def play(root: Path, keys: Path) -> Studio:
@@ -55,7 +55,7 @@ def record(root: str, keys: str) -> int:
 
 def recover(root: str, keys: str) -> int:
     """Start again where a recorder has ended."""
-    _studio(Path(root), Path(keys))
+    _studio(Path(root), Path(keys), now_ms=END_MS)  # nothing is signed before it has ended
     return 0
 
 
@@ -81,7 +81,7 @@ PROGRAMS: Final[dict[str, Callable[..., int]]] = {
 
 def _watch(edge: dict[str, Any]) -> None:
     """Let the table that the program runs by be its end at one of its edges, and note those that it takes."""
-    if edge["module"] in (recorder_edges.CONDUCT, recorder_edges.LEFT, recorder_edges.TAKEN):
+    if edge["module"] in recorder_edges.MODULES:
         recorder_edges.watch(edge)
         return
     table = importlib.import_module(edge["module"])

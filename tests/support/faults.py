@@ -37,7 +37,7 @@ class Fault:
     named: str = ""  # only calls count whose path holds this
     kind: str = ""  # none: calls are only counted
     at: int = 0
-    how: str = ""  # EIO | ENOSPC | ECONNRESET | before | after
+    how: str = ""  # EIO | ENOSPC | ECONNRESET | before | after | full
     log: str = ""
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ that was answered loses nothing by any of it, and what was confirmed to whoever 
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -112,9 +113,15 @@ class Cut:
 class Life:
     """A recorder, its calls, and its deaths."""
 
-    def __init__(self, nursery: Nursery, folder: Path) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, *, more: str = "", rtp_pairs: int = 0) -> None:
+        """Set the house up; ``more`` of recorderd.toml, and fewer ports than usual."""
         folder.mkdir()
-        self.house = House(folder, extra=RULES)
+        self.house = House(folder, extra=RULES + more)
+        if rtp_pairs:
+            text = self.house.recorder_toml.read_text()
+            low = int(text.partition("port_min = ")[2].split()[0])
+            text = re.sub(r"port_max = \d+", f"port_max = {low + 2 * rtp_pairs - 1}", text)
+            self.house.recorder_toml.write_text(text)
         self._nursery = nursery
         self._client = SipClient(server=self.house.server)
         self._talking = Talking()
@@ -178,6 +185,10 @@ class Life:
         while any((self.house.folder / "spool" / "drafts").iterdir()):
             assert time.monotonic() < deadline_s, f"drafts are left:\n{child.text()}"
             time.sleep(0.05)
+        self.close(child)
+
+    def close(self, child: Child) -> None:
+        """Stop it."""
         child.signal(signal.SIGTERM)
         assert child.wait(LIMIT_S) == 0, child.text()[-3000:]
 

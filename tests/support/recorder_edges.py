@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Final, get_args
 
+from recorderd.app import continuing
 from recorderd.core.messages import ControlAction, RecordingChanged, RecordMessage, SessionRefused
 from recorderd.policy.modes import EDGES
 from recorderd.record import recorder
@@ -21,6 +22,10 @@ from recorderd.sip import conductor, standing
 CONDUCT: Final = conductor.__name__
 LEFT: Final = standing.__name__
 TAKEN: Final = recorder.__name__
+RELEASE: Final = (
+    continuing.__name__
+)  # no edge: the program is of a release that left another form of sessions
+MODULES: Final = (CONDUCT, LEFT, TAKEN, RELEASE)
 BEFORE, AFTER = "before", "after"
 
 # What moves a session besides the table: it has one edge each.
@@ -58,7 +63,10 @@ def all_edges() -> set[tuple[str, str, str, str]]:
 
 
 def watch(edge: dict[str, Any]) -> None:
-    """Let this process end at an edge."""
+    """Let this process end at an edge; or be of another release."""
+    if edge["module"] == RELEASE:
+        continuing.FORMAT = bytes(32)  # type: ignore[misc]
+        return
     wanted = (edge["state"], edge["event"])
     passed = 0
 

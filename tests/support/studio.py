@@ -146,13 +146,14 @@ class Studio:
         audio: Disk | None = None,
         policy: EntryPolicy | None = None,
         encryption: Mapping[str, Recipients] | None = None,
+        now_ms: int = 0,
     ) -> None:
-        """Begin; ``sealing`` and ``audio`` are run by whoever gives them."""
+        """Begin at an instant; ``sealing`` and ``audio`` are run by whoever gives them."""
         self.disks = Disks(audio=audio or InlineDisk(), sealing=sealing or InlineDisk())
         self.policy = policy or EntryPolicy()
         self.pace = pace or Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0)
         self.root, self.signer = root, signer
-        self.now_ms = 0
+        self.now_ms = now_ms
         self.tap = PlayedTap(slots)
         self.spool = Spool(root / "spool", quota_bytes=1 << 30)
         self.spool.prepare()
