@@ -20,12 +20,16 @@ from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_retention import add_retention, retention_lines
+from recorderd.app.archive_rights import add_rights
 from recorderd.app.archive_search import add_search
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
+from recorderd.app.retention_duty import RetentionDuty
+from recorderd.app.retention_parts import retention_parts
 from recorderd.app.search_duty import SearchDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
@@ -107,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "heads":
             command.add_argument("--out", type=Path, metavar="DIR", help="where to write their documents")
     add_audit(commands)
+    add_retention(commands)
+    add_rights(commands)
     add_account(commands)
     add_search(commands)
     return parser
@@ -144,6 +150,12 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         clock=clock,
         log=service.log,
     )
+    retention = RetentionDuty(
+        configuration.retention,
+        retention_parts(configuration, log=service.log, signer=signer),
+        power=lambda: duty.power,
+        log=service.log,
+    )
     settings = _receiver_settings(configuration, secret)
     keeping = Keeping(custody)
     willingness = Willingness(
@@ -173,6 +185,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             "program": "recorder-archive",
             "version": __version__,
             **receiver.status(),
+            **retention.picture(),
             "power": duty.describe(),
             "events": counters,
         }
@@ -186,7 +199,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         service.ready(f"listening on {endpoint}")
         workers = Workers(service)
         audit.begin()
-        for name, work in (keeping.loops() | audit.loops()).items():
+        retention.begin()
+        for name, work in (keeping.loops() | audit.loops() | retention.loops()).items():
             workers.start(name, work)
         duty_of_search = SearchDuty(
             catalogue.database, region=configuration.catalogue.region, log=service.log
@@ -313,7 +327,7 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
     table.add_row("power", power_line(status["power"]))
-    for name, text in intake_lines(status):
+    for name, text in (*intake_lines(status), *retention_lines(status)):
         table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))

@@ -15,6 +15,7 @@ from recorderd.app.catalogue_configuration import CatalogueSection
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
+from recorderd.app.retention_configuration import RetentionSection, retention_problems
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.core.ids import is_safe_id
@@ -70,6 +71,7 @@ class ArchiveConfiguration:
     catalogue: CatalogueSection = section(
         "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
     )
+    retention: RetentionSection = section("How long recordings are kept.", default_factory=RetentionSection)
     power: PowerSection | None = section("The UPSes that feed this machine; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
 
@@ -77,6 +79,7 @@ class ArchiveConfiguration:
         """Find what is wrong between keys that are right by themselves."""
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
+        yield from retention_problems(self.retention)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():
             if not is_safe_id(name):

@@ -18,14 +18,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from recorderd import durable
-from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration
-from recorderd.app.control import ask
+from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.put_off import look_at_power
 from recorderd.app.service import FolderLock
 from recorderd.app.stamp_authorities import authorities
 from recorderd.archive.renewals import RENEWALS_NAME, StampState, keep_renewal, stamp_states
 from recorderd.core.clock import NS_PER_S, SystemClock, utc_text
-from recorderd.core.conditions import PowerState
-from recorderd.core.errors import AuthorityRefused, ControlUnavailable, EvidenceError, PutOff
+from recorderd.core.errors import AuthorityRefused, EvidenceError
 from recorderd.evidence.merkle import inclusion_paths, merkle_root
 from recorderd.evidence.renewal import RENEW_BEFORE_S
 from recorderd.evidence.timestamp import Stamp
@@ -80,7 +79,7 @@ def renew_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurat
 
     Errors: PutOff while the daemon says that this host is on battery.
     """
-    _look_at_power(configuration)
+    look_at_power(configuration, work="the renewal of time stamps")
     root = configuration.archive.data_dir
     durable.make_dir(root / RENEWALS_NAME)
     lock = FolderLock(root / RENEWALS_NAME / _LOCK_NAME)
@@ -93,17 +92,6 @@ def renew_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurat
     finally:
         lock.close()
     return EXIT_AGAIN if left else 0
-
-
-def _look_at_power(configuration: ArchiveConfiguration) -> None:
-    if configuration.power is None:
-        return
-    try:
-        power = ask(configuration.archive.run_dir / CONTROL_NAME, {"command": "status"})["power"]
-    except ControlUnavailable:  # it does not run: nobody knows
-        return
-    if power["state"] != PowerState.ON_LINE.name.lower():
-        raise PutOff(work="the renewal of time stamps", reason=power["reason"])
 
 
 def renew_due(

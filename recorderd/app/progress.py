@@ -17,16 +17,23 @@ SHOW_AFTER_NS: Final = 2 * NS_PER_S
 
 
 class SlowWork:
-    """Work on so many octets, of which is told how far it is.
+    """Work on so many octets, or on things that are counted, of which is told how far it is.
 
     Thread: one.
     """
 
     def __init__(
-        self, what: str, *, total_bytes: int, console: Console | None = None, clock: Clock | None = None
+        self,
+        what: str,
+        *,
+        total_bytes: int | None = None,
+        counts: str = "",
+        console: Console | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._what = what
         self._total_bytes = total_bytes
+        self._counts = counts
         self._console = console or Console(stderr=True)
         self._clock = clock or SystemClock()
         self._begun_ns = self._clock.mono_ns()
@@ -42,13 +49,14 @@ class SlowWork:
             self._progress.stop()
 
     def advance(self, size_bytes: int) -> None:
-        """Note that so much more is done."""
+        """Note that so many more octets, or things, are done."""
         self._done_bytes += size_bytes
         if self._progress is None:
             late = self._clock.mono_ns() - self._begun_ns >= SHOW_AFTER_NS
             if not (late and self._console.is_terminal):
                 return
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+            done = TextColumn(f"{{task.completed}} {self._counts}") if self._counts else DownloadColumn()
+            columns = (TextColumn("{task.description}"), BarColumn(), done, TimeRemainingColumn())
             self._progress = Progress(*columns, console=self._console, transient=True)
             self._task = self._progress.add_task(self._what, total=self._total_bytes)
             self._progress.start()

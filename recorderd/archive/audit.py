@@ -19,6 +19,7 @@ from recorderd.archive.judgement import BundleVerdict, Check, Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
 from recorderd.archive.renewals import row_problems
 from recorderd.archive.store import Store
+from recorderd.archive.tombstone_checks import GONE, Flaw, Tombstones
 from recorderd.archive.verification import Advance, verify_bundle
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
@@ -77,6 +78,7 @@ class Auditor:
         self._receipts = receipts
         self._authorities = authorities
         self._now_utc_s = now_utc_s
+        self._tombstones = Tombstones(store.root, catalogue.database, receipts)
 
     def size_bytes(self) -> int:
         """Say how many octets there are to look at, by the catalogue."""
@@ -96,14 +98,14 @@ class Auditor:
         for entry in rows:
             audit.recordings += 1
             seen.add(entry.path)
-            verdict = self._judge(entry, audit.troubles, advance)
-            places.append(_place(entry, verdict))
+            places.append(self._look_at(entry, audit.troubles, advance))
         for folder in self._folders():
             path = folder.relative_to(self._store.root).as_posix()
             if path not in seen and self._is_stray(path):
                 reason = f"{path} has no row in the catalogue"
                 audit.troubles.append(Trouble(subject=folder.name, code="row", reason=reason))
         audit.troubles += _removed(rows, issued)
+        audit.troubles += _as_troubles(self._tombstones.flaws())
         audit.troubles += self._stamps()
         audit.troubles += [
             Trouble(
@@ -115,6 +117,20 @@ class Auditor:
             for row in judge_chains(places, heads)
         ]
         return audit
+
+    def _look_at(self, entry: Entry, troubles: list[Trouble], advance: Advance | None) -> Place:
+        """Judge what stands in the store for a row, the recording or its tombstone."""
+        if entry.state not in GONE:
+            found: list[Trouble] = []
+            verdict = self._judge(entry, found, advance)
+            now = self._catalogue.find(entry.recorder_id, entry.id) if found else entry
+            if now is None or now.state not in GONE:
+                troubles += found
+                return _place(entry, verdict)
+            entry = now  # erased while we looked
+        place, flaws = self._tombstones.judge(entry, self._trusts.get(entry.recorder_id, TrustStore([])))
+        troubles += _as_troubles(flaws)
+        return place or _place(entry, None)
 
     def _judge(self, entry: Entry, troubles: list[Trouble], advance: Advance | None) -> BundleVerdict | None:
         folder = self._store.root / entry.path
@@ -225,6 +241,13 @@ class Auditor:
             else:
                 bodies.append(judged.body)
         return bodies
+
+
+def _as_troubles(flaws: Iterable[Flaw]) -> list[Trouble]:
+    return [
+        Trouble(subject=flaw.subject, code=flaw.code, reason=flaw.reason, verdict=flaw.verdict)
+        for flaw in flaws
+    ]
 
 
 def _removed(rows: Iterable[Entry], issued: int) -> Iterator[Trouble]:

@@ -19,6 +19,7 @@ from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.lineage import Break, judge_chains
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.store import Key, Store
+from recorderd.archive.tombstone_checks import files_that_were_erased
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import Clock, utc_text
 from recorderd.core.errors import RecorderError
@@ -26,6 +27,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import parse_head
+from recorderd.wire.tombstone import digest_of_files
 
 
 class Custody:
@@ -68,6 +70,27 @@ class Custody:
             return entry
         target = self._store.arrived(key)
         return self._adopt(key, target, like=None) if target is not None else None
+
+    def receipt_of(self, entry: Entry, sha256s: Mapping[str, str]) -> bytes:
+        """Give a recording's receipt; of one that was erased, for whoever still has these very files.
+
+        A receipt names files, and they name people: it went with the recording, and is made anew.
+        Empty when the files are others.
+        """
+        if entry.receipt or files_that_were_erased(self._catalogue.database, entry) != digest_of_files(
+            sha256s
+        ):
+            return entry.receipt
+        return make_receipt(
+            recording_id=entry.id,
+            recorder_id=entry.recorder_id,
+            manifest_sha256=entry.manifest_sha256,
+            sha256s=sha256s,
+            archive_id=self._archive_id,
+            sequence=entry.row_id,
+            archived_utc_ns=self._clock.utc_ns(),
+            signer=self._signer,
+        )
 
     def verify(self, key: Key) -> BundleVerdict:
         """Read and judge a whole upload.

@@ -171,7 +171,12 @@ class Uploads:
     def _offered_again(self, peer: bytes, key: Key, offer: f.Offer, entry: Entry) -> None:
         if entry.manifest_sha256 == offer.manifest_sha256:
             self._figures["offered_again"] += 1
-            self._send(peer, f.ReceiptMessage(recording_id=key.recording_id, receipt=entry.receipt))
+            receipt = self._custody.receipt_of(entry, {row.name: row.sha256 for row in offer.files})
+            if receipt:
+                self._send(peer, f.ReceiptMessage(recording_id=key.recording_id, receipt=receipt))
+                return
+            reason = "is erased here, and had other files"
+            self._refuse(peer, key, i.Refuse(code="differs", reason=reason, retryable=False))
             return
         reason = f"archived with manifest {entry.manifest_sha256}, offered with {offer.manifest_sha256}"
         self._refuse(peer, key, i.Refuse(code="differs", reason=reason, retryable=False))

@@ -74,6 +74,14 @@ class HeadFormatError(FormatError):
     """Malformed chain head: {field}: {reason}."""
 
 
+class TombstoneFormatError(FormatError):
+    """Malformed tombstone: {field}: {reason}."""
+
+
+class TermsFormatError(FormatError):
+    """Malformed retention terms: {field}: {reason}."""
+
+
 class AuditHeadFormatError(FormatError):
     """Malformed head of the audit log: {field}: {reason}."""
 
@@ -402,3 +410,34 @@ class NotContinued(RecorderError):
 
     exit_code = 75
     hint = "What was written of it is sealed as recovered."
+
+
+# --- retention, holds, erasure ----------------------------------------------------------------------
+
+
+class ErasureRefused(RecorderError):
+    """Recording {recording_id} stays as it is: it {reason}."""
+
+    exit_code = 65
+    hint = "`recorder-archive retention show ID` tells until when, `hold list` what holds it."
+
+
+class HoldRefused(RecorderError):
+    """Hold {number} was not changed: {reason}."""
+
+    exit_code = 65
+    hint = "`recorder-archive hold list --all` shows every hold that there ever was."
+
+
+class SelectionEmpty(RecorderError):
+    """No recording was named: {reason}."""
+
+    exit_code = 64
+    hint = "Give an id, a number, an extension or another condition; nothing means nothing, never everything."
+
+
+class BundleBlocked(RecorderError):
+    """{path} is there already and is not empty."""
+
+    exit_code = 73
+    hint = "Name a folder that does not exist yet; nothing is overwritten."

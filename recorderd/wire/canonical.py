@@ -79,6 +79,12 @@ class JsonReader:
         """Tell whether the field is present and not null."""
         return self._table.get(key) is not None
 
+    def nothing(self, key: str) -> None:
+        """Read a field that must be there and null."""
+        self._seen.add(key)
+        if key not in self._table:
+            raise self.bad(key, "missing")
+
     def text(self, key: str, *, limit: int = 4096) -> str:
         """Read a string of at most ``limit`` characters."""
         value = self._take(key, str)
@@ -105,6 +111,11 @@ class JsonReader:
     def boolean(self, key: str) -> bool:
         """Read true or false."""
         return bool(self._take(key, bool))
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        """Give an object as it was decoded, unread."""
+        table: Mapping[str, Any] = self._take(key, dict)
+        return table
 
     def child(self, key: str) -> JsonReader:
         """Read an object."""

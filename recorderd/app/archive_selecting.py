@@ -1,0 +1,56 @@
+"""Which recordings a command is about: its options, and the recordings that they cover."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from sqlalchemy import Connection
+
+from recorderd.app.retention_parts import RetentionParts
+from recorderd.core.errors import SelectionEmpty
+from recorderd.policy.retention import KeptRecording
+from recorderd.policy.selection import Selection, covers
+
+_OPTIONS: Final = {
+    "recording": ("recording_id", "ID", "one recording"),
+    "number": ("number", "N", "whoever has this number, however it is written"),
+    "extension": ("extension", "N", "whoever has this extension"),
+    "queue": ("queue", "NAME", "calls of a queue"),
+    "trunk": ("trunk", "NAME", "calls by a trunk"),
+    "recorder": ("recorder_id", "ID", "recordings of one recorder"),
+    "direction": ("direction", "WORD", "internal, inbound or outbound"),
+    "class": ("retention_class", "NAME", "of one retention class"),
+    "from": ("from_time", "DAY", "begun on this day (UTC) or later"),
+    "to": ("to_time", "DAY", "begun on this day or earlier"),
+}
+
+
+def add_selection(command: argparse.ArgumentParser) -> None:
+    """Declare the options; those that are given must all hold."""
+    group = command.add_argument_group("which recordings")
+    for option, (name, metavar, text) in _OPTIONS.items():
+        group.add_argument(f"--{option}", dest=name, default="", metavar=metavar, help=text)
+
+
+def selection_of(arguments: argparse.Namespace) -> Selection:
+    """Read the options.
+
+    Errors: SelectionEmpty when none is given.
+    """
+    selection = Selection(**{name: getattr(arguments, name) for name, _, _ in _OPTIONS.values()})
+    if selection.is_empty:
+        raise SelectionEmpty(reason=f"give at least one of {', '.join(f'--{name}' for name in _OPTIONS)}")
+    return selection
+
+
+def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]:
+    """Find the recordings that are meant and not erased, the oldest first."""
+    parts.sweeper.enrol()
+    with parts.database.read() as connection:
+        return sorted(_covered(parts, connection, selection), key=lambda row: row.facts.started_at)
+
+
+def _covered(parts: RetentionParts, connection: Connection, selection: Selection) -> list[KeptRecording]:
+    kept = parts.book.kept(connection, selection=selection)
+    return [row for row in kept if covers(selection, row.facts)]

@@ -1,0 +1,104 @@
+"""Puts together what decides over recordings, for the daemon and for each command."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from recorderd.app.archive_catalogue import open_database
+from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.retention_configuration import terms_of
+from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.database import Database
+from recorderd.archive.erasure import Eraser
+from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.migrations import migrate
+from recorderd.archive.retention_book import RetentionBook
+from recorderd.archive.sweeping import Sweeper
+from recorderd.core.clock import Clock, SystemClock
+from recorderd.core.events import EventLog
+from recorderd.evidence.keys import Signer, resolve_secret
+from recorderd.evidence.verify import TrustStore
+from recorderd.policy.retention import Terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionParts:
+    """Everything, over one database."""
+
+    archive_id: str
+    root: Path
+    database: Database
+    audit: AuditLog
+    book: RetentionBook
+    holds: HoldBook
+    eraser: Eraser
+    sweeper: Sweeper
+    signer: Signer
+    terms: Terms  # of the configuration
+    clock: Clock
+
+    def state_terms(self, who: Actor) -> bool:
+        """Sign the configuration's terms if they are others than those in force; tell whether they were."""
+        stated = self.book.state(
+            self.terms,
+            who=who,
+            audit=self.audit,
+            archive_id=self.archive_id,
+            signer=self.signer,
+            now_utc_ns=self.clock.utc_ns(),
+        )
+        return stated is not None
+
+
+def retention_parts(
+    configuration: ArchiveConfiguration, *, log: EventLog | None = None, signer: Signer | None = None
+) -> RetentionParts:
+    """Open the database, to be written, and put the parts together.
+
+    Errors: CatalogueFailed; KeyUnusable.
+    """
+    clock, archive, receipt = SystemClock(), configuration.archive, configuration.receipt
+    events = log or EventLog(logger=logging.getLogger("recorder-archive"), clock=clock)
+    signer = signer or Signer.from_files(
+        key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
+    )
+    database = open_database(configuration)
+    migrate(database)
+    audit = AuditLog(database, clock=clock)
+    book = RetentionBook(database, trust=TrustStore.from_files([receipt.certificate_file]))
+    holds = HoldBook(database, audit=audit)
+    eraser = Eraser(
+        root=archive.data_dir,
+        database=database,
+        book=book,
+        holds=holds,
+        audit=audit,
+        signer=signer,
+        archive_id=archive.id,
+        clock=clock,
+        log=events,
+    )
+    sweeper = Sweeper(
+        root=archive.data_dir,
+        database=database,
+        book=book,
+        holds=holds,
+        eraser=eraser,
+        clock=clock,
+        log=events,
+    )
+    return RetentionParts(
+        archive_id=archive.id,
+        root=archive.data_dir,
+        database=database,
+        audit=audit,
+        book=book,
+        holds=holds,
+        eraser=eraser,
+        sweeper=sweeper,
+        signer=signer,
+        terms=terms_of(configuration.retention),
+        clock=clock,
+    )

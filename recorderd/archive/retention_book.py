@@ -1,0 +1,282 @@
+"""What the archive knows of retention: its signed terms, and what each recording is kept by.
+
+Contract: terms count only when the newest hold by a certificate of ours and each names the one before; else
+nothing is decided by them (EvidenceError). What a recording is kept by is read from its manifest once, in the
+order of the rows; one whose manifest cannot be read is of no class, and so never due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, func, insert, select, update
+
+from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.database import Database
+from recorderd.archive.retention_tables import RECORDING_TERMS, RETENTION_TERMS
+from recorderd.archive.tables import RECORDINGS
+from recorderd.core.clock import NS_PER_S, utc_text
+from recorderd.core.errors import EvidenceError, FormatError, SignerUnknown
+from recorderd.evidence.digest import sha256_bytes
+from recorderd.evidence.keys import Signer
+from recorderd.evidence.verify import TrustStore, verify_detached
+from recorderd.policy.retention import KeptRecording, Ruling, Terms
+from recorderd.policy.selection import RecordingFacts, Selection, party_key
+from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, parse_manifest
+from recorderd.wire.retention_terms import SignedTerms, TermsBody, encode_body, encode_terms, parse_terms
+
+ERASED: Final = "erased"  # states of a row
+ANONYMISED: Final = "anonymised"
+_GROUP: Final = 500  # rows that are noted in one go
+_R: Final = RECORDINGS.c
+_T: Final = RECORDING_TERMS.c
+KEPT: Final = select(
+    *(_R.row_id, _R.id, _R.recorder_id, _R.extension, _R.queue, _R.trunk, _R.direction, _R.started_at),
+    *(_R.size_bytes, _T.retention_class, _T.ended_utc_s, _T.has_audio, _T.parties),
+).where(_R.row_id == _T.row_id, _R.state != ERASED)
+
+
+_EXACT: Final = {
+    "recording_id": _R.id,
+    "recorder_id": _R.recorder_id,
+    "queue": _R.queue,
+    "trunk": _R.trunk,
+    "direction": _R.direction,
+    "retention_class": _T.retention_class,
+}
+
+
+class RetentionBook:
+    """The terms and the recordings' classes of one archive.
+
+    Thread: any.
+    Errors: CatalogueFailed.
+    """
+
+    def __init__(self, database: Database, *, trust: TrustStore) -> None:
+        self._database = database
+        self._trust = trust
+
+    def ruling(self, connection: Connection, *, foreseen: Terms | None = None) -> Ruling:
+        """Give the terms that hold; with ``foreseen`` as if those were stated now.
+
+        Errors: EvidenceError when they were not signed by us, or one is missing.
+        """
+        signed = checked_terms(documents_of_terms(connection), self._trust)
+        steps = [entry.body.terms for entry in signed]
+        if foreseen is not None and _differs(steps, foreseen):
+            steps.append(Terms(classes=foreseen.classes, worm=foreseen.worm, from_row=_next_row(connection)))
+        return Ruling(steps)
+
+    def signed(self, connection: Connection) -> list[TermsBody]:
+        """Give all terms that were ever signed, the oldest first.
+
+        Errors: EvidenceError, as ``ruling``.
+        """
+        return [entry.body for entry in checked_terms(documents_of_terms(connection), self._trust)]
+
+    def differs(self, connection: Connection, terms: Terms) -> bool:
+        """Tell whether these terms are others than those in force.
+
+        Errors: EvidenceError, as ``ruling``.
+        """
+        return _differs([body.terms for body in self.signed(connection)], terms)
+
+    def state(
+        self,
+        terms: Terms,
+        *,
+        who: Actor,
+        audit: AuditLog,
+        archive_id: str,
+        signer: Signer,
+        now_utc_ns: int,
+    ) -> TermsBody | None:
+        """Sign the terms of the configuration if they are not those in force; give what was signed.
+
+        Terms of a former key of ours are stated anew: from then on the new key answers for them.
+
+        Durable: after return they survive.
+        Errors: EvidenceError when those in force are not as they were signed; KeyUnusable.
+        """
+        with self._database.write() as connection:
+            known = documents_of_terms(connection)
+            try:
+                signed = checked_terms(known, self._trust)
+                if not _differs([entry.body.terms for entry in signed], terms):
+                    return None
+            except SignerUnknown:
+                signed = [parse_terms(document) for document in known]
+            body = TermsBody(
+                number=len(signed) + 1,
+                previous_terms_sha256=signed[-1].body.sha256 if signed else GENESIS_SHA256,
+                archive_id=archive_id,
+                stated_at=utc_text(now_utc_ns),
+                by=who.name,
+                from_row=_next_row(connection),
+                worm=terms.worm,
+                classes=terms.classes,
+            )
+            signature = signer.sign_bytes(encode_body(body), signing_time_utc_s=now_utc_ns // NS_PER_S)
+            connection.execute(
+                insert(RETENTION_TERMS), {"number": body.number, "document": encode_terms(body, signature)}
+            )
+            detail = ", ".join(
+                f"{row.name} {row.minimum_days}-{row.maximum_days} days" for row in terms.classes
+            )
+            detail = f"{detail or 'default 180 days'}{', WORM' if terms.worm else ''}"
+            audit.note(who, "retention_stated", f"terms {body.number}", detail=detail, connection=connection)
+            return body
+
+    def enrol(self, root: Path) -> Iterator[int]:
+        """Note what new recordings are kept by, a group at a time; give how many were in each.
+
+        Durable: what was given survives.
+        """
+        last = 0
+        while True:
+            with self._database.read() as connection:
+                rows = connection.execute(_not_enrolled(connection, above=last)).all()
+            if not rows:
+                break
+            last = rows[-1].row_id
+            self._note(root, rows)
+            yield len(rows)
+        with self._database.read() as connection:  # what could not be read may be readable now
+            query = select(_R.row_id, _R.id, _R.path).where(_R.row_id == _T.row_id, _T.retention_class == "")
+            unread = connection.execute(query.order_by(_R.row_id).limit(_GROUP)).all()
+        if unread:
+            self._note(root, unread)
+
+    def kept(
+        self,
+        connection: Connection,
+        row_ids: Iterable[int] | None = None,
+        *,
+        selection: Selection | None = None,
+    ) -> Iterator[KeptRecording]:
+        """Give what decides over recordings that are not erased: over those rows, or over all.
+
+        With a ``selection`` those that it may cover: what a column tells exactly is asked of the database.
+        """
+        query = KEPT.order_by(_R.row_id)
+        if row_ids is not None:
+            query = query.where(_R.row_id.in_(list(row_ids)))
+        if selection is not None:
+            for name, column in _EXACT.items():
+                if value := getattr(selection, name):
+                    query = query.where(column == value)
+        with connection.execution_options(yield_per=2000).execute(query) as rows:
+            for row in rows:
+                yield _kept(row)
+
+    def _note(self, root: Path, rows: Sequence[Any]) -> None:
+        values = [_terms_row(root, row) for row in rows]
+        with self._database.write() as connection:
+            there = select(_T.row_id).where(_T.row_id.in_([row["row_id"] for row in values]))
+            known = set(connection.execute(there).scalars())  # by another process, or unreadable until now
+            fresh = [row for row in values if row["row_id"] not in known]
+            if fresh:
+                connection.execute(insert(RECORDING_TERMS), fresh)
+            for row in values:
+                if row["row_id"] in known and row["retention_class"]:
+                    of_row = (_T.row_id == row["row_id"], _T.retention_class == "")
+                    connection.execute(update(RECORDING_TERMS).where(*of_row).values(**row))
+
+
+def documents_of_terms(connection: Connection) -> list[bytes]:
+    """Give the terms as they stand, the oldest first."""
+    query = select(RETENTION_TERMS.c.document).order_by(RETENTION_TERMS.c.number)
+    return [bytes(document) for document in connection.execute(query).scalars()]
+
+
+def checked_terms(documents: Sequence[bytes], trust: TrustStore) -> list[SignedTerms]:
+    """Read terms that hold: the newest by its signature, the others because each is named by the next.
+
+    Errors: EvidenceError; SignerUnknown when only the trust is missing.
+    """
+    signed = []
+    previous = GENESIS_SHA256
+    for number, document in enumerate(documents, start=1):
+        subject = f"retention terms {number}"
+        try:
+            entry = parse_terms(document)
+        except FormatError as problem:
+            raise EvidenceError(subject=subject, reason=problem) from None
+        if entry.body.number != number or entry.body.previous_terms_sha256 != previous:
+            raise EvidenceError(subject=subject, reason="they do not follow the ones before")
+        previous = entry.body.sha256
+        signed.append(entry)
+    if signed:
+        newest = signed[-1].signed
+        subject = f"retention terms {len(signed)}"
+        verify_detached(newest.signature, sha256_hex=sha256_bytes(newest.body), trust=trust, subject=subject)
+    return signed
+
+
+def parties_of(manifest: Manifest) -> tuple[str, ...]:
+    """Name everybody whom a manifest names as having been on the call."""
+    call = manifest.call
+    named = [call.caller, call.callee, call.extension]
+    named += [text for row in manifest.participants for text in (row.number, row.aor, row.name)]
+    return tuple(dict.fromkeys(key for key in map(party_key, named) if key))
+
+
+def _terms_row(root: Path, row: Any) -> dict[str, Any]:
+    values = {
+        "row_id": row.row_id,
+        "retention_class": "",
+        "ended_utc_s": 0,
+        "has_audio": False,
+        "parties": "",
+    }
+    try:
+        manifest = parse_manifest((root / row.path / manifest_name(row.id)).read_bytes())
+        ended_utc_s = int(datetime.fromisoformat(manifest.ended_at).timestamp())
+    except (OSError, FormatError, ValueError):
+        return values
+    return values | {
+        "retention_class": manifest.rule.retention_class,
+        "ended_utc_s": ended_utc_s,
+        "has_audio": manifest.audio is not None,
+        "parties": "\n".join(party.replace("\n", " ") for party in parties_of(manifest)),
+    }
+
+
+def _kept(row: Any) -> KeptRecording:
+    facts = RecordingFacts(
+        recording_id=row.id,
+        recorder_id=row.recorder_id,
+        parties=tuple(row.parties.split("\n")) if row.parties else (),
+        extension=row.extension,
+        queue=row.queue,
+        trunk=row.trunk,
+        direction=row.direction,
+        started_at=row.started_at,
+        retention_class=row.retention_class,
+    )
+    return KeptRecording(
+        row_id=row.row_id,
+        ended_utc_s=row.ended_utc_s,
+        size_bytes=row.size_bytes,
+        has_audio=row.has_audio,
+        facts=facts,
+    )
+
+
+def _not_enrolled(connection: Connection, *, above: int) -> Select[Any]:
+    newest = connection.execute(select(func.max(_T.row_id))).scalar() or 0
+    query = select(_R.row_id, _R.id, _R.path).where(_R.row_id > max(newest, above), _R.state != ERASED)
+    return query.order_by(_R.row_id).limit(_GROUP)
+
+
+def _next_row(connection: Connection) -> int:
+    return int(connection.execute(select(func.max(_R.row_id))).scalar() or 0) + 1
+
+
+def _differs(steps: Sequence[Terms], terms: Terms) -> bool:
+    newest = steps[-1] if steps else Terms(classes=())
+    return (newest.classes, newest.worm) != (terms.classes, terms.worm) or not steps

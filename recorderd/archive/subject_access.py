@@ -1,0 +1,209 @@
+"""Everything that the archive holds about a number or a person, as one sealed folder (GDPR, article 15).
+
+Contract: the folder appears whole under its name, or not at all. What it holds stands in SHA256SUMS, which
+the archive signs; recordings are as it exports them, each with the recorder's own signatures.
+
+    index.html  index.json           what there is, for people and for programs
+    recordings/<recorder>/<id>/      files, manifest as XML beside them, proofs of time stamps
+    SHA256SUMS  SHA256SUMS.p7s       sha256sum -c; a detached CAdES signature over it
+    archive-certificate.pem          whose the signature is
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from recorderd import durable
+from recorderd.archive.annotations import Annotations
+from recorderd.archive.audit_log import AuditFilter, AuditLog
+from recorderd.archive.catalogue import Entry
+from recorderd.archive.inclusion import export_inclusion
+from recorderd.archive.renewals import export_renewals
+from recorderd.archive.store import Store
+from recorderd.core.errors import BundleBlocked
+from recorderd.evidence.digest import sha256_file
+from recorderd.evidence.keys import Signer
+
+SUMS_NAME: Final = "SHA256SUMS"
+CERTIFICATE_NAME: Final = "archive-certificate.pem"
+CHECK: Final = (
+    f"openssl cms -verify -binary -cades -inform DER -in {SUMS_NAME}.p7s -content {SUMS_NAME} "
+    f"-CAfile {CERTIFICATE_NAME} -purpose any -out /dev/null && sha256sum -c {SUMS_NAME}"
+)
+_PARTIAL: Final = ".partial"
+_AUDIO: Final = ".wav"
+_ACCESSES_MAX: Final = 1000  # of one recording
+_STYLE: Final = (
+    "body{font-family:sans-serif;margin:2em;max-width:75em}table{border-collapse:collapse}"
+    "td,th{border:1px solid #999;padding:.3em .6em;text-align:left;vertical-align:top}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whose the request is, and what is said of it."""
+
+    number: str
+    reason: str
+    by: str
+    archive_id: str
+    made_at: str  # RFC 3339, UTC
+    made_utc_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One recording about the subject."""
+
+    entry: Entry
+    retention_class: str
+    due: str  # when it is erased; empty = not known
+    holds: tuple[int, ...]
+
+
+def check_free(out: Path) -> None:
+    """See that a bundle may be made under this name.
+
+    Errors: BundleBlocked.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleBlocked(path=out)
+
+
+def make_bundle(
+    out: Path,
+    subject: Subject,
+    found: Sequence[Found],
+    *,
+    store: Store,
+    annotations: Annotations,
+    audit: AuditLog,
+    signer: Signer,
+    advance: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Make the bundle; give the names of its files.
+
+    Durable: after return it survives, whole.
+    Errors: BundleBlocked, OSError, KeyUnusable; what was begun lies beside with the ending `.partial`.
+    """
+    check_free(out)
+    partial = out.with_name(out.name + _PARTIAL)
+    if partial.exists():  # of a run that was cut
+        _clear(partial)
+    partial.mkdir(parents=True)
+    rows = []
+    for row in found:
+        place = Path("recordings") / row.entry.recorder_id / row.entry.id
+        _export(store, row.entry, partial / place)
+        names = sorted(path.name for path in (partial / place).iterdir())
+        rows.append(_row(row, place, names, annotations, audit))
+        if advance is not None:
+            advance(row.entry.size_bytes)
+    index = {**asdict(subject), "recordings": rows}
+    _write(partial / "index.json", json.dumps(index, indent=2, ensure_ascii=False).encode())
+    _write(partial / "index.html", _page(subject, rows).encode())
+    _write(partial / CERTIFICATE_NAME, signer.certificate_pem)
+    files = sorted(path for path in partial.rglob("*") if path.is_file())
+    lines = [f"{sha256_file(path)[0]}  {path.relative_to(partial).as_posix()}\n" for path in files]
+    sums = "".join(lines).encode()
+    _write(partial / SUMS_NAME, sums)
+    signature = signer.sign_bytes(sums, signing_time_utc_s=subject.made_utc_s)
+    _write(partial / f"{SUMS_NAME}.p7s", signature)
+    for folder in sorted({path.parent for path in files}):
+        durable.sync_dir(folder)
+    if out.exists():
+        out.rmdir()
+    durable.publish(partial, out)
+    return [path.relative_to(partial).as_posix() for path in files]
+
+
+def _export(store: Store, entry: Entry, into: Path) -> None:
+    root = store.root
+    store.export(entry.path, into)
+    proof = export_inclusion(
+        root, entry.recorder_id, recording_id=entry.id, manifest_sha256=entry.manifest_sha256, out=into
+    )
+    stamps = [(path, into / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
+    for _ in export_renewals(root, [*stamps, *proof.stamps]):
+        pass
+
+
+def _row(
+    found: Found, place: Path, names: Sequence[str], annotations: Annotations, audit: AuditLog
+) -> dict[str, Any]:
+    entry = found.entry
+    accesses = audit.rows(AuditFilter(subject=entry.id), limit=_ACCESSES_MAX)
+    told = ("id", "recorder_id", "started_at", "duration_s", "direction", "caller", "callee", "extension")
+    return {
+        **{name: getattr(entry, name) for name in (*told, "queue", "trunk", "state", "archived_at")},
+        "retention_class": found.retention_class,
+        "erased_on": found.due,
+        "holds": list(found.holds),
+        "folder": place.as_posix(),
+        "files": list(names),
+        "tags": list(annotations.tags(entry.row_id)),
+        "notes": [
+            {"at": note.at, "by": note.who, "text": note.text} for note in annotations.notes(entry.row_id)
+        ],
+        "accesses": [
+            {"at": row.at, "by": row.who, "what": row.what, "outcome": row.outcome} for row in accesses
+        ],
+    }
+
+
+def _page(subject: Subject, rows: Sequence[dict[str, Any]]) -> str:
+    head = (
+        "begun (UTC)",
+        "seconds",
+        "from",
+        "to",
+        "direction",
+        "kept until",
+        "what there is",
+        "notes",
+        "seen by",
+    )
+    lines = [
+        "<!DOCTYPE html>",
+        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(subject.number)}</title>',
+        f"<style>{_STYLE}</style></head><body>",
+        f"<h1>Recordings with {escape(subject.number)}</h1>",
+        f"<p>{len(rows)} recordings, by archive {escape(subject.archive_id)}, {escape(subject.made_at)}, "
+        f"made by {escape(subject.by)}: {escape(subject.reason)}</p>",
+        f"<p>Is this what the archive gave out? <code>{escape(CHECK)}</code></p>",
+        "<table><tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>",
+    ]
+    for row in rows:
+        kept = f"on hold ({', '.join(map(str, row['holds']))})" if row["holds"] else row["erased_on"]
+        notes = "<br>".join(escape(f"{note['at']} {note['by']}: {note['text']}") for note in row["notes"])
+        seen = "<br>".join(escape(f"{one['at']} {one['by']}: {one['what']}") for one in row["accesses"])
+        plain = (row["started_at"], row["duration_s"], row["caller"], row["callee"], row["direction"], kept)
+        cells = [escape(str(value)) for value in plain]
+        cells += [_files(row), notes, seen]
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return "\n".join([*lines, "</table></body></html>", ""])
+
+
+def _files(row: dict[str, Any]) -> str:
+    parts = []
+    for name in row["files"]:
+        address = escape(f"{row['folder']}/{name}", quote=True)
+        if name.endswith(_AUDIO):
+            parts.append(f'<audio controls src="{address}"></audio>')
+        parts.append(f'<a href="{address}">{escape(name)}</a>')
+    return "<br>".join(parts)
+
+
+def _write(path: Path, content: bytes) -> None:
+    durable.create(path, content)
+
+
+def _clear(partial: Path) -> None:
+    for path in sorted(partial.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    partial.rmdir()

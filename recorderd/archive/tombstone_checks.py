@@ -1,0 +1,273 @@
+"""Do tombstones and retention terms hold, and does the archive stand as they say?
+
+Contract: what stands in the store and in the database is compared with the signed documents; each thing that
+does not hold is a flaw with its verdict. Nothing is raised but CatalogueFailed and OSError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from recorderd.archive.anonymising import samples_root
+from recorderd.archive.catalogue import ROWS, Entry
+from recorderd.archive.database import Database
+from recorderd.archive.judgement import Verdict
+from recorderd.archive.lineage import Place
+from recorderd.archive.retention_tables import RETENTION_TERMS, TOMBSTONES
+from recorderd.archive.tables import RECORDINGS
+from recorderd.core.errors import EvidenceError, FormatError, RecorderError, SignerUnknown
+from recorderd.core.outcomes import RECORDED
+from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.verify import TrustStore, verify_detached
+from recorderd.policy.retention import Ruling
+from recorderd.wire.manifest import GENESIS_SHA256, manifest_name
+from recorderd.wire.names import signature_name
+from recorderd.wire.receipt import parse_receipt
+from recorderd.wire.retention_terms import TermsBody, parse_terms
+from recorderd.wire.shed_note import parse_shed_note
+from recorderd.wire.signed_document import SignedOctets
+from recorderd.wire.tombstone import Cause, Kind, Tombstone, digest_of_files, parse_tombstone, tombstone_name
+
+GONE: Final = frozenset({"erased", "anonymised"})  # states of rows that a tombstone stands for
+_NUMBERS: Final = ("caller", "callee", "extension", "call_id", "trunk", "queue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flaw:
+    """One thing that does not hold."""
+
+    subject: str
+    code: str  # tombstone | terms
+    reason: str
+    verdict: Verdict = Verdict.BAD
+
+
+class Tombstones:
+    """All tombstones and terms of one archive.
+
+    Thread: one; also beside a running archive.
+    """
+
+    def __init__(self, root: Path, database: Database, receipts: TrustStore) -> None:
+        self._root = root
+        self._database = database
+        self._receipts = receipts
+
+    def flaws(self) -> list[Flaw]:
+        """Tell what does not hold of tombstones and terms by themselves, and against the rows."""
+        if not self._database.has_table(TOMBSTONES.name):
+            return []  # of a release before there were any, opened to be read only
+        with self._database.read() as connection:
+            found, terms = self._terms(connection)
+            return found + self._stones(connection, terms)
+
+    def judge(self, entry: Entry, trust: TrustStore) -> tuple[Place | None, list[Flaw]]:
+        """Judge one recording that is no more, or anonymous: its place in the chain, and what is wrong."""
+        with self._database.read() as connection:
+            rows = connection.execute(ROWS.where(RECORDINGS.c.row_id == entry.row_id)).mappings()
+            entry = next((Entry(**row) for row in rows), entry)  # as it is beside its tombstone
+            query = select(TOMBSTONES).where(TOMBSTONES.c.row_id == entry.row_id)
+            row = connection.execute(query.order_by(TOMBSTONES.c.number.desc())).first()
+        if row is None:
+            reason = f"its row says {entry.state}, and there is no tombstone"
+            return None, [Flaw(subject=entry.id, code="tombstone", reason=reason)]
+        try:
+            body = parse_tombstone(bytes(row.document)).body
+        except FormatError:  # which ``flaws`` has said
+            return None, []
+        reasons = [*_row_problems(entry, body), *_receipt_problems(entry, body)]
+        if row.done_at:
+            reasons += self._folder_problems(entry, body, bytes(row.document), trust)
+        flaws = [Flaw(subject=entry.id, code="tombstone", reason=reason) for reason in reasons]
+        return place_of(body), flaws
+
+    # --- what stands by itself -----------------------------------------------------------------------------
+
+    def _stones(self, connection: Connection, terms: Sequence[TermsBody]) -> list[Flaw]:
+        found: list[Flaw] = []
+        same = RECORDINGS.c.row_id == TOMBSTONES.c.row_id
+        joined = TOMBSTONES.join(RECORDINGS, same, isouter=True)
+        query = select(TOMBSTONES, RECORDINGS.c.state).select_from(joined).order_by(TOMBSTONES.c.number)
+        previous, states = GENESIS_SHA256, dict[str, tuple[Tombstone, str]]()
+        for number, row in enumerate(connection.execute(query), start=1):
+            subject = f"tombstone {row.number}"
+            try:
+                stone = parse_tombstone(bytes(row.document))
+            except FormatError as problem:
+                found.append(Flaw(subject=subject, code="tombstone", reason=str(problem)))
+                continue
+            body = stone.body
+            found += self._signature(subject, "tombstone", stone.signed)
+            if (row.number, body.number, body.previous_tombstone_sha256) != (number, number, previous):
+                reason = f"does not follow tombstone {number - 1}: one is missing or was altered"
+                found.append(Flaw(subject=subject, code="tombstone", reason=reason))
+            if (row.row_id, row.kind, row.at) != (body.row, body.kind.value, body.at):
+                reason = "its row in the database is not what was signed"
+                found.append(Flaw(subject=subject, code="tombstone", reason=reason))
+            previous = body.sha256
+            states[body.recording_id] = body, row.state or "missing"
+            reasons = _too_soon(body, terms)
+            found += [Flaw(subject=body.recording_id, code="terms", reason=reason) for reason in reasons]
+        for body, state in states.values():
+            if state != body.kind.value:
+                reason = f"tombstone {body.number} says {body.kind.value}, its row {state}"
+                found.append(Flaw(subject=body.recording_id, code="tombstone", reason=reason))
+        return found
+
+    def _terms(self, connection: Connection) -> tuple[list[Flaw], list[TermsBody]]:
+        found: list[Flaw] = []
+        bodies: list[TermsBody] = []
+        previous = GENESIS_SHA256
+        query = select(RETENTION_TERMS).order_by(RETENTION_TERMS.c.number)
+        for number, row in enumerate(connection.execute(query), start=1):
+            subject = f"retention terms {row.number}"
+            try:
+                signed = parse_terms(bytes(row.document))
+            except FormatError as problem:
+                found.append(Flaw(subject=subject, code="terms", reason=str(problem)))
+                continue
+            body = signed.body
+            found += self._signature(subject, "terms", signed.signed)
+            if (row.number, body.number, body.previous_terms_sha256) != (number, number, previous):
+                reason = f"do not follow terms {number - 1}: some are missing or were altered"
+                found.append(Flaw(subject=subject, code="terms", reason=reason))
+            previous = body.sha256
+            bodies.append(body)
+        return found, bodies
+
+    def _signature(self, subject: str, code: str, signed: SignedOctets) -> list[Flaw]:
+        try:
+            verify_detached(
+                signed.signature, sha256_hex=sha256_bytes(signed.body), trust=self._receipts, subject=subject
+            )
+        except SignerUnknown as problem:  # the key was renewed, and its former certificate not kept
+            return [Flaw(subject=subject, code=code, reason=str(problem), verdict=Verdict.UNKNOWN)]
+        except RecorderError as problem:
+            return [Flaw(subject=subject, code=code, reason=str(problem))]
+        return []
+
+    def _folder_problems(
+        self, entry: Entry, body: Tombstone, document: bytes, trust: TrustStore
+    ) -> Iterator[str]:
+        folder, name = self._root / entry.path, tombstone_name(entry.id)
+        if not (folder / name).is_file():
+            yield f"{name} is missing in the store"
+        elif (folder / name).read_bytes() != document:
+            yield f"{name} is not the one that was signed"
+        there = {path.name for path in folder.iterdir()} - {name} if folder.is_dir() else set()
+        for extra in sorted(there - {row.name for row in body.kept}):
+            yield f"{extra} is there, and was to be erased"
+        for row in body.kept:
+            if row.name not in there:
+                yield f"{row.name} is missing, and was to stay"
+            elif sha256_file(folder / row.name) != (row.sha256, row.size_bytes):
+                yield f"{row.name} is not what the tombstone names"
+            else:
+                yield from _content_problems(folder, row.name, body, trust)
+
+
+def files_that_were_erased(database: Database, entry: Entry) -> str:
+    """Give the digest of the files that a recording had; empty when it has no tombstone."""
+    query = select(TOMBSTONES.c.document).where(TOMBSTONES.c.row_id == entry.row_id)
+    with database.read() as connection:
+        document = connection.execute(query.order_by(TOMBSTONES.c.number)).scalars().first()
+    return parse_tombstone(bytes(document)).body.files_sha256 if document is not None else ""
+
+
+def _receipt_problems(entry: Entry, body: Tombstone) -> Iterator[str]:
+    if body.kind is Kind.ANONYMISED or not body.kept:
+        if entry.receipt:
+            yield "its row still holds the receipt, which names its files"
+        return
+    try:
+        receipt = parse_receipt(entry.receipt)
+    except FormatError as problem:
+        yield str(problem)
+        return
+    if digest_of_files({row.name: row.sha256 for row in receipt.body.files}) != body.files_sha256:
+        yield "the receipt is of other files than the tombstone"
+
+
+def place_of(body: Tombstone) -> Place:
+    """Tell the place in the recorder's chain that a tombstone holds."""
+    return Place(
+        recorder_id=body.recorder_id,
+        recording_id=body.recording_id,
+        sequence=body.sequence,
+        previous_manifest_sha256=body.previous_manifest_sha256,
+        manifest_sha256=body.manifest_sha256,
+        shed=parse_shed_note(body.stands_for),
+    )
+
+
+def _row_problems(entry: Entry, body: Tombstone) -> Iterator[str]:
+    told: dict[str, Any] = {
+        "id": body.recording_id,
+        "recorder_id": body.recorder_id,
+        "sequence": body.sequence,
+        "previous_manifest_sha256": body.previous_manifest_sha256,
+        "manifest_sha256": body.manifest_sha256,
+        "started_at": body.started_at,
+        "duration_s": body.duration_us / 1_000_000,
+        "channels": body.channels,
+        "sample_rate_hz": body.sample_rate_hz,
+        "archived_at": body.archived_at,
+        "size_bytes": sum(row.size_bytes for row in body.kept),
+        "state": body.kind.value,
+    }
+    if body.kind is Kind.ANONYMISED or not body.kept:
+        told |= dict.fromkeys(_NUMBERS, "")
+    for name, value in told.items():
+        if getattr(entry, name) != value:
+            yield f"{name} is {getattr(entry, name)!r} in the catalogue, {value!r} by the tombstone"
+
+
+def _content_problems(folder: Path, name: str, body: Tombstone, trust: TrustStore) -> Iterator[str]:
+    """Check what is left: the manifest with its recorder's signature, or the audio's samples."""
+    if body.audio is not None and name == body.audio.name:
+        try:
+            root = samples_root(folder / name, body.audio.leaf_samples)
+        except (FormatError, OSError) as problem:
+            yield f"{name}: {problem}"
+            return
+        if root != (body.audio.root_sha256, body.audio.leaves):
+            yield f"{name} has other samples than were signed"
+    if name == manifest_name(body.recording_id):
+        signature = folder / signature_name(name)
+        digest = sha256_file(folder / name)[0]
+        if digest != body.manifest_sha256:
+            yield f"{name} is not the manifest of the chain"
+        try:
+            verify_detached(signature.read_bytes(), sha256_hex=digest, trust=trust, subject=name)
+        except (SignerUnknown, FileNotFoundError):
+            return  # the former cannot be told, the latter has been said
+        except EvidenceError as problem:
+            yield str(problem)
+
+
+def _too_soon(body: Tombstone, terms: Sequence[TermsBody]) -> Iterator[str]:
+    """Say that a recording went before its time, by the terms that were ever signed."""
+    if body.outcome != RECORDED:
+        ended_utc_s = _utc_s(body.started_at)
+    else:
+        ended_utc_s = _utc_s(body.started_at) + body.duration_us // 1_000_000
+    at_utc_s, slack_s = _utc_s(body.at), 2
+    if body.terms > len(terms):
+        yield f"terms {body.terms}, by which tombstone {body.number} was decided, are missing"
+    ruling = Ruling([step.terms for step in terms[: body.terms]])
+    due = ruling.due(row_id=body.row, ended_utc_s=ended_utc_s, name=body.retention_class)
+    if due.floor_utc_s is not None and at_utc_s + slack_s < due.floor_utc_s:
+        yield f"tombstone {body.number} is earlier than WORM permits"
+    wanted = due.due_utc_s if body.cause is Cause.DUE else due.earliest_utc_s
+    if body.cause is not Cause.RIGHT and (wanted is None or at_utc_s + slack_s < wanted):
+        yield f"tombstone {body.number} is earlier than class {body.retention_class} permits"
+
+
+def _utc_s(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())

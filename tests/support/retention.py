@@ -1,0 +1,98 @@
+"""An archive of the golden chain in which one may hold, erase and sweep, in the test's own process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recorderd.archive.anonymising import stage_audio
+from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.catalogue import CATALOGUE_NAME, Entry
+from recorderd.archive.database import Database
+from recorderd.archive.erasure import Eraser, Outcome, Wish
+from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.retention_book import RetentionBook
+from recorderd.core.clock import SystemClock, utc_text
+from recorderd.evidence.keys import Signer
+from recorderd.policy.retention import RetentionClass, Terms
+from recorderd.policy.selection import Selection
+from recorderd.wire.tombstone import Cause, Kind
+from tests.support.vault import Vault
+
+WHO = Actor(name="cli:keeper")
+AT_ONCE = RetentionClass(name="default", maximum_days=0)  # everything is due when it comes
+
+
+class Archive(Vault):
+    """A vault with everything that decides over its recordings."""
+
+    def __init__(self, folder: Path, *classes: RetentionClass, worm: bool = False, take: bool = True) -> None:
+        super().__init__(folder)
+        self.signer = Signer.from_files(
+            key_file=folder / "archive.key.pem", certificate_file=folder / "archive.cert.pem"
+        )
+        self.database = Database.of_file(self.root / CATALOGUE_NAME)
+        self.clock = SystemClock()
+        self.audit_log = AuditLog(self.database, clock=self.clock)
+        self.book = RetentionBook(self.database, trust=self.receipts)
+        self.holds = HoldBook(self.database, audit=self.audit_log)
+        self.eraser = Eraser(
+            root=self.root,
+            database=self.database,
+            book=self.book,
+            holds=self.holds,
+            audit=self.audit_log,
+            signer=self.signer,
+            archive_id="arc-1",
+            clock=self.clock,
+            log=self.log,
+        )
+        self.state(*classes, worm=worm)
+        if take:
+            self.take_all()
+            self.enrol()
+
+    def state(self, *classes: RetentionClass, worm: bool = False) -> None:
+        """Sign these terms."""
+        self.book.state(
+            Terms(classes=classes, worm=worm),
+            who=WHO,
+            audit=self.audit_log,
+            archive_id="arc-1",
+            signer=self.signer,
+            now_utc_ns=self.clock.utc_ns(),
+        )
+
+    def enrol(self) -> int:
+        """Note what new recordings are kept by."""
+        return sum(self.book.enrol(self.root))
+
+    def entry(self, recording_id: str) -> Entry:
+        """Give a recording's row."""
+        (entry,) = self.custody._catalogue.by_id(recording_id)
+        return entry
+
+    def hold(self, **selection: str) -> int:
+        """Put something on hold; give the hold's number."""
+        now = utc_text(self.clock.utc_ns())
+        return self.holds.add(Selection(**selection), reason="case 7", until="", who=WHO, now_utc=now).number
+
+    def release(self, number: int) -> None:
+        """End a hold."""
+        self.holds.release(number, reason="closed", who=WHO, now_utc=utc_text(self.clock.utc_ns()))
+
+    def erase(self, *recording_ids: str, cause: Cause = Cause.REQUEST) -> list[Outcome]:
+        """Erase recordings."""
+        wish = Wish(kind=Kind.ERASED, cause=cause, who=WHO, reason="asked for")
+        return self.eraser.dispose([self.entry(name).row_id for name in recording_ids], wish)
+
+    def anonymise(self, recording_id: str) -> Outcome:
+        """Make a recording anonymous."""
+        entry = self.entry(recording_id)
+        wish = Wish(kind=Kind.ANONYMISED, cause=Cause.RIGHT, who=WHO, reason="opposed")
+        audio = {entry.row_id: stage_audio(self.root, entry)}
+        (outcome,) = self.eraser.dispose([entry.row_id], wish, audio=audio)
+        return outcome
+
+    def names(self, recording_id: str) -> set[str]:
+        """Name the files of a recording in the store."""
+        return {path.name for path in self.folder(recording_id).iterdir()}

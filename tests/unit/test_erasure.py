@@ -1,0 +1,216 @@
+"""Erasing and making anonymous: what is left, what it proves, who is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from recorderd.archive.judgement import Verdict
+from recorderd.core.errors import EvidenceError, HoldRefused
+from recorderd.policy.retention import Erase, RetentionClass
+from recorderd.wire.tombstone import Cause, parse_tombstone
+from tests.support.golden import FIRST, GOLDEN, IDS, RATE_HZ, SAMPLES, SECOND, THIRD
+from tests.support.retention import AT_ONCE, Archive
+
+FOREVER = RetentionClass(name="default", minimum_days=30_000, maximum_days=36_000)
+
+
+def refused(archive: Archive, *names: str, cause: Cause = Cause.REQUEST) -> str:
+    """Try to erase; give why nothing was."""
+    before = {name: archive.names(name) for name in names}
+    reasons = [row.refusal for row in archive.erase(*names, cause=cause)]
+    assert all(reasons)
+    assert {name: archive.names(name) for name in names} == before
+    assert archive.audit().verdict is Verdict.GOOD
+    assert {row.outcome for row in archive.audit_log.rows(limit=len(names))} == {"refused"}
+    return reasons[0]
+
+
+def test_what_is_erased_leaves_its_place_in_the_chain_and_nobodys_number(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    manifest_sha256 = archive.entry(FIRST).manifest_sha256
+    assert [row.refusal for row in archive.erase(FIRST, SECOND)] == ["", ""]
+    assert archive.names(FIRST) == {f"{FIRST}.tombstone.json"}
+    raw = (archive.folder(FIRST) / f"{FIRST}.tombstone.json").read_bytes()
+    assert b"1001" not in raw
+    assert b"1002" not in raw
+    body = parse_tombstone(raw).body
+    assert (body.manifest_sha256, body.sequence, body.reason) == (manifest_sha256, 1, "asked for")
+    row = archive.entry(FIRST)
+    assert (row.caller, row.callee, row.call_id, row.receipt, row.state) == ("", "", "", b"", "erased")
+    audit = archive.audit()
+    assert (audit.troubles, audit.recordings) == ([], 3)
+
+
+def test_a_tombstone_is_checked_by_openssl_alone(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    archive.erase(FIRST)
+    document = json.loads((archive.folder(FIRST) / f"{FIRST}.tombstone.json").read_text())
+    body = json.dumps(document["body"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    (tmp_path / "body").write_text(body)
+    script = (
+        f"printf %s '{document['signature']}' | openssl base64 -d -A > sig && "
+        "openssl cms -verify -binary -cades -inform DER -in sig -content body "
+        "-CAfile archive.cert.pem -purpose any -out /dev/null"
+    )
+    assert subprocess.run(["sh", "-c", script], cwd=tmp_path, check=False).returncode == 0
+    (tmp_path / "body").write_text(body.replace("asked for", "asked foo"))
+    assert subprocess.run(["sh", "-c", script], cwd=tmp_path, check=False).returncode != 0
+
+
+def test_where_only_audio_goes_the_signed_manifest_stays(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, replace(AT_ONCE, erase=Erase.AUDIO))
+    outcomes = archive.erase(FIRST, THIRD)
+    assert not any(row.refusal for row in outcomes)
+    stay = {
+        f"{FIRST}.{end}" for end in ("manifest.json", "manifest.json.p7s", "signer.pem", "tombstone.json")
+    }
+    assert archive.names(FIRST) == stay
+    assert archive.entry(FIRST).caller == "1001"
+    assert archive.audit().troubles == []
+
+
+def test_a_recording_on_hold_is_refused_whoever_asks_and_goes_when_it_is_released(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, replace(AT_ONCE, right_to_erasure=True))
+    by_id, by_number = archive.hold(recording_id=FIRST), archive.hold(number="1002")
+    for cause in Cause:
+        assert "hold" in refused(archive, FIRST, SECOND, THIRD, cause=cause) or cause is Cause.DUE
+    archive.release(by_number)
+    assert "hold 1" in refused(archive, FIRST)
+    assert archive.erase(SECOND)[0].refusal == ""
+    archive.release(by_id)
+    assert archive.erase(FIRST)[0].refusal == ""
+    assert archive.audit().troubles == []
+    with pytest.raises(HoldRefused, match="erased already"):
+        archive.hold(recording_id=FIRST)
+
+
+def test_before_its_minimum_and_under_worm_nobody_erases(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, replace(FOREVER, right_to_erasure=True))
+    assert "at least 30000 days" in refused(archive, FIRST)
+    archive.state(replace(FOREVER, right_to_erasure=True), worm=True)
+    archive.state(AT_ONCE, worm=False)  # whoever holds the configuration tries to shorten
+    for cause in Cause:
+        assert refused(archive, FIRST, SECOND, THIRD, cause=cause)
+    assert "WORM" in refused(archive, FIRST, cause=Cause.RIGHT)
+
+
+def test_the_right_to_erasure_goes_before_the_minimum_where_the_class_knows_it(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, FOREVER)
+    assert "does not let the right" in refused(archive, FIRST, cause=Cause.RIGHT)
+    archive.state(replace(FOREVER, right_to_erasure=True))
+    assert archive.erase(FIRST, cause=Cause.RIGHT)[0].refusal == ""
+    assert archive.audit().troubles == []
+
+
+def test_what_is_not_due_or_of_an_unknown_class_is_not_swept(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    assert refused(archive, FIRST, cause=Cause.DUE) == "is not due: keep"
+    archive.execute("UPDATE recording_terms SET retention_class = 'mifid' WHERE row_id = 1")
+    assert refused(archive, FIRST, cause=Cause.DUE) == "is not due: unknown class"
+
+
+def test_an_anonymous_recording_has_every_sample_and_no_number(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    before, _ = soundfile.read(archive.folder(FIRST) / f"{FIRST}.wav", dtype="int16", always_2d=True)
+    assert archive.anonymise(FIRST).refusal == ""
+    assert archive.names(FIRST) == {f"{FIRST}.wav", f"{FIRST}.tombstone.json"}
+    after, rate_hz = soundfile.read(archive.folder(FIRST) / f"{FIRST}.wav", dtype="int16", always_2d=True)
+    assert (before == after).all()
+    assert (len(after), rate_hz) == (SAMPLES, RATE_HZ)
+    told = (archive.folder(FIRST) / f"{FIRST}.tombstone.json").read_bytes()
+    assert b"1001" not in told + (archive.folder(FIRST) / f"{FIRST}.wav").read_bytes()[:4096]
+    assert (archive.entry(FIRST).caller, archive.entry(FIRST).state) == ("", "anonymised")
+    assert archive.audit().troubles == []
+    assert archive.erase(FIRST)[0].refusal == ""
+    assert archive.names(FIRST) == {f"{FIRST}.tombstone.json"}
+    assert archive.audit().troubles == []
+
+
+def test_an_anonymous_recording_with_other_samples_is_found(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    archive.anonymise(FIRST)
+    path = archive.folder(FIRST) / f"{FIRST}.wav"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    assert archive.told() == {(FIRST, "tombstone")}
+
+
+@pytest.mark.parametrize(
+    ("damage", "subject", "code"),
+    [
+        ("DELETE FROM tombstones WHERE number = 1", "tombstone 2", "tombstone"),
+        ("UPDATE recordings SET caller = '1009' WHERE row_id = 1", FIRST, "tombstone"),
+        ("UPDATE recordings SET state = 'archived' WHERE row_id = 1", FIRST, "tombstone"),
+        ("UPDATE tombstones SET document = replace(document, 'asked', 'askes')", "tombstone 1", "tombstone"),
+        ("UPDATE retention_terms SET document = replace(document, ':0', ':1')", "retention terms 1", "terms"),
+        ("DELETE FROM retention_terms", FIRST, "terms"),
+    ],
+)
+def test_what_was_tampered_with_is_named(tmp_path: Path, damage: str, subject: str, code: str) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    archive.erase(FIRST, SECOND)
+    damage = damage.replace("replace(document, ", "CAST(replace(CAST(document AS TEXT), ")
+    archive.execute(damage.replace("')", "') AS BLOB)") if "CAST" in damage else damage)
+    assert (subject, code) in archive.told()
+    assert archive.audit().verdict is Verdict.BAD
+
+
+def test_a_tombstone_that_is_missing_in_the_store_is_named(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    archive.erase(FIRST)
+    (archive.folder(FIRST) / f"{FIRST}.tombstone.json").unlink()
+    assert archive.told() == {(FIRST, "tombstone")}
+
+
+def test_nothing_is_erased_by_terms_that_were_not_signed_by_us(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, FOREVER)
+    statement = (
+        "CAST(replace(CAST(document AS TEXT), '\"minimum_days\":30000', '\"minimum_days\":0') AS BLOB)"
+    )
+    archive.execute(f"UPDATE retention_terms SET document = {statement}")
+    with pytest.raises(EvidenceError):
+        archive.erase(FIRST)
+    assert f"{FIRST}.wav" in archive.names(FIRST)
+
+
+def test_who_still_has_an_erased_recording_gets_a_receipt_for_it_and_for_nothing_else(
+    tmp_path: Path,
+) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    archive.erase(FIRST)
+    sha256s = _digests(GOLDEN / FIRST)
+    receipt = archive.custody.receipt_of(archive.entry(FIRST), sha256s)
+    assert json.loads(receipt)["body"]["files"] == [
+        {"name": name, "sha256": digest} for name, digest in sorted(sha256s.items())
+    ]
+    assert archive.custody.receipt_of(archive.entry(FIRST), sha256s | {"x": "0" * 64}) == b""
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    from recorderd.evidence.digest import sha256_file
+
+    return {path.name: sha256_file(path)[0] for path in folder.iterdir()}
+
+
+def test_a_cut_before_the_files_are_gone_is_made_good_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    with monkeypatch.context() as cut:
+        cut.setattr("recorderd.archive.erasure.settle", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO")))
+        with pytest.raises(OSError, match="EIO"):
+            archive.erase(*IDS)
+    assert f"{FIRST}.wav" in archive.names(FIRST)
+    assert archive.audit().troubles == []  # what is under way is no fault
+    assert archive.eraser.finish() == 3
+    assert archive.names(FIRST) == {f"{FIRST}.tombstone.json"}
+    assert archive.audit().troubles == []
+    assert archive.eraser.finish() == 0
