@@ -36,7 +36,10 @@ START_UTC_MS: Final = int(datetime(2019, 11, 28, tzinfo=UTC).timestamp() * 1000)
 SPAN_MS: Final = 7 * 365 * 86_400_000
 WORDS: Final = 5_000
 TAG_NAMES: Final = tuple(f"tag-{number}" for number in range(20))
-_CONSONANTS: Final = "bcdfghjklmnpqrstvz"
+_SYLLABLES: Final = (
+    *("ba", "ce", "di", "fo", "gu", "la", "me", "ni", "po"),
+    *("ru", "sa", "te", "vi", "wo", "zu", "ka", "el", "ur"),
+)
 _INDEXED: Final = (RECORDINGS, SEARCH_ROWS, TAGS, NOTES, NOTE_WORDS)
 _DIRECTIONS: Final = ("inbound", "outbound", "internal")
 
@@ -45,8 +48,8 @@ def word_of(number: int) -> str:
     """Give a word of the language of the notes."""
     parts = []
     for _ in range(3):
-        number, rest = divmod(number, len(_CONSONANTS))
-        parts.append(_CONSONANTS[rest] + "aeiou"[rest % 5])
+        number, rest = divmod(number, len(_SYLLABLES))
+        parts.append(_SYLLABLES[rest])
     return "".join(parts)
 
 
