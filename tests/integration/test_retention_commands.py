@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from recorderd.policy.retention import RetentionClass
-from tests.support.golden import FIRST, SECOND, THIRD
+from tests.support.golden import FIRST, GOLDEN, SECOND, THIRD
+from tests.support.house import run_program
 from tests.support.programs import ROOT, Programs, wait_until
 from tests.support.retention_house import RetentionHouse
 
@@ -43,7 +44,8 @@ def test_the_transcript_in_the_readme_is_what_happens(tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     code = "import sys; from recorderd.app.archive import main; sys.exit(main())"
-    start = f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -c "{code}" "$@"\n'
+    python = f"PYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)}"
+    start = f'#!/bin/sh\n{python} -c "{code}" "$@"\n'
     (programs / "recorder-archive").write_text(start)
     (programs / "recorder-archive").chmod(0o755)
     work = tmp_path / "work"
@@ -104,7 +106,7 @@ def test_a_bundle_tells_notes_and_who_looked_and_shows_one_altered_octet(tmp_pat
         (("hold", "add", "--number", "1001", "--reason", "x", "--until", "2020-01-01"), 65, "is past"),
         (("hold", "release", "7", "--reason", "x"), 65, "none of this number"),
         (("retention", "show", "nobody"), 65, "no recording nobody"),
-        (("anonymise", "--recording", SECOND, "--reason", "x", "--yes"), 65, "no audio"),
+        (("anonymise", "--recording", SECOND, "--reason", "x", "--yes"), 65, "has no audio"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_its_reason_and_changes_nothing(
@@ -167,3 +169,22 @@ def test_the_archive_signs_its_terms_at_start_and_ends_what_was_cut(tmp_path: Pa
     signed = json.loads(house.run("retention", "classes", "--json").stdout)
     assert [row["name"] for row in signed[-1]["classes"]] == ["default", "extra"]
     house.fsck()
+
+
+def test_an_exported_tombstone_holds_its_place_before_whoever_trusts_the_archive(tmp_path: Path) -> None:
+    house = RetentionHouse(tmp_path, AT_ONCE, DUE)
+    house.archive.erase(SECOND)
+    out = tmp_path / "out"
+    for recording_id in (FIRST, SECOND, THIRD):
+        house.run("export", recording_id, "--out", out / recording_id)
+    both = tmp_path / "both.pem"
+    both.write_text((tmp_path / "archive.cert.pem").read_text() + (GOLDEN / "ca.pem").read_text())
+    good = run_program("recorderctl", "verify", out, "--chain", "--ca", both, check=False)
+    assert (good.returncode, f"{SECOND}: tombstone" in good.stdout) == (0, True), good.stdout
+    doubtful = run_program("recorderctl", "verify", out, "--chain", "--ca", GOLDEN / "ca.pem", check=False)
+    assert "2 is missing" in doubtful.stdout
+    stone = out / SECOND / f"{SECOND}.tombstone.json"
+    stone.chmod(0o600)
+    stone.write_text(stone.read_text().replace("asked for", "asked fox"))
+    forged = run_program("recorderctl", "verify", out, "--ca", both, check=False)
+    assert (forged.returncode, "BAD" in forged.stdout) == (65, True)
