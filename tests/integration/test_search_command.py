@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from recorderd.archive.catalogue import CATALOGUE_NAME
 from tests.support.bundles import Loopback
 from tests.support.house import run_program
 from tests.support.link import archived
