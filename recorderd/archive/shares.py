@@ -7,6 +7,7 @@ come at once. Nobody can use a link more often than it was made for: a replay fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -140,7 +141,7 @@ class Shares:
                 return Share(**(values | {"uses_left": row["uses_left"] - 1}))
         return self._refuse(actor, row["recorder_id"], row["recording_id"], "is used up")
 
-    def _count(self, where: tuple[object, ...], values: dict[str, object]) -> bool:
+    def _count(self, where: tuple[object, ...], values: Mapping[str, object]) -> bool:
         with self._database.write() as connection:
             done = connection.execute(update(SHARES).where(*where).values(**values))  # type: ignore[arg-type]
             return done.rowcount == 1
