@@ -16,9 +16,7 @@ from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
 
 PREFIX: Final = "/api/v1"
-PARTS: Final = (
-    *(sessions.router, provider.router, recordings.router, keeping.router, sharing.router, office.router),
-)
+PARTS: Final = tuple(part.router for part in (sessions, provider, recordings, keeping, sharing, office))
 _PROBLEM: Final = {
     "description": "A problem (RFC 9457).",
     "content": {
