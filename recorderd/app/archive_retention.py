@@ -222,7 +222,8 @@ def _hold_add(arguments: argparse.Namespace, configuration: ArchiveConfiguration
     if arguments.json:
         print(json.dumps(_hold_row(hold, now) | {"recordings": count}, indent=2))
     else:
-        print(f"hold {hold.number}: {count} recordings, and what comes later: {selection}")
+        told = f"{count} recording{'' if count == 1 else 's'}"
+        print(f"hold {hold.number}: {told}, and what comes later: {selection}")
     return 0
 
 

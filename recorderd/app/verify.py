@@ -19,6 +19,7 @@ from recorderd.app.progress import SlowWork
 from recorderd.archive.heads import read_heads
 from recorderd.archive.judgement import BundleVerdict, Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
+from recorderd.archive.tombstone_checks import JudgedStone, judge_exported
 from recorderd.archive.verification import is_listening_folder, verify_bundle
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import EvidenceError, KeyUnusable
@@ -26,6 +27,7 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import HEAD_ENDING, HeadBody
 from recorderd.wire.manifest import manifest_name
 from recorderd.wire.names import LISTENING_FOLDER
+from recorderd.wire.tombstone import TOMBSTONE_ENDING
 
 EXIT_BAD: Final = 65
 EXIT_CANNOT_TELL: Final = 69
@@ -69,8 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     Errors: KeyUnusable, EvidenceError when the trusted certificates cannot be read.
     """
-    folders = recording_folders(arguments.paths)
-    if not folders:
+    stones = _tombstones(arguments.paths, arguments.ca)
+    folders = [
+        folder
+        for folder in recording_folders(arguments.paths)
+        if folder not in {stone.path.parent for stone in stones}
+    ]
+    if not folders and not stones:
         print("recorderctl: no recording found there", file=sys.stderr)
         return EXIT_CANNOT_TELL
     judged = _judge_all(folders, arguments.ca, arguments.tsa)
@@ -79,12 +86,14 @@ def run(arguments: argparse.Namespace) -> int:
     breaks: tuple[Break, ...] = ()
     if arguments.chain:
         heads, problems = _heads(arguments.paths, folders, arguments.ca)
-        breaks = (*problems, *judge_chains(places_of(judged), heads))
+        places = [*places_of(judged), *(stone.place for stone in stones if stone.place is not None)]
+        breaks = (*problems, *judge_chains(places, heads))
     if arguments.json:
-        print(json.dumps(_as_json(judged, breaks, arguments), indent=2))
+        print(json.dumps(_as_json(judged, stones, breaks, arguments), indent=2))
     else:
-        _show(judged, breaks, arguments)
+        _show(judged, stones, breaks, arguments)
     verdicts = {row.verdict.verdict for row in judged} | {row.verdict for row in breaks}
+    verdicts |= {verdict_of(stone) for stone in stones}
     return next(EXIT_OF[v] for v in (Verdict.BAD, Verdict.UNKNOWN, Verdict.GOOD) if v in verdicts)
 
 
@@ -92,6 +101,20 @@ def recording_folders(paths: Sequence[Path]) -> list[Path]:
     """Find the folders of recordings at and below the paths."""
     roots = [path.parent if path.is_file() else path for path in paths]
     return sorted({found.parent for root in roots for found in root.rglob(f"*{manifest_name('')}")})
+
+
+def _tombstones(paths: Sequence[Path], ca: Path | None) -> list[JudgedStone]:
+    """Judge the tombstones at and below the paths; without --ca nobody vouches for who signed."""
+    roots = [path.parent if path.is_file() else path for path in paths]
+    files = sorted({found for root in roots for found in root.rglob(f"*{TOMBSTONE_ENDING}")})
+    trust = TrustStore.from_files([ca]) if ca is not None else TrustStore([])
+    return [judge_exported(path, trust) for path in files]
+
+
+def verdict_of(stone: JudgedStone) -> Verdict:
+    """Give the worst that was found of a tombstone."""
+    verdicts = {flaw.verdict for flaw in stone.flaws}
+    return next((one for one in (Verdict.BAD, Verdict.UNKNOWN) if one in verdicts), Verdict.GOOD)
 
 
 def places_of(judged: Iterable[Judged]) -> list[Place]:
@@ -166,8 +189,23 @@ def _explain(judged: Sequence[Judged], ca: Path | None) -> int:
     return code
 
 
-def _as_json(judged: Sequence[Judged], breaks: Sequence[Break], arguments: argparse.Namespace) -> Any:
+def _as_json(
+    judged: Sequence[Judged],
+    stones: Sequence[JudgedStone],
+    breaks: Sequence[Break],
+    arguments: argparse.Namespace,
+) -> Any:
     rows = [_row(row, by_own_certificate=arguments.ca is None) for row in judged]
+    rows += [
+        {
+            "path": str(stone.path.parent),
+            "recording_id": stone.recording_id,
+            "verdict": WORD_OF[verdict_of(stone)],
+            "tombstone": True,
+            "findings": [f"{flaw.code}: {flaw.reason}" for flaw in stone.flaws],
+        }
+        for stone in stones
+    ]
     if not arguments.chain:
         return rows
     chain = [
@@ -206,7 +244,16 @@ def _no_evidence(folder: Path) -> list[str]:
     return [f"{LISTENING_FOLDER}/{path.name}" for path in sorted(beside.iterdir())] or [LISTENING_FOLDER]
 
 
-def _show(judged: Sequence[Judged], breaks: Sequence[Break], arguments: argparse.Namespace) -> None:
+def _show(
+    judged: Sequence[Judged],
+    stones: Sequence[JudgedStone],
+    breaks: Sequence[Break],
+    arguments: argparse.Namespace,
+) -> None:
+    for stone in stones:
+        print(f"{WORD_OF[verdict_of(stone)]:<11} {stone.recording_id}: tombstone")
+        for flaw in stone.flaws:
+            print(f"            {flaw.code}: {flaw.reason}")
     for row in judged:
         verdict = row.verdict
         print(f"{WORD_OF[verdict.verdict]:<11} {verdict.recording_id or row.folder}")
@@ -219,6 +266,7 @@ def _show(judged: Sequence[Judged], breaks: Sequence[Break], arguments: argparse
         print(f"{WORD_OF[entry.verdict]:<11} {where}: {entry.code}: {entry.reason}")
     if arguments.chain and not breaks:
         recorders = sorted({place.recorder_id for place in places_of(judged)})
-        print(f"{'verified':<11} chain of {', '.join(recorders) or 'nobody'}: {len(judged)} entries")
+        entries = len(judged) + len(stones)
+        print(f"{'verified':<11} chain of {', '.join(recorders) or 'nobody'}: {entries} entries")
     if arguments.ca is None:
         print("(signatures checked against the certificate in each folder; --ca F checks who signed)")

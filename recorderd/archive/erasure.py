@@ -23,7 +23,7 @@ from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.forgetting import forget_people, index_anew
 from recorderd.archive.hold_book import HoldBook
-from recorderd.archive.removal import settle
+from recorderd.archive.removal import drop_staged, settle
 from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook
 from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.tables import RECORDINGS
@@ -51,6 +51,7 @@ from recorderd.wire.tombstone import (
 )
 
 AT_ONCE: Final = 20  # decided on in one transaction: so long others wait, each takes a signature
+_STAGED_S: Final = 86_400  # audio waits so long for its tombstone, which is decided on at once
 _R: Final = RECORDINGS.c
 _S: Final = TOMBSTONES.c
 
@@ -150,6 +151,7 @@ class Eraser:
             query = select(_S.number, _S.path, _S.document).where(_S.done_at == "").order_by(_S.number)
             pending = connection.execute(query).all()
         self._settle([(int(row[0]), str(row[1]), bytes(row[2])) for row in pending])
+        drop_staged(self._root, older_than_utc_s=self._clock.utc_ns() / NS_PER_S - _STAGED_S)
         return len(pending)
 
     # --- the steps -----------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from typing import Final
 from recorderd import durable
 from recorderd.archive.renewals import RENEWALS_NAME
 from recorderd.archive.store import READ_ONLY_MODE
+from recorderd.core.errors import StoreBroken
+from recorderd.evidence.digest import sha256_file
 from recorderd.wire.tombstone import Tombstone, tombstone_name
 
 STAGING_NAME: Final = "anonymous"
@@ -31,12 +33,16 @@ def settle(root: Path, path: str, body: Tombstone, document: bytes) -> None:
     """Bring a recording's folder to what its tombstone says.
 
     Durable: after return it is so for good; cut before, it is done again with the same result.
-    Errors: OSError.
+    Errors: OSError; StoreBroken when audio that is to stay is missing: nothing was removed then.
     """
     folder = root / path
     durable.make_dir(folder)
     if body.audio is not None:
-        _take_audio(staged_audio(root, body.recorder_id, body.recording_id), folder / body.audio.name)
+        target = folder / body.audio.name
+        _take_audio(staged_audio(root, body.recorder_id, body.recording_id), target)
+        wanted = next(row.sha256 for row in body.kept if row.name == body.audio.name)
+        if not target.is_file() or sha256_file(target)[0] != wanted:  # then nothing is removed
+            raise StoreBroken(path=target, reason="the audio that its tombstone names is not there")
     stone = tombstone_name(body.recording_id)
     if not _holds(folder / stone, document):
         durable.replace(folder / stone, document, mode=READ_ONLY_MODE)
@@ -49,10 +55,10 @@ def settle(root: Path, path: str, body: Tombstone, document: bytes) -> None:
     durable.sync_dir(folder)
 
 
-def drop_staged(root: Path, keep: set[Path]) -> None:
+def drop_staged(root: Path, *, older_than_utc_s: float) -> None:
     """Remove audio that was made for a tombstone nobody decided on."""
     for path in sorted((root / STAGING_NAME).glob("*")):
-        if path not in keep:
+        if path.stat().st_mtime < older_than_utc_s:
             durable.discard(path)
 
 

@@ -32,7 +32,15 @@ from recorderd.wire.receipt import parse_receipt
 from recorderd.wire.retention_terms import TermsBody, parse_terms
 from recorderd.wire.shed_note import parse_shed_note
 from recorderd.wire.signed_document import SignedOctets
-from recorderd.wire.tombstone import Cause, Kind, Tombstone, digest_of_files, parse_tombstone, tombstone_name
+from recorderd.wire.tombstone import (
+    TOMBSTONE_LIMIT_BYTES,
+    Cause,
+    Kind,
+    Tombstone,
+    digest_of_files,
+    parse_tombstone,
+    tombstone_name,
+)
 
 GONE: Final = frozenset({"erased", "anonymised"})  # states of rows that a tombstone stands for
 _NUMBERS: Final = ("caller", "callee", "extension", "call_id", "trunk", "queue")
@@ -83,7 +91,7 @@ class Tombstones:
             return None, []
         reasons = [*_row_problems(entry, body), *_receipt_problems(entry, body)]
         if row.done_at:
-            reasons += self._folder_problems(entry, body, bytes(row.document), trust)
+            reasons += folder_problems(self._root / entry.path, body, bytes(row.document), trust)
         flaws = [Flaw(subject=entry.id, code="tombstone", reason=reason) for reason in reasons]
         return place_of(body), flaws
 
@@ -103,7 +111,7 @@ class Tombstones:
                 found.append(Flaw(subject=subject, code="tombstone", reason=str(problem)))
                 continue
             body = stone.body
-            found += self._signature(subject, "tombstone", stone.signed)
+            found += _signature_flaws(subject, "tombstone", stone.signed, self._receipts)
             if (row.number, body.number, body.previous_tombstone_sha256) != (number, number, previous):
                 reason = f"does not follow tombstone {number - 1}: one is missing or was altered"
                 found.append(Flaw(subject=subject, code="tombstone", reason=reason))
@@ -133,7 +141,7 @@ class Tombstones:
                 found.append(Flaw(subject=subject, code="terms", reason=str(problem)))
                 continue
             body = signed.body
-            found += self._signature(subject, "terms", signed.signed)
+            found += _signature_flaws(subject, "terms", signed.signed, self._receipts)
             if (row.number, body.number, body.previous_terms_sha256) != (number, number, previous):
                 reason = f"do not follow terms {number - 1}: some are missing or were altered"
                 found.append(Flaw(subject=subject, code="terms", reason=reason))
@@ -141,35 +149,68 @@ class Tombstones:
             bodies.append(body)
         return found, bodies
 
-    def _signature(self, subject: str, code: str, signed: SignedOctets) -> list[Flaw]:
-        try:
-            verify_detached(
-                signed.signature, sha256_hex=sha256_bytes(signed.body), trust=self._receipts, subject=subject
-            )
-        except SignerUnknown as problem:  # the key was renewed, and its former certificate not kept
-            return [Flaw(subject=subject, code=code, reason=str(problem), verdict=Verdict.UNKNOWN)]
-        except RecorderError as problem:
-            return [Flaw(subject=subject, code=code, reason=str(problem))]
-        return []
 
-    def _folder_problems(
-        self, entry: Entry, body: Tombstone, document: bytes, trust: TrustStore
-    ) -> Iterator[str]:
-        folder, name = self._root / entry.path, tombstone_name(entry.id)
-        if not (folder / name).is_file():
-            yield f"{name} is missing in the store"
-        elif (folder / name).read_bytes() != document:
-            yield f"{name} is not the one that was signed"
-        there = {path.name for path in folder.iterdir()} - {name} if folder.is_dir() else set()
-        for extra in sorted(there - {row.name for row in body.kept}):
-            yield f"{extra} is there, and was to be erased"
-        for row in body.kept:
-            if row.name not in there:
-                yield f"{row.name} is missing, and was to stay"
-            elif sha256_file(folder / row.name) != (row.sha256, row.size_bytes):
-                yield f"{row.name} is not what the tombstone names"
-            else:
-                yield from _content_problems(folder, row.name, body, trust)
+def folder_problems(
+    folder: Path, body: Tombstone, document: bytes, trust: TrustStore, *, exported: bool = False
+) -> Iterator[str]:
+    """Compare a folder with its tombstone; beside an ``exported`` one there may be more."""
+    name = tombstone_name(body.recording_id)
+    if not (folder / name).is_file():
+        yield f"{name} is missing in the store"
+    elif (folder / name).read_bytes() != document:
+        yield f"{name} is not the one that was signed"
+    there = {path.name for path in folder.iterdir()} - {name} if folder.is_dir() else set()
+    for extra in sorted(there - {row.name for row in body.kept}) if not exported else ():
+        yield f"{extra} is there, and was to be erased"
+    for row in body.kept:
+        if row.name not in there:
+            yield f"{row.name} is missing, and was to stay"
+        elif sha256_file(folder / row.name) != (row.sha256, row.size_bytes):
+            yield f"{row.name} is not what the tombstone names"
+        else:
+            yield from _content_problems(folder, row.name, body, trust)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedStone:
+    """An exported tombstone and what came of it."""
+
+    path: Path
+    recording_id: str
+    place: Place | None
+    flaws: tuple[Flaw, ...]
+
+
+def judge_exported(path: Path, trust: TrustStore) -> JudgedStone:
+    """Judge a tombstone with what lies beside it; its place counts when it is signed by whom one trusts.
+
+    Errors: OSError.
+    """
+    recording_id = path.name.removesuffix(tombstone_name(""))
+    with path.open("rb") as stream:
+        document = stream.read(TOMBSTONE_LIMIT_BYTES + 1)
+    try:
+        stone = parse_tombstone(document)
+    except FormatError as problem:
+        flaw = Flaw(subject=recording_id, code="tombstone", reason=str(problem))
+        return JudgedStone(path=path, recording_id=recording_id, place=None, flaws=(flaw,))
+    flaws = _signature_flaws(recording_id, "tombstone", stone.signed, trust)
+    place = None if flaws else place_of(stone.body)
+    flaws += [
+        Flaw(subject=recording_id, code="tombstone", reason=reason)
+        for reason in folder_problems(path.parent, stone.body, document, trust, exported=True)
+    ]
+    return JudgedStone(path=path, recording_id=recording_id, place=place, flaws=tuple(flaws))
+
+
+def _signature_flaws(subject: str, code: str, signed: SignedOctets, trust: TrustStore) -> list[Flaw]:
+    try:
+        verify_detached(signed.signature, sha256_hex=sha256_bytes(signed.body), trust=trust, subject=subject)
+    except SignerUnknown as problem:  # the key was renewed, and its former certificate not kept
+        return [Flaw(subject=subject, code=code, reason=str(problem), verdict=Verdict.UNKNOWN)]
+    except RecorderError as problem:
+        return [Flaw(subject=subject, code=code, reason=str(problem))]
+    return []
 
 
 def files_that_were_erased(database: Database, entry: Entry) -> str:

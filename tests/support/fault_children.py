@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import alembic.command  # noqa: F401 - loaded once, for all that migrate a catalogue
+
 from recorderd.app import archive, flush
 from recorderd.evidence.keys import Signer
 from recorderd.record.recorder import Pace
@@ -61,6 +63,7 @@ PROGRAMS: Final[dict[str, Callable[..., int]]] = {
     "flush": lambda config: flush.main(["--config", config]),
     "archive": lambda config: archive.main(["serve", "--config", config]),
     "fsck": lambda config: archive.main(["fsck", "--config", config]),
+    "operator": lambda *words: archive.main(list(words)),
 }
 
 

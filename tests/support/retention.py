@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+
+import pytest
 
 from recorderd.archive.anonymising import stage_audio
 from recorderd.archive.audit_log import Actor, AuditLog
@@ -20,6 +23,10 @@ from tests.support.vault import Vault
 
 WHO = Actor(name="cli:keeper")
 AT_ONCE = RetentionClass(name="default", maximum_days=0)  # everything is due when it comes
+
+
+def _fail(*_: object) -> None:
+    raise OSError(errno.EIO, "EIO")
 
 
 class Archive(Vault):
@@ -84,6 +91,12 @@ class Archive(Vault):
         """Erase recordings."""
         wish = Wish(kind=Kind.ERASED, cause=cause, who=WHO, reason="asked for")
         return self.eraser.dispose([self.entry(name).row_id for name in recording_ids], wish)
+
+    def cut_erasure(self, recording_id: str) -> None:
+        """Decide on an erasure, and be cut before any file is gone."""
+        with pytest.MonkeyPatch.context() as cut, pytest.raises(OSError, match="EIO"):
+            cut.setattr("recorderd.archive.erasure.settle", _fail)
+            self.erase(recording_id)
 
     def anonymise(self, recording_id: str) -> Outcome:
         """Make a recording anonymous."""

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from recorderd.archive.anonymising import stage_audio
+from recorderd.archive.erasure import Wish
 from recorderd.archive.judgement import Verdict
-from recorderd.core.errors import EvidenceError, HoldRefused
+from recorderd.archive.removal import staged_audio
+from recorderd.core.errors import EvidenceError, HoldRefused, StoreBroken
 from recorderd.policy.retention import Erase, RetentionClass
-from recorderd.wire.tombstone import Cause, parse_tombstone
-from tests.support.golden import FIRST, GOLDEN, IDS, RATE_HZ, SAMPLES, SECOND, THIRD
-from tests.support.retention import AT_ONCE, Archive
+from recorderd.wire.tombstone import Cause, Kind, parse_tombstone
+from tests.support.golden import FIRST, GOLDEN, RATE_HZ, RECORDER, SAMPLES, SECOND, THIRD
+from tests.support.retention import AT_ONCE, WHO, Archive
 
 FOREVER = RetentionClass(name="default", minimum_days=30_000, maximum_days=36_000)
 
@@ -200,17 +203,23 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.name: sha256_file(path)[0] for path in folder.iterdir()}
 
 
-def test_a_cut_before_the_files_are_gone_is_made_good_by_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cut_before_the_files_are_gone_is_made_good_by_the_next_start(tmp_path: Path) -> None:
     archive = Archive(tmp_path, AT_ONCE)
-    with monkeypatch.context() as cut:
-        cut.setattr("recorderd.archive.erasure.settle", lambda *_: (_ for _ in ()).throw(OSError(5, "EIO")))
-        with pytest.raises(OSError, match="EIO"):
-            archive.erase(*IDS)
+    archive.cut_erasure(FIRST)
     assert f"{FIRST}.wav" in archive.names(FIRST)
     assert archive.audit().troubles == []  # what is under way is no fault
-    assert archive.eraser.finish() == 3
+    assert archive.eraser.finish() == 1
     assert archive.names(FIRST) == {f"{FIRST}.tombstone.json"}
     assert archive.audit().troubles == []
     assert archive.eraser.finish() == 0
+
+
+def test_audio_that_is_to_stay_and_is_missing_stops_the_removal(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    entry = archive.entry(FIRST)
+    staged = stage_audio(archive.root, entry)
+    staged_audio(archive.root, RECORDER, FIRST).unlink()
+    wish = Wish(kind=Kind.ANONYMISED, cause=Cause.RIGHT, who=WHO, reason="opposed")
+    with pytest.raises(StoreBroken):
+        archive.eraser.dispose([entry.row_id], wish, audio={entry.row_id: staged})
+    assert archive.names(FIRST) == {path.name for path in (GOLDEN / FIRST).iterdir()}
