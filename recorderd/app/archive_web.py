@@ -18,13 +18,15 @@ from typing import Final
 
 from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
-from recorderd.app.http_configuration import HttpSection
+from recorderd.app.http_configuration import HttpSection, OidcSection
 from recorderd.app.retention_parts import retention_parts
 from recorderd.app.service import Service
 from recorderd.archive.accounts import Accounts
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.criteria import tag_of
+from recorderd.archive.database import Database
+from recorderd.archive.oidc import Oidc, ProviderSettings
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
 from recorderd.archive.sign_in import SignIn
@@ -35,7 +37,7 @@ from recorderd.archive.web.serving import serve_https
 from recorderd.core.clock import Clock, SystemClock
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.events import Ev, EventLog
-from recorderd.evidence.secret_files import resolve_secret
+from recorderd.evidence.secret_files import read_secret_text, resolve_secret
 
 NICENESS: Final = 5  # recordings come first
 PEAKS_NAME: Final = "peaks"  # in archive.run_dir
@@ -115,12 +117,27 @@ def make_desk(
             session_idle_s=section.session_idle_s,
             session_max_s=section.session_max_s,
         ),
+        oidc=_oidc(section.oidc, database, clock),
         shares=Shares(database, audit_log, clock=clock),
         audit_log=audit_log,
         peaks=Peaks(archive.run_dir / PEAKS_NAME),
         clock=clock,
         log=log,
     )
+
+
+def _oidc(section: OidcSection | None, database: Database, clock: Clock) -> Oidc | None:
+    if section is None:
+        return None
+    secret = section.client_secret_file
+    settings = ProviderSettings(
+        issuer=section.issuer,
+        client_id=section.client_id,
+        client_secret=read_secret_text(resolve_secret(secret)) if secret is not None else "",
+        return_url=section.return_url,
+        ca_file=section.tls_ca_file,
+    )
+    return Oidc(database, settings, clock=clock)
 
 
 def _end_with_parent(stop: threading.Event) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any, Final
 
 from recorderd.app.checks import safe_id
 from recorderd.app.schema import Problem, option
+from recorderd.wire.urls import is_safe_url
 
 _KINDS: Final = ("archived", "held", "released", "erased")
 
 
 def _url(value: Any) -> str | None:
-    fits = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?(/[!-?A-~]*)?", value)
-    return None if fits else "give https://HOST/PATH, without a password in it"
+    return None if is_safe_url(value) else "give https://HOST/PATH (http:// on this host only)"
 
 
 def _kinds(value: Any) -> str | None:
@@ -47,6 +46,3 @@ def webhooks_problems(webhooks: Iterable[WebhookSection]) -> Iterator[Problem]:
         if hook.name in seen:
             yield Problem(key=f"{key}.name", reason="is there twice", remedy="give each a name of its own")
         seen.add(hook.name)
-        host = re.match(r"http://(\[[^]]*\]|[^:/]*)", hook.url)
-        if host is not None and host[1] not in ("127.0.0.1", "localhost", "[::1]"):
-            yield Problem(key=f"{key}.url", reason="would cross the network in clear", remedy="use https")

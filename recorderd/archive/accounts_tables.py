@@ -78,3 +78,11 @@ SHARES: Final = Table(
     Column("created_by", WORD, nullable=False),
     Column("created_at", WORD, nullable=False),
 )
+OIDC_ATTEMPTS: Final = Table(
+    "oidc_attempts",
+    METADATA,
+    Column("state_sha256", WORD, primary_key=True),
+    Column("nonce", WORD, nullable=False),
+    Column("verifier", WORD, nullable=False),
+    Column("expires_utc_s", NUMBER, nullable=False),
+)

@@ -412,6 +412,12 @@ class WebhookFailed(RecorderError):
     hint = "What it has missed is told when it answers again."
 
 
+class ProviderFailed(RecorderError):
+    """The OpenID provider {issuer} cannot be used: {reason}."""
+
+    exit_code, retryable = 69, True
+
+
 class AuditExportFailed(RecorderError):
     """The audit log cannot be sent to {target}: {reason}."""
 

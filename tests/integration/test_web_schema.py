@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +14,19 @@ from schemathesis.checks import not_a_server_error
 
 from recorderd.archive.web import application
 from recorderd.policy.access import Role
-from tests.support.web_archive import WebArchive
+from tests.support.web_archive import WebArchive, quick_folder
 
 PUBLISHED = Path(application.__file__).with_name("openapi.json")
 EXAMPLES = int(os.environ.get("RECORDERD_SCHEMA_EXAMPLES", "12"))  # of each endpoint
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> WebArchive:
-    archive = WebArchive(tmp_path_factory.mktemp("web"), per_minute=100_000_000)
-    archive.add_accounts()
-    archive.record("own")
-    return archive
+def archive() -> Iterator[WebArchive]:
+    with quick_folder() as folder:
+        archive = WebArchive(folder, per_minute=100_000)
+        archive.add_accounts()
+        archive.record("own")
+        yield archive
 
 
 @pytest.fixture(scope="module")

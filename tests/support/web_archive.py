@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -151,6 +154,14 @@ class WebArchive:
     def events(self) -> dict[str, int]:
         """Count events."""
         return self.log.counters()
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """Give a folder in memory, where there is one: many small transactions, whose sync is not in question."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="archive-") as name:
+        yield Path(name)
 
 
 def at(entry: Entry, rest: str = "") -> str:

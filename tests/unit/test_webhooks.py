@@ -19,6 +19,7 @@ from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.webhooks import FIRST_WAIT_S, KINDS, Hook, Teller
 from recorderd.core.clock import SystemClock
 from recorderd.core.events import EventLog
+from recorderd.wire.urls import is_safe_url
 from tests.support.audit_logs import ALICE
 from tests.support.catalogues import add, entry
 
@@ -152,11 +153,26 @@ def test_a_hook_hears_only_what_it_wants(tmp_path: Path, listener: Listener) -> 
     assert listener.kinds() == ["erased"]
 
 
-def test_a_hook_in_clear_is_on_this_host_only_and_has_a_name_of_its_own() -> None:
-    def section(name: str, url: str) -> WebhookSection:
-        return WebhookSection(name=name, url=url, secret_file=Path("s"))
+def test_a_hook_has_a_name_of_its_own() -> None:
+    hook = WebhookSection(name="crm", url="https://crm.example/x", secret_file=Path("s"))
+    assert list(webhooks_problems([hook])) == []
+    assert [problem.key for problem in webhooks_problems([hook, hook])] == ["webhooks[1].name"]
 
-    good = [section("a", "https://crm.example/x"), section("b", "http://127.0.0.1:99/x")]
-    assert list(webhooks_problems(good)) == []
-    bad = [section("a", "http://crm.example/x"), section("a", "https://crm.example/x")]
-    assert [problem.key for problem in webhooks_problems(bad)] == ["webhooks[0].url", "webhooks[1].name"]
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        ("https://crm.example/x", True),
+        ("http://127.0.0.1:99/x", True),
+        ("http://[::1]/x", True),
+        ("http://crm.example/x", False),
+        ("https://user:word@crm.example/x", False),
+        ("http://127.0.0.1@crm.example/x", False),
+        ("https://crm.example:99999/", False),
+        ("https:///x", False),
+        ("file:///etc/passwd", False),
+        ("https://crm.example/ x", False),
+    ],
+)
+def test_nothing_is_said_in_clear_over_a_network(url: str, is_safe: bool) -> None:
+    assert is_safe_url(url) is is_safe

@@ -7,7 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Depends, FastAPI
 
 from recorderd import __version__
-from recorderd.archive.web import keeping, office, recordings, sessions, sharing
+from recorderd.archive.web import keeping, office, provider, recordings, sessions, sharing
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.gates import OpenGate
 from recorderd.archive.web.limits import Limits
@@ -16,6 +16,7 @@ from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
 
 PREFIX: Final = "/api/v1"
+PARTS: Final = tuple(part.router for part in (sessions, provider, recordings, keeping, sharing, office))
 _PROBLEM: Final = {
     "description": "A problem (RFC 9457).",
     "content": {
@@ -48,8 +49,8 @@ def make_application(*, log: EventLog, clock: Clock, requests_per_minute: int) -
         responses={"default": _PROBLEM, "422": _PROBLEM},
     )
     api = APIRouter(prefix=PREFIX)
-    for part in (sessions, recordings, keeping, sharing, office):
-        api.include_router(part.router)
+    for part in PARTS:
+        api.include_router(part)
 
     @api.get("/openapi.json", include_in_schema=False, dependencies=[Depends(OpenGate("tells no secret"))])
     def document() -> dict[str, object]:

@@ -14,6 +14,7 @@ from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.oidc import Oidc
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
@@ -58,6 +59,7 @@ class Desk:
     keeping: Keeping
     accounts: Accounts
     sign_in: SignIn
+    oidc: Oidc | None
     shares: Shares
     audit_log: AuditLog
     peaks: Peaks

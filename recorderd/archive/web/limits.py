@@ -21,7 +21,8 @@ BODY_LIMIT_BYTES: Final = 64 * 1024
 AT_ONCE: Final = 100  # requests under way
 CLIENTS_MAX: Final = 10_000  # whose counts are kept; who was quiet longest is forgotten
 GUESSES_PER_MINUTE: Final = 20  # at a door that takes secrets
-DOORS: Final = ("/api/v1/session", "/api/v1/shared/")
+DOORS: Final = ("/api/v1/session", "/api/v1/shared/")  # by POST
+_PROVIDER: Final = "/api/v1/session/oidc"
 HEADERS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -121,7 +122,7 @@ class Limits:
         if self._under_way >= AT_ONCE:
             return self._told(scope, 503, "busy", wait_s=1)
         wait_s = self._buckets.wait_s(client)
-        if not wait_s and scope["method"] == "POST" and scope["path"].startswith(DOORS):
+        if not wait_s and _is_door(scope):
             wait_s = self._guesses.wait_s(client)
         return self._told(scope, 429, "too-often", wait_s=wait_s) if wait_s else None
 
@@ -130,6 +131,12 @@ class Limits:
         self._log.warning(Ev.HTTP_LIMITED, subject=client, reason=kind, path=scope["path"][:200])
         headers = {"Retry-After": str(int(wait_s) + 1)} if wait_s else None
         return problem_response(status, kind, headers=headers)
+
+
+def _is_door(scope: Scope) -> bool:
+    """Tell whether somebody tries to come in."""
+    method, path = str(scope["method"]), str(scope["path"])
+    return (method == "POST" and path.startswith(DOORS)) or path.startswith(_PROVIDER)
 
 
 def _length(scope: Scope) -> int:

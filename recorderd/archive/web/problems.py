@@ -23,6 +23,7 @@ from recorderd.core.errors import (
     ErasureRefused,
     HoldRefused,
     PasswordUnfit,
+    ProviderFailed,
     RecorderError,
     SearchRefused,
     SearchTooWide,
@@ -62,11 +63,14 @@ STATUS_OF: Final[dict[type[RecorderError], tuple[int, str]]] = {
     AnnotationRefused: (422, "annotation"),
     AudioUnplayable: (409, "unplayable"),
     ShareUnknown: (404, "unknown"),
+    ProviderFailed: (503, "provider"),
     HoldRefused: (409, "hold"),
     ErasureRefused: (409, "kept"),
     ShareRefused: (403, "share-refused"),
 }
-_OPAQUE: Final = frozenset({"not-let-in", "catalogue", "unknown"})  # whose text is not for strangers
+_OPAQUE: Final = frozenset(
+    {"not-let-in", "catalogue", "provider", "unknown"}
+)  # whose text is not for strangers
 
 
 def unknown() -> Problem:
