@@ -1,4 +1,4 @@
-"""`recorder-archive search`, `tag`, `note` and `list` as an operator uses them, on recordings that came by the link."""
+"""`recorder-archive search`, `tag`, `note` and `list` as an operator uses them, on what came by the link."""
 
 from __future__ import annotations
 
