@@ -20,6 +20,7 @@ from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_reconcile import add_reconcile
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
 from recorderd.app.archive_search import add_search
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add_rights(commands)
     add_account(commands)
     add_search(commands)
+    add_reconcile(commands)
     add_web(commands)
     return parser
 

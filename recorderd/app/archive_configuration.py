@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd.app.audit_configuration import AuditSection
+from recorderd.app.call_records_configuration import CallRecordsSection, call_records_problems
 from recorderd.app.catalogue_configuration import CatalogueSection
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.http_configuration import AccessSection, HttpSection
@@ -76,6 +77,9 @@ class ArchiveConfiguration:
     catalogue: CatalogueSection = section(
         "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
     )
+    call_records: CallRecordsSection = section(
+        "How the exchange writes its call detail records.", default_factory=CallRecordsSection
+    )
     retention: RetentionSection = section("How long recordings are kept.", default_factory=RetentionSection)
     power: PowerSection | None = section("The UPSes that feed this machine; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
@@ -86,6 +90,7 @@ class ArchiveConfiguration:
         yield from power_problems(self.power)
         yield from webhooks_problems(self.webhooks)
         yield from retention_problems(self.retention)
+        yield from call_records_problems(self.call_records)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():
             if not is_safe_id(name):

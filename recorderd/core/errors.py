@@ -346,6 +346,13 @@ class AccountRefused(RecorderError):
     """Account {account}: {reason}."""
 
 
+class CallRecordsUnreadable(RecorderError):
+    """The call records in {path} cannot be read: {reason}."""
+
+    exit_code = 65
+    hint = "`[call_records]` in archive.toml says which column holds what; config/README.md tells how."
+
+
 class SearchRefused(RecorderError):
     """The search cannot be understood: {field} {reason}."""
 

@@ -120,7 +120,7 @@ running() {    # is the process in the PID file this exchange?
 
 configure() {
   local f
-  rm -rf "$DIR/etc"; mkdir -p "$DIR"/{etc,lib/agi-bin,log,run,spool/monitor,spool/recording,spool/outgoing,spool/tmp}
+  rm -rf "$DIR/etc"; mkdir -p "$DIR"/{etc,lib/agi-bin,log/cdr-csv,run,spool/monitor,spool/recording,spool/outgoing,spool/tmp}
   if [ ! -s "$DIR/tls/cert.pem" ]; then
     mkdir -p "$DIR/tls"
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=127.0.0.1 \
