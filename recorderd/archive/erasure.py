@@ -23,6 +23,7 @@ from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.forgetting import forget_people, index_anew
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.remains import shed_note_of, small_names, stated_of
 from recorderd.archive.removal import drop_staged, settle
 from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook
 from recorderd.archive.retention_tables import TOMBSTONES
@@ -35,10 +36,9 @@ from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.policy.holds import HoldIndex
 from recorderd.policy.retention import Erase, KeptRecording, Ruling, Verdict, decide, refusal
-from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, parse_manifest
-from recorderd.wire.names import signature_name, signer_name
+from recorderd.wire.manifest import GENESIS_SHA256, Manifest
 from recorderd.wire.receipt import parse_receipt
-from recorderd.wire.stamp_batch import stamp_name
+from recorderd.wire.recording_index import RecordingIndex
 from recorderd.wire.tombstone import (
     Cause,
     KeptFile,
@@ -79,7 +79,7 @@ class Outcome:
 class _Ready:
     """What was read of a recording before the decision."""
 
-    manifest: Manifest | None
+    manifest: Manifest | RecordingIndex | None
     small: tuple[KeptFile, ...]  # manifest, signature, certificate, stamp
     problem: str = ""
 
@@ -234,7 +234,7 @@ class Eraser:
             manifest_sha256=entry.manifest_sha256,
             files_sha256=_files_sha256(connection, entry),
             outcome=RECORDED if entry.state in ("archived", ANONYMISED) else entry.state,
-            stands_for=ready.manifest.end_cause if ready.manifest and entry.state == SHED else "",
+            stands_for=shed_note_of(ready.manifest) if entry.state == SHED else "",
             started_at=entry.started_at,
             duration_us=round(entry.duration_s * 1_000_000),
             sample_rate_hz=entry.sample_rate_hz,
@@ -292,15 +292,15 @@ class Eraser:
 
     def _read(self, entry: Entry) -> _Ready:
         """Read what stays of a recording whose audio goes, and what its entry may stand for."""
-        folder, names = self._root / entry.path, _small_names(entry.id)
+        folder = self._root / entry.path
+        names = small_names(folder, entry.id)
         if entry.state in (ERASED, ANONYMISED):
             return _Ready(manifest=None, small=())
         try:
             contents = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
-            raw = contents.get(manifest_name(entry.id), b"")
-            if sha256_bytes(raw) != entry.manifest_sha256:
+            manifest = stated_of(contents, entry)
+            if manifest is None:
                 return _Ready(manifest=None, small=(), problem="has another manifest than was archived")
-            manifest = parse_manifest(raw)
         except (OSError, FormatError) as problem:
             return _Ready(manifest=None, small=(), problem=f"cannot be read: {problem}")
         small = tuple(
@@ -371,12 +371,6 @@ def _files_sha256(connection: Connection, entry: Entry) -> str:
     query = select(_S.document).where(_S.row_id == entry.row_id).order_by(_S.number)
     document = connection.execute(query).scalars().first()
     return parse_tombstone(bytes(document)).body.files_sha256 if document is not None else GENESIS_SHA256
-
-
-def _small_names(recording_id: str) -> tuple[str, ...]:
-    manifest = manifest_name(recording_id)
-    signature = signature_name(manifest)
-    return manifest, signature, signer_name(recording_id), stamp_name(signature)
 
 
 def _entries(connection: Connection, row_ids: Sequence[int]) -> list[Entry]:

@@ -1,14 +1,15 @@
 """What the archive knows of retention: its signed terms, and what each recording is kept by.
 
 Contract: terms count only when the newest hold by a certificate of ours and each names the one before; else
-nothing is decided by them (EvidenceError). What a recording is kept by is read from its manifest once, in the
-order of the rows; one whose manifest cannot be read is of no class, and so never due.
+nothing is decided by them (EvidenceError). What a recording is kept by is read once from its manifest, or
+where that is encrypted from its index, in the order of the rows; one of which neither can be read is of no
+class, and so never due.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import KeptRecording, Ruling, Terms
 from recorderd.policy.selection import RecordingFacts, Selection, party_key
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, parse_manifest
+from recorderd.wire.names import index_name
+from recorderd.wire.recording_index import RecordingIndex, parse_index
 from recorderd.wire.retention_terms import SignedTerms, TermsBody, encode_body, encode_terms, parse_terms
 
 ERASED: Final = "erased"  # states of a row
@@ -233,7 +236,10 @@ def _terms_row(root: Path, row: Any) -> dict[str, Any]:
         "has_audio": False,
         "parties": "",
     }
+    index = root / row.path / index_name(row.id)
     try:
+        if index.exists():
+            return values | _sealed_terms(parse_index(index.read_bytes()))
         manifest = parse_manifest((root / row.path / manifest_name(row.id)).read_bytes())
         ended_utc_s = int(datetime.fromisoformat(manifest.ended_at).timestamp())
     except (OSError, FormatError, ValueError):
@@ -243,6 +249,19 @@ def _terms_row(root: Path, row: Any) -> dict[str, Any]:
         "ended_utc_s": ended_utc_s,
         "has_audio": manifest.audio is not None,
         "parties": "\n".join(party.replace("\n", " ") for party in parties_of(manifest)),
+    }
+
+
+def _sealed_terms(index: RecordingIndex) -> dict[str, Any]:
+    """Tell what an index says of retention: not when it ended, so the end of the next day counts.
+
+    Errors: ValueError.
+    """
+    day = datetime.fromisoformat(f"{index.started_on}T00:00:00+00:00")
+    return {
+        "retention_class": index.retention_class,
+        "ended_utc_s": int((day + timedelta(days=2)).timestamp()),
+        "has_audio": index.audio is not None,
     }
 
 

@@ -38,7 +38,7 @@ def row_of(
         extension="",
         trunk="",
         queue="",
-        started_at=stated.started_on,
+        started_at=f"{stated.started_on}T00:00:00.000Z",  # no more is known than the day
         duration_s=0.0,
         channels=0,
         sample_rate_hz=0,
@@ -56,5 +56,7 @@ def is_of(entry: Entry, offer: Offer) -> bool:
     told = offer.statement
     if told.name == manifest_name(offer.recording_id):
         return told.sha256 == entry.manifest_sha256
+    if not entry.receipt:  # it was erased since
+        return False
     receipted = {row.name: row.sha256 for row in parse_receipt(entry.receipt).body.files}
     return receipted.get(told.name) == told.sha256

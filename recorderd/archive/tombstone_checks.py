@@ -27,8 +27,9 @@ from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import Ruling
 from recorderd.wire.manifest import GENESIS_SHA256, manifest_name
-from recorderd.wire.names import signature_name
+from recorderd.wire.names import index_name, signature_name
 from recorderd.wire.receipt import parse_receipt
+from recorderd.wire.recording_index import parse_index
 from recorderd.wire.retention_terms import TermsBody, parse_terms
 from recorderd.wire.shed_note import parse_shed_note
 from recorderd.wire.signed_document import SignedOctets
@@ -279,6 +280,8 @@ def _content_problems(folder: Path, name: str, body: Tombstone, trust: TrustStor
             return
         if root != (body.audio.root_sha256, body.audio.leaves):
             yield f"{name} has other samples than were signed"
+    if name == index_name(body.recording_id):
+        yield from _index_problems(folder, name, body, trust)
     if name == manifest_name(body.recording_id):
         signature = folder / signature_name(name)
         digest = sha256_file(folder / name)[0]
@@ -290,6 +293,19 @@ def _content_problems(folder: Path, name: str, body: Tombstone, trust: TrustStor
             return  # the former cannot be told, the latter has been said
         except EvidenceError as problem:
             yield str(problem)
+
+
+def _index_problems(folder: Path, name: str, body: Tombstone, trust: TrustStore) -> Iterator[str]:
+    try:
+        raw = (folder / name).read_bytes()
+        if parse_index(raw).manifest_sha256 != body.manifest_sha256:
+            yield f"{name} is not of the manifest of the chain"
+        signature = (folder / signature_name(name)).read_bytes()
+        verify_detached(signature, sha256_hex=sha256_bytes(raw), trust=trust, subject=name)
+    except (SignerUnknown, FileNotFoundError):
+        return  # the former cannot be told, the latter has been said
+    except (EvidenceError, FormatError) as problem:
+        yield str(problem)
 
 
 def _too_soon(body: Tombstone, terms: Sequence[TermsBody]) -> Iterator[str]:

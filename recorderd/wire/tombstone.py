@@ -158,7 +158,7 @@ def parse_tombstone(raw: bytes) -> SignedTombstone:
         stands_for=reader.text("stands_for"),
         started_at=_time(reader, "started_at"),
         duration_us=reader.integer("duration_us"),
-        sample_rate_hz=reader.integer("sample_rate_hz", minimum=1, maximum=1_000_000),
+        sample_rate_hz=reader.integer("sample_rate_hz", maximum=1_000_000),
         channels=reader.integer("channels", maximum=64),
         archived_at=_time(reader, "archived_at"),
         retention_class=_safe_id(reader, "retention_class"),

@@ -95,7 +95,8 @@ def test_the_archive_keeps_lists_and_checks_what_it_cannot_read(played: Played) 
     for row in played.rows:
         assert (row["caller"], row["callee"], row["call_id"], row["duration_s"]) == ("", "", "", 0.0)
         assert (row["state"], row["chain"]) == ("archived", "linked")
-        assert row["started_at"] == f"{row['id'][:4]}-{row['id'][4:6]}-{row['id'][6:8]}"
+        day = f"{row['id'][:4]}-{row['id'][4:6]}-{row['id'][6:8]}"
+        assert row["started_at"] == f"{day}T00:00:00.000Z"
     checked = run_program("archive", "fsck", "--config", played.house.archive_toml, "--json", check=False)
     assert checked.returncode == 0, checked.stdout
     shown = run_program(

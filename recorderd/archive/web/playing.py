@@ -16,6 +16,7 @@ from recorderd.archive.catalogue import Entry
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.errors import AudioUnplayable, FormatError
 from recorderd.wire.manifest import manifest_name, parse_manifest
+from recorderd.wire.names import index_name
 
 ENCODERS: Final = 4  # at once: each takes a good part of a processor
 _ENCODING: Final = threading.BoundedSemaphore(ENCODERS)
@@ -31,6 +32,8 @@ def audio_of(root: Path, entry: Entry) -> Path:
     try:
         manifest = parse_manifest((folder / manifest_name(entry.id)).read_bytes())
     except FileNotFoundError:
+        if (folder / index_name(entry.id)).exists():
+            raise AudioUnplayable(recording=entry.id, reason="it is encrypted, with its manifest") from None
         raise unknown() from None
     except (FormatError, OSError) as problem:
         raise AudioUnplayable(recording=entry.id, reason=type(problem).__name__) from None
