@@ -114,7 +114,7 @@ def test_heads_and_batches_of_stamps_wait_for_every_archive(
     assert box.waiting() == [name] and batch.exists() and stamp.exists()
     programs.archive(second.archive_toml, name="archive-2")
     wait_until(lambda: not box.waiting(), what="no head waits")
-    wait_until(lambda: (stamps / "sent" / stamp.name).exists(), what="the batch is set aside")
+    wait_until((stamps / "sent" / stamp.name).exists, what="the batch is set aside")
     assert held_heads(second) == held_heads(loopback)
     assert holds_both(second.data_dir) and not batch.exists()
 
