@@ -1,0 +1,157 @@
+"""Prompts and consent: nothing is kept that was not agreed to."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import soundfile
+
+from recorderd.app.prompts import default_prompts_dir
+from tests.support import g711_reference
+from tests.support.house import House
+from tests.support.programs import Program, wait_until
+from tests.support.rtp_sender import RtpStream, send_streams
+from tests.support.sip_client import Call, SipClient, sdp_offer
+from tests.support.talk import PACKET, RATE_HZ, RULES, Talk, recording_of, tombstone
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Program]]:
+    with House(tmp_path_factory.mktemp("modes"), extra=RULES) as house:
+        yield house, house.recorder()
+
+
+@pytest.fixture
+def client(house: tuple[House, Program]) -> Iterator[SipClient]:
+    with SipClient(server=house[0].server) as client:
+        yield client
+
+
+def test_nothing_is_kept_before_consent_and_a_key_gives_it(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    talk = Talk(client, "2005", 4.0)
+    time.sleep(1.5)
+    assert talk.request(1, "INFO", "Signal=1\r\nDuration=100\r\n", "application/dtmf-relay") == 200
+    talk.end()
+    recorded = recording_of(house, talk.call_id)
+    assert 2.0 < recorded.manifest["duration_samples"] / RATE_HZ < 2.8
+    assert recorded.manifest["outcome"] == "recorded"
+
+
+def test_consent_that_does_not_come_leaves_a_signed_tombstone(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    talk = Talk(client, "2005", 4.0)
+    talk.end()
+    assert tombstone(house, talk.call_id)["outcome"] == "consent_missing"
+
+
+def test_an_objection_erases_what_was_taken(house: tuple[House, Program], client: SipClient) -> None:
+    talk = Talk(client, "2006", 3.5)
+    time.sleep(2.5)
+    session = house[1].wait_for("session_started", talk.call_id).split("subject=")[1].split()[0]
+    draft = house[0].folder / "spool" / "drafts" / session / f"{session}.wav"
+    wait_until(draft.exists, what="a draft")
+    assert talk.request(0, "INFO", "", "text/plain", **{"X-Recording-Consent": "no"}) == 200
+    wait_until(lambda: not draft.exists(), what="the draft erased at once", timeout_s=3)
+    talk.end()
+    manifest = tombstone(house, talk.call_id)
+    assert manifest["outcome"] == "objected"
+    assert [entry["action"] for entry in manifest["controls"]] == ["object"]
+
+
+def test_recording_begins_when_the_prompt_has_been_heard(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    received: queue.Queue[bytes] = queue.Queue()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind((client.address, 0))
+        ear.settimeout(8)
+        headers = {"X-Call-ID": "prompted-1", "X-Call-Leg": "caller", "X-Call-Extension": "2007",
+                   "X-Call-Caller": "2007", "X-Call-Direction": "internal"}  # fmt: skip
+        call = Call(client=client, headers=headers)
+        sdp = sdp_offer(client.address, [("", "PCMA")], direction="sendrecv")
+        sdp = sdp.replace(b"m=audio 50000", f"m=audio {ear.getsockname()[1]}".encode())
+        assert call.invite(sdp, "application/sdp").code == 200
+        assert call.lines[0].direction == "sendrecv"
+        stream = RtpStream(port=call.lines[0].port, payload_type=8, payload=os.urandom(PACKET * 350))
+        sender = threading.Thread(target=send_streams, args=([stream],))
+        sender.start()
+        house[1].wait_for("session_started", "prompted-1", "state=waiting")
+        first = ear.recv(2048)
+        session = house[1].wait_for("session_started", "prompted-1").split("subject=")[1].split()[0]
+        ear.settimeout(0.2)
+        packets = [first]
+        try:
+            while True:
+                packets.append(ear.recv(2048))
+        except TimeoutError:
+            received.put(b"".join(packet[12:] for packet in packets))
+        house[1].wait_for("recording_started", session)
+        sender.join()
+        call.bye()
+    said = g711_reference.decode(received.get(), law="PCMA")
+    prompt = default_prompts_dir() / "en" / "this_call_is_recorded.wav"
+    spoken, rate_hz = soundfile.read(prompt, dtype="int16")
+    assert abs(said.size / RATE_HZ - spoken.size / rate_hz) < 0.05
+    assert np.abs(said.astype(np.int32)).max() > 3000
+    recorded = recording_of(house, "prompted-1")
+    duration_s = recorded.manifest["duration_samples"] / RATE_HZ
+    assert abs(duration_s - (7.0 - said.size / RATE_HZ)) < 0.5
+    assert recorded.manifest["controls"][0]["action"] == "prompt_ended"
+
+
+def _press(stream: RtpStream, digit: str) -> None:
+    """Press a key as RFC 4733 has it: one event in several packets, the last three its end."""
+    code = "0123456789*#".index(digit)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sequence, timestamp = random.getrandbits(16), random.getrandbits(32)
+        for number in range(8):
+            end = 0x80 if number >= 5 else 0
+            header = struct.pack("!BBHII", 0x80, 101, (sequence + number) & 0xFFFF, timestamp, stream.ssrc)
+            sender.sendto(
+                header + struct.pack("!BBH", code, end | 10, 160 * (number + 1)), ("127.0.0.1", stream.port)
+            )
+            time.sleep(0.01)
+
+
+def test_a_key_pressed_on_the_leg_gives_consent(house: tuple[House, Program], client: SipClient) -> None:
+    talk = Talk(client, "2005", 4.0)
+    time.sleep(1.0)
+    session = house[1].wait_for("session_started", talk.call_id).split("subject=")[1].split()[0]
+    _press(talk.streams[0], "1")
+    house[1].wait_for("consent_given", session, "via=dtmf")
+    talk.end()
+    recorded = recording_of(house, talk.call_id)
+    assert 2.3 < recorded.manifest["duration_samples"] / RATE_HZ < 3.2
+
+
+def test_consent_and_objection_come_in_the_invite_too(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    for extension, answer, outcome in (("2005", "yes", "recorded"), ("2006", "no", "objected")):
+        headers = {
+            "X-Call-ID": f"header-{answer}", "X-Call-Leg": "caller", "X-Call-Extension": extension,
+            "X-Recording-Consent": answer,
+        }  # fmt: skip
+        call = Call(client=client, headers=headers)
+        assert call.invite(sdp_offer(client.address, [("", "PCMA")]), "application/sdp").code == 200
+        stream = RtpStream(port=call.lines[0].port, payload_type=8, payload=os.urandom(PACKET * 60))
+        send_streams([stream])
+        call.bye()
+        line = house[1].wait_for("recording_sealed", f"call_id=header-{answer}")
+        folder = house[0].folder / "spool" / "ready" / line.split("subject=")[1].split()[0]
+        manifest = json.loads(next(folder.glob("*.manifest.json")).read_text())
+        assert manifest["outcome"] == outcome
+        assert bool(list(folder.glob("*.wav"))) == (outcome == "recorded")

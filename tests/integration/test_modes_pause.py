@@ -1,0 +1,143 @@
+"""A pause, whoever asks for it in whichever way: silent to the sample."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.support.house import House, Recorded
+from tests.support.programs import Program
+from tests.support.rtp_sender import RtpStream, send_streams
+from tests.support.sip_client import Call, SipClient, sdp_offer
+from tests.support.talk import PACKET, RATE_HZ, RULES, WAYS, Talk, ask, recording_of, steer
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Program]]:
+    with House(tmp_path_factory.mktemp("modes"), extra=RULES) as house:
+        yield house, house.recorder()
+
+
+@pytest.fixture
+def client(house: tuple[House, Program]) -> Iterator[SipClient]:
+    with SipClient(server=house[0].server) as client:
+        yield client
+
+
+def _holds(recorded: Recorded, talk: Talk) -> None:
+    """Outside the silent spans every sample is the one that was sent; inside all are zero."""
+    samples, _ = recorded.samples()
+    heard = np.ones(samples.shape[0], dtype=bool)
+    for span in recorded.manifest["spans"]:
+        heard[span["start_samples"] : span["start_samples"] + span["length_samples"]] = False
+    assert not samples[~heard].any()
+    for entry in recorded.streams():
+        leg = ("caller", "callee").index(entry["label"])
+        decoded, first = talk.decoded(leg), entry["first_sample"]
+        end = min(samples.shape[0], first + decoded.size)
+        wanted = np.where(heard[first:end], decoded[: end - first], 0)
+        assert np.array_equal(samples[first:end, entry["channel"]], wanted), entry["label"]
+        assert heard[first:end].sum() > RATE_HZ // 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_pause_is_silent_to_the_sample_whoever_asks_for_it(
+    house: tuple[House, Program], client: SipClient, way: str
+) -> None:
+    talk = Talk(client, "2001", 6.0 if way == "control_socket" else 4.5)
+    time.sleep(1.2)
+    asked_s = time.monotonic()
+    ask(house, talk, way, "pause")
+    time.sleep(0.8)
+    ask(house, talk, way, "resume")
+    resumed_s = time.monotonic()
+    talk.end()
+    recorded = recording_of(house, talk.call_id)
+    manifest = recorded.manifest
+    (span,) = manifest["spans"]
+    assert span["cause"] == "paused"
+    by = {
+        "control_socket": getpass.getuser(),
+        "keys": "",
+        "message_in_dialog": "client",
+        "info_record": "client",
+    }
+    assert span["begun_by"] == by.get(way, "1001")
+    assert 0.8 <= span["length_samples"] / RATE_HZ < resumed_s - asked_s + 0.1
+    assert [entry["action"] for entry in manifest["controls"]] == ["pause", "resume"]
+    assert manifest["rule"]["name"] == "pausable"
+    assert manifest["rule"]["retention_class"] == "seven-years"
+    _holds(recorded, talk)
+    assert recorded.openssl_verifies(recorded.manifest_path)
+
+
+def test_a_pause_that_lasts_warns_and_stays(house: tuple[House, Program], client: SipClient) -> None:
+    talk = Talk(client, "2009", 4.0)
+    time.sleep(1.0)
+    ask(house, talk, "info", "pause")
+    session = house[1].wait_for("session_started", talk.call_id).split("subject=")[1].split()[0]
+    house[1].wait_for("pause_timed_out", session)
+    talk.end()
+    recorded = recording_of(house, talk.call_id)
+    (span,) = recorded.manifest["spans"]
+    assert span["start_samples"] + span["length_samples"] == recorded.manifest["duration_samples"]
+    _holds(recorded, talk)
+
+
+def test_a_rule_that_always_records_refuses_a_pause_and_says_so(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    talk = Talk(client, "2002", 3.5)
+    time.sleep(0.5)
+    assert talk.request(0, "INFO", "action=pause", "text/plain") == 403
+    assert steer(house, "pause", talk.call_id) == 77
+    talk.end()
+    recorded = recording_of(house, talk.call_id)
+    assert recorded.manifest["spans"] == []
+    refused = recorded.manifest["controls"]
+    assert [(entry["action"], entry["accepted"]) for entry in refused] == [("pause", False)] * 2
+    _holds(recorded, talk)
+
+
+def test_strangers_may_not_pause_and_supervisors_may(house: tuple[House, Program], client: SipClient) -> None:
+    talk = Talk(client, "2001", 3.0)
+    time.sleep(0.5)
+    replies = []
+    for user in ("1003", "9000"):
+        headers = {"From": f"<sip:{user}@example.com>;tag=m", "To": "<sip:recorder@example.com>",
+                   "Content-Type": "text/plain"}  # fmt: skip
+        body = f"action=pause call={talk.call_id} by={user}".encode()
+        reply = client.request("MESSAGE", call_id=f"s-{user}", cseq=1, headers=headers, body=body)
+        replies.append(reply.code)
+    assert replies == [403, 200]
+    talk.end()
+    (span,) = recording_of(house, talk.call_id).manifest["spans"]
+    assert span["begun_by"] == "9000"
+
+
+def test_a_record_aware_peer_is_told_of_the_pause(house: tuple[House, Program], client: SipClient) -> None:
+    headers = {
+        "X-Call-ID": "aware-1", "X-Call-Leg": "mixed", "X-Call-Extension": "2001", "Supported": "record-aware"
+    }  # fmt: skip
+    call = Call(client=client, headers=headers)
+    reply = call.invite(sdp_offer(client.address, [("", "PCMA")], direction="sendrecv"), "application/sdp")
+    assert b"a=record:on" in reply.body
+    stream = RtpStream(port=call.lines[0].port, payload_type=8, payload=os.urandom(PACKET * 150))
+    sender = threading.Thread(target=send_streams, args=([stream],))
+    sender.start()
+    time.sleep(1.0)
+    assert steer(house, "pause", "aware-1") == 0
+    told = client.requests.get(timeout=5)
+    assert told.method == "INVITE"
+    assert b"a=record:paused" in told.body
+    sender.join()
+    call.cseq += 1
+    call.bye()
+    (span,) = recording_of(house, "aware-1").manifest["spans"]
+    assert span["cause"] == "paused"
