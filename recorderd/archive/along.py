@@ -57,7 +57,7 @@ class Along:
     def step(self, key: Key) -> bool:
         """Read a step, if one is due and nobody is at it; say whether another one is due.
 
-        A file that cannot be read, or is shorter than was said, is left to whoever reads all of it in the end.
+        A file that cannot be read, or is shorter than was said, is left to whoever reads it in the end.
         """
         with self._changed:
             follower = self._followers.get(key)
