@@ -57,7 +57,7 @@ class Along:
     def step(self, key: Key) -> bool:
         """Read a step, if one is due and nobody is at it; say whether another one is due.
 
-        A file that cannot be read is left to whoever reads all of it in the end.
+        A file that cannot be read, or is shorter than was said, is left to whoever reads it in the end.
         """
         with self._changed:
             follower = self._followers.get(key)
@@ -70,10 +70,12 @@ class Along:
             until_bytes = follower.reading.at_bytes + STEP_BYTES
             follower.reading.start_writing(until_bytes=until_bytes)
             follower.reading.go_on(until_bytes=until_bytes)
+            is_short = follower.reading.at_bytes < until_bytes
         except OSError:
-            follower.is_dropped = True
+            is_short = True
         with self._changed:
             follower.is_reading = False
+            follower.is_dropped = follower.is_dropped or is_short
             self._changed.notify_all()
             if follower.is_dropped:
                 _close(follower)

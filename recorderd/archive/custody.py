@@ -5,7 +5,7 @@ for a folder that was verified and stands in the store. What is verified by the 
 disk is waited for once per step, not once per recording. Cut anywhere, the next offer or start goes on:
   1. verified: the upload stands in `incoming`, and is verified again,
   2. announced and published: the folder stands in the store, is verified again and gets its row,
-  3. committed: the upload's notes are removed; a repeated offer gets the stored receipt.
+  3. committed: a repeated offer gets the stored receipt; the upload's notes are removed, now or at a start.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class Custody:
     ) -> list[Entry | BundleRefused | OSError | RecorderError]:
         """Publish uploads and commit their rows with the receipts; give what came of each.
 
-        An error means: try again later, nothing is lost.
+        An error means: try again later, nothing is lost. What has an entry is to be concluded, when there is
+        time.
         Durable: of those with an entry, files and row survive.
         """
         results: dict[Key, Entry | BundleRefused | OSError | RecorderError] = {}
@@ -134,6 +135,14 @@ class Custody:
         else:
             results |= {key: entry for (key, _, _), entry in zip(arrived, entries, strict=True)}
         return [results[key] for key, _ in verified]
+
+    def conclude(self, keys: Sequence[Key]) -> None:
+        """Forget uploads whose rows stand; what the disk does not let go is forgotten at the next start."""
+        for key in keys:
+            try:
+                self._store.conclude(key)
+            except OSError as problem:
+                self._log.error(Ev.INTERNAL_ERROR, subject=key.recording_id, reason=problem)
 
     def _taken(self, key: Key, target: str, verdict: BundleVerdict) -> Entry | BundleRefused | RecorderError:
         """See whose the place is that an upload was to take."""
@@ -185,10 +194,12 @@ class Custody:
             return None
         if like is not None and like.sha256s != verdict.sha256s:
             return None  # the upload is not the very same; it must not be dropped
-        return self._commit_all([(key, verdict, target)])[0]
+        entry = self._commit_all([(key, verdict, target)])[0]
+        self._store.conclude(key)
+        return entry
 
     def _commit_all(self, arrived: Sequence[tuple[Key, BundleVerdict, str]]) -> list[Entry]:
-        """Commit the rows of folders that stand in the store, and forget their uploads.
+        """Commit the rows of folders that stand in the store.
 
         Errors: CatalogueFailed, KeyUnusable, KeyUnavailable.
         """
@@ -196,8 +207,7 @@ class Custody:
             return []
         rows = [self._row(key, verdict, target) for key, verdict, target in arrived]
         entries = []
-        for (key, verdict, _), (entry, broken) in zip(arrived, self._catalogue.add_all(rows), strict=True):
-            self._store.conclude(key)
+        for (_, verdict, _), (entry, broken) in zip(arrived, self._catalogue.add_all(rows), strict=True):
             self._report(entry, verdict, broken)
             entries.append(entry)
         return entries

@@ -3,8 +3,8 @@
 Rule: everything goes in by a queue and comes back by ``results``; nothing here speaks to a recorder. Two
 threads read, one of them only what is short, so that a long recording holds up no other; of what waits the
 shortest is taken first. Long ones are read step by step while they come (``along``). One thread commits
-whatever is verified by then, all of it at once. The queues are bounded by the uploads that the receiver
-admits.
+whatever is verified by then, all of it at once; another tidies up behind it, which no receipt waits for. The
+queues are bounded by the uploads that the receiver admits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as StopToken
@@ -99,6 +100,7 @@ class Keeping:
         self._unread = _Shortest()
         self._along = Along()
         self._verified: queue.SimpleQueue[tuple[Key, BundleVerdict]] = queue.SimpleQueue()
+        self._kept: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -143,7 +145,12 @@ class Keeping:
 
     def loops(self) -> dict[str, Callable[[StopToken], None]]:
         """Give the loops that want a thread of this name each."""
-        return {"read-any": self._read_any, "read-short": self._read_short, "commit": self._commit}
+        return {
+            "read-any": self._read_any,
+            "read-short": self._read_short,
+            "commit": self._commit,
+            "tidy": self._tidy,
+        }
 
     def _commit(self, stop: StopToken) -> None:
         """Commit until ``stop`` is set.
@@ -165,6 +172,18 @@ class Keeping:
             for (key, _), outcome in zip(group, outcomes, strict=True):
                 self._results.append(Kept(key=key, outcome=outcome))
             os.eventfd_write(self._bell, 1)
+            for (key, _), outcome in zip(group, outcomes, strict=True):
+                if isinstance(outcome, Entry):
+                    self._kept.put(key)
+
+    def _tidy(self, stop: StopToken) -> None:
+        """Forget uploads whose rows stand until ``stop`` is set.
+
+        # thread: tidy
+        """
+        while not stop.is_set():
+            with suppress(queue.Empty):
+                self._custody.conclude([self._kept.get(timeout=POLL_S)])
 
     def _read_any(self, stop: StopToken) -> None:
         self._read(stop, limit_bytes=None)

@@ -237,6 +237,7 @@ class Receiver:
             self._send(peer, f.Unwelcome(reason=f.plain_reason(reason)))
         else:
             self._peers.greeted(peer, recorder_id=recorder_id, protocol=hello.protocol)
+            self._show_at_ns = 0  # who comes is shown at once
             self._send(peer, f.Welcome(archive_id=self._settings.archive_id, protocol=hello.protocol))
             self._tell_allowance(peer)
 

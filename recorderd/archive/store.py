@@ -132,8 +132,11 @@ class Store:
                 durable.spread_folders(folder.parent)
             content = b"".join(bytes(part) for part in encode_message(offer))
             durable.replace(self._beside(key, _OFFER), content, synced=False)
-        folder.mkdir(mode=durable.DIR_MODE, exist_ok=True)
-        return tuple(_size_bytes(folder / entry.name) for entry in offer.files), moved
+        try:
+            folder.mkdir(mode=durable.DIR_MODE)
+        except FileExistsError:
+            return tuple(_size_bytes(folder / entry.name) for entry in offer.files), moved
+        return (0,) * len(offer.files), moved
 
     def open_part(self, key: Key, name: str, *, offset_bytes: int, hashed: bool) -> Part:
         """Open a part to append to it at ``offset_bytes``, hashing what stands before if that is wanted."""

@@ -33,7 +33,7 @@ LOADS: Final = {"1,000 of 1 MB": (1000, 1_000_000), "one of 2 GB": (1, 2_000_000
 FRAME_BYTES: Final = 4
 BLOCK_BYTES: Final = 1 << 20
 RAW_BYTES: Final = 1 << 30
-CHUNK_BYTES: Final = 256 << 10
+CHUNK_BYTES: Final = 1 << 20  # the default of archive.chunk_bytes
 GRACE_S: Final = 300.0
 
 

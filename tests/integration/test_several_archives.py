@@ -64,7 +64,7 @@ def signed_head(loopback: Loopback) -> bytes:
 def recorder_status(loopback: Loopback) -> str:
     """Ask as an operator does."""
     code = "import sys; from recorderd.app.recorderctl import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "--config", str(loopback.recorder_toml), "status"]
+    command = [sys.executable, "-c", code, "status", "--config", str(loopback.recorder_toml)]
     environment = {"PYTHONPATH": str(ROOT), "COLUMNS": "300"}
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env=environment, timeout=30

@@ -47,6 +47,8 @@ class Vault:
         shutil.copytree(folder, self.store.incoming(key))
         (taken,) = self.custody.take_in_all([(key, self.custody.verify(key))])
         assert isinstance(taken, Entry | BundleRefused), taken
+        if isinstance(taken, Entry):
+            self.custody.conclude([key])
         return taken
 
     def take_all(self, chain: Path = GOLDEN) -> None:

@@ -102,8 +102,10 @@ def test_what_was_put_down_is_begun_afresh(tmp_path: Path, whole: Path) -> None:
     other.close()
 
 
-def test_a_file_that_cannot_be_read_along_is_left_to_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["gone", "short"])
+def test_a_file_that_cannot_be_read_along_is_left_to_the_end(tmp_path: Path, part: str) -> None:
     along = Along()
-    assert along.grew(KEY, tmp_path / "gone", held_bytes=STEP_BYTES, file_bytes=2 * STEP_BYTES)
+    (tmp_path / "short").write_bytes(bytes(STEP_BYTES - 1))
+    assert along.grew(KEY, tmp_path / part, held_bytes=STEP_BYTES, file_bytes=2 * STEP_BYTES)
     assert not along.step(KEY)
     assert along.finish(KEY) is None
