@@ -7,6 +7,7 @@ cut has kept from being made, so that the next start makes it, under the same id
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from recorderd import durable
 from recorderd.core.events import Ev, EventLog
@@ -14,9 +15,9 @@ from recorderd.core.ids import SessionId, is_safe_id
 from recorderd.record.chain import Chain
 from recorderd.spool.layout import Place, Spool
 
-ENTRY_NAME = "entry.txt"
-REASON_NAME = "reason.txt"
-BY_RECOVERY = "recovery: "
+ENTRY_NAME: Final = "entry.txt"
+REASON_NAME: Final = "reason.txt"
+BY_RECOVERY: Final = "recovery: "
 
 
 def set_aside(

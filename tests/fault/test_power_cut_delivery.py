@@ -176,7 +176,7 @@ def _cut(
         under = root / ("archive" if program == "archive" else "spool")
         at_start[program] = Fault(under=str(under), kind=kind, at=at, how=how)
     archive = _begin(nursery, left, "archive", at_start.get("archive"))
-    if archive.armed and archive.poll() is None:  # it goes on; what it put off it does at the next start
+    if archive.armed:  # what it has put off it does at the next start
         archive.signal(signal.SIGTERM)
         archive.wait(LIMIT_S)
         archive = _serve(nursery, left, "archive")
