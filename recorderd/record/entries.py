@@ -18,7 +18,7 @@ from recorderd.core import outcomes
 from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.errors import KeyUnusable, RecorderError
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import new_session_id
+from recorderd.core.ids import SessionId, new_session_id
 from recorderd.core.messages import CallDescription, Origin, RecordingState, SessionRefused, SessionStarted
 from recorderd.core.terms import RecordingTerms
 from recorderd.record.disk import Disk
@@ -121,21 +121,24 @@ class Entries:
         )
         self._disk.put(partial(self._guarded, started, message.outcome, message.reason))
 
-    def quarantined(self, recording_id: str, started: SessionStarted | None, reason: object) -> None:
+    def id_for(self, outcome: str) -> SessionId | None:
+        """Give the id of an entry that is to be made later; None where the outcome leaves none."""
+        return new_session_id(self._clock.utc_ns()) if self.keeps(outcome) else None
+
+    def quarantined(
+        self, recording_id: str, started: SessionStarted | None, reason: object, *, entry: SessionId
+    ) -> None:
         """Make the entry of a draft that was set aside, under an id of its own: the draft keeps its own."""
-        if not self.keeps(outcomes.QUARANTINED):
-            return
-        utc_ns = self._clock.utc_ns()
         nobody = SessionStarted(
-            session=new_session_id(utc_ns),
+            session=entry,
             description=CallDescription(call_id="", origin=Origin.LEG),
             at_mono_ns=self._clock.mono_ns(),
-            at_utc_ns=utc_ns,
+            at_utc_ns=self._clock.utc_ns(),
             terms=RecordingTerms(),
             state=RecordingState.OFF,
         )
-        entry = replace(nameless(started), session=nobody.session) if started is not None else nobody
-        self._guarded(entry, outcomes.QUARANTINED, f"{recording_id}: {reason}")
+        known = replace(nameless(started), session=entry) if started is not None else nobody
+        self._guarded(known, outcomes.QUARANTINED, f"{recording_id}: {reason}")
 
     def shed(self, started: SessionStarted, reason: str) -> bool:
         """Make the entry of a recording that is to be deleted unsent; say whether it is sealed.

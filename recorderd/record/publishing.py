@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.core.errors import NotPublished
+from recorderd.core.errors import DraftFailed, NotPublished, RecorderError
 from recorderd.record.enclosing import discard_vault, draft_names
 from recorderd.record.journal import JOURNAL_NAME
 from recorderd.spool.layout import Place, Spool
@@ -38,25 +38,28 @@ class Publisher:
     def publish(self, manifest: Statement) -> None:
         """Publish one.
 
-        Errors: NotPublished.
+        Errors: NotPublished; DraftFailed, where trying again is of no use.
         """
         for problem in self.publish_all([manifest]):
             if problem is not None:
                 raise problem
 
-    def publish_all(self, manifests: Sequence[Statement]) -> list[NotPublished | None]:
+    def publish_all(self, manifests: Sequence[Statement]) -> list[RecorderError | None]:
         """Publish drafts, each for itself; give what keeps one back.
 
         Durable: at every instant each stands in ``drafts`` or in ``ready``; after return those without a
         problem in ``ready``.
         """
-        results: list[NotPublished | None] = []
+        results: list[RecorderError | None] = []
         for manifest, problem in zip(manifests, self._try(manifests), strict=True):
             if problem is None:
                 results.append(None)
-            else:
+            elif problem.errno in durable.PASSING:
                 self._left[manifest.recording_id] = manifest
                 results.append(NotPublished(path=manifest.recording_id, reason=str(problem)))
+            else:
+                reason = f"not published: {problem}"
+                results.append(DraftFailed(path=manifest.recording_id, reason=reason))
         return results
 
     def publish_left(self) -> list[Statement]:

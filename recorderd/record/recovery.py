@@ -23,7 +23,7 @@ from recorderd.core import gap_causes
 from recorderd.core.errors import IndexFormatError, KeyUnusable, NotPublished, RecorderError, SignerUnknown
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState, SessionStarted, StreamEnd
-from recorderd.core.outcomes import NOT_STARTED, TOLD
+from recorderd.core.outcomes import NOT_STARTED, QUARANTINED, TOLD
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
@@ -40,6 +40,7 @@ from recorderd.record.proof_check import LeftAudio, check_audio, check_container
 from recorderd.record.publishing import Statement
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.sealed_metadata import nameless, nameless_notes, nameless_streams
+from recorderd.record.setting_aside import owed, reason_of, set_aside, take_back
 from recorderd.record.space import is_no_space
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
@@ -92,6 +93,7 @@ def recover(
     for recording_id in left:
         folder = spool.path(Place.DRAFTS, recording_id)
         try:
+            take_back(folder)
             sealed = _sealed(folder, named.get(recording_id))
             if sealed is not None:
                 sealer.publisher.publish(sealed)
@@ -126,26 +128,17 @@ def recover(
                 log.error(Ev.SPOOL_FAILED, subject=recording_id, reason=problem)
                 continue
             passing = isinstance(problem, OSError) and problem.errno in durable.PASSING
-            first = passing and recording_id not in refused
-            if first or is_no_space(problem) or not _set_aside(spool, recording_id, problem, log):
+            waits = is_no_space(problem) or (passing and recording_id not in refused)
+            if waits or not set_aside(
+                spool, recording_id, problem, entry=entries.id_for(QUARANTINED), log=log
+            ):
                 refused.add(recording_id)
                 waiting.append(recording_id)
                 log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
-                continue
-            aside = spool.path(Place.QUARANTINE, recording_id)
-            entries.quarantined(recording_id, _session_of(aside), problem)
+    for recording_id, entry in owed(spool, chain):
+        told = _session_of(spool.path(Place.QUARANTINE, recording_id))
+        entries.quarantined(recording_id, told, reason_of(spool, recording_id), entry=entry)
     return tuple(waiting)
-
-
-def _set_aside(spool: Spool, recording_id: str, problem: Exception, log: EventLog) -> bool:
-    """Put a draft into quarantine; False when the disk refuses even that."""
-    try:
-        spool.quarantine(recording_id, come_from=Place.DRAFTS, reason=f"recovery: {problem}")
-    except OSError as refusal:
-        log.error(Ev.SPOOL_FAILED, subject=recording_id, reason=refusal)
-        return False
-    log.error(Ev.RECORDING_QUARANTINED, subject=recording_id, reason=problem)
-    return True
 
 
 def _sealed(folder: Path, manifest_sha256: str | None) -> Statement | None:

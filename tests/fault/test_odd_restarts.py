@@ -124,6 +124,8 @@ def test_with_few_ports_two_kills_in_a_row_cost_no_call_its_own_audio(ward: tupl
         assert full.answered in (488, 503)
         for one in life.placed:
             life.hang_up(one, early=False)
+        drafts = life.house.folder / "spool" / "drafts"
+        wait_until(lambda: not any(drafts.iterdir()), what="all is sealed", timeout_s=60)
         recordings = _ready(life, 4)
         life.close(child)
         sealed = [row for row in recordings if row.manifest["channels"]]

@@ -1,8 +1,9 @@
 /* Everything that a program does to the disk below a folder, noted in order with its octets: preloaded into a
  * program, whoever makes the calls, SQLite too. What a power cut may leave of it ``lost_disk`` makes of the note.
  *
- * arm_trace(folder, note) begins. A call and its note are one step: no other call of this program comes between.
- * Programs may share a note. A row: kind, inode, offset or size, then two paths and the octets with their sizes.
+ * arm_trace(folder, note) begins. A call and its note are one step: no other call comes between, also none of
+ * another program with the same note. A row: kind, inode, offset or size, the sizes of two paths and of the
+ * octets, and these.
  *   C create   T truncate   W write   N rename   U unlink   D mkdir   R rmdir   S sync of a file
  *   d sync of a folder   F sync of everything   X a call that is not known here
  */
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -78,11 +80,13 @@ static int behind(int descriptor, char *path, struct stat *state) {
 
 static void enter(void) {
     pthread_mutex_lock(&turn);
+    flock(out, LOCK_EX); /* the other programs of this note */
     within = 1;
 }
 
 static void leave(void) {
     within = 0;
+    flock(out, LOCK_UN);
     pthread_mutex_unlock(&turn);
 }
 
