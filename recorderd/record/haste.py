@@ -40,9 +40,9 @@ class Haste:
             return list(group), []
         left_s = (self.until_mono_ns - self._clock.mono_ns()) / NS_PER_S
         left_bytes, seal, lay_down = left_s * self._rate_bytes_per_s, list[Row](), list[Row]()
-        for row in sorted(group, key=lambda row: row[0].audio_bytes):
-            left_bytes -= row[0].audio_bytes
-            (seal if left_bytes >= 0 or not row[0].audio_bytes else lay_down).append(row)
+        for row in sorted(group, key=lambda row: row[0].sealing_bytes):
+            left_bytes -= row[0].sealing_bytes
+            (seal if left_bytes >= 0 or not row[0].sealing_bytes else lay_down).append(row)
         return seal, lay_down
 
     def measured(self, step: Callable[[], T], size_bytes: int) -> T:

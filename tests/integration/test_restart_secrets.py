@@ -23,7 +23,7 @@ from tests.support.tones import human_speech, over_speech, textbook_keys, to_int
 
 RATE_HZ = 8000
 TONE_MS = 60
-PACKETS = 400
+PACKETS = 550
 RULES = """
 [encryption.bank]
 recipients = ["{recipient}"]
@@ -64,13 +64,14 @@ def _files_with(folder: Path, secret: bytes) -> list[Path]:
     """Name the files that hold a secret, as it is or in hexadecimal digits."""
     forms = (secret, secret.hex().encode(), secret.hex().upper().encode())
     files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    files = (path for path in files if path.name != "reserve" and path.suffix != ".py")  # 64 MB of nothing
     return [path for path in files if any(form in path.read_bytes() for form in forms)]
 
 
 def _card_number() -> tuple[bytes, list[int]]:
     """Speech with a key every 200 ms, and where they lie."""
     said = human_speech("en_US_f_Allison")[60 * RATE_HZ :][: PACKETS * 160]
-    places = [(key, RATE_HZ // 2 + turn * RATE_HZ // 5) for turn, key in enumerate(35 * "1")]
+    places = [(key, RATE_HZ // 2 + turn * RATE_HZ // 5) for turn, key in enumerate(50 * "1")]
     laid = to_int16(over_speech(said, places, snr_db=15, duration_ms=TONE_MS))
     return encoding.encode_a_law(laid), [at for _, at in places]
 
@@ -120,7 +121,7 @@ def test_an_encrypted_and_a_masked_call_go_on_over_two_kills_and_no_key_comes_to
     assert np.array_equal(heard[first:][: PACKETS * 160], decode(secret.payload, law="PCMA"))
     samples, (entry,) = masked.samples()[0][:, 0], masked.streams()
     sent = decode(payload, law="PCMA")
-    assert len(textbook_keys(sent, rate_hz=RATE_HZ)) > 25
+    assert len(textbook_keys(sent, rate_hz=RATE_HZ)) > 35
     assert textbook_keys(samples.copy(), rate_hz=RATE_HZ) == ""
     wanted, hidden = np.zeros(samples.size, np.int16), np.zeros(samples.size, bool)
     first = entry["first_sample"]
