@@ -26,6 +26,7 @@ from recorderd.policy.access import Action, Ruling, rule_on_recording
 
 router: Final = APIRouter(prefix="/recordings", tags=["recordings"])
 NAME_LIMIT: Final = 255
+TAG: Final = r"^[^\x00-\x1f\x7f]{1,200}$"
 _ONE: Final = "/{recorder_id}/{recording_id}"
 
 
@@ -235,7 +236,7 @@ def add_note(
 @router.put(f"{_ONE}/tags/{{tag}}", status_code=204)
 def add_tag(
     request: Request,
-    tag: Annotated[str, InPath(min_length=1, max_length=200)],
+    tag: Annotated[str, InPath(pattern=TAG)],
     granted: Annotated[Granted, Depends(RecordingGate(Action.TAG, "tag_added", by_deed=True))],
 ) -> None:
     """Add a tag."""
@@ -249,7 +250,7 @@ def add_tag(
 @router.delete(f"{_ONE}/tags/{{tag}}", status_code=204)
 def remove_tag(
     request: Request,
-    tag: Annotated[str, InPath(min_length=1, max_length=200)],
+    tag: Annotated[str, InPath(pattern=TAG)],
     granted: Annotated[Granted, Depends(RecordingGate(Action.TAG, "tag_removed", by_deed=True))],
 ) -> None:
     """Remove a tag."""
