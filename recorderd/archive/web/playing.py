@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from recorderd.archive.audio_forms import MEDIA_TYPES, Audio, Form
 from recorderd.archive.catalogue import Entry
+from recorderd.archive.retention_book import ANONYMISED
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.errors import AudioUnplayable, FormatError
 from recorderd.wire.manifest import manifest_name, parse_manifest
@@ -34,7 +35,7 @@ def audio_of(root: Path, entry: Entry) -> Path:
     try:
         manifest = parse_manifest((folder / manifest_name(entry.id)).read_bytes())
     except FileNotFoundError:
-        raise unknown() from None
+        return _without_manifest(folder, entry)
     except (FormatError, OSError) as problem:
         raise AudioUnplayable(recording=entry.id, reason=type(problem).__name__) from None
     if manifest.audio is None:
@@ -45,6 +46,14 @@ def audio_of(root: Path, entry: Entry) -> Path:
     if not path.is_file():
         raise unknown()
     return path
+
+
+def _without_manifest(folder: Path, entry: Entry) -> Path:
+    """Find the audio of a recording that was made anonymous: its manifest is gone, the audio alone stays."""
+    found = sorted(folder.glob("*.wav")) if entry.state == ANONYMISED else []
+    if len(found) != 1:
+        raise unknown()
+    return found[0]
 
 
 def audio_response(request: Request, path: Path, form: Form) -> Response:
