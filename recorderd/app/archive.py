@@ -22,6 +22,7 @@ from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfigurati
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
+from recorderd.app.archive_search import add_search
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.control import ControlServer, ask
@@ -29,6 +30,7 @@ from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
+from recorderd.app.search_duty import SearchDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.workers import Workers
@@ -112,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add_retention(commands)
     add_rights(commands)
     add_account(commands)
+    add_search(commands)
     return parser
 
 
@@ -199,6 +202,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         retention.begin()
         for name, work in (keeping.loops() | audit.loops() | retention.loops()).items():
             workers.start(name, work)
+        duty_of_search = SearchDuty(
+            catalogue.database, region=configuration.catalogue.region, log=service.log
+        )
+        workers.start("search-index", duty_of_search.run)
         try:
             receiver.run(duty.halt(), service.beat)
             duty.sleep()

@@ -44,7 +44,8 @@ def open_catalogue(configuration: ArchiveConfiguration, *, read_only: bool = Fal
 
     Errors: CatalogueFailed; KeyUnusable when the password cannot be read.
     """
-    return Catalogue(open_database(configuration, read_only=read_only), read_only=read_only)
+    database = open_database(configuration, read_only=read_only)
+    return Catalogue(database, read_only=read_only, region=configuration.catalogue.region)
 
 
 def is_empty(configuration: ArchiveConfiguration) -> bool:

@@ -165,7 +165,7 @@ def _postgresql_engine(place: URL, password: str) -> Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": 10,
         "application_name": "recorder-archive",
-        "options": f"-c lock_timeout={_LOCK_WAIT_S}s -c timezone=UTC",
+        "options": f"-c lock_timeout={_LOCK_WAIT_S}s -c timezone=UTC -c jit=off",
     }
     if password:
         arguments["password"] = password

@@ -324,17 +324,6 @@ class RecordingUnknown(RecorderError):
     hint = "`recorder-archive list` names those it holds."
 
 
-class AccountUnknown(RecorderError):
-    """There is no account {account}."""
-
-    exit_code = 65
-    hint = "`recorder-archive account list` names those there are."
-
-
-class AccountRefused(RecorderError):
-    """Account {account}: {reason}."""
-
-
 class SearchRefused(RecorderError):
     """The search cannot be understood: {field} {reason}."""
 
@@ -351,6 +340,19 @@ class SearchTooWide(RecorderError):
 
 class AnnotationRefused(RecorderError):
     """This {what} cannot be added: {reason}."""
+
+    exit_code = 65
+
+
+class AccountUnknown(RecorderError):
+    """There is no account {account}."""
+
+    exit_code = 65
+    hint = "`recorder-archive account list` names those there are."
+
+
+class AccountRefused(RecorderError):
+    """Account {account}: {reason}."""
 
     exit_code = 65
 
