@@ -287,7 +287,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     row = entry.plain()
     folder = configuration.archive.data_dir / entry.path
     row["files"] = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    row["receipt"] = json.loads(entry.receipt)
+    row["receipt"] = json.loads(entry.receipt) if entry.receipt else None
     if arguments.json:
         print(json.dumps(row, indent=2))
         return 0

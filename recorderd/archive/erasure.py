@@ -169,6 +169,8 @@ class Eraser:
             holds = self._holds.index(connection, now_utc=utc_text(now_utc_ns))
             kept = {row.row_id: row for row in self._book.kept(connection, row_ids)}
             for entry in _entries(connection, row_ids):
+                if entry.state == ERASED and wish.cause is Cause.DUE:
+                    continue  # another's sweep was here before
                 why = _why_not(
                     entry,
                     kept.get(entry.row_id),

@@ -169,7 +169,7 @@ class RetentionBook:
             for name, column in _EXACT.items():
                 if value := getattr(selection, name):
                     query = query.where(column == value)
-        with connection.execution_options(yield_per=2000).execute(query) as rows:
+        with connection.execute(query, execution_options={"yield_per": 2000}) as rows:
             for row in rows:
                 yield _kept(row)
 

@@ -134,6 +134,8 @@ def test_a_plan_foresees_what_is_only_configured_and_a_sweep_does_it(tmp_path: P
     assert f"{THIRD}.wav" in house.archive.names(THIRD)
     house.fsck()
     assert [row["state"] for row in json.loads(house.run("list", "--json").stdout)][:2] == ["erased"] * 2
+    shown = json.loads(house.run("show", FIRST, "--json").stdout)
+    assert (shown["receipt"], shown["files"]) == (None, [f"{FIRST}.tombstone.json"])
 
 
 def test_worm_is_not_shortened_by_the_configuration(tmp_path: Path) -> None:
