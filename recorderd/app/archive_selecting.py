@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from sqlalchemy import Connection
-
 from recorderd.app.retention_parts import RetentionParts
 from recorderd.core.errors import SelectionEmpty
 from recorderd.policy.retention import KeptRecording
@@ -48,9 +46,6 @@ def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]
     """Find the recordings that are meant and not erased, the oldest first."""
     parts.sweeper.enrol()
     with parts.database.read() as connection:
-        return sorted(_covered(parts, connection, selection), key=lambda row: row.facts.started_at)
-
-
-def _covered(parts: RetentionParts, connection: Connection, selection: Selection) -> list[KeptRecording]:
-    kept = parts.book.kept(connection, selection=selection)
-    return [row for row in kept if covers(selection, row.facts)]
+        kept = parts.book.kept(connection, selection=selection)
+        found = [row for row in kept if covers(selection, row.facts)]
+    return sorted(found, key=lambda row: row.facts.started_at)
