@@ -151,6 +151,9 @@ class Auditor:
         troubles += [
             Trouble(subject=entry.id, code="row", reason=reason) for reason in self._row(entry, verdict)
         ]
+        if verdict.manifest is not None:
+            reasons = self._tombstones.terms_problems(entry, verdict.manifest)
+            troubles += [Trouble(subject=entry.id, code="terms", reason=reason) for reason in reasons]
         troubles += [
             Trouble(subject=entry.id, code="receipt", reason=why, verdict=how)
             for why, how in self._receipt(entry, verdict)

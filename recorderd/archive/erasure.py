@@ -24,7 +24,7 @@ from recorderd.archive.database import Database
 from recorderd.archive.forgetting import forget_people, index_anew
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.removal import drop_staged, settle
-from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook
+from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook, terms_of_manifest
 from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
@@ -81,6 +81,7 @@ class _Ready:
 
     manifest: Manifest | None
     small: tuple[KeptFile, ...]  # manifest, signature, certificate, stamp
+    told: tuple[str, int] | None = None  # class and end, as they were signed
     problem: str = ""
 
 
@@ -192,6 +193,7 @@ class Eraser:
                     ready[entry.row_id],
                     wish,
                     retention_class=kept[entry.row_id].facts.retention_class,
+                    ended_utc_s=kept[entry.row_id].ended_utc_s,
                     terms=ruling.number,
                     erase=erase,
                     audio=audio.get(entry.row_id),
@@ -213,6 +215,7 @@ class Eraser:
         wish: Wish,
         *,
         retention_class: str,
+        ended_utc_s: int,
         terms: int,
         erase: Erase,
         audio: NewAudio | None,
@@ -238,6 +241,7 @@ class Eraser:
             outcome=RECORDED if entry.state in ("archived", ANONYMISED) else entry.state,
             stands_for=ready.manifest.end_cause if ready.manifest and entry.state == SHED else "",
             started_at=entry.started_at,
+            ended_utc_s=ended_utc_s,
             duration_us=round(entry.duration_s * 1_000_000),
             sample_rate_hz=entry.sample_rate_hz,
             channels=entry.channels,
@@ -296,7 +300,7 @@ class Eraser:
         """Read what stays of a recording whose audio goes, and what its entry may stand for."""
         folder, names = self._root / entry.path, _small_names(entry.id)
         if entry.state in (ERASED, ANONYMISED):
-            return _Ready(manifest=None, small=())
+            return _Ready(manifest=None, small=(), told=_told_by_tombstone(self._database, entry))
         try:
             contents = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
             raw = contents.get(manifest_name(entry.id), b"")
@@ -309,7 +313,7 @@ class Eraser:
             KeptFile(name=name, size_bytes=len(content), sha256=sha256_bytes(content))
             for name, content in sorted(contents.items())
         )
-        return _Ready(manifest=manifest, small=small)
+        return _Ready(manifest=manifest, small=small, told=terms_of_manifest(manifest))
 
     def _note(self, wish: Wish, entry: Entry, connection: Connection, *, outcome: str, detail: str) -> None:
         what = "recording_anonymised" if wish.kind is Kind.ANONYMISED else "recording_erased"
@@ -344,6 +348,8 @@ def _why_not(
         return "is of no class: its manifest could not be read yet"
     if ready.problem:
         return ready.problem
+    if ready.told is not None and ready.told != (kept.facts.retention_class, kept.ended_utc_s):
+        return "is kept in the database by other terms than were signed; look at `recorder-archive fsck`"
     if wish.kind is Kind.ANONYMISED and not has_new_audio:
         return "has no audio that could be kept"
     if wish.cause is Cause.DUE:
@@ -373,6 +379,16 @@ def _files_sha256(connection: Connection, entry: Entry) -> str:
     query = select(_S.document).where(_S.row_id == entry.row_id).order_by(_S.number)
     document = connection.execute(query).scalars().first()
     return parse_tombstone(bytes(document)).body.files_sha256 if document is not None else GENESIS_SHA256
+
+
+def _told_by_tombstone(database: Database, entry: Entry) -> tuple[str, int] | None:
+    query = select(_S.document).where(_S.row_id == entry.row_id).order_by(_S.number)
+    with database.read() as connection:
+        document = connection.execute(query).scalars().first()
+    if document is None:
+        return None
+    body = parse_tombstone(bytes(document)).body
+    return body.retention_class, body.ended_utc_s
 
 
 def _small_names(recording_id: str) -> tuple[str, ...]:

@@ -217,6 +217,14 @@ def checked_terms(documents: Sequence[bytes], trust: TrustStore) -> list[SignedT
     return signed
 
 
+def terms_of_manifest(manifest: Manifest) -> tuple[str, int]:
+    """Give what a recording is kept by: its class, and the second in which it ended.
+
+    Errors: ValueError when its end is no time.
+    """
+    return manifest.rule.retention_class, int(datetime.fromisoformat(manifest.ended_at).timestamp())
+
+
 def parties_of(manifest: Manifest) -> tuple[str, ...]:
     """Name everybody whom a manifest names as having been on the call."""
     call = manifest.call
@@ -235,11 +243,11 @@ def _terms_row(root: Path, row: Any) -> dict[str, Any]:
     }
     try:
         manifest = parse_manifest((root / row.path / manifest_name(row.id)).read_bytes())
-        ended_utc_s = int(datetime.fromisoformat(manifest.ended_at).timestamp())
+        retention_class, ended_utc_s = terms_of_manifest(manifest)
     except (OSError, FormatError, ValueError):
         return values
     return values | {
-        "retention_class": manifest.rule.retention_class,
+        "retention_class": retention_class,
         "ended_utc_s": ended_utc_s,
         "has_audio": manifest.audio is not None,
         "parties": "\n".join(party.replace("\n", " ") for party in parties_of(manifest)),

@@ -36,7 +36,7 @@ from tests.support.retention_house import RetentionHouse
 
 ALL: Final = bool(os.environ.get("FAULT_ALL"))
 KILLS: Final = ("before", "after") if ALL else ("before",)
-EVERY: Final = 1 if ALL else 12  # of the calls on the catalogue
+EVERY: Final = 1 if ALL else 6  # of the calls on the catalogue
 AT_A_TIME: Final = 2
 TERMS: Final = "[retention.classes.default]\nmaximum_days = 0\n"
 REASON: Final = ("--reason", "asked for")

@@ -114,8 +114,33 @@ def test_the_right_to_erasure_goes_before_the_minimum_where_the_class_knows_it(t
 def test_what_is_not_due_or_of_an_unknown_class_is_not_swept(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     assert refused(archive, FIRST, cause=Cause.DUE) == "is not due: keep"
-    archive.execute("UPDATE recording_terms SET retention_class = 'mifid' WHERE row_id = 1")
-    assert refused(archive, FIRST, cause=Cause.DUE) == "is not due: unknown class"
+
+
+def test_who_gives_a_recording_another_class_or_end_in_the_database_erases_nothing_and_is_found(
+    tmp_path: Path,
+) -> None:
+    archive = Archive(tmp_path, FOREVER, replace(AT_ONCE, name="short"))
+    for change in ("retention_class = 'short'", "retention_class = 'default', ended_utc_s = 0"):
+        archive.execute(f"UPDATE recording_terms SET {change} WHERE row_id = 1")
+        for cause in Cause:
+            assert "other terms than were signed" in archive.erase(FIRST, cause=cause)[0].refusal
+        assert archive.told() == {(FIRST, "terms")}
+    assert f"{FIRST}.wav" in archive.names(FIRST)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("DELETE FROM holds", "was added and is not there"),
+        ("UPDATE holds SET released_at = '2026-11-24T00:00:00.000Z'", "in the other not"),
+    ],
+)
+def test_a_hold_that_was_taken_away_by_hand_is_found(tmp_path: Path, damage: str, reason: str) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    archive.hold(recording_id=FIRST)
+    archive.execute(damage)
+    assert archive.told() == {("hold 1", "hold")}
+    assert reason in archive.audit().troubles[0].reason
 
 
 def test_an_anonymous_recording_has_every_sample_and_no_number(tmp_path: Path) -> None:
