@@ -18,8 +18,14 @@ from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
-from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_configuration import (
+    CONTROL_NAME,
+    LOCK_NAME,
+    ArchiveConfiguration,
+    load_archive_configuration,
+)
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
 from recorderd.app.archive_search import add_search
@@ -51,7 +57,6 @@ from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-LOCK_NAME: Final = ".archive.lock"
 _LISTEN_HELP: Final = (
     "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
 )
@@ -115,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add_rights(commands)
     add_account(commands)
     add_search(commands)
+    add_reindex(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The daemon's part in search: recordings of before are made findable, beside its work."""
+"""What the daemon makes up for beside its work: search rows and receipt files of recordings of before."""
 
 from __future__ import annotations
 

@@ -1,15 +1,12 @@
-"""`recorder-archive search`, `tag`, `note` and `list` as an operator uses them, on recordings that came by the link."""
+"""`recorder-archive search`, `tag` and `note` as an operator uses them, on what came by the link."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from recorderd.archive.catalogue import CATALOGUE_NAME
 from tests.support.bundles import Loopback
 from tests.support.house import run_program
 from tests.support.link import archived
