@@ -18,19 +18,25 @@ from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
-from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_configuration import (
+    CONTROL_NAME,
+    LOCK_NAME,
+    ArchiveConfiguration,
+    load_archive_configuration,
+)
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
 from recorderd.app.archive_search import add_search
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.audit_duty import AuditDuty
+from recorderd.app.catching_up import CatchingUp, refuse_lost_catalogue
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
-from recorderd.app.search_duty import SearchDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.workers import Workers
@@ -51,7 +57,6 @@ from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-LOCK_NAME: Final = ".archive.lock"
 _LISTEN_HELP: Final = (
     "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
 )
@@ -115,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add_rights(commands)
     add_account(commands)
     add_search(commands)
+    add_reindex(commands)
     return parser
 
 
@@ -132,6 +138,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
     store, catalogue = Store(archive.data_dir), open_catalogue(configuration)
     store.prepare()
+    refuse_lost_catalogue(store, recordings=catalogue.count())
+    catching_up = CatchingUp(
+        archive.data_dir, catalogue.database, region=configuration.catalogue.region, log=service.log
+    )
     custody = Custody(
         archive_id=archive.id,
         store=store,
@@ -200,12 +210,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         workers = Workers(service)
         audit.begin()
         retention.begin()
-        for name, work in (keeping.loops() | audit.loops() | retention.loops()).items():
+        for name, work in (keeping.loops() | audit.loops() | retention.loops() | catching_up.loops()).items():
             workers.start(name, work)
-        duty_of_search = SearchDuty(
-            catalogue.database, region=configuration.catalogue.region, log=service.log
-        )
-        workers.start("search-index", duty_of_search.run)
         try:
             receiver.run(duty.halt(), service.beat)
             duty.sleep()

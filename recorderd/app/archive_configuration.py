@@ -20,6 +20,7 @@ from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.core.ids import is_safe_id
 
+LOCK_NAME: Final = ".archive.lock"  # in archive.data_dir
 CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from recorderd import durable
+from recorderd.archive.kept_receipts import drop as drop_receipt
 from recorderd.archive.renewals import RENEWALS_NAME
 from recorderd.archive.store import READ_ONLY_MODE
 from recorderd.core.errors import StoreBroken
 from recorderd.evidence.digest import sha256_file
-from recorderd.wire.tombstone import Tombstone, tombstone_name
+from recorderd.wire.tombstone import Kind, Tombstone, tombstone_name
 
 STAGING_NAME: Final = "anonymous"
 _STAMP: Final = ".tsr"
@@ -53,6 +54,8 @@ def settle(root: Path, path: str, body: Tombstone, document: bytes) -> None:
                 _drop_renewals(root, path, file.name)
             durable.discard(file, synced=False)
     durable.sync_dir(folder)
+    if body.kind is Kind.ANONYMISED or not body.kept:  # names of files tell numbers
+        drop_receipt(root, path)
 
 
 def drop_staged(root: Path, *, older_than_utc_s: float) -> None:

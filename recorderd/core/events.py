@@ -164,6 +164,8 @@ class Ev(Enum):
     AUDIT_EXPORT_FAILED = "audit_export_failed"
     AUDIT_HEAD_STATED = "audit_head_stated"
     AUDIT_HEAD_FAILED = "audit_head_failed"
+    RECEIPTS_BEHIND = "receipts_behind"
+    CATALOGUE_REBUILT = "catalogue_rebuilt"
     SEARCH_BEHIND = "search_behind"
     SEARCH_COMPLETE = "search_complete"
 
