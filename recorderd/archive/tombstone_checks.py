@@ -67,18 +67,19 @@ class Tombstones:
         self._root = root
         self._database = database
         self._receipts = receipts
+        self._has_tables: bool | None = None  # of a release before there were any, opened to be read only
 
     def flaws(self) -> list[Flaw]:
         """Tell what does not hold of tombstones and terms by themselves, and against the rows."""
-        if not self._database.has_table(TOMBSTONES.name):
-            return []  # of a release before there were any, opened to be read only
+        if not self._is_ready():
+            return []
         with self._database.read() as connection:
             found, terms = self._terms(connection)
             return found + self._stones(connection, terms) + _hold_flaws(connection)
 
     def terms_problems(self, entry: Entry, manifest: Manifest) -> Iterator[str]:
         """Compare what a recording is kept by with its signed manifest."""
-        if not self._database.has_table(RECORDING_TERMS.name):
+        if not self._is_ready():
             return
         columns = RECORDING_TERMS.c.retention_class, RECORDING_TERMS.c.ended_utc_s
         with self._database.read() as connection:
@@ -110,6 +111,11 @@ class Tombstones:
             reasons += folder_problems(self._root / entry.path, body, bytes(row.document), trust)
         flaws = [Flaw(subject=entry.id, code="tombstone", reason=reason) for reason in reasons]
         return place_of(body), flaws
+
+    def _is_ready(self) -> bool:
+        if self._has_tables is None:
+            self._has_tables = self._database.has_table(TOMBSTONES.name)
+        return self._has_tables
 
     # --- what stands by itself -----------------------------------------------------------------------------
 
