@@ -14,6 +14,7 @@ from recorderd.archive.database import Database
 from recorderd.archive.sweeping import Sweeper
 from recorderd.core.errors import HoldRefused
 from recorderd.policy.retention import Terms
+from recorderd.policy.selection import Selection, covers
 from tests.support.golden import FIRST, GOLDEN, IDS, SECOND, THIRD
 from tests.support.retention import AT_ONCE, WHO, Archive
 
@@ -98,3 +99,27 @@ def test_two_sweeps_at_once_erase_everything_once(archive: Archive) -> None:
         erased = [run.result() for run in [both.submit(sweep) for _ in range(2)]]
     assert sum(erased) == 3
     assert archive.audit().troubles == []
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"),
+    [
+        ({"number": "1001"}, IDS),
+        ({"extension": "1002"}, IDS),
+        ({"number": "1009"}, ()),
+        ({"number": "100_"}, ()),
+        ({"recording_id": FIRST}, (FIRST,)),
+        ({"from_time": "2026-11-23T06:31:10Z", "to_time": "2026-11-23T06:31:20Z"}, (SECOND,)),
+        ({"from_time": "2026-11-23", "to_time": "2026-11-23", "recorder_id": "rec-1"}, IDS),
+        ({"retention_class": "mifid"}, ()),
+    ],
+)
+def test_the_database_leaves_out_nothing_that_a_selection_covers(
+    archive: Archive, selection: dict[str, str], names: tuple[str, ...]
+) -> None:
+    wanted = Selection(**selection)
+    with archive.database.read() as connection:
+        everything = [row for row in archive.book.kept(connection) if covers(wanted, row.facts)]
+        chosen = list(archive.book.kept(connection, selection=wanted))
+    assert [row.facts.recording_id for row in everything] == list(names)
+    assert [row for row in chosen if covers(wanted, row.facts)] == everything
