@@ -20,6 +20,7 @@ from recorderd.archive.retention_tables import RECORDING_TERMS, RETENTION_TERMS
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import EvidenceError, FormatError, SignerUnknown
+from recorderd.core.ids import is_safe_id
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore, verify_detached
@@ -30,6 +31,7 @@ from recorderd.wire.retention_terms import SignedTerms, TermsBody, encode_body, 
 
 ERASED: Final = "erased"  # states of a row
 ANONYMISED: Final = "anonymised"
+UNKNOWN_CLASS: Final = "-"  # of a recorder that names none that could be one
 _GROUP: Final = 500  # rows that are noted in one go
 _R: Final = RECORDINGS.c
 _T: Final = RECORDING_TERMS.c
@@ -235,7 +237,9 @@ def terms_of_manifest(manifest: Manifest) -> tuple[str, int]:
 
     Errors: ValueError when its end is no time.
     """
-    return manifest.rule.retention_class, int(datetime.fromisoformat(manifest.ended_at).timestamp())
+    name = manifest.rule.retention_class
+    ended_utc_s = int(datetime.fromisoformat(manifest.ended_at).timestamp())
+    return name if is_safe_id(name) else UNKNOWN_CLASS, ended_utc_s
 
 
 def parties_of(manifest: Manifest) -> tuple[str, ...]:
@@ -263,7 +267,9 @@ def _terms_row(root: Path, row: Any) -> dict[str, Any]:
         "retention_class": retention_class,
         "ended_utc_s": ended_utc_s,
         "has_audio": manifest.audio is not None,
-        "parties": "\n".join(party.replace("\n", " ") for party in parties_of(manifest)),
+        "parties": "\n".join(
+            " ".join(party.replace("\0", " ").split("\n")) for party in parties_of(manifest)
+        ),
     }
 
 

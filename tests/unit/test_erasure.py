@@ -248,3 +248,16 @@ def test_audio_that_is_to_stay_and_is_missing_stops_the_removal(tmp_path: Path) 
     with pytest.raises(StoreBroken):
         archive.eraser.dispose([entry.row_id], wish, audio={entry.row_id: staged})
     assert archive.names(FIRST) == {path.name for path in (GOLDEN / FIRST).iterdir()}
+
+
+def test_what_could_not_be_read_again_is_not_signed_and_the_others_are_done(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    rows = [archive.entry(name).row_id for name in (FIRST, SECOND)]
+    wish = Wish(kind=Kind.ERASED, cause=Cause.REQUEST, who=WHO, reason="x" * 501)
+    assert all("cannot be told of" in row.refusal for row in archive.eraser.dispose(rows, wish))
+    archive.execute("UPDATE recordings SET archived_at = '' WHERE row_id = 1")
+    wish = replace(wish, reason="asked for")
+    told = [bool(row.refusal) for row in archive.eraser.dispose(rows, wish)]
+    assert told == [True, False]
+    assert archive.names(SECOND) == {f"{SECOND}.tombstone.json"}
+    assert f"{FIRST}.wav" in archive.names(FIRST)
