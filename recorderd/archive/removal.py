@@ -10,6 +10,7 @@ Renewals of stamps that go, go with them. What the medium keeps of freed blocks 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +48,7 @@ def settle(root: Path, path: str, body: Tombstone, document: bytes) -> None:
     stone = tombstone_name(body.recording_id)
     if not _holds(folder / stone, document):
         durable.replace(folder / stone, document, mode=READ_ONLY_MODE)
+        give_to_owner(folder / stone)
     stay = {stone, *(row.name for row in body.kept)}
     for file in sorted(folder.iterdir()):
         if file.name not in stay:
@@ -56,6 +58,13 @@ def settle(root: Path, path: str, body: Tombstone, document: bytes) -> None:
     durable.sync_dir(folder)
     if body.kind is Kind.ANONYMISED or not body.kept:  # names of files tell numbers
         drop_receipt(root, path)
+
+
+def give_to_owner(path: Path) -> None:
+    """Let a file that root has made be its folder's owner's: the archive's own user is to read it."""
+    owner = path.parent.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def drop_staged(root: Path, *, older_than_utc_s: float) -> None:
@@ -70,6 +79,7 @@ def _take_audio(staged: Path, target: Path) -> None:
     arriving = target.with_name(f".{target.name}.new")
     if staged.exists():
         staged.chmod(READ_ONLY_MODE)
+        give_to_owner(staged)
         durable.publish(staged, arriving)
     if arriving.exists():
         durable.supersede(arriving, target)

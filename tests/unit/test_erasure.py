@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -261,3 +262,15 @@ def test_what_could_not_be_read_again_is_not_signed_and_the_others_are_done(tmp_
     assert told == [True, False]
     assert archive.names(SECOND) == {f"{SECOND}.tombstone.json"}
     assert f"{FIRST}.wav" in archive.names(FIRST)
+
+
+def test_what_root_has_written_is_the_archives_own(tmp_path: Path) -> None:
+    """Commands run as root, the daemon under a user of its own."""
+    owner = 65_534 if os.geteuid() == 0 else os.geteuid()  # who is not root can only be himself
+    archive = Archive(tmp_path, AT_ONCE)
+    for path in (archive.root, *archive.root.rglob("*")):
+        os.chown(path, owner, -1)
+    archive.anonymise(FIRST)
+    archive.erase(SECOND)
+    made = [path for name in (FIRST, SECOND) for path in archive.folder(name).iterdir()]
+    assert {path.stat().st_uid for path in [*made, archive.root / "anonymous"]} == {owner}
