@@ -18,20 +18,26 @@ from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
-from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_configuration import (
+    CONTROL_NAME,
+    LOCK_NAME,
+    ArchiveConfiguration,
+    load_archive_configuration,
+)
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
 from recorderd.app.archive_search import add_search
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
+from recorderd.app.catching_up import CatchingUp, refuse_lost_catalogue
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
-from recorderd.app.search_duty import SearchDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.web_duty import WebDuty
@@ -54,7 +60,6 @@ from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-LOCK_NAME: Final = ".archive.lock"
 _LISTEN_HELP: Final = (
     "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
 )
@@ -119,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add_account(commands)
     add_web(commands)
     add_search(commands)
+    add_reindex(commands)
     return parser
 
 
@@ -136,6 +142,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
     store, catalogue = Store(archive.data_dir), open_catalogue(configuration)
     store.prepare()
+    refuse_lost_catalogue(store, recordings=catalogue.count())
+    catching_up = CatchingUp(
+        archive.data_dir, catalogue.database, region=configuration.catalogue.region, log=service.log
+    )
     custody = Custody(
         archive_id=archive.id,
         store=store,
@@ -207,14 +217,11 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         hooks = webhook_loops(
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
-        for name, work in (keeping.loops() | audit.loops() | retention.loops() | hooks).items():
+        loops = keeping.loops() | audit.loops() | retention.loops() | catching_up.loops() | hooks
+        for name, work in loops.items():
             workers.start(name, work)
         if configuration.http is not None:
             workers.start("http", WebDuty(arguments.config, log=service.log).run)
-        duty_of_search = SearchDuty(
-            catalogue.database, region=configuration.catalogue.region, log=service.log
-        )
-        workers.start("search-index", duty_of_search.run)
         try:
             receiver.run(duty.halt(), service.beat)
             duty.sleep()
@@ -296,7 +303,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     row = entry.plain()
     folder = configuration.archive.data_dir / entry.path
     row["files"] = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    row["receipt"] = json.loads(entry.receipt)
+    row["receipt"] = json.loads(entry.receipt) if entry.receipt else None
     if arguments.json:
         print(json.dumps(row, indent=2))
         return 0

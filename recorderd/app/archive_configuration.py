@@ -22,6 +22,7 @@ from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
 from recorderd.core.ids import is_safe_id
 
+LOCK_NAME: Final = ".archive.lock"  # in archive.data_dir
 CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
 
 

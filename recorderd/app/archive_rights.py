@@ -1,4 +1,4 @@
-"""recorder-archive erase, anonymise, note, subject-access: the rights of people, on the command line.
+"""recorder-archive erase, anonymise, subject-access: the rights of people, on the command line.
 
 Rule: what cannot be undone is shown first. Without --yes nothing is erased.
 """
@@ -31,7 +31,7 @@ from recorderd.archive.erasure import Outcome, Wish
 from recorderd.archive.store import Store
 from recorderd.archive.subject_access import Found, Subject, check_free, make_bundle
 from recorderd.core.clock import NS_PER_S, utc_text
-from recorderd.core.errors import ErasureRefused, RecordingUnknown
+from recorderd.core.errors import ErasureRefused
 from recorderd.policy.retention import KeptRecording
 from recorderd.policy.selection import Selection
 from recorderd.wire.tombstone import REASON_LIMIT, Cause, Kind
@@ -59,9 +59,6 @@ def add_rights(commands: Any) -> None:
             help="a person claims it: goes before the class's minimum where the class permits",
         )
         command.add_argument("--yes", action="store_true", help="do it")
-    note = _command(commands, "note", _note, "add a note to a recording, a correction for example")
-    note.add_argument("recording_id", metavar="ID")
-    note.add_argument("text", metavar="TEXT")
     access = _command(
         commands, "subject-access", _subject_access, "give out everything about a number as a sealed folder"
     )
@@ -172,27 +169,7 @@ def _report(
         print(f"{good} would be {kind.value}, {refused} refused; nothing was done: add --yes")
 
 
-# --- notes, subject access --------------------------------------------------------------------------
-
-
-def _note(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    parts, who = retention_parts(configuration), command_line_actor()
-    entries = open_catalogue(configuration).by_id(arguments.recording_id)
-    if not entries:
-        raise RecordingUnknown(recording_id=arguments.recording_id)
-    at = utc_text(parts.clock.utc_ns())
-    annotations = Annotations(parts.database)
-    with parts.database.write() as connection:
-        number = annotations.add_note(
-            entries[0].row_id, arguments.text, who=who.name, at=at, connection=connection
-        )
-        parts.audit.note(who, "note_added", entries[0].id, detail=f"note {number}", connection=connection)
-    print(
-        json.dumps({"note": number, "at": at, "by": who.name})
-        if arguments.json
-        else f"note {number} is added"
-    )
-    return 0
+# --- subject access -------------------------------------------------------------------------------
 
 
 def _subject_access(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:

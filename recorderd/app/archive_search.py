@@ -1,4 +1,4 @@
-"""recorder-archive search and tag: finds recordings, and adds to them what people know.
+"""recorder-archive search, tag and note: finds recordings, and adds to them what people know.
 
 Rule: each of them stands in the audit log, a refused one too; what is added stands there or is not added.
 """
@@ -58,9 +58,12 @@ def add_search(commands: Any) -> None:
         search.add_argument(option, dest=name, action="append", default=[], metavar=metavar, help=text)
     search.add_argument("--json", action="store_true", help="for programs")
     tag = _command(commands, "tag", _tag, "add tags to a recording, or remove them")
-    tag.add_argument("recording_id", metavar="ID")
+    note = _command(commands, "note", _note, "add a note to a recording; it cannot be changed")
+    for command in (tag, note):
+        command.add_argument("recording_id", metavar="ID")
     tag.add_argument("tags", metavar="TAG", nargs="+")
     tag.add_argument("--remove", action="store_true", help="remove them")
+    note.add_argument("text", metavar="TEXT")
 
 
 def _command(commands: Any, name: str, work: Any, text: str) -> argparse.ArgumentParser:
@@ -121,6 +124,23 @@ def _tag(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
                 what = "untagged" if arguments.remove else "tagged"
                 audit.note(actor, what, entry.id, detail=tag, connection=connection)
     print(", ".join(annotations.tags(entry.row_id)) or "no tags")
+    return 0
+
+
+def _note(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    database = open_to_write(configuration)
+    entry = _entry(database, arguments.recording_id)
+    clock, actor = SystemClock(), command_line_actor()
+    with database.write() as connection:
+        at = utc_text(clock.utc_ns())
+        note_id = Annotations(database).add_note(
+            entry.row_id, arguments.text, who=actor.name, at=at, connection=connection
+        )
+        AuditLog(database, clock=clock).note(
+            actor, "noted", entry.id, detail=f"note {note_id}", connection=connection
+        )
+    for note in Annotations(database).notes(entry.row_id):
+        print(f"{note.at}  {note.who}  {note.text}")
     return 0
 
 

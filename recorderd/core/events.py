@@ -170,6 +170,8 @@ class Ev(Enum):
     HTTP_REFUSED = "http_refused"
     HTTP_LIMITED = "http_limited"
     WEBHOOK_FAILED = "webhook_failed"
+    RECEIPTS_BEHIND = "receipts_behind"
+    CATALOGUE_REBUILT = "catalogue_rebuilt"
     SEARCH_BEHIND = "search_behind"
     SEARCH_COMPLETE = "search_complete"
 
