@@ -120,7 +120,11 @@ def test_a_catalogue_that_was_lost_is_not_begun_anew_but_made_from_the_store(loo
     copy = loopback.root / "copy.toml"  # the same store, with its daemon stopped and its catalogue gone
     folder = loopback.root / "copied"
     shutil.copytree(loopback.data_dir, folder, ignore=shutil.ignore_patterns("catalogue.sqlite3*"))
-    text = loopback.archive_toml.read_text().replace(str(loopback.data_dir), str(folder))
+    text = (
+        loopback.archive_toml.read_text()
+        .replace('"archive"', '"copied"')
+        .replace("run-archive", "run-copied")
+    )
     copy.write_text(text.replace(f":{loopback.port}", f":{free_port()}"))
     done = run_program("archive", "serve", "--config", copy, check=False)
     assert done.returncode == 78 and "recorder-archive reindex" in done.stderr
