@@ -167,7 +167,6 @@ TRICKS = (
     "%2Fetc%2Fpasswd",
     "....%2F%2Fetc",
     "x%00.wav",
-    ".",
     "%2e%2e",
     "~root",
     "CON",
