@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,22 +19,28 @@ from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
-from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_configuration import (
+    CONTROL_NAME,
+    LOCK_NAME,
+    ArchiveConfiguration,
+    load_archive_configuration,
+)
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_reconcile import add_reconcile
+from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
 from recorderd.app.archive_search import add_search
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
+from recorderd.app.catching_up import CatchingUp, refuse_lost_catalogue
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
-from recorderd.app.search_duty import SearchDuty
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.web_duty import WebDuty
@@ -56,7 +63,6 @@ from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-LOCK_NAME: Final = ".archive.lock"
 _LISTEN_HELP: Final = (
     "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
 )
@@ -96,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="F", help="archive.toml")
         command.set_defaults(run=work)
+        if name == "list":
+            command.add_argument("--limit", type=count_of, metavar="N", help="so many at most")
+            command.add_argument("--after", metavar="ID", help="those after this one")
         if name in ("show", "export"):
             command.add_argument("recording_id", metavar="ID")
         if name in ("stamps", "renew"):
@@ -121,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add_account(commands)
     add_search(commands)
     add_reconcile(commands)
+    add_reindex(commands)
     add_web(commands)
     return parser
 
@@ -140,6 +150,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
     store, catalogue = Store(archive.data_dir), open_catalogue(configuration)
     store.prepare()
+    refuse_lost_catalogue(store, recordings=catalogue.count())
+    catching_up = CatchingUp(
+        archive.data_dir, catalogue.database, region=configuration.catalogue.region, log=service.log
+    )
     custody = Custody(
         archive_id=archive.id,
         store=store,
@@ -211,12 +225,9 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         hooks = webhook_loops(
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
-        for name, work in (keeping.loops() | audit.loops() | retention.loops() | hooks).items():
+        loops = keeping.loops() | audit.loops() | retention.loops() | catching_up.loops() | hooks
+        for name, work in loops.items():
             workers.start(name, work)
-        duty_of_search = SearchDuty(
-            catalogue.database, region=configuration.catalogue.region, log=service.log
-        )
-        workers.start("search-index", duty_of_search.run)
         if configuration.http is not None:
             workers.start("http", WebDuty(arguments.config, log=service.log).run)
         try:
@@ -280,10 +291,20 @@ def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfigura
 # --- for people -------------------------------------------------------------------------------------
 
 
+def count_of(text: str) -> int:
+    """Read a number of rows, for argparse."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
+    return int(text)
+
+
 def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    entries = _entries(configuration)
+    entries = islice(_entries(arguments, configuration), arguments.limit)
     if arguments.json:
-        print(json.dumps([entry.plain() for entry in entries], indent=2))
+        print("[")
+        for number, entry in enumerate(entries):
+            print("," * bool(number) + json.dumps(entry.plain(), indent=2))
+        print("]")
         return 0
     table = Table("started", Column("id", no_wrap=True), *_LIST_COLUMNS)
     for entry in entries:
@@ -300,7 +321,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     row = entry.plain()
     folder = configuration.archive.data_dir / entry.path
     row["files"] = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    row["receipt"] = json.loads(entry.receipt)
+    row["receipt"] = json.loads(entry.receipt) if entry.receipt else None
     if arguments.json:
         print(json.dumps(row, indent=2))
         return 0
@@ -357,5 +378,13 @@ def _entry(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     return found[0]
 
 
-def _entries(configuration: ArchiveConfiguration) -> list[Entry]:
-    return [] if is_empty(configuration) else open_catalogue(configuration, read_only=True).all()
+def _entries(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Iterator[Entry]:
+    if is_empty(configuration):
+        return iter(())
+    catalogue = open_catalogue(configuration, read_only=True)
+    if arguments.after is None:
+        return catalogue.by_start()
+    found = catalogue.by_id(arguments.after)
+    if not found:
+        raise RecordingUnknown(recording_id=arguments.after)
+    return catalogue.by_start(after=found[-1])

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from recorderd.app.audit_configuration import AuditSection
 from recorderd.app.call_records_configuration import CallRecordsSection, call_records_problems
-from recorderd.app.catalogue_configuration import CatalogueSection
+from recorderd.app.catalogue_configuration import CatalogueSection, catalogue_problems
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.http_configuration import AccessSection, HttpSection
 from recorderd.app.power_configuration import PowerSection, power_problems
@@ -23,6 +23,7 @@ from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
 from recorderd.core.ids import is_safe_id
 
+LOCK_NAME: Final = ".archive.lock"  # in archive.data_dir
 CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
 
 
@@ -86,6 +87,7 @@ class ArchiveConfiguration:
 
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
+        yield from catalogue_problems(self.catalogue)
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
         yield from webhooks_problems(self.webhooks)

@@ -169,7 +169,7 @@ def _report(
         print(f"{good} would be {kind.value}, {refused} refused; nothing was done: add --yes")
 
 
-# --- subject access --------------------------------------------------------------------------------
+# --- subject access -------------------------------------------------------------------------------
 
 
 def _subject_access(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:

@@ -47,5 +47,5 @@ def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]
     parts.sweeper.enrol()
     with parts.database.read() as connection:
         kept = parts.book.kept(connection, selection=selection)
-        meant = [row for row in kept if covers(selection, row.facts)]
-    return sorted(meant, key=lambda row: row.facts.started_at)
+        found = [row for row in kept if covers(selection, row.facts)]
+    return sorted(found, key=lambda row: row.facts.started_at)

@@ -49,14 +49,9 @@ class RetentionDuty:
         self._last: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Sign the terms if they are new, and end what was cut.
-
-        Errors: CatalogueFailed, EvidenceError, KeyUnusable, OSError.
-        """
-        if self._parts.state_terms(_SELF):
-            classes = ",".join(row.name for row in self._parts.terms.classes)
-            self._log.info(Ev.RETENTION_TERMS, worm=self._parts.terms.worm, classes=classes or "default")
-        self._parts.eraser.finish()
+        """Sign the terms if they are new, and end what was cut; what fails keeps no recording out."""
+        self._guarded(self._state_terms)
+        self._guarded(self._finish)
 
     def loops(self) -> dict[str, Callable[[StopToken], None]]:
         """Give the work of each thread, by the thread's name."""
@@ -86,6 +81,16 @@ class RetentionDuty:
             if sweep_at is not None and now >= sweep_at:
                 done = self._guarded(lambda: self._sweep(stop))
                 sweep_at = self._next_sweep(now) if done else now + _AGAIN
+
+    def _state_terms(self) -> bool:
+        if self._parts.state_terms(_SELF):
+            classes = ",".join(row.name for row in self._parts.terms.classes)
+            self._log.info(Ev.RETENTION_TERMS, worm=self._parts.terms.worm, classes=classes or "default")
+        return True
+
+    def _finish(self) -> bool:
+        self._parts.eraser.finish()
+        return True
 
     def _look_at_quotas(self) -> bool:
         self._levels = self._parts.sweeper.look_at_quotas(quotas_of(self._settings))

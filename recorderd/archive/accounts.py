@@ -33,7 +33,9 @@ DAY_S: Final = 86_400
 LONGEST_TOKEN_DAYS: Final = 3650
 EVERY_RECORDER: Final = "*"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
-_PLACE: Final = re.compile(r"[^\s,]{1,128}")  # an extension, queue, group or recorder
+_PLACE: Final = re.compile(
+    r"[^\s,\x00-\x1f\x7f\ud800-\udfff]{1,128}"
+)  # an extension, queue, group or recorder
 KINDS: Final = ("extension", "group", "recorder")
 
 

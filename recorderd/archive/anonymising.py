@@ -17,7 +17,7 @@ from typing import Final
 
 from recorderd import durable
 from recorderd.archive.catalogue import Entry
-from recorderd.archive.removal import staged_audio
+from recorderd.archive.removal import give_to_owner, staged_audio
 from recorderd.archive.retention_book import ANONYMISED
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.errors import ErasureRefused, FormatError
@@ -53,6 +53,7 @@ def stage_audio(root: Path, entry: Entry, advance: Callable[[int], None] | None 
         raise _refuse(entry, "is encrypted, and its header names people inside: erase it")
     staged = staged_audio(root, entry.recorder_id, entry.id)
     durable.make_dir(staged.parent)
+    give_to_owner(staged.parent)
     durable.discard(staged, synced=False)
     with (folder / manifest.audio.name).open("rb") as stream:
         head = stream.read(HEAD_LIMIT_BYTES)

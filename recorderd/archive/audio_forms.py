@@ -28,6 +28,7 @@ BLOCK_FRAMES: Final = 8192
 WAV_HEAD_BYTES: Final = 44
 _LAWS: Final = {WavEncoding.A_LAW: g711.A_LAW, WavEncoding.MU_LAW: g711.MU_LAW}
 _SIZE_MAX: Final = 0xFFFF_FFFF
+_FLAC_LENGTH: Final = slice(18, 26)  # the word of STREAMINFO that ends with it
 
 
 class Form(StrEnum):
@@ -144,6 +145,12 @@ class Audio:
 
     def encoded(self, form: Form) -> Iterator[bytes]:
         """Give the audio encoded, piece by piece."""
+        pieces = self._encoded(form)
+        if form is Form.FLAC:
+            pieces = _with_length(pieces, frames=self.frames)
+        yield from pieces
+
+    def _encoded(self, form: Form) -> Iterator[bytes]:
         coding, sink = _CODINGS[form], _Sink()
         channels = self.channels if self.channels <= coding.channels_max else 1
         rate_hz = _rate_hz(coding, self.sample_rate_hz)
@@ -212,6 +219,21 @@ class _Sink(io.RawIOBase):
     def taken(self) -> list[bytes]:
         pieces, self._pieces = self._pieces, []
         return pieces
+
+
+def _with_length(pieces: Iterator[bytes], *, frames: int) -> Iterator[bytes]:
+    """Write the length into the head of a FLAC: the encoder would do so at the end, when the head is gone.
+
+    Source: RFC 9639 section 8.2: 36 bits behind rate, channels and depth.
+    """
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= _FLAC_LENGTH.stop:
+            word = int.from_bytes(head[_FLAC_LENGTH]) >> 36 << 36 | min(frames, (1 << 36) - 1)
+            yield head[: _FLAC_LENGTH.start] + word.to_bytes(8) + head[_FLAC_LENGTH.stop :]
+            break
+    yield from pieces
 
 
 def _options(form: Form) -> dict[str, str]:

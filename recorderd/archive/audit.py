@@ -6,10 +6,10 @@ row. Whatever is wrong is a finding with its verdict; nothing is raised but what
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
-from pathlib import Path
+from itertools import chain, pairwise
 from typing import Final
 
 from recorderd.archive.catalogue import Catalogue, Entry
@@ -28,7 +28,8 @@ from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.receipt import parse_receipt
 
-_FOLDERS: Final = "store/*/*/*/*"
+_DAYS: Final = "store/*/*/*"
+_AT_ONCE: Final = 500  # rows that are asked for together
 _FROM_ROW: Final = frozenset({"receipt", "chain", "archived_at", "row_id"})  # not told by a manifest
 
 
@@ -83,29 +84,27 @@ class Auditor:
 
     def size_bytes(self) -> int:
         """Say how many octets there are to look at, by the catalogue."""
-        return sum(entry.size_bytes for entry in self._catalogue.all())
+        return self._catalogue.size_bytes()
 
     def run(self, advance: Advance | None = None) -> Audit:
         """Look at everything; ``advance`` hears of the octets that were read.
 
         Errors: CatalogueFailed; OSError when the store cannot be read.
         """
-        audit, places, seen = Audit(), [], set()
+        audit, places, numbers = Audit(), [], array("q")
         heads, issued = (
             self._heads(audit),
             self._catalogue.issued(),
         )  # first: what comes meanwhile is no fault
-        rows = self._catalogue.all()
-        for entry in rows:
+        for entry in self._catalogue.up_to(issued):
             audit.recordings += 1
-            seen.add(entry.path)
+            numbers.append(entry.row_id)
             places.append(self._look_at(entry, audit.troubles, advance))
-        for folder in self._folders():
-            path = folder.relative_to(self._store.root).as_posix()
-            if path not in seen and self._is_stray(path):
-                reason = f"{path} has no row in the catalogue"
-                audit.troubles.append(Trouble(subject=folder.name, code="row", reason=reason))
-        audit.troubles += _removed(rows, issued)
+        for path in self._strays():
+            reason = f"{path} has no row in the catalogue"
+            subject = path.rpartition("/")[2]
+            audit.troubles.append(Trouble(subject=subject, code="row", reason=reason))
+        audit.troubles += _removed(numbers, issued)
         audit.troubles += _as_troubles(self._tombstones.flaws())
         audit.troubles += self._stamps()
         audit.troubles += [
@@ -152,6 +151,9 @@ class Auditor:
         troubles += [
             Trouble(subject=entry.id, code="row", reason=reason) for reason in self._row(entry, verdict)
         ]
+        if verdict.manifest is not None:
+            reasons = self._tombstones.terms_problems(entry, verdict.manifest)
+            troubles += [Trouble(subject=entry.id, code="terms", reason=reason) for reason in reasons]
         troubles += [
             Trouble(subject=entry.id, code="receipt", reason=why, verdict=how)
             for why, how in self._receipt(entry, verdict)
@@ -221,8 +223,15 @@ class Auditor:
         under_way = {target for _, target in self._store.announced()}
         return path not in under_way and self._catalogue.by_path(path) is None
 
-    def _folders(self) -> Iterable[Path]:
-        return sorted(path for path in self._store.root.glob(_FOLDERS) if path.is_dir())
+    def _strays(self) -> Iterator[str]:
+        """Find folders without a row, some at a time: however many there are, few are in memory."""
+        for day in sorted(self._store.root.glob(_DAYS)):
+            names = sorted(path.name for path in day.iterdir() if path.is_dir())
+            for at in range(0, len(names), _AT_ONCE):
+                here = names[at : at + _AT_ONCE]
+                known = self._catalogue.paths_of(here)
+                paths = (f"{day.relative_to(self._store.root).as_posix()}/{name}" for name in here)
+                yield from (path for path in paths if path not in known and self._is_stray(path))
 
     def _heads(self, audit: Audit) -> list[HeadBody]:
         bodies = []
@@ -251,10 +260,9 @@ def _as_troubles(flaws: Iterable[Flaw]) -> list[Trouble]:
     ]
 
 
-def _removed(rows: Iterable[Entry], issued: int) -> Iterator[Trouble]:
-    """Find rows that were removed: every number was given to a row once."""
-    numbers = [0, *sorted(entry.row_id for entry in rows), issued + 1]
-    for one, other in pairwise(numbers):
+def _removed(numbers: Iterable[int], issued: int) -> Iterator[Trouble]:
+    """Find rows that were removed: every number was given to a row once; they come in order."""
+    for one, other in pairwise(chain([0], numbers, [issued + 1])):
         if other > one + 1:
             first, last = one + 1, other - 1
             what = f"row {first} is" if first == last else f"rows {first} to {last} are"

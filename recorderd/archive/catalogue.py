@@ -7,13 +7,13 @@ them stand the recorders' signed heads, each document once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, insert, select, text, update
+from sqlalchemy import Connection, Select, func, insert, literal, select, text, tuple_, update
 
 from recorderd.archive.database import Database
 from recorderd.archive.migrations import migrate
@@ -66,6 +66,7 @@ class Entry:
         return {name: value for name, value in asdict(self).items() if name != "receipt"}
 
 
+_AT_ONCE: Final = 500  # rows that are read together
 _R: Final = RECORDINGS.c
 ROWS: Final = select(*(_R[entry.name] for entry in fields(Entry)))  # what an Entry holds
 
@@ -156,6 +157,43 @@ class Catalogue:
     def all(self) -> list[Entry]:
         """Return every row, oldest recording first."""
         return self._rows(ROWS.order_by(_R.started_at, _R.row_id))
+
+    def by_start(self, *, after: Entry | None = None) -> Iterator[Entry]:
+        """Give every row, oldest recording first, from behind one of them on; few are in memory at a time."""
+        last = after
+        while True:
+            some = ROWS.order_by(_R.started_at, _R.row_id).limit(_AT_ONCE)
+            if last is not None:
+                beyond = tuple_(_R.started_at, _R.row_id) > tuple_(
+                    literal(last.started_at), literal(last.row_id)
+                )
+                some = some.where(beyond)
+            rows = self._rows(some)
+            yield from rows
+            if len(rows) < _AT_ONCE:
+                return
+            last = rows[-1]
+
+    def up_to(self, row_id: int) -> Iterator[Entry]:
+        """Give every row up to a number in the order of their numbers; few are in memory at a time."""
+        last = 0
+        while True:
+            some = ROWS.where(_R.row_id > last, _R.row_id <= row_id).order_by(_R.row_id).limit(_AT_ONCE)
+            rows = self._rows(some)
+            yield from rows
+            if len(rows) < _AT_ONCE:
+                return
+            last = rows[-1].row_id
+
+    def paths_of(self, recording_ids: Sequence[str]) -> set[str]:
+        """Return where the files of some recordings stand; at most a few hundred are asked for."""
+        with self.database.read() as connection:
+            return set(connection.execute(select(_R.path).where(_R.id.in_(recording_ids))).scalars())
+
+    def size_bytes(self) -> int:
+        """Add up the sizes of all recordings."""
+        with self.database.read() as connection:
+            return int(connection.execute(select(func.sum(_R.size_bytes))).scalar() or 0)
 
     def count(self) -> int:
         """Count the rows."""

@@ -16,6 +16,7 @@ from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import ODD, BundleVerdict, Check
+from recorderd.archive.kept_receipts import keep_receipts
 from recorderd.archive.lineage import Break, judge_chains
 from recorderd.archive.reading import Reading
 from recorderd.archive.receipts import make_receipt
@@ -207,10 +208,19 @@ class Custody:
             return []
         rows = [self._row(key, verdict, target) for key, verdict, target in arrived]
         entries = []
-        for (_, verdict, _), (entry, broken) in zip(arrived, self._catalogue.add_all(rows), strict=True):
+        added = self._catalogue.add_all(rows)
+        self._keep_receipts([entry for entry, _ in added])
+        for (_, verdict, _), (entry, broken) in zip(arrived, added, strict=True):
             self._report(entry, verdict, broken)
             entries.append(entry)
         return entries
+
+    def _keep_receipts(self, entries: list[Entry]) -> None:
+        """Write receipts as files too; their rows stand, so what cannot be written now is written later."""
+        try:
+            keep_receipts(self._store.root, entries)
+        except OSError as problem:
+            self._log.warning(Ev.RECEIPTS_BEHIND, subject=self._archive_id, reason=problem)
 
     def _row(self, key: Key, verdict: BundleVerdict, target: str) -> tuple[Entry, Callable[[int], bytes]]:
         """Make the row of a recording, and what makes its receipt."""

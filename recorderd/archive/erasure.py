@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from recorderd.archive.anonymising import NewAudio
 from recorderd.archive.audit_log import Actor, AuditLog
@@ -25,9 +25,10 @@ from recorderd.archive.forgetting import forget_people, index_anew
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.remains import shed_note_of, small_names, stated_of
 from recorderd.archive.removal import drop_staged, settle
-from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook
+from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook, terms_of_stated
 from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.tables import RECORDINGS
+from recorderd.archive.tombstone_rows import files_sha256, newest_tombstone, told_by_tombstone
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.core.errors import FormatError
 from recorderd.core.events import Ev, EventLog
@@ -36,15 +37,13 @@ from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.policy.holds import HoldIndex
 from recorderd.policy.retention import Erase, KeptRecording, Ruling, Verdict, decide, refusal
-from recorderd.wire.manifest import GENESIS_SHA256, Manifest
-from recorderd.wire.receipt import parse_receipt
+from recorderd.wire.manifest import Manifest
 from recorderd.wire.recording_index import RecordingIndex
 from recorderd.wire.tombstone import (
     Cause,
     KeptFile,
     Kind,
     Tombstone,
-    digest_of_files,
     encode_body,
     encode_tombstone,
     parse_tombstone,
@@ -81,6 +80,7 @@ class _Ready:
 
     manifest: Manifest | RecordingIndex | None
     small: tuple[KeptFile, ...]  # manifest, signature, certificate, stamp
+    told: tuple[str, int] | None = None  # class and end, as they were signed
     problem: str = ""
 
 
@@ -169,6 +169,8 @@ class Eraser:
             holds = self._holds.index(connection, now_utc=utc_text(now_utc_ns))
             kept = {row.row_id: row for row in self._book.kept(connection, row_ids)}
             for entry in _entries(connection, row_ids):
+                if entry.state == ERASED and wish.cause is Cause.DUE:
+                    continue  # another's sweep was here before
                 why = _why_not(
                     entry,
                     kept.get(entry.row_id),
@@ -179,24 +181,24 @@ class Eraser:
                     has_new_audio=entry.row_id in audio,
                     now_utc_s=now_utc_ns // NS_PER_S,
                 )
+                if not why:
+                    body = self._tombstone(
+                        connection,
+                        entry,
+                        ready[entry.row_id],
+                        wish,
+                        kept=kept[entry.row_id],
+                        ruling=ruling,
+                        audio=audio.get(entry.row_id),
+                        at_utc_ns=now_utc_ns,
+                    )
+                    try:
+                        decided.append(self._decide(connection, entry, body, now_utc_ns))
+                    except FormatError as problem:  # what we could not read again is not signed
+                        why = f"cannot be told of in a tombstone: {problem}"
                 outcomes.append(Outcome(row_id=entry.row_id, recording_id=entry.id, refusal=why))
-                if why:
-                    self._note(wish, entry, connection, outcome="refused", detail=why)
-                    continue
-                erase = _erase_of(ruling, kept[entry.row_id])
-                body = self._tombstone(
-                    connection,
-                    entry,
-                    ready[entry.row_id],
-                    wish,
-                    retention_class=kept[entry.row_id].facts.retention_class,
-                    terms=ruling.number,
-                    erase=erase,
-                    audio=audio.get(entry.row_id),
-                    at_utc_ns=now_utc_ns,
-                )
-                decided.append(self._decide(connection, entry, body, now_utc_ns))
-                self._note(wish, entry, connection, outcome="done", detail=f"tombstone {body.number}")
+                detail = why or f"tombstone {body.number}"
+                self._note(wish, entry, connection, outcome="refused" if why else "done", detail=detail)
         for row in outcomes:
             if row.refusal:
                 self._log.warning(Ev.ERASURE_REFUSED, subject=row.recording_id, reason=row.refusal)
@@ -210,18 +212,17 @@ class Eraser:
         ready: _Ready,
         wish: Wish,
         *,
-        retention_class: str,
-        terms: int,
-        erase: Erase,
+        kept: KeptRecording,
+        ruling: Ruling,
         audio: NewAudio | None,
         at_utc_ns: int,
     ) -> Tombstone:
-        number, previous = _newest(connection)
-        kept: tuple[KeptFile, ...] = ()
+        number, previous = newest_tombstone(connection)
+        stay: tuple[KeptFile, ...] = ()
         if wish.kind is Kind.ANONYMISED and audio is not None:
-            kept = (audio.file,)
-        elif erase is Erase.AUDIO and entry.state != ANONYMISED:
-            kept = ready.small
+            stay = (audio.file,)
+        elif _erase_of(ruling, kept) is Erase.AUDIO and entry.state != ANONYMISED:
+            stay = ready.small
         return Tombstone(
             number=number + 1,
             previous_tombstone_sha256=previous,
@@ -232,22 +233,23 @@ class Eraser:
             sequence=entry.sequence,
             previous_manifest_sha256=entry.previous_manifest_sha256,
             manifest_sha256=entry.manifest_sha256,
-            files_sha256=_files_sha256(connection, entry),
+            files_sha256=files_sha256(connection, entry),
             outcome=RECORDED if entry.state in ("archived", ANONYMISED) else entry.state,
             stands_for=shed_note_of(ready.manifest) if entry.state == SHED else "",
             started_at=entry.started_at,
+            ended_utc_s=kept.ended_utc_s,
             duration_us=round(entry.duration_s * 1_000_000),
             sample_rate_hz=entry.sample_rate_hz,
             channels=entry.channels,
             archived_at=entry.archived_at,
-            retention_class=retention_class,
-            terms=terms,
+            retention_class=kept.facts.retention_class,
+            terms=ruling.number,
             kind=wish.kind,
             cause=wish.cause,
             by=wish.who.name,
             reason=wish.reason,
             at=utc_text(at_utc_ns),
-            kept=kept,
+            kept=stay,
             audio=audio.audio if audio is not None and wish.kind is Kind.ANONYMISED else None,
         )
 
@@ -257,6 +259,7 @@ class Eraser:
         """Sign a tombstone and let rows say what it says, within the caller's transaction."""
         signature = self._signer.sign_bytes(encode_body(body), signing_time_utc_s=at_utc_ns // NS_PER_S)
         document = encode_tombstone(body, signature)
+        parse_tombstone(document)
         row = {
             "number": body.number,
             "row_id": entry.row_id,
@@ -295,7 +298,7 @@ class Eraser:
         folder = self._root / entry.path
         names = small_names(folder, entry.id)
         if entry.state in (ERASED, ANONYMISED):
-            return _Ready(manifest=None, small=())
+            return _Ready(manifest=None, small=(), told=told_by_tombstone(self._database, entry))
         try:
             contents = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
             manifest = stated_of(contents, entry)
@@ -307,7 +310,7 @@ class Eraser:
             KeptFile(name=name, size_bytes=len(content), sha256=sha256_bytes(content))
             for name, content in sorted(contents.items())
         )
-        return _Ready(manifest=manifest, small=small)
+        return _Ready(manifest=manifest, small=small, told=terms_of_stated(manifest))
 
     def _note(self, wish: Wish, entry: Entry, connection: Connection, *, outcome: str, detail: str) -> None:
         what = "recording_anonymised" if wish.kind is Kind.ANONYMISED else "recording_erased"
@@ -342,6 +345,8 @@ def _why_not(
         return "is of no class: its manifest could not be read yet"
     if ready.problem:
         return ready.problem
+    if ready.told is not None and ready.told != (kept.facts.retention_class, kept.ended_utc_s):
+        return "is kept in the database by other terms than were signed; look at `recorder-archive fsck`"
     if wish.kind is Kind.ANONYMISED and not has_new_audio:
         return "has no audio that could be kept"
     if wish.cause is Cause.DUE:
@@ -354,23 +359,6 @@ def _why_not(
 def _erase_of(ruling: Ruling, kept: KeptRecording) -> Erase:
     found = ruling.newest.of(kept.facts.retention_class)
     return found.erase if found is not None else Erase.ALL
-
-
-def _newest(connection: Connection) -> tuple[int, str]:
-    """Give number and digest of the newest tombstone."""
-    newest = select(func.max(_S.number)).scalar_subquery()
-    row = connection.execute(select(_S.number, _S.document).where(_S.number == newest)).first()
-    return (int(row[0]), parse_tombstone(bytes(row[1])).body.sha256) if row else (0, GENESIS_SHA256)
-
-
-def _files_sha256(connection: Connection, entry: Entry) -> str:
-    """Give the digest of the files that were archived, by the receipt or by an earlier tombstone."""
-    if entry.receipt:
-        body = parse_receipt(entry.receipt).body
-        return digest_of_files({row.name: row.sha256 for row in body.files})
-    query = select(_S.document).where(_S.row_id == entry.row_id).order_by(_S.number)
-    document = connection.execute(query).scalars().first()
-    return parse_tombstone(bytes(document)).body.files_sha256 if document is not None else GENESIS_SHA256
 
 
 def _entries(connection: Connection, row_ids: Sequence[int]) -> list[Entry]:

@@ -10,15 +10,17 @@ Renewals of stamps that go, go with them. What the medium keeps of freed blocks 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
 from recorderd import durable
+from recorderd.archive.kept_receipts import drop as drop_receipt
 from recorderd.archive.renewals import RENEWALS_NAME
 from recorderd.archive.store import READ_ONLY_MODE
 from recorderd.core.errors import StoreBroken
 from recorderd.evidence.digest import sha256_file
-from recorderd.wire.tombstone import Tombstone, tombstone_name
+from recorderd.wire.tombstone import Kind, Tombstone, tombstone_name
 
 STAGING_NAME: Final = "anonymous"
 _STAMP: Final = ".tsr"
@@ -46,6 +48,7 @@ def settle(root: Path, path: str, body: Tombstone, document: bytes) -> None:
     stone = tombstone_name(body.recording_id)
     if not _holds(folder / stone, document):
         durable.replace(folder / stone, document, mode=READ_ONLY_MODE)
+        give_to_owner(folder / stone)
     stay = {stone, *(row.name for row in body.kept)}
     for file in sorted(folder.iterdir()):
         if file.name not in stay:
@@ -53,6 +56,15 @@ def settle(root: Path, path: str, body: Tombstone, document: bytes) -> None:
                 _drop_renewals(root, path, file.name)
             durable.discard(file, synced=False)
     durable.sync_dir(folder)
+    if body.kind is Kind.ANONYMISED or not body.kept:  # names of files tell numbers
+        drop_receipt(root, path)
+
+
+def give_to_owner(path: Path) -> None:
+    """Let a file that root has made be its folder's owner's: the archive's own user is to read it."""
+    owner = path.parent.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def drop_staged(root: Path, *, older_than_utc_s: float) -> None:
@@ -67,6 +79,7 @@ def _take_audio(staged: Path, target: Path) -> None:
     arriving = target.with_name(f".{target.name}.new")
     if staged.exists():
         staged.chmod(READ_ONLY_MODE)
+        give_to_owner(staged)
         durable.publish(staged, arriving)
     if arriving.exists():
         durable.supersede(arriving, target)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
@@ -21,11 +21,12 @@ from recorderd.archive.retention_tables import RECORDING_TERMS, RETENTION_TERMS
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import EvidenceError, FormatError, SignerUnknown
+from recorderd.core.ids import is_safe_id
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import KeptRecording, Ruling, Terms
-from recorderd.policy.selection import RecordingFacts, Selection, party_key
+from recorderd.policy.selection import RecordingFacts, Selection, end_of, party_end, party_key
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, parse_manifest
 from recorderd.wire.names import index_name
 from recorderd.wire.recording_index import RecordingIndex, parse_index
@@ -33,6 +34,7 @@ from recorderd.wire.retention_terms import SignedTerms, TermsBody, encode_body, 
 
 ERASED: Final = "erased"  # states of a row
 ANONYMISED: Final = "anonymised"
+UNKNOWN_CLASS: Final = "-"  # of a recorder that names none that could be one
 _GROUP: Final = 500  # rows that are noted in one go
 _R: Final = RECORDINGS.c
 _T: Final = RECORDING_TERMS.c
@@ -163,16 +165,14 @@ class RetentionBook:
     ) -> Iterator[KeptRecording]:
         """Give what decides over recordings that are not erased: over those rows, or over all.
 
-        With a ``selection`` those that it may cover: what a column tells exactly is asked of the database.
+        With a ``selection`` those that it may cover, and few others: the database leaves most of them out.
         """
         query = KEPT.order_by(_R.row_id)
         if row_ids is not None:
             query = query.where(_R.row_id.in_(list(row_ids)))
         if selection is not None:
-            for name, column in _EXACT.items():
-                if value := getattr(selection, name):
-                    query = query.where(column == value)
-        with connection.execution_options(yield_per=2000).execute(query) as rows:
+            query = query.where(*_conditions(selection))
+        with connection.execute(query, execution_options={"yield_per": 2000}) as rows:
             for row in rows:
                 yield _kept(row)
 
@@ -188,6 +188,21 @@ class RetentionBook:
                 if row["row_id"] in known and row["retention_class"]:
                     of_row = (_T.row_id == row["row_id"], _T.retention_class == "")
                     connection.execute(update(RECORDING_TERMS).where(*of_row).values(**row))
+
+
+def _conditions(selection: Selection) -> Iterator[ColumnElement[bool]]:
+    """Give what holds of every recording that a selection covers."""
+    for name, column in _EXACT.items():
+        if value := getattr(selection, name):
+            yield column == value
+    if selection.number:
+        yield _T.parties.contains(party_end(party_key(selection.number)), autoescape=True)
+    if selection.extension:
+        yield _T.parties.contains(party_key(selection.extension), autoescape=True)
+    if selection.from_time:
+        yield _R.started_at >= selection.from_time
+    if selection.to_time:
+        yield _R.started_at < end_of(selection.to_time)
 
 
 def documents_of_terms(connection: Connection) -> list[bytes]:
@@ -220,6 +235,21 @@ def checked_terms(documents: Sequence[bytes], trust: TrustStore) -> list[SignedT
     return signed
 
 
+def terms_of_stated(stated: Manifest | RecordingIndex) -> tuple[str, int]:
+    """Give what a recording is kept by: its class, and the second in which it ended.
+
+    An index does not tell when it ended, so the end of the next day counts.
+    Errors: ValueError when its end is no time.
+    """
+    if isinstance(stated, RecordingIndex):
+        name, day = stated.retention_class, datetime.fromisoformat(f"{stated.started_on}T00:00:00+00:00")
+        ended_utc_s = int((day + timedelta(days=2)).timestamp())
+    else:
+        name = stated.rule.retention_class
+        ended_utc_s = int(datetime.fromisoformat(stated.ended_at).timestamp())
+    return name if is_safe_id(name) else UNKNOWN_CLASS, ended_utc_s
+
+
 def parties_of(manifest: Manifest) -> tuple[str, ...]:
     """Name everybody whom a manifest names as having been on the call."""
     call = manifest.call
@@ -237,31 +267,22 @@ def _terms_row(root: Path, row: Any) -> dict[str, Any]:
         "parties": "",
     }
     index = root / row.path / index_name(row.id)
+    stated: Manifest | RecordingIndex
+    parties: tuple[str, ...] = ()
     try:
         if index.exists():
-            return values | _sealed_terms(parse_index(index.read_bytes()))
-        manifest = parse_manifest((root / row.path / manifest_name(row.id)).read_bytes())
-        ended_utc_s = int(datetime.fromisoformat(manifest.ended_at).timestamp())
+            stated = parse_index(index.read_bytes())
+        else:
+            stated = parse_manifest((root / row.path / manifest_name(row.id)).read_bytes())
+            parties = parties_of(stated)
+        retention_class, ended_utc_s = terms_of_stated(stated)
     except (OSError, FormatError, ValueError):
         return values
     return values | {
-        "retention_class": manifest.rule.retention_class,
+        "retention_class": retention_class,
         "ended_utc_s": ended_utc_s,
-        "has_audio": manifest.audio is not None,
-        "parties": "\n".join(party.replace("\n", " ") for party in parties_of(manifest)),
-    }
-
-
-def _sealed_terms(index: RecordingIndex) -> dict[str, Any]:
-    """Tell what an index says of retention: not when it ended, so the end of the next day counts.
-
-    Errors: ValueError.
-    """
-    day = datetime.fromisoformat(f"{index.started_on}T00:00:00+00:00")
-    return {
-        "retention_class": index.retention_class,
-        "ended_utc_s": int((day + timedelta(days=2)).timestamp()),
-        "has_audio": index.audio is not None,
+        "has_audio": stated.audio is not None,
+        "parties": "\n".join(" ".join(party.replace("\0", " ").split("\n")) for party in parties),
     }
 
 

@@ -70,6 +70,11 @@ def new_id() -> str:
     return secrets.token_hex(8)
 
 
+def is_id(text: str) -> bool:
+    """Tell whether a text may be such a name."""
+    return len(text) == 16 and set(text) <= set("0123456789abcdef")
+
+
 def fingerprint_of(secret: str) -> str:
     """Give what is kept of a random secret."""
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
@@ -103,4 +108,4 @@ def totp_step(secret: str, code: str, *, now_utc_s: int) -> int | None:
 
 
 def _normal(password: str) -> str:
-    return unicodedata.normalize("NFKC", password)
+    return unicodedata.normalize("NFKC", password.encode(errors="replace").decode())

@@ -18,6 +18,7 @@ from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.secrets_of_people import (
     fingerprint_of,
+    is_id,
     new_secret,
     password_is,
     secret_is,
@@ -146,6 +147,8 @@ class SignIn:
         """Recognise an API token; one that is known, but no longer good, is noted."""
         prefix, _, rest = text[:_SECRETS_LIMIT].partition("_")
         token_id, _, secret = rest.partition("_")
+        if not is_id(token_id):
+            raise SignInRefused(reason="no such token")
         with self._database.read() as connection:
             query = select(API_TOKENS).where(API_TOKENS.c.id == token_id)
             row = connection.execute(query).mappings().first()
@@ -176,6 +179,8 @@ class SignIn:
     def _count_attempt(self, name: str) -> tuple[str, str]:
         """Count an attempt as failed until it has proved itself; give what it is to be compared with."""
         now_utc_s = self._now_utc_s()
+        if not is_account_name(name):
+            raise SignInRefused(reason="no such account")
         with self._database.write() as connection:
             row = connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.name == name)).first()
             if row is None:

@@ -15,18 +15,19 @@ from typing import Any, Final
 from sqlalchemy import Connection, select
 
 from recorderd.archive.anonymising import samples_root
+from recorderd.archive.audit_tables import AUDIT
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.judgement import Verdict
 from recorderd.archive.lineage import Place
-from recorderd.archive.retention_tables import RETENTION_TERMS, TOMBSTONES
+from recorderd.archive.retention_book import terms_of_stated
+from recorderd.archive.retention_tables import HOLDS, RECORDING_TERMS, RETENTION_TERMS, TOMBSTONES
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import EvidenceError, FormatError, RecorderError, SignerUnknown
-from recorderd.core.outcomes import RECORDED
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import Ruling
-from recorderd.wire.manifest import GENESIS_SHA256, manifest_name
+from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name
 from recorderd.wire.names import index_name, signature_name
 from recorderd.wire.receipt import parse_receipt
 from recorderd.wire.recording_index import parse_index
@@ -52,7 +53,7 @@ class Flaw:
     """One thing that does not hold."""
 
     subject: str
-    code: str  # tombstone | terms
+    code: str  # tombstone | terms | hold
     reason: str
     verdict: Verdict = Verdict.BAD
 
@@ -67,14 +68,30 @@ class Tombstones:
         self._root = root
         self._database = database
         self._receipts = receipts
+        self._has_tables: bool | None = None  # of a release before there were any, opened to be read only
 
     def flaws(self) -> list[Flaw]:
         """Tell what does not hold of tombstones and terms by themselves, and against the rows."""
-        if not self._database.has_table(TOMBSTONES.name):
-            return []  # of a release before there were any, opened to be read only
+        if not self._is_ready():
+            return []
         with self._database.read() as connection:
             found, terms = self._terms(connection)
-            return found + self._stones(connection, terms)
+            return found + self._stones(connection, terms) + _hold_flaws(connection)
+
+    def terms_problems(self, entry: Entry, manifest: Manifest) -> Iterator[str]:
+        """Compare what a recording is kept by with its signed manifest."""
+        if not self._is_ready():
+            return
+        columns = RECORDING_TERMS.c.retention_class, RECORDING_TERMS.c.ended_utc_s
+        with self._database.read() as connection:
+            query = select(*columns).where(RECORDING_TERMS.c.row_id == entry.row_id)
+            row = connection.execute(query).first()
+        try:
+            told = terms_of_stated(manifest)
+        except ValueError:
+            return  # which is a finding of its own
+        if row is not None and row[0] and (row[0], row[1]) != told:
+            yield f"it is kept as {row[0]} from {row[1]} on, by the manifest as {told[0]} from {told[1]} on"
 
     def judge(self, entry: Entry, trust: TrustStore) -> tuple[Place | None, list[Flaw]]:
         """Judge one recording that is no more, or anonymous: its place in the chain, and what is wrong."""
@@ -95,6 +112,11 @@ class Tombstones:
             reasons += folder_problems(self._root / entry.path, body, bytes(row.document), trust)
         flaws = [Flaw(subject=entry.id, code="tombstone", reason=reason) for reason in reasons]
         return place_of(body), flaws
+
+    def _is_ready(self) -> bool:
+        if self._has_tables is None:
+            self._has_tables = self._database.has_table(TOMBSTONES.name)
+        return self._has_tables
 
     # --- what stands by itself -----------------------------------------------------------------------------
 
@@ -149,6 +171,22 @@ class Tombstones:
             previous = body.sha256
             bodies.append(body)
         return found, bodies
+
+
+def _hold_flaws(connection: Connection) -> list[Flaw]:
+    """Find holds that are gone, or were ended, without a row of the audit log that says so."""
+    noted: dict[str, set[str]] = {"hold_added": set(), "hold_released": set()}
+    query = select(AUDIT.c.what, AUDIT.c.subject).where(AUDIT.c.what.in_(noted), AUDIT.c.outcome == "done")
+    for row in connection.execute(query):
+        noted[row.what].add(row.subject)
+    holds = {f"hold {row.number}": row for row in connection.execute(select(HOLDS))}
+    reasons = [(name, "was added and is not there") for name in noted["hold_added"] - set(holds)]
+    for name, row in holds.items():
+        if name not in noted["hold_added"]:
+            reasons.append((name, "is there, and nobody added it"))
+        if bool(row.released_at) != (name in noted["hold_released"]):
+            reasons.append((name, "is released in one of table and audit log, in the other not"))
+    return [Flaw(subject=name, code="hold", reason=reason) for name, reason in sorted(reasons)]
 
 
 def folder_problems(
@@ -310,19 +348,15 @@ def _index_problems(folder: Path, name: str, body: Tombstone, trust: TrustStore)
 
 def _too_soon(body: Tombstone, terms: Sequence[TermsBody]) -> Iterator[str]:
     """Say that a recording went before its time, by the terms that were ever signed."""
-    if body.outcome != RECORDED:
-        ended_utc_s = _utc_s(body.started_at)
-    else:
-        ended_utc_s = _utc_s(body.started_at) + body.duration_us // 1_000_000
-    at_utc_s, slack_s = _utc_s(body.at), 2
+    at_utc_s = _utc_s(body.at)
     if body.terms > len(terms):
         yield f"terms {body.terms}, by which tombstone {body.number} was decided, are missing"
     ruling = Ruling([step.terms for step in terms[: body.terms]])
-    due = ruling.due(row_id=body.row, ended_utc_s=ended_utc_s, name=body.retention_class)
-    if due.floor_utc_s is not None and at_utc_s + slack_s < due.floor_utc_s:
+    due = ruling.due(row_id=body.row, ended_utc_s=body.ended_utc_s, name=body.retention_class)
+    if due.floor_utc_s is not None and at_utc_s < due.floor_utc_s:
         yield f"tombstone {body.number} is earlier than WORM permits"
     wanted = due.due_utc_s if body.cause is Cause.DUE else due.earliest_utc_s
-    if body.cause is not Cause.RIGHT and (wanted is None or at_utc_s + slack_s < wanted):
+    if body.cause is not Cause.RIGHT and (wanted is None or at_utc_s < wanted):
         yield f"tombstone {body.number} is earlier than class {body.retention_class} permits"
 
 

@@ -335,6 +335,13 @@ class RecordingUnknown(RecorderError):
     hint = "`recorder-archive list` names those it holds."
 
 
+class CatalogueLost(RecorderError):
+    """The catalogue is empty, but the store holds {path}."""
+
+    exit_code = 78
+    hint = "Is [catalogue] right? `recorder-archive reindex` makes the catalogue anew from the store."
+
+
 class AccountUnknown(RecorderError):
     """There is no account {account}."""
 

@@ -174,6 +174,8 @@ class Ev(Enum):
     HTTP_REFUSED = "http_refused"
     HTTP_LIMITED = "http_limited"
     WEBHOOK_FAILED = "webhook_failed"
+    RECEIPTS_BEHIND = "receipts_behind"
+    CATALOGUE_REBUILT = "catalogue_rebuilt"
 
     @property
     def message_id(self) -> str:

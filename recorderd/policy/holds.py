@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recorderd.policy.selection import LOCAL_DIGITS, RecordingFacts, Selection, covers, party_key
+from recorderd.policy.selection import RecordingFacts, Selection, covers, party_end, party_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +44,16 @@ class HoldIndex:
             if hold.selection.recording_id:
                 self._by_recording[hold.selection.recording_id].append(hold)
             elif hold.selection.number:
-                self._by_end[_end(party_key(hold.selection.number))].append(hold)
+                self._by_end[party_end(party_key(hold.selection.number))].append(hold)
             else:
                 self._rest.append(hold)
 
     def of(self, facts: RecordingFacts) -> tuple[Hold, ...]:
         """Give the holds that a recording is under, the oldest first."""
         found = list(self._by_recording.get(facts.recording_id, ()))
-        for end in {_end(party) for party in facts.parties} if self._by_end else ():
+        for end in {party_end(party) for party in facts.parties} if self._by_end else ():
             found += self._by_end.get(end, ())
         found += self._rest
         return tuple(
             sorted({hold for hold in found if covers(hold.selection, facts)}, key=lambda hold: hold.number)
         )
-
-
-def _end(party: str) -> str:
-    return party[-LOCAL_DIGITS:]

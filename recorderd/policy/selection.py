@@ -77,7 +77,7 @@ def covers(selection: Selection, facts: RecordingFacts) -> bool:
         return False
     if selection.from_time and facts.started_at < selection.from_time:
         return False
-    return not selection.to_time or facts.started_at < _end_of(selection.to_time)
+    return not selection.to_time or facts.started_at < end_of(selection.to_time)
 
 
 def party_key(written: str) -> str:
@@ -101,12 +101,17 @@ def same_party(one: str, other: str) -> bool:
     return len(short) >= LOCAL_DIGITS and short.isdigit() and long.isdigit() and long.endswith(short)
 
 
+def party_end(key: str) -> str:
+    """Give what two keys of the same line have in common, at their end."""
+    return key[-LOCAL_DIGITS:]
+
+
+def end_of(text: str) -> str:
+    """Give what times up to and including a day are smaller than; of a time, itself."""
+    return f"{text}U" if len(text) == len("2026-11-23") else text  # T, which follows a day, is before U
+
+
 def _is_of(extension: str, facts: RecordingFacts) -> bool:
     """Tell whether a person took part: recorded, or at the other end of the line."""
     key = party_key(extension)
     return key == party_key(facts.extension) or key in facts.parties
-
-
-def _end_of(text: str) -> str:
-    """Give what times up to and including a day are smaller than."""
-    return f"{text}U" if len(text) == len("2026-11-23") else text  # T, which follows a day, is before U

@@ -432,7 +432,7 @@ class RecordingFiles:
     @property
     def sealing_bytes(self) -> int:
         """How much is read to seal it: an encrypted one is read twice.  # thread: the sealing"""
-        return self.audio_bytes * (1 if self._recipients is None else 2)
+        return self.audio_bytes * (1 if self._encryption is None else 2)
 
     def lay_down(self, *, cause: str, recorder_id: str, at: str, sign: Callable[[bytes], bytes]) -> list[int]:
         """Note the end and a last checkpoint, which ``sign`` signs; give what is to be synced.

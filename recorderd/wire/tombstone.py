@@ -85,6 +85,7 @@ class Tombstone:
     outcome: str
     stands_for: str  # of an entry that tells of another recording: what it says of its place
     started_at: str
+    ended_utc_s: int  # from here on it was kept
     duration_us: int
     sample_rate_hz: int
     channels: int
@@ -157,6 +158,7 @@ def parse_tombstone(raw: bytes) -> SignedTombstone:
         outcome=_outcome(reader),
         stands_for=reader.text("stands_for"),
         started_at=_time(reader, "started_at"),
+        ended_utc_s=reader.integer("ended_utc_s"),
         duration_us=reader.integer("duration_us"),
         sample_rate_hz=reader.integer("sample_rate_hz", maximum=1_000_000),
         channels=reader.integer("channels", maximum=64),

@@ -39,6 +39,7 @@ def plain(text: str) -> list[str]:
     return re.sub(r"[\u2500-\u257f]", " ", text).split()
 
 
+@pytest.mark.timeout(400)  # nine programs, which take half a minute each where fifteen others run
 def test_the_transcript_in_the_readme_is_what_happens(tmp_path: Path) -> None:
     house = RetentionHouse(tmp_path, DEFAULT, RetentionClass(name="default", right_to_erasure=True))
     programs = tmp_path / "bin"
@@ -63,7 +64,7 @@ def test_the_transcript_in_the_readme_is_what_happens(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-        assert plain(done.stdout) == plain(output), command
+        assert plain(done.stdout) == plain(output), f"{command}: {done.stdout}"
     index = json.loads((work / "bundle" / "index.json").read_text())
     assert [row["id"] for row in index["recordings"]] == [FIRST, SECOND, THIRD]
     noted = json.loads(house.run("audit", "list", "--json").stdout)
@@ -134,6 +135,8 @@ def test_a_plan_foresees_what_is_only_configured_and_a_sweep_does_it(tmp_path: P
     assert f"{THIRD}.wav" in house.archive.names(THIRD)
     house.fsck()
     assert [row["state"] for row in json.loads(house.run("list", "--json").stdout)][:2] == ["erased"] * 2
+    shown = json.loads(house.run("show", FIRST, "--json").stdout)
+    assert (shown["receipt"], shown["files"]) == (None, [f"{FIRST}.tombstone.json"])
 
 
 def test_worm_is_not_shortened_by_the_configuration(tmp_path: Path) -> None:

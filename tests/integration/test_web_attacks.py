@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,26 @@ from recorderd.archive.web.application import PREFIX
 from recorderd.archive.web.gates import COOKIE
 from recorderd.archive.web.limits import BODY_LIMIT_BYTES, GUESSES_PER_MINUTE
 from recorderd.policy.access import Role
-from tests.support.web_archive import PASSWORD, ROOT, WebArchive, at, problem
+from tests.support.web_archive import PASSWORD, ROOT, WebArchive, at, problem, quick_folder
 
 PASSPHRASE = "between us two"
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> WebArchive:
-    archive = WebArchive(tmp_path)
-    archive.add_accounts()
-    return archive
+def archive() -> Iterator[WebArchive]:
+    with quick_folder() as folder:
+        archive = WebArchive(folder)
+        archive.add_accounts()
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def stable() -> Iterator[WebArchive]:
+    """One archive for all that is refused before it changes anything."""
+    with quick_folder() as folder:
+        archive = WebArchive(folder)
+        archive.add_accounts()
+        yield archive
 
 
 def share(archive: WebArchive, entry: Entry, **body: Any) -> dict[str, str]:
@@ -156,7 +167,6 @@ TRICKS = (
     "%2Fetc%2Fpasswd",
     "....%2F%2Fetc",
     "x%00.wav",
-    ".",
     "%2e%2e",
     "~root",
     "CON",
@@ -165,8 +175,8 @@ TRICKS = (
 
 
 @pytest.mark.parametrize("name", TRICKS)
-def test_path_tricks_lead_nowhere(archive: WebArchive, name: str) -> None:
-    entry, client = archive.record("own"), archive.known(Role.USER)
+def test_path_tricks_lead_nowhere(stable: WebArchive, name: str) -> None:
+    entry, client = stable.record("own"), stable.known(Role.USER)
     response = client.get(at(entry, f"/files/{name}"))
     assert response.status_code in (404, 422)
     problem(response)
@@ -192,35 +202,35 @@ INJECTIONS = (
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_sql_in_search_text_is_text(archive: WebArchive, text: str) -> None:
-    archive.record("site")
-    client = archive.known(Role.USER)  # who reaches nothing of it
+def test_sql_in_search_text_is_text(stable: WebArchive, text: str) -> None:
+    stable.record("site")
+    count, client = stable.desk.catalogue.count(), stable.known(Role.ADMINISTRATOR)
+    nothing = client.get(f"{PREFIX}/recordings", params={"extension": "no such one"}).json()
     kinds = ("number", "part", "extension", "queue", "trunk", "tag", "note", "recorder", "sort", "after")
     for kind in kinds:
         response = client.get(f"{PREFIX}/recordings", params={kind: text})
         assert response.status_code in (200, 422), (kind, response.text)
         if response.status_code == 200:
-            assert response.json()["recordings"] == [], kind
-    rows = archive.known(Role.AUDITOR).get(f"{PREFIX}/audit", params={"what": "recordings_searched"}).json()
+            assert response.json() == nothing, kind
+    rows = stable.known(Role.AUDITOR).get(f"{PREFIX}/audit", params={"what": "recordings_searched"}).json()
     assert any(text in row["detail"] for row in rows["rows"])
-    assert archive.desk.catalogue.count() == 1
-    assert len(archive.desk.accounts.all()) == 8
-    odd = archive.known(Role.AUDITOR).get(f"{PREFIX}/audit", params={"who": text})
+    assert stable.desk.catalogue.count() == count
+    assert len(stable.desk.accounts.all()) == 8
+    odd = stable.known(Role.AUDITOR).get(f"{PREFIX}/audit", params={"who": text})
     assert odd.json()["rows"] == []
 
 
-def test_a_body_that_is_too_long_is_refused_before_it_is_taken(archive: WebArchive) -> None:
-    entry, client = archive.record("own"), archive.known(Role.USER)
+def test_a_body_that_is_too_long_is_refused_before_it_is_taken(stable: WebArchive) -> None:
+    entry, client = stable.record("own"), stable.known(Role.USER)
     told = client.post(at(entry, "/notes"), content=b"x" * (BODY_LIMIT_BYTES + 1))
     assert (told.status_code, problem(told)) == (413, "too-long")
 
-    def endless() -> Any:
-        while True:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(10):
             yield b" " * 10_000
 
-    streamed = client.post(
-        at(entry, "/notes"), content=endless(), headers={"content-type": "application/json"}
-    )
+    streamed = client.post(at(entry, "/notes"), content=pieces())  # without saying how long it is
+    assert "content-length" not in streamed.request.headers
     assert (streamed.status_code, problem(streamed)) == (413, "too-long")
 
 
@@ -236,27 +246,30 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_taken(archive: WebArchi
         b'{"x": 1}',
     ],
 )
-def test_a_malformed_body_is_a_problem_and_changes_nothing(archive: WebArchive, content: bytes) -> None:
-    entry, client = archive.record("own"), archive.known(Role.USER)
+def test_a_malformed_body_is_a_problem_and_changes_nothing(stable: WebArchive, content: bytes) -> None:
+    entry, client = stable.record("own"), stable.known(Role.USER)
     response = client.post(at(entry, "/notes"), content=content, headers={"content-type": "application/json"})
     assert response.status_code in (400, 422)
     problem(response)
     assert client.get(at(entry, "/notes")).json() == []
 
 
-def test_who_asks_too_often_waits_and_others_do_not(tmp_path: Path) -> None:
+def test_who_asks_too_often_waits(tmp_path: Path) -> None:
     archive = WebArchive(tmp_path, per_minute=20)
     client = archive.client()
-    codes = [client.get(f"{PREFIX}/status").status_code for _ in range(15)]
-    assert codes == [401] * 10 + [429] * 5
-    assert archive.events()["http_limited"] == 5
+    codes = [client.get(f"{PREFIX}/status").status_code for _ in range(40)]
+    assert codes[:10] == [401] * 10
+    assert codes.count(429) >= 10
+    assert archive.events()["http_limited"] == codes.count(429)
+    wait = client.get(f"{PREFIX}/status").headers.get("retry-after", "1")
+    assert 1 <= int(wait) <= 4
 
 
 def test_a_door_that_takes_secrets_is_knocked_at_seldom(archive: WebArchive) -> None:
     link = {"id": "f" * 16, "secret": "x", "passphrase": "x"}
-    codes = [use(archive, link).status_code for _ in range(GUESSES_PER_MINUTE)]
+    codes = [use(archive, link).status_code for _ in range(2 * GUESSES_PER_MINUTE)]
     assert codes[: GUESSES_PER_MINUTE // 2] == [404] * (GUESSES_PER_MINUTE // 2)
-    assert set(codes[GUESSES_PER_MINUTE // 2 :]) == {429}
+    assert codes.count(429) >= GUESSES_PER_MINUTE // 2
 
 
 def test_every_answer_tells_browsers_to_keep_and_guess_nothing(archive: WebArchive) -> None:

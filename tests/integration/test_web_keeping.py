@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,17 @@ from recorderd.archive.web.application import PREFIX
 from recorderd.evidence.verify import TrustStore
 from recorderd.policy.access import Role
 from recorderd.policy.selection import Selection
-from tests.support.web_archive import ROOT, WebArchive, at, problem
+from tests.support.web_archive import ROOT, WebArchive, at, problem, quick_folder
 
 WHY = {"X-Reason": "request 17"}
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> WebArchive:
-    archive = WebArchive(tmp_path)
-    archive.add_accounts()
-    return archive
+def archive() -> Iterator[WebArchive]:
+    with quick_folder() as folder:
+        archive = WebArchive(folder)
+        archive.add_accounts()
+        yield archive
 
 
 @pytest.fixture
@@ -55,7 +57,8 @@ def test_an_erased_recording_is_gone_in_every_form_and_its_log_is_whole(
         response = client.get(at(own, rest))
         assert response.status_code in (404, 409), rest
         problem(response)
-    assert not any(row["name"].endswith(".wav") for row in client.get(at(own, "/files")).json())
+    files = archive.known(Role.ADMINISTRATOR).get(at(own, "/files")).json()
+    assert not any(row["name"].endswith(".wav") for row in files)
     body = {"secret": link.json()["secret"], "passphrase": "between us two"}
     shared = archive.client().post(f"{PREFIX}/shared/{link.json()['share']['id']}/audio", json=body)
     assert shared.status_code in (404, 409, 410)

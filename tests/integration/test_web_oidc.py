@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +16,7 @@ from recorderd.archive.web.application import PREFIX, put_desk
 from tests.support.bundles import free_port
 from tests.support.oidc_provider import SECRET
 from tests.support.programs import ROOT as FOLDER
-from tests.support.web_archive import ROOT, WebArchive, problem
+from tests.support.web_archive import ROOT, WebArchive, problem, quick_folder
 
 RETURN = f"https://archive{PREFIX}/session/oidc/return"
 
@@ -34,8 +33,13 @@ def issuer() -> Iterator[str]:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, issuer: str) -> WebArchive:
-    archive = WebArchive(tmp_path)
+def archive(issuer: str) -> Iterator[WebArchive]:
+    with quick_folder() as folder:
+        yield arranged(WebArchive(folder), issuer)
+
+
+def arranged(archive: WebArchive, issuer: str) -> WebArchive:
+    """Let an archive know the provider."""
     archive.add_accounts()
     settings = ProviderSettings(issuer=issuer, client_id="recorder", client_secret=SECRET, return_url=RETURN)
     oidc = Oidc(archive.desk.database, settings, clock=archive.desk.clock)

@@ -55,7 +55,7 @@ class Served:
 
     def start(self) -> Program:
         program = self.programs.archive(self.loopback.archive_toml)
-        program.wait_for("http_ready", "subject=https://127.0.0.1:")
+        program.wait_for("http_ready", "subject=https://127.0.0.1:", timeout_s=60)
         return program
 
     def client(self, program: Program) -> httpx.Client:
@@ -137,10 +137,13 @@ def test_a_password_is_never_taken_from_the_command_line(served: Served) -> None
     )
     assert done.returncode != 0
     served.account("add", "bob", "--role", "user")
-    done = run_program(
-        *("archive", "account", "password", "bob", "--config", served.loopback.archive_toml), check=False
+    program = Program(
+        "recorderd.app.archive",
+        ["account", "password", "bob", "--config", served.loopback.archive_toml],
+        log=served.folder / "password.log",
     )
-    assert "no terminal to ask on" in done.stderr
+    program.wait_for("no terminal to ask on")
+    program.stop()
     (served.folder / "password").chmod(0o644)
     done = run_program(
         *("archive", "account", "password", "bob", "--config", served.loopback.archive_toml),

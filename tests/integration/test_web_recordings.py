@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -15,14 +16,15 @@ from recorderd.archive.catalogue import Entry
 from recorderd.archive.web.application import PREFIX
 from recorderd.policy.access import Role
 from tests.support.bundles import audio_of
-from tests.support.web_archive import WebArchive, at, problem
+from tests.support.web_archive import WebArchive, at, problem, quick_folder
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> WebArchive:
-    archive = WebArchive(tmp_path_factory.mktemp("web"))
-    archive.add_accounts()
-    return archive
+def archive() -> Iterator[WebArchive]:
+    with quick_folder() as folder:
+        archive = WebArchive(folder)
+        archive.add_accounts()
+        yield archive
 
 
 @pytest.fixture(scope="module")

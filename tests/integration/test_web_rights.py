@@ -200,7 +200,14 @@ def test_who_may_do_what_in_the_house(archive: WebArchive, key: tuple[str, str])
 
 @pytest.mark.parametrize("key", [*ROWS, *OWN_SESSION], ids=" ".join)
 def test_nobody_gets_anything_without_an_account(archive: WebArchive, key: tuple[str, str]) -> None:
-    names = {"recorder_id": "rec-1", "recording_id": "x", "name": "x", "tag": "x", "group": "x"}
+    names = {
+        "recorder_id": "rec-1",
+        "recording_id": "x",
+        "name": "x",
+        "tag": "x",
+        "group": "x",
+        "number": "1",
+    }
     path = PREFIX + key[1].format(**names, share_id="0" * 16, token_id="0" * 16)
     row = ROWS.get(key)
     for token in ("", "rat_0000000000000000_x"):

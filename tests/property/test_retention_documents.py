@@ -43,6 +43,7 @@ TOMBSTONES = st.builds(
     outcome=st.sampled_from(("recorded", "refused_capacity")),
     stands_for=TEXTS,
     started_at=st.just("2026-11-23T06:30:56.125Z"),
+    ended_utc_s=COUNTS,
     duration_us=COUNTS,
     sample_rate_hz=st.integers(1, 1_000_000),
     channels=st.integers(0, 64),

@@ -32,12 +32,19 @@ def _fail(*_: object) -> None:
 class Archive(Vault):
     """A vault with everything that decides over its recordings."""
 
-    def __init__(self, folder: Path, *classes: RetentionClass, worm: bool = False, take: bool = True) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        folder: Path,
+        *classes: RetentionClass,
+        worm: bool = False,
+        take: bool = True,
+        database: Database | None = None,
+    ) -> None:
+        super().__init__(folder, database)
         self.signer = Signer.from_files(
             key_file=folder / "archive.key.pem", certificate_file=folder / "archive.cert.pem"
         )
-        self.database = Database.of_file(self.root / CATALOGUE_NAME)
+        self.database = database or Database.of_file(self.root / CATALOGUE_NAME)
         self.clock = SystemClock()
         self.audit_log = AuditLog(self.database, clock=self.clock)
         self.book = RetentionBook(self.database, trust=self.receipts)

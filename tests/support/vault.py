@@ -10,6 +10,7 @@ from pathlib import Path
 from recorderd.archive.audit import Audit, Auditor
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
+from recorderd.archive.database import Database
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.store import Key, Store
 from recorderd.core.clock import NS_PER_S, SystemClock
@@ -22,8 +23,9 @@ from tests.support.golden import GOLDEN, IDS, RECORDER
 class Vault:
     """One archive that takes in the golden chain or its twins."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Database | None = None) -> None:
         self.root = folder / "archive"
+        self.place: Path | Database = database or self.root / CATALOGUE_NAME
         self.root.mkdir(parents=True)
         signer = make_signer(folder, "archive")
         self.receipts = TrustStore.from_pem(signer.certificate_pem)
@@ -34,7 +36,7 @@ class Vault:
         self.custody = Custody(
             archive_id="arc-1",
             store=self.store,
-            catalogue=Catalogue(self.root / CATALOGUE_NAME),
+            catalogue=Catalogue(self.place),
             trusts=self.trusts,
             signer=signer,
             clock=SystemClock(),
@@ -74,7 +76,7 @@ class Vault:
 
     def audit(self) -> Audit:
         """Look at everything, as `recorder-archive fsck` does."""
-        catalogue = Catalogue(self.root / CATALOGUE_NAME, read_only=True)
+        catalogue = Catalogue(self.place, read_only=True)
         return Auditor(
             store=self.store,
             catalogue=catalogue,

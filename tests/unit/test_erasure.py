@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -114,8 +115,33 @@ def test_the_right_to_erasure_goes_before_the_minimum_where_the_class_knows_it(t
 def test_what_is_not_due_or_of_an_unknown_class_is_not_swept(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     assert refused(archive, FIRST, cause=Cause.DUE) == "is not due: keep"
-    archive.execute("UPDATE recording_terms SET retention_class = 'mifid' WHERE row_id = 1")
-    assert refused(archive, FIRST, cause=Cause.DUE) == "is not due: unknown class"
+
+
+def test_who_gives_a_recording_another_class_or_end_in_the_database_erases_nothing_and_is_found(
+    tmp_path: Path,
+) -> None:
+    archive = Archive(tmp_path, FOREVER, replace(AT_ONCE, name="short"))
+    for change in ("retention_class = 'short'", "retention_class = 'default', ended_utc_s = 0"):
+        archive.execute(f"UPDATE recording_terms SET {change} WHERE row_id = 1")
+        for cause in Cause:
+            assert "other terms than were signed" in archive.erase(FIRST, cause=cause)[0].refusal
+        assert archive.told() == {(FIRST, "terms")}
+    assert f"{FIRST}.wav" in archive.names(FIRST)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("DELETE FROM holds", "was added and is not there"),
+        ("UPDATE holds SET released_at = '2026-11-24T00:00:00.000Z'", "in the other not"),
+    ],
+)
+def test_a_hold_that_was_taken_away_by_hand_is_found(tmp_path: Path, damage: str, reason: str) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    archive.hold(recording_id=FIRST)
+    archive.execute(damage)
+    assert archive.told() == {("hold 1", "hold")}
+    assert reason in archive.audit().troubles[0].reason
 
 
 def test_an_anonymous_recording_has_every_sample_and_no_number(tmp_path: Path) -> None:
@@ -223,3 +249,28 @@ def test_audio_that_is_to_stay_and_is_missing_stops_the_removal(tmp_path: Path) 
     with pytest.raises(StoreBroken):
         archive.eraser.dispose([entry.row_id], wish, audio={entry.row_id: staged})
     assert archive.names(FIRST) == {path.name for path in (GOLDEN / FIRST).iterdir()}
+
+
+def test_what_could_not_be_read_again_is_not_signed_and_the_others_are_done(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    rows = [archive.entry(name).row_id for name in (FIRST, SECOND)]
+    wish = Wish(kind=Kind.ERASED, cause=Cause.REQUEST, who=WHO, reason="x" * 501)
+    assert all("cannot be told of" in row.refusal for row in archive.eraser.dispose(rows, wish))
+    archive.execute("UPDATE recordings SET archived_at = '' WHERE row_id = 1")
+    wish = replace(wish, reason="asked for")
+    told = [bool(row.refusal) for row in archive.eraser.dispose(rows, wish)]
+    assert told == [True, False]
+    assert archive.names(SECOND) == {f"{SECOND}.tombstone.json"}
+    assert f"{FIRST}.wav" in archive.names(FIRST)
+
+
+def test_what_root_has_written_is_the_archives_own(tmp_path: Path) -> None:
+    """Commands run as root, the daemon under a user of its own."""
+    owner = 65_534 if os.geteuid() == 0 else os.geteuid()  # who is not root can only be himself
+    archive = Archive(tmp_path, AT_ONCE)
+    for path in (archive.root, *archive.root.rglob("*")):
+        os.chown(path, owner, -1)
+    archive.anonymise(FIRST)
+    archive.erase(SECOND)
+    made = [path for name in (FIRST, SECOND) for path in archive.folder(name).iterdir()]
+    assert {path.stat().st_uid for path in [*made, archive.root / "anonymous"]} == {owner}

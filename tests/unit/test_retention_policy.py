@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recorderd.policy.holds import Hold, HoldIndex
@@ -182,6 +182,7 @@ def test_a_plan_adds_up_by_class() -> None:
     assert tally.unknown == {"mifid"}
 
 
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may have other work
 STEPS = st.lists(
     st.builds(
         lambda days, minimum, worm, from_row: Terms(
@@ -203,6 +204,7 @@ STEPS = st.lists(
 ).map(lambda steps: sorted(steps, key=lambda step: step.from_row))
 
 
+@UNHURRIED
 @given(STEPS, st.integers(0, 3000), st.booleans())
 def test_under_worm_no_further_step_brings_a_time_forward(steps: list[Terms], days: int, worm: bool) -> None:
     """Whatever comes after, a recording that was here goes no sooner than it was told under WORM."""
@@ -220,6 +222,7 @@ def test_under_worm_no_further_step_brings_a_time_forward(steps: list[Terms], da
     assert later.floor_utc_s >= (told.floor_utc_s or 0)
 
 
+@UNHURRIED
 @given(STEPS, st.integers(1, 20), st.integers(0, 4000), st.booleans())
 def test_what_is_held_is_never_due_and_nobody_may_erase_it(
     steps: list[Terms], row_id: int, days: int, claims_right: bool

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recorderd.archive.web.problems import problem_response
@@ -72,10 +73,6 @@ class Buckets:
             return 0.0
 
 
-class _BodyTooLong(Exception):
-    """More came than is taken."""
-
-
 class Limits:
     """The first thing that a request meets (ASGI).
 
@@ -100,18 +97,8 @@ class Limits:
             await refusal(scope, receive, send)
             return
         self._under_way += 1
-        begun = False
-
-        async def sent(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
         try:
-            await self._app(scope, _bounded(receive), sent)
-        except _BodyTooLong:
-            if not begun:
-                await self._told(scope, 413, "too-long")(scope, receive, send)
+            await self._app(scope, _bounded(receive), send)
         finally:
             self._under_way -= 1
 
@@ -154,7 +141,7 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         size_bytes += len(message.get("body", b""))
         if size_bytes > BODY_LIMIT_BYTES:
-            raise _BodyTooLong
+            raise HTTPException(413)
         return message
 
     return take

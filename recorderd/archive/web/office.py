@@ -17,10 +17,11 @@ from recorderd.archive.web.gates import HouseGate
 from recorderd.policy.access import Action, Role
 
 router: Final = APIRouter(tags=["office"])
+PLACE: Final = r"^[^\s,/\x00-\x1f\x7f]{1,128}$"
 AccountName = Annotated[str, InPath(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$")]
-Place = Annotated[str, Body(pattern=r"^[^\s,]{1,128}$")]
+Place = Annotated[str, Body(pattern=PLACE)]
 Places = Annotated[list[str], Body(max_length=1000)]
-Text = Annotated[str, Query(max_length=200)]
+Text = Annotated[str, Query(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
 _ACCOUNTS: Final = "accounts_listed"
 
 
@@ -204,7 +205,7 @@ def groups(
 @router.put("/groups/{group}", status_code=204)
 def put_group(
     request: Request,
-    group: Annotated[str, InPath(pattern=r"^[^\s,/]{1,128}$")],
+    group: Annotated[str, InPath(pattern=PLACE)],
     identity: Annotated[Identity, _deed("group_set")],
     extensions: Places = [],  # noqa: B006
     queues: Places = [],  # noqa: B006

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from recorderd.archive.audio_forms import MEDIA_TYPES, Audio, Form
 from recorderd.archive.catalogue import Entry
+from recorderd.archive.retention_book import ANONYMISED
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.errors import AudioUnplayable, FormatError
 from recorderd.wire.manifest import manifest_name, parse_manifest
@@ -20,6 +23,7 @@ from recorderd.wire.names import index_name
 
 ENCODERS: Final = 4  # at once: each takes a good part of a processor
 _ENCODING: Final = threading.BoundedSemaphore(ENCODERS)
+_BLOCK_BYTES: Final = 1 << 18
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
@@ -34,7 +38,7 @@ def audio_of(root: Path, entry: Entry) -> Path:
     except FileNotFoundError:
         if (folder / index_name(entry.id)).exists():
             raise AudioUnplayable(recording=entry.id, reason="it is encrypted, with its manifest") from None
-        raise unknown() from None
+        return _without_manifest(folder, entry)
     except (FormatError, OSError) as problem:
         raise AudioUnplayable(recording=entry.id, reason=type(problem).__name__) from None
     if manifest.audio is None:
@@ -47,6 +51,14 @@ def audio_of(root: Path, entry: Entry) -> Path:
     return path
 
 
+def _without_manifest(folder: Path, entry: Entry) -> Path:
+    """Find the audio of a recording that was made anonymous: its manifest is gone, the audio alone stays."""
+    found = sorted(folder.glob("*.wav")) if entry.state == ANONYMISED else []
+    if len(found) != 1:
+        raise unknown()
+    return found[0]
+
+
 def audio_response(request: Request, path: Path, form: Form) -> Response:
     """Answer with audio.
 
@@ -57,35 +69,86 @@ def audio_response(request: Request, path: Path, form: Form) -> Response:
     if not _ENCODING.acquire(blocking=False):
         raise Problem(503, "busy", "Other audio is being encoded.", headers={"Retry-After": "5"})
     try:
-        pieces = _Pieces(Audio(path), form)
+        audio = Audio(path)
     except BaseException:
         _ENCODING.release()
         raise
-    headers = {"Accept-Ranges": "none", "Content-Disposition": f'inline; filename="{path.stem}.{form}"'}
-    return StreamingResponse(pieces, media_type=MEDIA_TYPES[form], headers=headers)
+
+    def release() -> None:
+        audio.close()
+        _ENCODING.release()
+
+    headers = {
+        "Accept-Ranges": "none",
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.stem)}.{form}",
+    }
+    return StreamingResponse(
+        _Held(audio.encoded(form), release), media_type=MEDIA_TYPES[form], headers=headers
+    )
 
 
-class _Pieces:
-    """Encoded audio with the place among the encoders; both are given back however it ends."""
+def file_response(request: Request, path: Path) -> Response:
+    """Answer with a file, or a range of it.
 
-    def __init__(self, audio: Audio, form: Form) -> None:
-        self._audio, self._form = audio, form
+    Errors: Problem.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # erased meanwhile
+        raise unknown() from None
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        first, last, status = _range(request.headers.get("range", ""), size_bytes)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    headers = _headers(first, last, status, size_bytes) | {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.name)}"
+    }
+
+    pieces = _Held(_octets(descriptor, first, last), lambda: os.close(descriptor))
+    return StreamingResponse(
+        pieces, status_code=status, media_type="application/octet-stream", headers=headers
+    )
+
+
+def _octets(descriptor: int, first: int, last: int) -> Iterator[bytes]:
+    at = first
+    while at <= last and (octets := os.pread(descriptor, min(_BLOCK_BYTES, last + 1 - at), at)):
+        at += len(octets)
+        yield octets
+
+
+def _headers(first: int, last: int, status: int, size_bytes: int) -> dict[str, str]:
+    headers = {"Accept-Ranges": "bytes", "Content-Length": str(last + 1 - first)}
+    if status == 206:
+        headers["Content-Range"] = f"bytes {first}-{last}/{size_bytes}"
+    return headers
+
+
+class _Held:
+    """Octets with what they are read from: that is given back once, however it ends.
+
+    A client may leave before the first piece: then nobody iterates, and the collector gives it back.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], release: Callable[[], None]) -> None:
+        self._pieces, self._release = pieces, release
         self._held = True
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._audio.encoded(self._form)
+            yield from self._pieces
         finally:
             self._let_go()
 
-    def __del__(self) -> None:  # the client left before the first piece
+    def __del__(self) -> None:
         self._let_go()
 
     def _let_go(self) -> None:
         if self._held:
             self._held = False
-            self._audio.close()
-            _ENCODING.release()
+            self._release()
 
 
 def _wav(request: Request, path: Path) -> Response:
@@ -96,21 +159,12 @@ def _wav(request: Request, path: Path) -> Response:
     except BaseException:
         audio.close()
         raise
-    headers = {
-        "Accept-Ranges": "bytes",
-        "Content-Length": str(last + 1 - first),
-        "Content-Disposition": f'inline; filename="{path.stem}.wav"',
+    headers = _headers(first, last, status, size_bytes) | {
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.stem)}.wav"
     }
-    if status == 206:
-        headers["Content-Range"] = f"bytes {first}-{last}/{size_bytes}"
 
-    def pieces() -> Iterator[bytes]:
-        try:
-            yield from audio.wav(first, last)
-        finally:
-            audio.close()
-
-    return StreamingResponse(pieces(), status_code=status, media_type="audio/wav", headers=headers)
+    pieces = _Held(audio.wav(first, last), audio.close)
+    return StreamingResponse(pieces, status_code=status, media_type="audio/wav", headers=headers)
 
 
 def _range(asked: str, size_bytes: int) -> tuple[int, int, int]:

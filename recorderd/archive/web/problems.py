@@ -98,7 +98,8 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
     def framework(_: Request, problem: Exception) -> JSONResponse:
         status = problem.status_code if isinstance(problem, HTTPException) else 500
         headers = dict(getattr(problem, "headers", None) or {})
-        kind = HTTPStatus(status).phrase.lower().replace(" ", "-")
+        phrase = HTTPStatus(status).phrase.lower().replace(" ", "-")
+        kind = "too-long" if status == 413 else phrase
         return problem_response(status, kind, headers=headers)
 
     def malformed(_: Request, problem: Exception) -> JSONResponse:

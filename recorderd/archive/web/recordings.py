@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse
 
 from recorderd.archive.audio_forms import Form
 from recorderd.archive.catalogue import Entry
@@ -18,7 +17,7 @@ from recorderd.archive.web.desk import Desk, desk_of
 from recorderd.archive.web.gates import Granted, HouseGate, RecordingGate
 from recorderd.archive.web.labels import facts_of
 from recorderd.archive.web.peaks import POINTS_MAX, ChannelPeaks, RecordingPeaks
-from recorderd.archive.web.playing import audio_of, audio_response
+from recorderd.archive.web.playing import audio_of, audio_response, file_response
 from recorderd.archive.web.problems import unknown
 from recorderd.archive.web.visibility import visible_to
 from recorderd.core.clock import utc_text
@@ -26,6 +25,7 @@ from recorderd.policy.access import Action, Ruling, rule_on_recording
 
 router: Final = APIRouter(prefix="/recordings", tags=["recordings"])
 NAME_LIMIT: Final = 255
+TAG: Final = r"^[^\x00-\x1f\x7f]{1,200}$"
 _ONE: Final = "/{recorder_id}/{recording_id}"
 
 
@@ -151,8 +151,11 @@ def files(
 
 @router.get(
     f"{_ONE}/files/{{name}}",
-    response_class=FileResponse,
-    responses={206: {"description": "A part, where a range was asked for."}},
+    response_class=Response,
+    responses={
+        200: {"content": {"application/octet-stream": {}}},
+        206: {"description": "A part, where a range was asked for."},
+    },
 )
 def download(
     request: Request,
@@ -162,7 +165,7 @@ def download(
     """Download a file as it was signed, or a range of it."""
     for path in _files(desk_of(request), granted.entry):
         if path.name == name:  # compared with what is there; a path is never made of what was asked
-            return FileResponse(path, filename=name, media_type="application/octet-stream")
+            return file_response(request, path)
     raise unknown()
 
 
@@ -235,7 +238,7 @@ def add_note(
 @router.put(f"{_ONE}/tags/{{tag}}", status_code=204)
 def add_tag(
     request: Request,
-    tag: Annotated[str, InPath(min_length=1, max_length=200)],
+    tag: Annotated[str, InPath(pattern=TAG)],
     granted: Annotated[Granted, Depends(RecordingGate(Action.TAG, "tag_added", by_deed=True))],
 ) -> None:
     """Add a tag."""
@@ -249,7 +252,7 @@ def add_tag(
 @router.delete(f"{_ONE}/tags/{{tag}}", status_code=204)
 def remove_tag(
     request: Request,
-    tag: Annotated[str, InPath(min_length=1, max_length=200)],
+    tag: Annotated[str, InPath(pattern=TAG)],
     granted: Annotated[Granted, Depends(RecordingGate(Action.TAG, "tag_removed", by_deed=True))],
 ) -> None:
     """Remove a tag."""

@@ -1,0 +1,62 @@
+"""recorder-archive reindex: makes the catalogue anew from the store; nothing else may run meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from recorderd import durable
+from recorderd.app.archive_actor import command_line_actor
+from recorderd.app.archive_catalogue import open_to_write
+from recorderd.app.archive_configuration import LOCK_NAME, ArchiveConfiguration
+from recorderd.app.progress import SlowWork
+from recorderd.app.service import FolderLock
+from recorderd.archive.reindex import Reindexer
+from recorderd.archive.store import Store
+from recorderd.core.clock import SystemClock
+from recorderd.evidence.keys import Signer, resolve_secret
+from recorderd.evidence.verify import TrustStore
+
+EXIT_LEFT_OUT = 65
+
+
+def add_reindex(commands: Any) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "reindex", help="make the catalogue's recordings anew from the store; the daemon must be stopped"
+    )
+    command.add_argument("--config", type=Path, required=True, metavar="F", help="archive.toml")
+    command.set_defaults(run=_reindex)
+
+
+def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    archive, receipt = configuration.archive, configuration.receipt
+    durable.make_dir(archive.data_dir)
+    lock = FolderLock(archive.data_dir / LOCK_NAME)
+    try:
+        reindexer = Reindexer(
+            store=Store(archive.data_dir),
+            database=open_to_write(configuration),
+            trusts={
+                name: TrustStore.from_files(entry.certificate_files)
+                for name, entry in configuration.recorders.items()
+            },
+            receipts=TrustStore.from_files([receipt.certificate_file]),
+            signer=Signer.from_files(
+                key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
+            ),
+            archive_id=archive.id,
+            region=configuration.catalogue.region,
+            clock=SystemClock(),
+        )
+        with SlowWork("reading", total_bytes=reindexer.count(), counts="recordings") as work:
+            told = reindexer.run(command_line_actor(), advance=work.advance)
+    finally:
+        lock.close()
+    for recording_id in told.reissued:
+        print(f"{recording_id}: its receipt was gone, it was verified and has a new one")
+    for path, reason in told.left_out:
+        print(f"{path}: has no row: {reason}")
+    print(f"{told.rows} recordings, of which {told.tombstones} were erased or made anonymous")
+    return EXIT_LEFT_OUT if told.left_out else 0

@@ -1,0 +1,210 @@
+"""The catalogue made anew from the store: the same rows under the same numbers, or it is told why not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from recorderd.archive import reindex
+from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
+from recorderd.archive.criteria import Criteria
+from recorderd.archive.database import Database
+from recorderd.archive.judgement import Verdict
+from recorderd.archive.kept_receipts import catch_up, receipt_path
+from recorderd.archive.reindex import Rebuilt, Reindexer
+from recorderd.archive.search import Search
+from tests.support.golden import FIRST, IDS, SECOND, THIRD
+from tests.support.postgres import PostgresServer
+from tests.support.retention import AT_ONCE, Archive
+
+WHO = Actor(name="cli:operator")
+
+
+def reindexer(archive: Archive, database: Database) -> Reindexer:
+    return Reindexer(
+        store=archive.store,
+        database=database,
+        trusts=archive.trusts,
+        receipts=archive.receipts,
+        signer=archive.signer,
+        archive_id="arc-1",
+        region="",
+        clock=archive.clock,
+    )
+
+
+def rows_of(archive: Archive) -> list[Entry]:
+    catalogue = Catalogue(archive.root / CATALOGUE_NAME, read_only=True)
+    try:
+        return catalogue.all()
+    finally:
+        catalogue.close()
+
+
+def rebuild(archive: Archive) -> Rebuilt:
+    """Reindex as the command does, whatever is left of the catalogue."""
+    catalogue = Catalogue(archive.root / CATALOGUE_NAME)
+    try:
+        return reindexer(archive, catalogue.database).run(WHO)
+    finally:
+        catalogue.close()
+
+
+def lose_catalogue(archive: Archive) -> None:
+    archive.database.close()
+    archive.custody._catalogue.close()
+    for path in archive.root.glob(f"{CATALOGUE_NAME}*"):
+        path.unlink()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path, AT_ONCE)
+
+
+def test_a_lost_catalogue_comes_back_with_every_number_and_receipt(archive: Archive) -> None:
+    before = rows_of(archive)
+    lose_catalogue(archive)
+    told = rebuild(archive)
+    assert (told.rows, told.reissued, told.left_out) == (3, [], [])
+    assert rows_of(archive) == before
+    assert [row.row_id for row in before] == [1, 2, 3]
+    archive.take_heads()
+    audit = archive.audit()
+    assert (audit.troubles, audit.verdict) == ([], Verdict.GOOD)
+
+
+def test_what_the_store_does_not_know_stays_as_it_was(archive: Archive) -> None:
+    heads = archive.audit().heads
+    archive.execute("UPDATE recordings SET caller = 'forged', chain = 'broken' WHERE id = ?", FIRST)
+    archive.execute("DELETE FROM recordings WHERE id = ?", SECOND)
+    told = rebuild(archive)
+    assert (told.rows, told.reissued) == (3, [])
+    audit = archive.audit()
+    assert (audit.troubles, audit.heads) == ([], heads)
+    assert {row.chain for row in rows_of(archive)} == {"linked"}
+    newest = AuditLog(archive.database, clock=archive.clock).rows(limit=1)[0]
+    assert (newest.what, newest.who, newest.detail) == (
+        *("reindexed", "cli:operator"),
+        "3 rows, 0 new receipts, 0 folders left out",
+    )
+    found = Search(archive.database).page(Criteria(number="1001"))
+    assert {row.id for row in found.entries} == {row.id for row in rows_of(archive) if "1001" in row.caller}
+
+
+def test_a_receipt_of_before_there_were_files_is_taken_from_its_old_row(archive: Archive) -> None:
+    before = rows_of(archive)
+    shutil.rmtree(archive.root / "receipts")
+    assert rebuild(archive).reissued == []
+    assert rows_of(archive) == before
+
+
+def test_where_every_receipt_is_gone_recordings_are_verified_and_get_new_ones(archive: Archive) -> None:
+    lose_catalogue(archive)
+    shutil.rmtree(archive.root / "receipts")
+    assert rebuild(archive).reissued == list(IDS)
+    archive.take_heads()
+    assert archive.audit().troubles == []
+    assert receipt_path(archive.root, rows_of(archive)[0].path).read_bytes() == rows_of(archive)[0].receipt
+
+
+def test_a_number_that_was_given_is_not_given_again_and_its_loss_is_told(archive: Archive) -> None:
+    lose_catalogue(archive)
+    receipt_path(archive.root, archive.folder(SECOND).relative_to(archive.root).as_posix()).unlink()
+    assert rebuild(archive).reissued == [SECOND]
+    assert {row.id: row.row_id for row in rows_of(archive)} == {FIRST: 1, SECOND: 4, THIRD: 3}
+    archive.take_heads()
+    assert {trouble.reason for trouble in archive.audit().troubles} == {"row 2 is missing"}
+
+
+def test_a_folder_that_does_not_hold_is_left_out_and_named(archive: Archive) -> None:
+    lose_catalogue(archive)
+    path = archive.folder(THIRD)
+    receipt_path(archive.root, path.relative_to(archive.root).as_posix()).unlink()
+    (wav,) = path.glob("*.wav")
+    wav.chmod(0o600)
+    wav.write_bytes(wav.read_bytes()[:-2] + b"\0\1")
+    (archive.root / "store/2026/11/23/stranger").mkdir()
+    told = rebuild(archive)
+    reasons = dict(told.left_out)
+    assert told.rows == 2
+    assert "does not hold" in reasons[path.relative_to(archive.root).as_posix()]
+    assert reasons["store/2026/11/23/stranger"] == "no manifest in it"
+
+
+def test_a_receipt_that_was_forged_or_is_of_another_vouches_for_nothing(archive: Archive) -> None:
+    lose_catalogue(archive)
+    paths = [
+        receipt_path(archive.root, archive.folder(name).relative_to(archive.root).as_posix()) for name in IDS
+    ]
+    for path in paths[:2]:
+        path.chmod(0o600)
+    paths[0].write_bytes(paths[2].read_bytes())
+    paths[1].write_bytes(paths[1].read_bytes().replace(b'"sequence":2', b'"sequence":9'))
+    assert rebuild(archive).reissued == [FIRST, SECOND]
+    assert {row.id: row.row_id for row in rows_of(archive)} == {THIRD: 3, FIRST: 4, SECOND: 5}
+
+
+def test_what_was_erased_comes_back_as_erased(archive: Archive) -> None:
+    archive.erase(SECOND)
+    before = rows_of(archive)
+    assert not receipt_path(archive.root, before[1].path).exists()  # it told numbers by names of files
+    lose_catalogue(archive)
+    told = rebuild(archive)
+    assert (told.rows, told.tombstones, told.reissued, told.left_out) == (3, 1, [], [])
+    assert rows_of(archive) == before
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("step", ["_set_issued", "_settle_chains", "keep_receipts"])
+def test_a_kill_in_its_midst_leaves_the_old_catalogue_or_the_new_one(
+    archive: Archive, postgres_server: PostgresServer, step: str, kind: str
+) -> None:
+    url = f"sqlite:///{archive.root / CATALOGUE_NAME}" if kind == "sqlite" else postgres_server.new_database()
+    first = Catalogue(Database(url))
+    reindexer(archive, first.database).run(WHO)
+    with first.database.write() as connection:
+        connection.exec_driver_sql("UPDATE recordings SET caller = 'old' WHERE row_id = 2")
+    old = first.all()
+    first.database.close()
+    _killed(lambda: reindexer(archive, Database(url)).run(WHO), step)
+    after = Catalogue(Database(url))
+    committed = step == "keep_receipts"
+    assert (after.all() == old) is not committed
+    assert after.issued() == 3
+    assert reindexer(archive, after.database).run(WHO).rows == 3
+    assert [row.caller for row in after.all()].count("old") == 0
+    after.database.close()
+
+
+def _killed(work: Callable[[], object], step: str) -> None:
+    """Do something in a process of its own that is killed when it comes to ``step``."""
+    child = os.fork()
+    if child == 0:
+        try:
+            setattr(reindex, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            work()
+        finally:
+            os._exit(1)  # it was not killed
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_receipt_files_that_a_cut_took_are_written_again_and_not_those_of_the_erased(
+    archive: Archive,
+) -> None:
+    path = receipt_path(archive.root, archive.entry(FIRST).path)
+    path.chmod(0o600)
+    path.write_bytes(b"")
+    receipt_path(archive.root, archive.entry(SECOND).path).unlink()
+    archive.erase(THIRD)
+    assert catch_up(archive.root, archive.database, stopped=lambda: False) == 2
+    assert path.read_bytes() == archive.entry(FIRST).receipt
+    assert receipt_path(archive.root, archive.entry(SECOND).path).exists()
+    assert not receipt_path(archive.root, archive.entry(THIRD).path).exists()
+    assert catch_up(archive.root, archive.database, stopped=lambda: False) == 0
