@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", type=Path, required=True, metavar="F", help="archive.toml")
         command.set_defaults(run=work)
+        if name == "list":
+            command.add_argument("--limit", type=count_of, metavar="N", help="so many at most")
+            command.add_argument("--after", metavar="ID", help="those after this one")
         if name in ("show", "export"):
             command.add_argument("recording_id", metavar="ID")
         if name in ("stamps", "renew"):
@@ -273,10 +277,20 @@ def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfigura
 # --- for people -------------------------------------------------------------------------------------
 
 
+def count_of(text: str) -> int:
+    """Read a number of rows, for argparse."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
+    return int(text)
+
+
 def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    entries = _entries(configuration)
+    entries = islice(_entries(arguments, configuration), arguments.limit)
     if arguments.json:
-        print(json.dumps([entry.plain() for entry in entries], indent=2))
+        print("[")
+        for number, entry in enumerate(entries):
+            print("," * bool(number) + json.dumps(entry.plain(), indent=2))
+        print("]")
         return 0
     table = Table("started", Column("id", no_wrap=True), *_LIST_COLUMNS)
     for entry in entries:
@@ -350,5 +364,13 @@ def _entry(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     return found[0]
 
 
-def _entries(configuration: ArchiveConfiguration) -> list[Entry]:
-    return [] if is_empty(configuration) else open_catalogue(configuration, read_only=True).all()
+def _entries(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Iterator[Entry]:
+    if is_empty(configuration):
+        return iter(())
+    catalogue = open_catalogue(configuration, read_only=True)
+    if arguments.after is None:
+        return catalogue.by_start()
+    found = catalogue.by_id(arguments.after)
+    if not found:
+        raise RecordingUnknown(recording_id=arguments.after)
+    return catalogue.by_start(after=found[-1])

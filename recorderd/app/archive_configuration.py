@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recorderd.app.audit_configuration import AuditSection
-from recorderd.app.catalogue_configuration import CatalogueSection
+from recorderd.app.catalogue_configuration import CatalogueSection, catalogue_problems
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
@@ -78,6 +78,7 @@ class ArchiveConfiguration:
 
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
+        yield from catalogue_problems(self.catalogue)
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
         yield from retention_problems(self.retention)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recorderd.app.schema import option
+from recorderd.app.schema import Problem, option
 
 
 def _postgresql_url(value: Any) -> str | None:
@@ -34,3 +35,11 @@ class CatalogueSection:
         default="",
         check=_region,
     )
+
+
+def catalogue_problems(catalogue: CatalogueSection) -> Iterator[Problem]:
+    """Find what is wrong between keys that are right by themselves."""
+    if catalogue.password_file is not None and not catalogue.url:
+        yield Problem(
+            key="catalogue.password_file", reason="goes with url", remedy="give both of them or none"
+        )

@@ -6,6 +6,7 @@ table). The same declarations serve parsing, `check-config` and the option list 
 
 from __future__ import annotations
 
+import re
 import tomllib
 import types
 import typing
@@ -13,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from recorderd.core.errors import ConfigurationError
 
 T = TypeVar("T")
+_USER_OF_URL: Final = re.compile(r"//[^/\s]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,8 @@ def _check(metadata: Any, value: Any, key: str, problems: list[Problem]) -> None
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
         problems.append(Problem(key=key, reason=f"{value} is out of range", remedy=f"give a value {bounds}"))
     elif check is not None and (remedy := check(value)) is not None:
-        problems.append(Problem(key=key, reason=f"{value!r} is not right", remedy=remedy))
+        shown = _USER_OF_URL.sub("//...@", repr(value))  # a password may stand in it
+        problems.append(Problem(key=key, reason=f"{shown} is not right", remedy=remedy))
 
 
 def _value(hint: Any, value: Any, key: str, base: Path, problems: list[Problem]) -> Any:

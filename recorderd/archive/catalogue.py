@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, insert, select, text, update
+from sqlalchemy import Connection, Select, func, insert, literal, select, text, tuple_, update
 
 from recorderd.archive.database import Database
 from recorderd.archive.migrations import migrate
@@ -157,6 +157,22 @@ class Catalogue:
     def all(self) -> list[Entry]:
         """Return every row, oldest recording first."""
         return self._rows(ROWS.order_by(_R.started_at, _R.row_id))
+
+    def by_start(self, *, after: Entry | None = None) -> Iterator[Entry]:
+        """Give every row, oldest recording first, from behind one of them on; few are in memory at a time."""
+        last = after
+        while True:
+            some = ROWS.order_by(_R.started_at, _R.row_id).limit(_AT_ONCE)
+            if last is not None:
+                beyond = tuple_(_R.started_at, _R.row_id) > tuple_(
+                    literal(last.started_at), literal(last.row_id)
+                )
+                some = some.where(beyond)
+            rows = self._rows(some)
+            yield from rows
+            if len(rows) < _AT_ONCE:
+                return
+            last = rows[-1]
 
     def up_to(self, row_id: int) -> Iterator[Entry]:
         """Give every row up to a number in the order of their numbers; few are in memory at a time."""

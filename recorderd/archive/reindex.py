@@ -201,7 +201,7 @@ def _settle_chains(connection: Connection) -> None:
     columns = (_R.row_id, _R.recorder_id, _R.sequence, _R.previous_manifest_sha256, _R.manifest_sha256)
     query = select(*columns).order_by(_R.recorder_id, _R.sequence, _R.row_id)
     states: dict[ChainState, list[int]] = {state: [] for state in ChainState}
-    with connection.execution_options(yield_per=STEP_ROWS).execute(query) as result:
+    with connection.execute(query, execution_options={"yield_per": STEP_ROWS}) as result:
         before: tuple[str, int, set[str]] = ("", 0, set())
         for (recorder_id, sequence), group in groupby(result, key=lambda row: (row[1], row[2])):
             rows = list(group)

@@ -1,14 +1,16 @@
 """Finds recordings: criteria in, one page of rows out, in the order that was asked for.
 
 How: few rows at a time, whatever the criteria. Each criterion that an index serves is asked how many rows it
-leaves, up to a limit. The one that leaves fewest gives the candidates, which the others sift. When all leave
+leaves, up to a limit. If one leaves few, its rows are gathered, sifted by the others and sorted. If all leave
 many, rows are walked in the order of the page until it is full: along the number or the combinations of
-values that were asked for when these are few, else along all. Values are bound, never written into a query.
+values that were asked for when these are few, else along all; unless gathering takes fewer steps even so.
+Sieves are written so that no index serves them: the database then takes the way that was chosen here. Values
+are bound, never written into a query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,7 +36,8 @@ from recorderd.archive.numbers import PART_MIN, canonical, ending
 from recorderd.archive.search_tables import FACETS, NOTE_WORDS, NUMBER_PARTS, NUMBERS, SEARCH_ROWS, TAGS
 from recorderd.archive.tables import RECORDINGS
 
-CANDIDATES_MAX: Final = 5_000  # rows that are sorted after they were found
+FEW_ROWS: Final = 2_000  # are gathered without another thought
+GATHERED_MAX: Final = 200_000  # rows of one criterion that are looked through at once
 ARMS_MAX: Final = 64  # orders that are merged into one
 NUMBERS_MAX: Final = 20_000  # numbers that one part may mean before each row's number is read
 LIMIT_S: Final = 10
@@ -44,6 +47,11 @@ _KEYS: Final[dict[Sort, ColumnElement[int]]] = {
     Sort.DURATION: _S.duration_ms,
     Sort.ARCHIVED: _S.row_id,
 }
+_TIMES, _DURATIONS = "times", "durations"
+_NATIVE: Final = {Sort.STARTED: _TIMES, Sort.DURATION: _DURATIONS}  # a walk begins and ends where these do
+_WITH_TIMES: Final = ("number", "part", "facets")  # in whose indexes the time comes next
+_PARTIES: Final = (_S.caller_id, _S.callee_id)
+_UNKNOWN_SHARE: Final = 0.05  # of rows that a criterion leaves which no index counts
 _LAST_LETTER: Final = "\U0010ffff"
 
 
@@ -57,13 +65,25 @@ class Page:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Question:
-    """Criteria as the database is asked: what sifts, what may lead, and what may be walked along."""
+class _Criterion:
+    """One thing that must hold: how it sifts rows, and by which indexed conditions it finds them."""
 
-    sieves: dict[str, ColumnElement[bool]] = field(default_factory=dict)
-    leads: dict[str, list[Select[Any]]] = field(default_factory=dict)  # of row ids, each by an index
-    arms: list[tuple[str, ColumnElement[bool]]] = field(default_factory=list)  # the sieve that each replaces
+    sieve: ColumnElement[bool]
+    leads: list[ColumnElement[bool]] = field(default_factory=list)  # any of them; none = it only sifts
+    arms: list[ColumnElement[bool]] = field(default_factory=list)  # the same, each in the order of time
+
+
+@dataclass(slots=True, kw_only=True)
+class _Question:
+    """Criteria as the database is asked."""
+
+    criteria: Criteria
+    parts: dict[str, _Criterion] = field(default_factory=dict)
     nothing: bool = False  # a value that was asked for does not occur
+
+    def sieves(self, *, but: str = "") -> list[ColumnElement[bool]]:
+        """Give what must hold, but for what is seen to already."""
+        return [part.sieve for name, part in self.parts.items() if name != but]
 
 
 class Search:
@@ -109,57 +129,57 @@ class Search:
         question = self._question(connection, criteria)
         if question.nothing:
             return None
-        lead = _narrowest(connection, question)
-        if lead is None:
-            return _walk(question, criteria)
-        sieves = list(question.sieves.values())
-        return _sorted(_sifted(criteria, *sieves, _S.row_id.in_(_capped(lead))), criteria)
+        lead = _lead(connection, question)
+        return _walk(question) if lead is None else _gather(question, lead)
 
     def _question(self, connection: Connection, criteria: Criteria) -> _Question:
-        question = _Question()
-        _ask_times(question, criteria)
-        _ask_people(question, criteria)
+        question = _Question(criteria=criteria)
+        for name, column, bounds in (
+            (_TIMES, _S.started_ms, (criteria.since_ms, criteria.until_ms)),
+            (_DURATIONS, _S.duration_ms, _durations_of(criteria)),
+        ):
+            if bounds != (None, None):
+                sieve = _between(_unindexed(column), bounds)
+                question.parts[name] = _Criterion(sieve=sieve, leads=[_between(column, bounds)])
+        _ask_people(question)
         if criteria.number:
-            _ask_number(question, connection, criteria.number, self._region)
+            _ask_number(question, connection, self._region)
         if criteria.part:
             _ask_part(question, connection, criteria.part)
-        _ask_facets(question, connection, criteria)
+        _ask_facets(question, connection)
         return question
 
 
 # --- criteria to conditions ------------------------------------------------------------------------
 
 
-def _ask_times(question: _Question, criteria: Criteria) -> None:
-    for name, column, low, high in (
-        ("times", _S.started_ms, criteria.since_ms, criteria.until_ms),
-        (
-            "durations",
-            _S.duration_ms,
-            criteria.min_duration_ms,
-            criteria.max_duration_ms + 1 if criteria.max_duration_ms is not None else None,
-        ),
-    ):
-        bounds = [column >= low] if low is not None else []
-        bounds += [column < high] if high is not None else []
-        if bounds:
-            question.sieves[name] = and_(*bounds)
-            question.leads[name] = [select(_S.row_id).where(*bounds)]
+def _durations_of(criteria: Criteria) -> tuple[int | None, int | None]:
+    longest = criteria.max_duration_ms
+    return criteria.min_duration_ms, None if longest is None else longest + 1
 
 
-def _ask_people(question: _Question, criteria: Criteria) -> None:
-    for tag in criteria.tags:
-        name = f"tag {tag}"
-        question.sieves[name] = exists().where(TAGS.c.tag == tag, TAGS.c.row_id == _S.row_id)
-        question.leads[name] = [select(TAGS.c.row_id).where(TAGS.c.tag == tag)]
-    for word in criteria.words:
-        name, begins = f"word {word}", _begins(NOTE_WORDS.c.word, word)
-        question.sieves[name] = exists().where(NOTE_WORDS.c.row_id == _S.row_id, begins)
-        question.leads[name] = [select(NOTE_WORDS.c.row_id).where(begins)]
+def _between(column: ColumnElement[int], bounds: tuple[int | None, int | None]) -> ColumnElement[bool]:
+    low, high = bounds
+    return and_(column >= low if low is not None else true(), column < high if high is not None else true())
 
 
-def _ask_number(question: _Question, connection: Connection, written: str, region: str) -> None:
-    key = canonical(written, region)
+def _ask_people(question: _Question) -> None:
+    for tag in question.criteria.tags:
+        tagged = select(TAGS.c.row_id).where(TAGS.c.tag == tag)
+        question.parts[f"tag {tag}"] = _Criterion(
+            sieve=exists().where(TAGS.c.tag == tag, TAGS.c.row_id == _S.row_id),
+            leads=[_S.row_id.in_(tagged)],
+        )
+    for word in question.criteria.words:
+        begins = _begins(NOTE_WORDS.c.word, word)
+        question.parts[f"word {word}"] = _Criterion(
+            sieve=exists().where(NOTE_WORDS.c.row_id == _S.row_id, begins),
+            leads=[_S.row_id.in_(select(NOTE_WORDS.c.row_id).where(begins))],
+        )
+
+
+def _ask_number(question: _Question, connection: Connection, region: str) -> None:
+    key = canonical(question.criteria.number, region)
     same = select(NUMBERS.c.number_id).where(NUMBERS.c.key == key)
     end = ending(key, region)
     if end:
@@ -168,13 +188,13 @@ def _ask_number(question: _Question, connection: Connection, written: str, regio
     if not ids:
         question.nothing = True
         return
-    question.sieves["number"] = or_(_unindexed(_S.caller_id).in_(ids), _unindexed(_S.callee_id).in_(ids))
-    question.leads["number"] = [
-        select(_S.row_id).where(column.in_(ids), _times_of(question))
-        for column in (_S.caller_id, _S.callee_id)
-    ]
-    if len(ids) * 2 <= ARMS_MAX:
-        question.arms += [("number", column == one) for one in ids for column in (_S.caller_id, _S.callee_id)]
+    question.parts["number"] = _Criterion(
+        sieve=or_(*(_unindexed(column).in_(ids) for column in _PARTIES)),
+        leads=[column.in_(ids) for column in _PARTIES],
+        arms=[column == one for one in ids[:ARMS_MAX] for column in _PARTIES],
+    )
+    if len(ids) > ARMS_MAX // 2:
+        question.parts["number"].arms = []
 
 
 def _ask_part(question: _Question, connection: Connection, part: str) -> None:
@@ -182,52 +202,43 @@ def _ask_part(question: _Question, connection: Connection, part: str) -> None:
     begins = _begins(NUMBER_PARTS.c.part, part)
     meant = select(NUMBER_PARTS.c.number_id).where(begins)
     count = select(func.count()).select_from(meant.limit(NUMBERS_MAX + 1).subquery())
-    many = len(part) < PART_MIN or int(connection.execute(count).scalar_one()) > NUMBERS_MAX
-    if many:
+    if len(part) < PART_MIN or int(connection.execute(count).scalar_one()) > NUMBERS_MAX:
         holds = func.instr if connection.dialect.name == "sqlite" else func.strpos
-        question.sieves["part"] = or_(
-            *(
-                exists().where(NUMBERS.c.number_id == column, holds(NUMBERS.c.key, part) > 0)
-                for column in (_S.caller_id, _S.callee_id)
-            )
+        in_it = (
+            exists().where(NUMBERS.c.number_id == column, holds(NUMBERS.c.key, part) > 0)
+            for column in _PARTIES
         )
+        question.parts["part"] = _Criterion(sieve=or_(*in_it))
         return
-    if connection.execute(meant.limit(1)).first() is None:
-        question.nothing = True
-    question.sieves["part"] = or_(_unindexed(_S.caller_id).in_(meant), _unindexed(_S.callee_id).in_(meant))
-    question.leads["part"] = [
-        select(_S.row_id).where(column.in_(meant), _times_of(question))
-        for column in (_S.caller_id, _S.callee_id)
-    ]
+    question.nothing |= connection.execute(meant.limit(1)).first() is None
+    question.parts["part"] = _Criterion(
+        sieve=or_(*(_unindexed(column).in_(meant) for column in _PARTIES)),
+        leads=[column.in_(meant) for column in _PARTIES],
+    )
 
 
-def _ask_facets(question: _Question, connection: Connection, criteria: Criteria) -> None:
+def _ask_facets(question: _Question, connection: Connection) -> None:
+    criteria = question.criteria
+    if not criteria.within and criteria.facets == Facets():
+        return
     asked = [_facets(criteria.facets)]
     if criteria.within:
         asked.append(or_(*(_facets(facets) for facets in criteria.within)))
-    if not criteria.within and criteria.facets == Facets():
-        return
     meant = select(FACETS.c.facet_id).where(*asked)
     ids = [int(facet) for facet in connection.execute(meant.limit(ARMS_MAX + 1)).scalars()]
-    if not ids:
-        question.nothing = True
-    elif len(ids) <= ARMS_MAX:
-        question.sieves["facets"] = _unindexed(_S.facet_id).in_(ids)
-        question.leads["facets"] = [select(_S.row_id).where(_S.facet_id.in_(ids), _times_of(question))]
-        if not question.arms:
-            question.arms = [("facets", _S.facet_id == one) for one in ids]
-    else:
-        question.sieves["facets"] = _unindexed(_S.facet_id).in_(meant)
+    question.nothing |= not ids
+    few = len(ids) <= ARMS_MAX
+    question.parts["facets"] = _Criterion(
+        sieve=_unindexed(_S.facet_id).in_(ids if few else meant),
+        leads=[_S.facet_id.in_(ids if few else meant)],
+        arms=[_S.facet_id == one for one in ids] if few else [],
+    )
 
 
 def _facets(facets: Facets) -> ColumnElement[bool]:
     names = ("extension", "queue", "trunk", "direction", "recorder", "state")
     asked = [(FACETS.c[name], getattr(facets, name)) for name in names]
     return and_(true(), *(column.in_(values) for column, values in asked if values))
-
-
-def _times_of(question: _Question) -> ColumnElement[bool]:
-    return question.sieves.get("times", true())
 
 
 def _begins(column: ColumnElement[str], beginning: str) -> ColumnElement[bool]:
@@ -242,49 +253,98 @@ def _unindexed(column: ColumnElement[int]) -> ColumnElement[int]:
 # --- conditions to a query -------------------------------------------------------------------------
 
 
-def _narrowest(connection: Connection, question: _Question) -> list[Select[Any]] | None:
-    """Find the criterion that leaves fewest rows, if any leaves few."""
-    best: list[Select[Any]] | None = None
-    fewest = CANDIDATES_MAX + 1
-    for lead in question.leads.values():
-        count = select(func.count()).select_from(_capped(lead, fewest).subquery())
-        left = int(connection.execute(count).scalar_one())
-        if left < fewest:
-            best, fewest = lead, left
-    return best
+def _lead(connection: Connection, question: _Question) -> str | None:
+    """Find the criterion whose rows are to be gathered; None when walking comes to a page sooner."""
+    counts = {name: 0 for name, part in question.parts.items() if part.leads}
+    for most in (FEW_ROWS, GATHERED_MAX):
+        fewest = most
+        for name in tuple(counts):
+            counts[name] = left = _count(connection, question, name, limit=fewest)
+            fewest = min(fewest, left)
+        if fewest < most:
+            best = min(counts, key=lambda name: counts[name])
+            few = fewest < FEW_ROWS or fewest < _steps_of_walk(connection, question, counts)
+            return best if few else None
+    return None
 
 
-def _capped(lead: Sequence[Select[Any]], limit: int = CANDIDATES_MAX + 1) -> Select[Any]:
-    parts = [select(one.limit(limit).subquery().c.row_id) for one in lead]
-    return parts[0] if len(parts) == 1 else select(union(*parts).subquery().c.row_id)
+def _count(connection: Connection, question: _Question, name: str, *, limit: int) -> int:
+    """Count the rows that a criterion leaves, up to a limit."""
+    left = 0
+    for lead in question.parts[name].leads:
+        some = select(_S.row_id).where(*_bounded(question, name, lead)).limit(limit).subquery()
+        left += int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+    return min(left, limit)
 
 
-def _walk(question: _Question, criteria: Criteria) -> Select[Any]:
+def _bounded(question: _Question, name: str, lead: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+    """Bound a criterion by the times that were asked for, where its index has them next."""
+    times = question.parts.get(_TIMES)
+    return [lead, *times.leads] if times is not None and name in _WITH_TIMES else [lead]
+
+
+def _steps_of_walk(connection: Connection, question: _Question, counts: Mapping[str, int]) -> float:
+    """Estimate how many rows are walked for a page, as if criteria had nothing to do with each other."""
+    rows = int(connection.execute(select(func.max(_S.row_id))).scalar() or 0) + 1
+    along, native = _along(question), _NATIVE.get(question.criteria.sort, "")
+    if native == _TIMES and native in counts:
+        rows = max(rows if counts[native] >= GATHERED_MAX else counts[native], 1)
+    share = 1.0
+    for name in question.parts:
+        if name not in (along, native):
+            share *= min(counts.get(name, rows * _UNKNOWN_SHARE) / rows, 1.0)
+    return question.criteria.limit / max(share, 1e-12)
+
+
+def _along(question: _Question) -> str:
+    """Say which criterion is walked along; empty = all rows are."""
+    if question.criteria.sort is not Sort.STARTED:
+        return ""
+    return next(
+        (name for name in ("number", "facets") if name in question.parts and question.parts[name].arms), ""
+    )
+
+
+def _gather(question: _Question, name: str) -> Select[Any]:
+    """Take all rows of one criterion, sift them by the others, and sort what is left."""
+    criteria, key = question.criteria, _KEYS[question.criteria.sort]
+    here = tuple_(_unindexed(key), _unindexed(_S.row_id))
+    found = [
+        select(key.label("key"), _S.row_id).where(
+            *_bounded(question, name, lead), *question.sieves(but=name), *_beyond(here, criteria)
+        )
+        for lead in question.parts[name].leads
+    ]
+    rows = found[0].subquery() if len(found) == 1 else union(*found).subquery()
+    order = _order((_unindexed(rows.c.key), _unindexed(rows.c.row_id)), criteria)
+    return select(rows.c.key, rows.c.row_id).order_by(*order).limit(criteria.limit + 1)
+
+
+def _walk(question: _Question) -> Select[Any]:
     """Go along rows in the page's order: those of the arms, merged, or all."""
-    if criteria.sort is not Sort.STARTED or not question.arms:
-        return _sorted(_sifted(criteria, *question.sieves.values()), criteria)
-    arms = []
-    for replaced, along in question.arms:
-        sieves = [sieve for name, sieve in question.sieves.items() if name != replaced]
-        arm = _sorted(_sifted(criteria, along, *sieves), criteria).subquery()
-        arms.append(select(arm.c.key, arm.c.row_id))
-    merged = union(*arms).subquery()
+    criteria, along, native = question.criteria, _along(question), _NATIVE.get(question.criteria.sort, "")
+    key = _KEYS[criteria.sort]
+    sieves = [part.sieve for name, part in question.parts.items() if name not in (along, native)]
+    if native in question.parts:
+        sieves += question.parts[native].leads
+    base = select(key.label("key"), _S.row_id).where(
+        true(), *sieves, *_beyond(tuple_(key, _S.row_id), criteria)
+    )
+    base = base.order_by(*_order((key, _S.row_id), criteria)).limit(criteria.limit + 1)
+    if not along:
+        return base
+    arms = [base.where(arm).subquery() for arm in question.parts[along].arms]
+    merged = union(*(select(arm.c.key, arm.c.row_id) for arm in arms)).subquery()
     order = _order((merged.c.key, merged.c.row_id), criteria)
     return select(merged.c.key, merged.c.row_id).order_by(*order).limit(criteria.limit + 1)
 
 
-def _sifted(criteria: Criteria, *conditions: ColumnElement[bool]) -> Select[Any]:
-    key = _KEYS[criteria.sort]
-    query = select(key.label("key"), _S.row_id).where(*conditions)
-    if criteria.after is not None:
-        last = tuple_(*(literal(value) for value in criteria.after))
-        here = tuple_(key, _S.row_id)
-        query = query.where(here < last if criteria.descending else here > last)
-    return query
-
-
-def _sorted(query: Select[Any], criteria: Criteria) -> Select[Any]:
-    return query.order_by(*_order((_KEYS[criteria.sort], _S.row_id), criteria)).limit(criteria.limit + 1)
+def _beyond(here: ColumnElement[Any], criteria: Criteria) -> list[ColumnElement[bool]]:
+    """Leave out what was on the pages before."""
+    if criteria.after is None:
+        return []
+    last = tuple_(*(literal(value) for value in criteria.after))
+    return [here < last if criteria.descending else here > last]
 
 
 def _order(columns: Sequence[ColumnElement[int]], criteria: Criteria) -> Iterator[ColumnElement[int]]:

@@ -1,8 +1,9 @@
 """Tables that only serve to find recordings, and what people add to them: tags and notes.
 
 Rule: numbers, parts, facets and search rows are made from the recordings alone, and may be made again at any
-time. A search row is narrow, so that millions of them are looked through in a moment; each of its indexes is
-in the order of a page. Tags and notes are people's, and nothing else tells them.
+time. A search row is narrow, so that millions of them are looked through in a moment; each of its indexes
+holds all of it, so that the rows themselves are not asked. Tags and notes are people's; nothing else tells
+them.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ SEARCH_ROWS: Final = Table(
     Index(
         "search_by_duration", *("duration_ms", "row_id", "started_ms", "facet_id", "caller_id", "callee_id")
     ),
-    Index("search_by_facet", "facet_id", "started_ms", "row_id"),
-    Index("search_by_caller", "caller_id", "started_ms", "row_id"),
-    Index("search_by_callee", "callee_id", "started_ms", "row_id"),
+    Index("search_by_facet", *("facet_id", "started_ms", "row_id", "duration_ms", "caller_id", "callee_id")),
+    Index("search_by_caller", *("caller_id", "started_ms", "row_id", "duration_ms", "facet_id", "callee_id")),
+    Index("search_by_callee", *("callee_id", "started_ms", "row_id", "duration_ms", "facet_id", "caller_id")),
 )
 
 SEARCH_STATE: Final = Table(  # one row: up to where search rows were made, and for which region

@@ -56,12 +56,14 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     catalogue = Catalogue(database, region=REGION)
     added = catalogue.add_all([(one.row, receipt) for one in kept])
     annotations = Annotations(database)
-    for one, (row, _) in zip(kept, added, strict=True):
-        one.row = row
-        for tag in one.tags:
-            annotations.add_tag(row.row_id, tag.upper(), who="cli:test", at="2026-11-28T00:00:00Z")
-        for text in one.notes:
-            annotations.add_note(row.row_id, text, who="cli:test", at="2026-11-28T00:00:00Z")
+    who, at = "cli:test", "2026-11-28T00:00:00Z"
+    with database.write() as connection:
+        for one, (row, _) in zip(kept, added, strict=True):
+            one.row = row
+            for tag in one.tags:
+                annotations.add_tag(row.row_id, tag.upper(), who=who, at=at, connection=connection)
+            for text in one.notes:
+                annotations.add_note(row.row_id, text, who=who, at=at, connection=connection)
     yield Filled(database, kept)
     database.close()
 
@@ -97,10 +99,10 @@ CRITERIA = st.builds(
     limit=st.sampled_from([25, 400]),
 )
 WAYS = {
-    "candidates": {},
-    "walks": {"CANDIDATES_MAX": 0},
-    "walks all": {"CANDIDATES_MAX": 0, "ARMS_MAX": 0},
-    "many numbers": {"CANDIDATES_MAX": 20, "NUMBERS_MAX": 1},
+    "gathers few": {},
+    "walks": {"FEW_ROWS": 0, "GATHERED_MAX": 0},
+    "walks all": {"FEW_ROWS": 0, "GATHERED_MAX": 0, "ARMS_MAX": 0},
+    "weighs": {"FEW_ROWS": 5, "NUMBERS_MAX": 1},
 }
 
 

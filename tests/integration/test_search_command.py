@@ -86,6 +86,15 @@ def test_recordings_that_came_by_the_link_are_found_and_what_people_add_to_them_
     )  # the log names the note, its text is there
 
 
+def test_a_list_goes_on_after_the_last_one_that_was_shown(loopback: Loopback) -> None:
+    every = [row["id"] for row in json.loads(run(loopback, "list", "--json"))]
+    first = [row["id"] for row in json.loads(run(loopback, "list", "--json", "--limit", "2"))]
+    rest = [row["id"] for row in json.loads(run(loopback, "list", "--json", "--after", first[-1]))]
+    assert (first, rest, len(every)) == (every[:2], every[2:], 3)
+    assert json.loads(run(loopback, "list", "--json", "--after", every[-1])) == []
+    assert "holds no recording nobody" in run(loopback, "list", "--after", "nobody", code=65)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -120,7 +129,11 @@ def test_a_catalogue_that_was_lost_is_not_begun_anew_but_made_from_the_store(loo
     copy = loopback.root / "copy.toml"  # the same store, with its daemon stopped and its catalogue gone
     folder = loopback.root / "copied"
     shutil.copytree(loopback.data_dir, folder, ignore=shutil.ignore_patterns("catalogue.sqlite3*"))
-    text = loopback.archive_toml.read_text().replace(str(loopback.data_dir), str(folder))
+    text = (
+        loopback.archive_toml.read_text()
+        .replace('"archive"', '"copied"')
+        .replace("run-archive", "run-copied")
+    )
     copy.write_text(text.replace(f":{loopback.port}", f":{free_port()}"))
     done = run_program("archive", "serve", "--config", copy, check=False)
     assert done.returncode == 78 and "recorder-archive reindex" in done.stderr

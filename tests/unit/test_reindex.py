@@ -187,9 +187,11 @@ def _killed(work: Callable[[], object], step: str) -> None:
     """Do something in a process of its own that is killed when it comes to ``step``."""
     child = os.fork()
     if child == 0:
-        setattr(reindex, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        work()
-        os._exit(0)
+        try:
+            setattr(reindex, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            work()
+        finally:
+            os._exit(1)  # it was not killed
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 

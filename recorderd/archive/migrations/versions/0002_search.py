@@ -17,9 +17,9 @@ ROW = ("started_ms", "duration_ms", "caller_id", "callee_id", "facet_id")
 INDEXES = {
     "search_by_start": ("started_ms", "row_id", "duration_ms", "facet_id", "caller_id", "callee_id"),
     "search_by_duration": ("duration_ms", "row_id", "started_ms", "facet_id", "caller_id", "callee_id"),
-    "search_by_facet": ("facet_id", "started_ms", "row_id"),
-    "search_by_caller": ("caller_id", "started_ms", "row_id"),
-    "search_by_callee": ("callee_id", "started_ms", "row_id"),
+    "search_by_facet": ("facet_id", "started_ms", "row_id", "duration_ms", "caller_id", "callee_id"),
+    "search_by_caller": ("caller_id", "started_ms", "row_id", "duration_ms", "facet_id", "callee_id"),
+    "search_by_callee": ("callee_id", "started_ms", "row_id", "duration_ms", "facet_id", "caller_id"),
 }
 
 
