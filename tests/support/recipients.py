@@ -27,8 +27,9 @@ def make_recipient(
     usage: str | None = None,
     days: str = "30",
     new_key: str | None = None,
+    made: str = "",
 ) -> Path:
-    """Make NAME.pem (certificate) and NAME.key with openssl; gives the certificate."""
+    """Make NAME.pem (certificate) and NAME.key with openssl, when ``made`` says; gives the certificate."""
     algorithm, fitting = KINDS[kind]
     options = ["-newkey", new_key or algorithm]
     if algorithm == "ec" and new_key is None:
@@ -36,6 +37,7 @@ def make_recipient(
     certificate = folder / f"{name}.pem"
     subprocess.run(
         [
+            *(("faketime", made) if made else ()),
             *("openssl", "req", "-x509", "-nodes", "-subj", f"/CN={name}", "-days", days, *options),
             *("-addext", f"keyUsage=critical,{usage or fitting}"),
             *("-keyout", folder / f"{name}.key", "-out", certificate),
