@@ -165,7 +165,8 @@ def _left_audio(folder: Path, journal: Journal, vault: Vault | None) -> tuple[Pa
     """
     path = folder / audio_name(folder.name)
     container = path.with_name(vault_name(path.name))
-    for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
+    # A copy, of which the narrow file beside it is whole; or what was to take a file's place.
+    for half in (*folder.glob("*.widening"), *folder.glob(".*.new")):
         durable.discard(half)
     if vault is not None:
         path = container

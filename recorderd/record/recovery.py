@@ -169,7 +169,8 @@ def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: Even
     journal = read_journal(folder)
     if journal.started is None:
         raise ValueError("the journal names no session")
-    for half in folder.glob("*.widening"):  # a copy; the narrow file beside it is whole
+    # A copy, of which the narrow file beside it is whole; or what was to take a file's place.
+    for half in (*folder.glob("*.widening"), *folder.glob(".*.new")):
         durable.discard(half)
     if journal.notes.timeline.state is RecordingState.ERASED or journal.notes.outcome in TOLD:
         return _erase(folder, journal, journal.started)

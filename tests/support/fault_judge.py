@@ -35,6 +35,9 @@ KILL: Final = "recorder killed"
 ENDED: Final = "recorder ended by itself"
 
 # What may have been wrong when a gap of a cause was made, and for how long after its end it may be.
+DELAY_S: Final = 0.7  # what is sent later than this may come after its span was rendered (record.delay_ms)
+TOO_LATE: Final = frozenset({"late", "network_loss", "not_received"})  # so it is told then
+
 FITS: Final[dict[str, tuple[str, float]]] = {"disk_full": (FULL, 5.0)}
 
 
@@ -102,6 +105,8 @@ class Judge:
     def _compare(self, call: Spoken, recorded: Recorded) -> None:
         samples, rate_hz = recorded.samples()
         entries = sorted(recorded.streams(), key=lambda entry: str(entry["label"]))
+        if len(entries) > len(call.payloads()):  # its INVITE was answered twice, the first time to nobody
+            entries = [entry for entry in entries if entry["packets_received"]]
         payloads = call.payloads()
         if rate_hz != RATE_HZ or len(entries) != len(payloads):
             call.verdict = f"{WRONG}: {len(entries)} streams at {rate_hz} Hz"
@@ -164,6 +169,8 @@ class Judge:
 
     def _fits(self, call: Spoken, cause: str, where: BOOL) -> bool:
         """Tell whether something of the kind was wrong when the first and the last of these were sent."""
+        if cause in TOO_LATE and call.late_s > DELAY_S:  # the sender stood still, not the recorder
+            return True
         if cause not in FITS:
             return False
         what, after_s = FITS[cause]
