@@ -31,6 +31,7 @@ from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
 from recorderd.app.archive_search import add_search
+from recorderd.app.archive_shares import add_share
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
@@ -128,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     add_retention(commands)
     add_rights(commands)
     add_account(commands)
+    add_share(commands)
     add_search(commands)
     add_reconcile(commands)
     add_reindex(commands)

@@ -107,7 +107,7 @@ def _reaching(arguments: argparse.Namespace) -> Reaching:
 
 def _add(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     accounts, who = _accounts(configuration), command_line_actor()
-    password = _read_password(arguments.password_file) if arguments.password_file else ""
+    password = read_password(arguments.password_file) if arguments.password_file else ""
     account = accounts.add(
         who,
         arguments.name,
@@ -170,7 +170,7 @@ def _enable(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
 def _password(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     accounts = _accounts(configuration)
     accounts.find(arguments.name)  # before anybody types
-    password = _read_password(arguments.file) if arguments.file else _ask_password()
+    password = read_password(arguments.file) if arguments.file else ask_password()
     accounts.set_password(command_line_actor(), arguments.name, password)
     return 0
 
@@ -230,7 +230,7 @@ def _revoke(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     return 0
 
 
-def _read_password(path: Path) -> str:
+def read_password(path: Path) -> str:
     """Read a password from the first line of a file that is its owner's only.
 
     Errors: KeyUnusable.
@@ -238,14 +238,14 @@ def _read_password(path: Path) -> str:
     return (read_secret_text(path).splitlines() or [""])[0]
 
 
-def _ask_password() -> str:
+def ask_password(what: str = "Password") -> str:
     """Ask twice, without an echo.
 
     Errors: PasswordUnfit when the two differ, or when nobody can be asked.
     """
     if not sys.stdin.isatty():
         raise PasswordUnfit(reason="there is no terminal to ask on; use --file")
-    first = getpass.getpass("Password: ")
+    first = getpass.getpass(f"{what}: ")
     if getpass.getpass("Again: ") != first:
         raise PasswordUnfit(reason="the two are not the same")
     return first

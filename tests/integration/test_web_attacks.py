@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from recorderd.app.archive import main
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.shares import FAILURES_MAX
 from recorderd.archive.web.application import PREFIX
@@ -110,6 +112,26 @@ def test_a_revoked_link_is_worthless_and_only_who_may_share_revokes(archive: Web
     assert archive.known(Role.USER).get(f"{PREFIX}/shares").json() == []
     assert archive.known(Role.SUPERVISOR).delete(path).status_code == 204
     assert use(archive, link).status_code == 404
+
+
+def test_a_link_made_on_the_command_line_is_used_and_revoked(
+    archive: WebArchive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry, config = archive.record("group"), str(archive.loopback.archive_toml)
+    file = archive.loopback.root / "passphrase"
+    file.touch(mode=0o600)
+    file.write_text(PASSPHRASE)
+    made = ["share", "add", entry.id, "--reason", "asked for", "--uses", "2", "--file", str(file)]
+    assert main([*made, "--config", config]) == 0
+    path, secret = capsys.readouterr().out.splitlines()
+    link = {"id": path.split("/")[4], "secret": secret.split()[1], "passphrase": PASSPHRASE}
+    assert use(archive, link).status_code == 200
+    assert main(["share", "list", "--config", config, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["recording_id"], row["uses_left"]) == (entry.id, 1)
+    assert main(["share", "revoke", link["id"], "--config", config]) == 0
+    assert use(archive, link).status_code == 404
+    assert main(["share", "add", "nothing", "--reason", "x", "--config", config]) == 65
 
 
 # --- sessions ----------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from recorderd.app.archive import main
 from tests.support.bundles import Loopback
-from tests.support.house import run_program
 from tests.support.programs import Program, Programs, wait_until
 from tests.support.web_archive import HTTP, PASSWORD
 
@@ -49,9 +49,9 @@ class Served:
         (folder / "password").chmod(0o600)
         self.folder = folder
 
-    def account(self, *arguments: str) -> str:
-        done = run_program("archive", "account", *arguments, "--config", self.loopback.archive_toml)
-        return done.stdout
+    def account(self, *arguments: str) -> int:
+        """Run `recorder-archive account`; its exit code."""
+        return main(["account", *arguments, "--config", str(self.loopback.archive_toml)])
 
     def start(self) -> Program:
         program = self.programs.archive(self.loopback.archive_toml)
@@ -107,17 +107,10 @@ def test_an_account_made_on_the_command_line_comes_in_over_tls_and_its_end_stops
     wait_until(lambda: not Path(f"/proc/{child}").exists(), what="the HTTP process to end with the archive")
 
 
-def test_the_http_process_ends_with_an_archive_that_is_killed(served: Served) -> None:
-    program = served.start()
-    (child,) = children(program)
-    program.kill()
-    wait_until(lambda: not Path(f"/proc/{child}").exists(), what="the HTTP process to end with the archive")
-
-
-def test_tls_older_than_1_2_and_plain_http_are_refused(served: Served) -> None:
+def test_only_tls_is_spoken_and_the_process_ends_with_an_archive_that_is_killed(served: Served) -> None:
     program = served.start()
     with served.client(program) as client:
-        address = str(client.base_url)
+        address = str(client.base_url).rstrip("/")
         assert client.get("/api/v1/openapi.json").status_code == 200
     with pytest.raises(httpx.HTTPError):
         httpx.get(address.replace("https", "http"))
@@ -126,31 +119,26 @@ def test_tls_older_than_1_2_and_plain_http_are_refused(served: Served) -> None:
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     with pytest.raises(httpx.HTTPError):
-        httpx.get(f"{address}api/v1/openapi.json", verify=old)
+        httpx.get(f"{address}/api/v1/openapi.json", verify=old)
+    (child,) = children(program)
+    program.kill()
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), what="the HTTP process to end with the archive")
 
 
-def test_a_password_is_never_taken_from_the_command_line(served: Served) -> None:
-    done = run_program(
-        *("archive", "account", "add", "bob", "--role", "user", "--config", served.loopback.archive_toml),
-        *("--password", PASSWORD),
-        check=False,
-    )
-    assert done.returncode != 0
-    served.account("add", "bob", "--role", "user")
-    program = Program(
-        "recorderd.app.archive",
-        ["account", "password", "bob", "--config", served.loopback.archive_toml],
-        log=served.folder / "password.log",
-    )
-    program.wait_for("no terminal to ask on")
-    program.stop()
+def test_a_password_is_never_taken_from_the_command_line(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert served.account("add", "bob", "--role", "user", "--password", PASSWORD) != 0
+    assert served.account("add", "bob", "--role", "user") == 0
+    assert served.account("password", "bob") != 0
+    assert "no terminal to ask on" in capsys.readouterr().err
     (served.folder / "password").chmod(0o644)
-    done = run_program(
-        *("archive", "account", "password", "bob", "--config", served.loopback.archive_toml),
-        *("--file", served.folder / "password"),
-        check=False,
-    )
-    assert done.returncode == 78
-    token = served.account("token", "bob", "--label", "backup", "--scopes", "search,view")
-    assert token.startswith("rat_")
-    assert "otpauth://totp/" in served.account("totp", "bob")
+    assert served.account("password", "bob", "--file", str(served.folder / "password")) == 78
+    (served.folder / "password").chmod(0o600)
+    assert served.account("password", "bob", "--file", str(served.folder / "password")) == 0
+    assert PASSWORD not in capsys.readouterr().out
+    assert served.account("token", "bob", "--label", "backup", "--scopes", "search,view") == 0
+    assert capsys.readouterr().out.startswith("rat_")
+    assert served.account("token", "bob", "--label", "backup", "--scopes", "everything") == 64
+    assert served.account("totp", "bob") == 0
+    assert "otpauth://totp/" in capsys.readouterr().out

@@ -19,6 +19,7 @@ from recorderd.evidence.draft_container import head_slots, survey
 from recorderd.evidence.merkle import HASH_BYTES
 from recorderd.record.disk import Disks
 from recorderd.record.draft import Draft
+from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.draft_file import read_file_layout
 from recorderd.record.draft_keys import ROW_BYTES, DraftKeys
 from recorderd.record.files import RecordingFiles
@@ -45,6 +46,9 @@ class Nobody:
     def encrypt(self, blocks: Any, *, content_bytes: int) -> Iterator[bytes]:
         self.key = b"".join(blocks)
         yield b"wrapped"
+
+    def facts(self) -> tuple[()]:
+        return ()
 
 
 @pytest.fixture
@@ -144,8 +148,9 @@ def test_no_two_processes_seal_with_one_serial_whatever_the_disk_has_kept_of_the
     assert all(max(before) < min(after) for before, after in pairwise(used))
 
 
+@pytest.mark.parametrize("seals_metadata", [False, True])
 def test_what_is_known_of_the_audio_spares_the_next_process_to_read_it_and_tells_nobody_else(
-    tmp_path: Path, memory: int
+    tmp_path: Path, memory: int, seals_metadata: bool
 ) -> None:
     spool = Spool(tmp_path / "spool", quota_bytes=1 << 30)
     spool.prepare()
@@ -157,8 +162,11 @@ def test_what_is_known_of_the_audio_spares_the_next_process_to_read_it_and_tells
             spool=spool,
             disks=Disks.inline(),
             on_problem=lambda _, problem: problems.append(problem),
-            recipients=Nobody(),  # type: ignore[arg-type]
-            draft_keys=DraftKeys(memory),
+            encryption=DraftEncryption(
+                Nobody(),  # type: ignore[arg-type]
+                seals_metadata=seals_metadata,
+                keys=DraftKeys(memory),
+            ),
         )
 
     started = SessionStarted(
@@ -185,9 +193,12 @@ def test_what_is_known_of_the_audio_spares_the_next_process_to_read_it_and_tells
     text = (folder / "journal.jsonl").read_text()
     assert known.leaves.hashes()[:HASH_BYTES].hex() not in text
     assert str(known.crc) not in text
-    second, journal = files(), read_journal(folder)
+    assert ("1000" in text) is not seals_metadata
+    second = files()
     vault = second.take_vault()
     assert vault is not None
+    journal = read_journal(folder, veil=vault.key.veil)
+    assert journal.started == started
     path = next(folder.glob("*.draft"))
     altered = bytearray(path.read_bytes())
     altered[_blocks_of(altered)[1].position + 100] ^= 1  # nobody reads it until it is proved

@@ -17,7 +17,7 @@ from recorderd.archive.secrets_of_people import secret_is
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, address_of, desk_of
 from recorderd.archive.web.labels import facts_of
-from recorderd.archive.web.problems import Problem, unknown
+from recorderd.archive.web.problems import Deed, Problem, unknown
 from recorderd.core.errors import SignInRefused
 from recorderd.core.events import Ev
 from recorderd.policy.access import Action, Ruling, reach_of, rule_in_the_house, rule_on_recording
@@ -125,9 +125,11 @@ class RecordingGate:
         if ruling is Ruling.REASON and not reason:
             self._refuse(desk, identity, subject, reason, "no reason")
             raise Problem(403, "reason-wanted", "Say why: in the query as reason, or in X-Reason.")
-        if not self.by_deed:
-            detail = request.url.query[:REASON_LIMIT] if request.url.query else ""
-            desk.audit_log.note(identity.actor, self.what, subject, reason=reason, detail=_shown(detail))
+        if self.by_deed:
+            request.state.deed = Deed(who=identity.actor, what=self.what, subject=subject, reason=reason)
+        else:
+            detail = _shown(request.url.query[:REASON_LIMIT])
+            desk.audit_log.note(identity.actor, self.what, subject, reason=reason, detail=detail)
         return Granted(identity=identity, entry=entry, tags=tags, reason=reason)
 
     def _refuse(self, desk: Desk, identity: Identity, subject: str, reason: str, why: str) -> None:
@@ -151,7 +153,9 @@ class HouseGate:
                 identity.actor, self.what, subject, reason=reason, outcome="refused", detail=query
             )
             raise Problem(403, "refused", "Your account may not do that.")
-        if not self.by_deed:
+        if self.by_deed:
+            request.state.deed = Deed(who=identity.actor, what=self.what, subject=subject, reason=reason)
+        else:
             desk.audit_log.note(identity.actor, self.what, subject, reason=reason, detail=query)
         return identity
 

@@ -91,12 +91,10 @@ def release_hold(
     """End a hold of this recording; one that covers others too is released on the command line."""
     desk, who = desk_of(request), granted.identity.actor
     hold = next((row for row in _holds(desk, granted) if row.number == number), None)
-    if hold is None or not hold.selection.recording_id:
-        why = "no such hold" if hold is None else "covers other recordings too"
-        desk.audit_log.note(
-            who, "hold_released", granted.subject, reason=granted.reason, outcome="refused", detail=why
-        )
-        raise unknown() if hold is None else Problem(409, "hold-is-wider", "This hold covers others too.")
+    if hold is None:
+        raise unknown()
+    if not hold.selection.recording_id:
+        raise Problem(409, "hold-is-wider", "This hold covers other recordings too.")
     now_utc = utc_text(desk.clock.utc_ns())
     desk.keeping.holds.release(number, reason=granted.reason, who=who, now_utc=now_utc)
 
@@ -116,6 +114,7 @@ def erase(
         reason=granted.reason,
     )
     desk.keeping.sweeper.enrol()
+    request.state.deed = None  # the eraser notes what came of it, whatever that is
     for outcome in desk.keeping.eraser.dispose([granted.entry.row_id], wish):
         if outcome.refusal:
             raise Problem(409, "kept", f"It {outcome.refusal}.")

@@ -5,6 +5,7 @@ Rule: what is unknown and what is out of somebody's reach are answered alike.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from recorderd.archive.audit_log import Actor
 from recorderd.core.errors import (
     AccountRefused,
     AccountUnknown,
@@ -47,6 +49,16 @@ class Problem(Exception):
     ) -> None:
         super().__init__(f"{status} {kind}")
         self.status, self.kind, self.detail, self.headers = status, kind, detail, headers or {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """What somebody was let through to do; its row is written when it is done, or here when it is not."""
+
+    who: Actor
+    what: str
+    subject: str
+    reason: str
 
 
 # Rule: an error of the catalogue that does not stand here is ours, and answered with 500.
@@ -89,10 +101,11 @@ def problem_response(
 
 
 def add_handlers(app: FastAPI, log: EventLog) -> None:
-    """Have every way to fail answered as a problem."""
+    """Have every way to fail answered as a problem, and a deed that failed noted."""
 
-    def ours(_: Request, problem: Exception) -> JSONResponse:
+    def ours(request: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, Problem)
+        _note_failed(request, problem.kind)
         return problem_response(problem.status, problem.kind, problem.detail, headers=problem.headers)
 
     def framework(_: Request, problem: Exception) -> JSONResponse:
@@ -102,8 +115,9 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
         kind = "too-long" if status == 413 else phrase
         return problem_response(status, kind, headers=headers)
 
-    def malformed(_: Request, problem: Exception) -> JSONResponse:
+    def malformed(request: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, RequestValidationError)
+        _note_failed(request, "malformed")
         rows = [
             {"at": ".".join(str(part) for part in row["loc"]), "reason": row["msg"]}
             for row in problem.errors()[:_DETAILS_LIMIT]
@@ -116,6 +130,8 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
                 status, word = STATUS_OF[kind]
                 if status >= 500:
                     log.error(Ev.HTTP_FAILED, subject=request.url.path, reason=problem)
+                else:
+                    _note_failed(request, word)
                 headers = {}
                 if isinstance(problem, SignInLocked):
                     headers["Retry-After"] = str(problem.fields["wait_s"])
@@ -134,3 +150,11 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(RecorderError, catalogue)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _note_failed(request: Request, why: str) -> None:
+    deed: Deed | None = getattr(request.state, "deed", None)
+    if deed is not None:
+        request.app.state.desk.audit_log.note(
+            deed.who, deed.what, deed.subject, reason=deed.reason, outcome="refused", detail=why
+        )
