@@ -16,7 +16,7 @@ from recorderd.policy.access import Role
 from tests.support.web_archive import WebArchive, quick_folder
 
 PUBLISHED = Path(application.__file__).with_name("openapi.json")
-EXAMPLES = int(os.environ.get("RECORDERD_SCHEMA_EXAMPLES", "12"))  # of each endpoint
+EXAMPLES = int(os.environ.get("RECORDERD_SCHEMA_EXAMPLES", "4"))  # of each endpoint
 
 
 @pytest.fixture(scope="module")
