@@ -23,6 +23,7 @@ from recorderd.wire.manifest import parse_manifest
 from tests.support.bundles import make_signer
 from tests.support.recipients import make_recipient, openssl_opens
 from tests.support.sealed_calls import held, sealed_studio, told, verdict_on
+from tests.support.studio import BEGIN_UTC_NS
 from tests.unit.test_shedding import shedder_of
 
 
