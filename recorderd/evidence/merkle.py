@@ -29,6 +29,12 @@ class MerkleBuilder:
         self.size_leaves = 0
         self._peaks: list[bytes] = []  # roots of whole subtrees, the largest first
 
+    def copy(self) -> MerkleBuilder:
+        """Begin another tree with the leaves so far."""
+        other = MerkleBuilder()
+        other.size_leaves, other._peaks = self.size_leaves, self._peaks.copy()
+        return other
+
     def add(self, leaf: bytes | memoryview) -> None:
         """Append a leaf."""
         self.add_hashed(_leaf_hash(leaf))

@@ -40,6 +40,7 @@ _KINDS: Final = (  # of samples, and of the file
     (np.dtype(np.int16), np.dtype("<i2")),
 )
 _PREFIXES_KEPT: Final = 32  # a wipe that reaches further back reads the whole file
+_LEAVES_KEPT: Final = 64  # seconds of hashes; a wipe further back hashes the whole file again
 _PREFIX: Final = Struct("=qI")  # frames, and the check of so many: half of what a tuple takes
 
 
@@ -346,6 +347,12 @@ class Draft:
         """Count from now on which leaves change."""
         self.changed_from = self.leaves.whole
 
+    def forget_noted(self) -> int:
+        """Hold the hashes of leaves no more that changed last long ago; say how many are not held."""
+        noted = max(0, self.changed_from - _LEAVES_KEPT)
+        self.leaves.forget(noted)
+        return noted
+
     def plain(self) -> Iterator[memoryview]:
         """Read the whole proven file back, in clear; a block is valid until the next.
 
@@ -391,8 +398,7 @@ class Draft:
 
     def _hash_again(self, start: int) -> None:
         """Hash the leaves anew from the one on in which frame ``start`` lies."""
-        leaf = start // self.sample_rate_hz
-        self.leaves.keep(leaf)
+        leaf = self.leaves.keep(start // self.sample_rate_hz)
         self.changed_from = min(self.changed_from, leaf)
         for block in self._blocks(leaf * self.sample_rate_hz, self.frames):
             self.leaves.add(block)

@@ -407,6 +407,9 @@ class RecordingFiles:
         if row.signature and self._changed_by == GOES_ON:
             self._guarded(lambda: self._note_checkpoint(row, row.signature))
             self._checkpoint_sha256 = sha256_bytes(row.content)
+            noted = draft.forget_noted()
+            if self._keyed_leaves is not None:
+                self._keyed_leaves.forget(noted)
             return
         draft.changed_from = min(draft.changed_from, row.changed_from)  # the next one tells of it all
         if self._changed_by == GOES_ON:

@@ -33,6 +33,7 @@ PER_SECOND: Final = 20.0  # calls that begin, and end; a thousand of three minut
 PROFILE_S: Final = 20
 TCPDUMP_S: Final = 30.0
 EXPORTED: Final = 3
+PEAK_BYTES: Final = 500 * 10**6  # of a thousand calls, and of fewer
 
 
 class Tcpdump:
@@ -147,3 +148,4 @@ def test_many_calls_at_once_lose_no_packet(tmp_path: Path, pytestconfig: pytest.
         print(f"{name}, {peer_calls} calls: {cost_ms:.2f} ms per call-second")
     print(f"drawn: {draw(steps, peers=peers)}")
     assert {step.calls: step.problems for step in steps if step.problems} == {}
+    assert {step.calls: step.peak_mib for step in steps if step.peak_mib * 2**20 > PEAK_BYTES} == {}
