@@ -21,7 +21,7 @@ from tests.support.catalogues import add, entry, receipt
 from tests.support.found import CALLERS, REGION, START_UTC_S, TAGS, Kept, expected, make_rows
 from tests.support.postgres import PostgresServer
 
-ROWS = 300
+ROWS = 200
 DAY_MS = 86_400_000
 
 
@@ -96,7 +96,7 @@ CRITERIA = st.builds(
     words=_some(("invoice", "inv", "4711", "übergabe", "zzz")),
     sort=st.sampled_from(Sort),
     descending=st.booleans(),
-    limit=st.sampled_from([25, 400]),
+    limit=st.sampled_from([30, 400]),
 )
 WAYS = {
     "gathers few": {},
@@ -114,7 +114,7 @@ def test_a_search_finds_what_the_slow_way_finds(
         monkeypatch.setattr(search, name, value)
     longest = 0
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(CRITERIA)
     def compare(criteria: Criteria) -> None:
         nonlocal longest

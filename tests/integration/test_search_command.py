@@ -25,7 +25,7 @@ def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
             stream.write('\n[catalogue]\nregion = "GB"\n')
         programs.archive(loopback.archive_toml)
         programs.flush(loopback.recorder_toml)
-        wait_until(lambda: archived(loopback) == sorted(ids))
+        wait_until(lambda: archived(loopback) == sorted(ids), what="recordings are archived")
         yield loopback
     finally:
         programs.end()
