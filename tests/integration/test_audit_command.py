@@ -29,11 +29,13 @@ def test_a_forged_row_is_named_by_audit_verify_and_by_fsck(tmp_path: Path) -> No
     finally:
         programs.end()
     rows = json.loads(audit(loopback, "list", "--json"))
-    assert [row["what"] for row in rows] == ["audit_listed", "archive_stopped", "archive_started"]
+    words = [row["what"] for row in rows if not row["what"].startswith("retention_")]
+    assert words == ["audit_listed", "archive_stopped", "archive_started"]
     assert rows[0]["who"].startswith("cli:")
     assert "verified" in audit(loopback, "verify")
     lines = [json.loads(line) for line in audit(loopback, "export").splitlines()]
-    assert [line["number"] for line in lines if "number" in line] == [1, 2, 3, 4]
+    numbers = [line["number"] for line in lines if "number" in line]
+    assert numbers == list(range(1, len(rows) + 2))  # the export is one more
     assert [line["head"] for line in lines if "head" in line] == [1, 2]
 
     forge(loopback.data_dir / CATALOGUE_NAME, "UPDATE audit SET who = 'account:bob' WHERE number = 2")
