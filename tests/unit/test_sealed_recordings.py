@@ -23,6 +23,7 @@ from recorderd.wire.manifest import parse_manifest
 from tests.support.bundles import make_signer
 from tests.support.recipients import make_recipient, openssl_opens
 from tests.support.sealed_calls import held, sealed_studio, told, verdict_on
+from tests.support.studio import BEGIN_UTC_NS
 from tests.unit.test_shedding import shedder_of
 
 
@@ -111,7 +112,7 @@ def test_the_very_same_recording_is_known_when_it_is_offered_again_and_another_i
     assert path == f"store/{index.started_on.replace('-', '/')}/s"
     receipt = make_receipt(
         recording_id="s", recorder_id="rec-1", manifest_sha256=verdict.manifest_sha256,
-        sha256s=verdict.sha256s, archive_id="a", sequence=1, archived_utc_ns=10**18, signer=signer,
+        sha256s=verdict.sha256s, archive_id="a", sequence=1, archived_utc_ns=BEGIN_UTC_NS, signer=signer,
     )  # fmt: skip
     row = row_of(
         index, manifest_sha256=verdict.manifest_sha256, size_bytes=1, path=path, archived_at="2026-11-28"
