@@ -287,23 +287,22 @@ def _terms_row(root: Path, row: Any) -> dict[str, Any]:
 
 
 def _kept(row: Any) -> KeptRecording:
+    """Read a row of ``KEPT``, by its places: a plan reads millions."""
+    row_id, name, recorder_id, extension, queue, trunk, direction, started_at, *rest = row
+    size_bytes, retention_class, ended_utc_s, has_audio, parties = rest
     facts = RecordingFacts(
-        recording_id=row.id,
-        recorder_id=row.recorder_id,
-        parties=tuple(row.parties.split("\n")) if row.parties else (),
-        extension=row.extension,
-        queue=row.queue,
-        trunk=row.trunk,
-        direction=row.direction,
-        started_at=row.started_at,
-        retention_class=row.retention_class,
+        recording_id=name,
+        recorder_id=recorder_id,
+        parties=tuple(parties.split("\n")) if parties else (),
+        extension=extension,
+        queue=queue,
+        trunk=trunk,
+        direction=direction,
+        started_at=started_at,
+        retention_class=retention_class,
     )
     return KeptRecording(
-        row_id=row.row_id,
-        ended_utc_s=row.ended_utc_s,
-        size_bytes=row.size_bytes,
-        has_audio=row.has_audio,
-        facts=facts,
+        row_id=row_id, ended_utc_s=ended_utc_s, size_bytes=size_bytes, has_audio=has_audio, facts=facts
     )
 
 

@@ -54,6 +54,8 @@ class HoldIndex:
         for end in {party_end(party) for party in facts.parties} if self._by_end else ():
             found += self._by_end.get(end, ())
         found += self._rest
+        if not found:
+            return ()
         return tuple(
             sorted({hold for hold in found if covers(hold.selection, facts)}, key=lambda hold: hold.number)
         )

@@ -82,6 +82,10 @@ class Due:
     retention_class: RetentionClass | None = None
 
 
+# Class, and after how many seconds it may go by hand, must go, may go under WORM; None = never, or unknown.
+_Span = tuple[RetentionClass | None, int | None, int | None, int | None]
+
+
 class Ruling:
     """All terms that were ever signed, the oldest first."""
 
@@ -89,7 +93,7 @@ class Ruling:
         self.number = len(steps)  # of the newest terms; 0 = none were ever stated
         self._steps = tuple(steps) or (Terms(classes=()),)
         self._from_rows = [step.from_row for step in self._steps]
-        self._floor_days: dict[tuple[int, str], int | None] = {}
+        self._spans: dict[tuple[int, str], _Span] = {}
 
     @property
     def newest(self) -> Terms:
@@ -98,28 +102,34 @@ class Ruling:
 
     def due(self, *, row_id: int, ended_utc_s: int, name: str) -> Due:
         """Say when a recording of a class, the ``row_id``-th that came, may go and must go."""
-        floor_days = self._floor(row_id, name)
-        floor = None if floor_days is None else ended_utc_s + floor_days * DAY_S
-        found = self.newest.of(name)
-        if found is None:
-            return Due(earliest_utc_s=None, due_utc_s=None, floor_utc_s=floor)
-        earliest = ended_utc_s + found.minimum_days * DAY_S
-        latest = ended_utc_s + max(found.maximum_days, found.minimum_days) * DAY_S
+        first = max(bisect_right(self._from_rows, row_id) - 1, 0)
+        span = self._spans.get((first, name))
+        if span is None:
+            span = self._spans[first, name] = self._span(first, name)
+        found, earliest_s, latest_s, floor_s = span
         return Due(
-            earliest_utc_s=max(earliest, floor or earliest),
-            due_utc_s=max(latest, floor or latest),
-            floor_utc_s=floor,
+            earliest_utc_s=None if earliest_s is None else ended_utc_s + earliest_s,
+            due_utc_s=None if latest_s is None else ended_utc_s + latest_s,
+            floor_utc_s=None if floor_s is None else ended_utc_s + floor_s,
             retention_class=found,
         )
 
-    def _floor(self, row_id: int, name: str) -> int | None:
-        """Give the most days that any step with WORM has promised to a recording while it was here."""
-        first = max(bisect_right(self._from_rows, row_id) - 1, 0)
-        if (first, name) not in self._floor_days:
-            found = [step.of(name) for step in self._steps[first:] if step.worm]
-            days = [max(row.maximum_days, row.minimum_days) for row in found if row is not None]
-            self._floor_days[first, name] = max(days, default=None)
-        return self._floor_days[first, name]
+    def _span(self, first: int, name: str) -> _Span:
+        """Say how long recordings of a class are kept that came under the ``first`` step."""
+        floor_days = self._floor(first, name)
+        floor_s = None if floor_days is None else floor_days * DAY_S
+        found = self.newest.of(name)
+        if found is None:
+            return None, None, None, floor_s
+        earliest_s = max(found.minimum_days * DAY_S, floor_s or 0)
+        return found, earliest_s, max(found.maximum_days * DAY_S, earliest_s), floor_s
+
+    def _floor(self, first: int, name: str) -> int | None:
+        """Give the most days that any step with WORM has promised since the ``first``."""
+        found = [step.of(name) for step in self._steps[first:] if step.worm]
+        return max(
+            (max(row.maximum_days, row.minimum_days) for row in found if row is not None), default=None
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,26 +50,28 @@ class Selection:
     @property
     def is_empty(self) -> bool:
         """Tell whether there is no condition at all."""
-        return not any(getattr(self, entry.name) for entry in fields(self))
+        return self == _NOTHING
 
     def __str__(self) -> str:
         named = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
         return ", ".join(f"{name.removesuffix('_id')} {value}" for name, value in named if value)
 
 
+_NOTHING: Final = Selection()
+
+
 def covers(selection: Selection, facts: RecordingFacts) -> bool:
     """Tell whether a recording is meant."""
     if selection.is_empty:
         return False
-    same = (
-        (selection.recording_id, facts.recording_id),
-        (selection.queue, facts.queue),
-        (selection.trunk, facts.trunk),
-        (selection.direction, facts.direction),
-        (selection.recorder_id, facts.recorder_id),
-        (selection.retention_class, facts.retention_class),
-    )
-    if any(wanted and wanted != told for wanted, told in same):
+    if (
+        selection.recording_id not in ("", facts.recording_id)
+        or selection.queue not in ("", facts.queue)
+        or selection.trunk not in ("", facts.trunk)
+        or selection.direction not in ("", facts.direction)
+        or selection.recorder_id not in ("", facts.recorder_id)
+        or selection.retention_class not in ("", facts.retention_class)
+    ):
         return False
     if selection.extension and not _is_of(selection.extension, facts):
         return False
