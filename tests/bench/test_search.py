@@ -215,6 +215,7 @@ def test_a_page_of_a_search_comes_within_a_tenth_of_a_second(url: str) -> None:
         shown.add_row(
             kind, f"{took[len(took) // 2]:.1f}", f"{p95:.1f}", f"{took[-1]:.1f}", f"{rows / len(took):.0f}"
         )
+        print(f"{kind}: p95 {p95:.1f} ms", flush=True)  # a run that is cut short has told something
         plans.append(f"--- {kind}\n{_plan(database, search, last)}")
     target = ROOT / "build" / "bench" / f"search-{name.lower()}.txt"
     target.parent.mkdir(parents=True, exist_ok=True)
