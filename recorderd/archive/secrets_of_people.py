@@ -7,6 +7,7 @@ Source: RFC 9106 (argon2), RFC 6238 (TOTP), NIST SP 800-63B.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import secrets
@@ -27,8 +28,6 @@ TOTP_PERIOD_S: Final = 30
 _DRIFT_STEPS: Final = 1  # a telephone's clock may be so many steps off
 _HASHER: Final = PasswordHasher()  # argon2-cffi's: RFC 9106's second choice, argon2id with 64 MiB
 _GATE: Final = threading.BoundedSemaphore(AT_ONCE)
-# Somebody whom we do not know costs as much time as somebody whom we know.
-_NOBODY: Final = _HASHER.hash(secrets.token_hex(16))
 
 
 def check_password_fit(password: str, *, account: str) -> None:
@@ -54,7 +53,7 @@ def password_is(password: str, password_hash: str) -> bool:
     """Compare; takes as long when there is no hash."""
     with _GATE:
         try:
-            _HASHER.verify(password_hash or _NOBODY, _normal(password))
+            _HASHER.verify(password_hash or _nobody(), _normal(password))
         except (VerificationError, InvalidHashError):
             return False
     return bool(password_hash)
@@ -109,3 +108,9 @@ def totp_step(secret: str, code: str, *, now_utc_s: int) -> int | None:
 
 def _normal(password: str) -> str:
     return unicodedata.normalize("NFKC", password.encode(errors="replace").decode())
+
+
+@functools.cache
+def _nobody() -> str:
+    """Somebody whom we do not know costs as much time as somebody whom we know."""
+    return _HASHER.hash(secrets.token_hex(16))

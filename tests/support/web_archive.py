@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.testclient import TestClient
 
 from recorderd.app.archive_configuration import load_archive_configuration
-from recorderd.app.archive_web import make_desk
+from recorderd.app.web_desk import make_desk
 from recorderd.archive.accounts import Reaching
 from recorderd.archive.audit_log import Actor, AuditRow
 from recorderd.archive.catalogue import Entry, entry_of
