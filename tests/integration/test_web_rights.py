@@ -199,7 +199,7 @@ def test_who_may_do_what_in_the_house(archive: WebArchive, key: tuple[str, str])
             assert (newest.what, newest.outcome, newest.address) == (row.what, "done", "192.0.2.7"), role
 
 
-@pytest.mark.parametrize("key", [*ROWS, *OWN_SESSION], ids=" ".join)
+@pytest.mark.parametrize("key", [*ROWS, *sorted(OWN_SESSION)], ids=" ".join)
 def test_nobody_gets_anything_without_an_account(archive: WebArchive, key: tuple[str, str]) -> None:
     names = {
         "recorder_id": "rec-1",
