@@ -40,7 +40,7 @@ from recorderd.record.proof_check import LeftAudio, check_audio, check_container
 from recorderd.record.publishing import Statement
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.sealed_metadata import nameless, nameless_notes, nameless_streams
-from recorderd.record.setting_aside import owed, reason_of, set_aside, take_back
+from recorderd.record.setting_aside import owed, promised, reason_of, set_aside, take_back
 from recorderd.record.space import is_no_space
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
@@ -90,9 +90,13 @@ def recover(
     refused = set() if refused is None else refused
     left = spool.ids(Place.DRAFTS) if only is None else only
     named = chain.named(left)
+    half_made = promised(spool)
     for recording_id in left:
         folder = spool.path(Place.DRAFTS, recording_id)
         try:
+            if recording_id in half_made and recording_id not in named:
+                spool.drop_draft(recording_id)  # an entry that a cut left unfinished is made anew
+                continue
             take_back(folder)
             sealed = _sealed(folder, named.get(recording_id))
             if sealed is not None:

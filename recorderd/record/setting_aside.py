@@ -45,16 +45,26 @@ def take_back(folder: Path) -> None:
             durable.discard(folder / name)
 
 
-def owed(spool: Spool, chain: Chain) -> list[tuple[str, SessionId]]:
-    """List what was set aside and has no entry yet, with the id that this is to have."""
+def promised(spool: Spool) -> dict[str, str]:
+    """Give what was set aside, by the id of its entry."""
     rows = {}
     for recording_id in spool.ids(Place.QUARANTINE):
         note = spool.path(Place.QUARANTINE, recording_id) / ENTRY_NAME
         entry = note.read_text(errors="replace") if note.exists() else ""
-        if is_safe_id(entry) and not spool.path(Place.DRAFTS, entry).exists():
+        if is_safe_id(entry):
             rows[entry] = recording_id
+    return rows
+
+
+def owed(spool: Spool, chain: Chain) -> list[tuple[str, SessionId]]:
+    """List what was set aside and has no entry yet, with the id that this is to have."""
+    rows = promised(spool)
     named = chain.named(rows)
-    return [(rows[entry], SessionId(entry)) for entry in rows if entry not in named]
+    return [
+        (recording_id, SessionId(entry))
+        for entry, recording_id in rows.items()
+        if entry not in named and not spool.path(Place.DRAFTS, entry).exists()
+    ]
 
 
 def reason_of(spool: Spool, recording_id: str) -> str:

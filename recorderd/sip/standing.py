@@ -52,7 +52,7 @@ class LeftSession:
     session: Session
     sip_call_ids: dict[DialogId, str] = field(default_factory=dict)
     lines: dict[StreamId, Line] = field(default_factory=dict)
-    told: dict[tuple[str, str], RecordMessage] = field(default_factory=dict)  # by kind and stream
+    told: dict[tuple[str, str], RecordMessage] = field(default_factory=dict)  # by kind, and stream or change
 
     @property
     def is_over(self) -> bool:
@@ -100,6 +100,7 @@ def begun_anew(
     return anew, {names[stream]: stream for stream in streams}
 
 
+CHANGES_MAX: Final = 32  # of a session that are left: those before were written long ago
 FORMAT: Final = fingerprint_of(
     (
         *(LeftSession, Session, Line, Pace, Conduct, RecordingTerms, CallDescription, Participant, Codec),
@@ -146,7 +147,12 @@ class Standing:
             stream = getattr(message, "stream", "")
             if isinstance(message, StreamMoved):
                 stream = message.opened.stream
-            left.told[type(message).__name__, stream] = message
+            kind = type(message).__name__
+            if isinstance(message, RecordingChanged):  # one may follow another before either is written
+                stream = f"{message.at_utc_ns} {message.action}"
+                for key in [key for key in left.told if key[0] == kind][: 1 - CHANGES_MAX]:
+                    del left.told[key]
+            left.told[kind, stream] = message
         with self._lock:
             if message.session in self._left:
                 self._carry.put(message.session, left)
