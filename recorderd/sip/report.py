@@ -108,8 +108,9 @@ class Report:
         self._log.info(
             Ev.SESSION_STARTED,
             subject=session.session,
+            **session.terms.told(call_id=known.call_id),
             origin=known.origin.value,
-            **session.terms.told(call_id=known.call_id, caller=known.caller, callee=known.callee),
+            **session.terms.told(caller=known.caller, callee=known.callee),
             rule=session.terms.rule,
             mode=session.terms.mode.value,
             state=session.conduct.state.value,

@@ -104,7 +104,7 @@ def test_a_power_cut_from_the_first_flutter_to_the_end(tmp_path: Path) -> None:
             nut.force_shutdown()
             done = program.wait_for("power_shutdown", "whole=True")
             talk.join()
-            assert "dialogs=1 sealed=1 open=0" in done
+            assert "dialogs=1 sealed=1 laid_down=0 open=0" in done
             assert client.wait_request("BYE").method == "BYE"
             assert states(program)[-1] == "forced_shutdown"
             wait_until(lambda: not exchange.contacts("recorder"), what="unregistered")

@@ -78,7 +78,7 @@ def test_recordings_that_came_by_the_link_are_found_and_what_people_add_to_them_
     assert {
         ("tagged", second, "done"),
         ("untagged", second, "done"),
-        ("noted", third, "done"),
+        ("note_added", third, "done"),
         ("searched", "catalogue", "done"),
     } <= told
     assert not any(

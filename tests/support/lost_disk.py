@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import struct
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -91,14 +91,11 @@ class LostDisk:
     def leave(self, folder: Path, *, after: int, luck: random.Random | None) -> None:
         """Lay out what is left after so many rows; without ``luck`` the power stays, with everything."""
         until = self._steps_after[after]
-        steps = self.trace.steps
-        if luck is None:
-            self.trace.steps = [*steps[:until], Sync(everything=True)]
+        trace = self.trace
+        if luck is None:  # others lay out another moment meanwhile
+            trace = replace(trace, steps=[*trace.steps[:until], Sync(everything=True)])
             until += 1
-        try:
-            self.trace.leave(folder, until=until, luck=luck or random.Random(0))
-        finally:
-            self.trace.steps = steps
+        trace.leave(folder, until=until, luck=luck or random.Random(0))
 
     def _create(self, below: str, inode: int) -> None:
         number = self._files[inode] = len(self.trace.paths) + 1
