@@ -17,7 +17,7 @@ from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.http_configuration import AccessSection, HttpSection
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
-from recorderd.app.retention_configuration import RetentionSection, retention_problems
+from recorderd.app.retention_configuration import RetentionSection, retention_problems, unswept
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
@@ -81,7 +81,9 @@ class ArchiveConfiguration:
     call_records: CallRecordsSection = section(
         "How the exchange writes its call detail records.", default_factory=CallRecordsSection
     )
-    retention: RetentionSection = section("How long recordings are kept.", default_factory=RetentionSection)
+    retention: RetentionSection = section(
+        "How long recordings are kept; absent = nothing is erased by itself.", default_factory=unswept
+    )
     power: PowerSection | None = section("The UPSes that feed this machine; absent = none.", default=None)
     log: LogSection = section("Logging.", default_factory=LogSection)
 

@@ -62,8 +62,10 @@ def add_retention(commands: Any) -> None:
 
 
 def retention_lines(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Write the last sweep and full quotas as lines for people."""
+    """Write whether and when was swept, and full quotas, as lines for people."""
     picture = status["retention"]
+    if not picture["sweep_at"]:
+        yield "retention", "nothing is erased by itself"
     if sweep := picture["sweep"]:
         yield "last sweep", f"{sweep['at']}: {sweep['erased']} erased, {sweep['left']} left"
     for row in picture["quotas"]:

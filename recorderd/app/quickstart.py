@@ -71,6 +71,11 @@ certificate_file = "keys/receipt-cert.pem"
 [recorders.{recorder_id}]
 curve_public_key = "{flush_public}"
 certificate_files = ["keys/signing-cert.pem"]
+
+[retention]
+
+[retention.classes.default]
+maximum_days = 180
 """
 
 

@@ -57,6 +57,11 @@ class RetentionSection:
     )
 
 
+def unswept() -> RetentionSection:
+    """Give what holds where nobody has said how long: an archive of an earlier release erases nothing."""
+    return RetentionSection(sweep_at="")
+
+
 def terms_of(retention: RetentionSection) -> Terms:
     """Give the terms that are configured."""
     classes = tuple(

@@ -68,7 +68,7 @@ class RetentionDuty:
             }
             for level in self._levels
         ]
-        return {"retention": {"sweep": self._last, "quotas": quotas}}
+        return {"retention": {"sweep_at": self._settings.sweep_at, "sweep": self._last, "quotas": quotas}}
 
     def _run(self, stop: StopToken) -> None:
         quotas_at = self._now()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from recorderd.app import retention_duty
-from recorderd.app.archive_configuration import load_archive_configuration
+from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
+from recorderd.app.archive_retention import retention_lines
 from recorderd.app.retention_configuration import RetentionSection
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
@@ -33,19 +35,23 @@ class Night:
     ) -> None:
         monkeypatch.setattr(retention_duty, "_LOOK_S", 0.01)
         self.now, self.state = BEFORE, PowerState.ON_LINE
-        self.house = house
+        self.house, self.looks = house, 0
         parts = retention_parts(load_archive_configuration(house.toml), log=house.archive.log)
         self.duty = RetentionDuty(
             settings,
             parts,
             power=lambda: Power(state=self.state, reason="the mains are away"),
             log=house.archive.log,
-            now=lambda: self.now,
+            now=self._look,
         )
         self.stop = threading.Event()
         (work,) = self.duty.loops().values()
         self.thread = threading.Thread(target=work, args=(self.stop,))
         self.thread.start()
+
+    def _look(self) -> datetime:
+        self.looks += 1
+        return self.now
 
     def count(self, event: str) -> int:
         """How often an event happened."""
@@ -77,6 +83,23 @@ def test_the_sweep_is_made_at_its_hour_and_not_on_battery(
     assert f"{THIRD}.wav" in house.archive.names(THIRD)
     assert house.archive.audit().troubles == []
     assert night.count("retention_swept") == 1
+
+
+def test_where_nobody_has_said_how_long_nothing_is_erased_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = RetentionHouse(tmp_path, AT_ONCE, DUE)
+    (absent,) = (row for row in fields(ArchiveConfiguration) if row.name == "retention")
+    night = Night(house, monkeypatch, absent.default_factory())  # type: ignore[misc]
+    try:
+        night.now = BEFORE + timedelta(days=2)
+        wait_until(lambda: night.looks > 2, what="it has looked at the time")
+    finally:
+        night.end()
+    assert f"{FIRST}.wav" in house.archive.names(FIRST)
+    assert night.count("retention_swept") == 0
+    status = {"retention": night.duty.picture()["retention"]}
+    assert dict(retention_lines(status)) == {"retention": "nothing is erased by itself"}
 
 
 def test_a_quota_warns_before_it_is_used_up_and_erases_nothing(
