@@ -20,9 +20,11 @@ from recorderd.archive.judgement import (
     Verdict,
     check_certificate_file,
     check_files,
+    check_stamps,
+    found,
     verify_signatures,
 )
-from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps, stamp_problems
+from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps
 from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import SignerIdentity, TrustStore
 from recorderd.wire.manifest import Manifest
@@ -43,12 +45,7 @@ def judge_index(
     bundle: Bundle, trust: TrustStore, *, authorities: TrustStore | None = None, at_utc_s: int | None = None
 ) -> BundleVerdict:
     """Check a recording that nobody here can read; whatever is wrong is a finding."""
-    findings = [Finding(code=Check.FILES, reason=f"{name} is no regular file") for name in bundle.irregular]
-    findings += [
-        Finding(code=Check.READABLE, reason=f"{name} cannot be read: {why}", verdict=Verdict.UNKNOWN)
-        for name, why in bundle.unreadable.items()
-    ]
-    names = set(bundle.sha256s) | set(bundle.unreadable)
+    findings, names = found(bundle)
     recording_id = sealed_id_of(names)
     checked = {Check.FILES, Check.READABLE, Check.INDEX}
     index = _read(bundle, recording_id, findings)
@@ -60,19 +57,15 @@ def judge_index(
         _check_names(index, bundle, names, findings)
         findings += _untold(index)
         checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER, Check.DIGEST, Check.ENCRYPTED}
-        stamps = names_of_stamps(recording_id, names)
-        if names & (stamps | names_of_renewals(stamps, bundle.contents)):
-            checked.add(Check.TIMESTAMP)
-            for problem in stamp_problems(
-                bundle.contents,
-                bundle.sha256s,
-                recording_id=recording_id,
-                manifest_sha256=index.manifest_sha256,
-                authorities=authorities,
-                at_utc_s=at_utc_s,
-            ):
-                verdict = Verdict.UNKNOWN if problem.is_doubt else Verdict.BAD
-                findings.append(Finding(code=Check.TIMESTAMP, reason=problem.reason, verdict=verdict))
+        checked |= check_stamps(
+            bundle,
+            names,
+            findings,
+            recording_id=recording_id,
+            manifest_sha256=index.manifest_sha256,
+            authorities=authorities,
+            at_utc_s=at_utc_s,
+        )
     signer = identities.get(index_name(recording_id))
     return BundleVerdict(
         recording_id=recording_id,

@@ -161,12 +161,7 @@ def judge(
     At ``at_utc_s`` stamps must still be carried by a valid certificate, their own or a renewal's.
     Whatever is wrong is a finding; nothing is raised.
     """
-    findings = [Finding(code=Check.FILES, reason=f"{name} is no regular file") for name in bundle.irregular]
-    findings += [
-        Finding(code=Check.READABLE, reason=f"{name} cannot be read: {why}", verdict=Verdict.UNKNOWN)
-        for name, why in bundle.unreadable.items()
-    ]
-    names = set(bundle.sha256s) | set(bundle.unreadable)
+    findings, names = found(bundle)
     recording_id = recording_id_of(names)
     manifest = None
     checked = {Check.FILES, Check.READABLE}
@@ -213,24 +208,21 @@ def judge(
             verdict = Verdict.UNKNOWN if flaw.is_doubt else Verdict.BAD
             findings.append(Finding(code=Check.PROOF, reason=flaw.reason, verdict=verdict))
         _check_clock(manifest, identities.values(), findings)
-    stamps = names_of_stamps(recording_id, names)
-    if names & (stamps | names_of_renewals(stamps, bundle.contents)):
-        checked.add(Check.TIMESTAMP)
-        for problem in stamp_problems(
-            bundle.contents,
-            bundle.sha256s,
-            recording_id=recording_id,
-            manifest_sha256=bundle.sha256s.get(manifest_name(recording_id), ""),
-            authorities=authorities,
-            at_utc_s=at_utc_s,
-        ):
-            verdict = Verdict.UNKNOWN if problem.is_doubt else Verdict.BAD
-            findings.append(Finding(code=Check.TIMESTAMP, reason=problem.reason, verdict=verdict))
+    manifest_sha256 = bundle.sha256s.get(manifest_name(recording_id), "")
+    checked |= check_stamps(
+        bundle,
+        names,
+        findings,
+        recording_id=recording_id,
+        manifest_sha256=manifest_sha256,
+        authorities=authorities,
+        at_utc_s=at_utc_s,
+    )
     signer = identities.get(manifest_name(recording_id))
     return BundleVerdict(
         recording_id=recording_id,
         manifest=manifest,
-        manifest_sha256=bundle.sha256s.get(manifest_name(recording_id), ""),
+        manifest_sha256=manifest_sha256,
         sha256s=dict(bundle.sha256s),
         size_bytes=sum(bundle.sizes_bytes.values()),
         signers=tuple(str(identity) for identity in identities.values()),
@@ -238,6 +230,43 @@ def judge(
         signed_utc_s=signer.signing_time_utc_s if signer else None,
         checked=frozenset(checked),
     )
+
+
+def found(bundle: Bundle) -> tuple[list[Finding], set[str]]:
+    """Say what of a folder is no file or cannot be read, and how everything in it is called."""
+    findings = [Finding(code=Check.FILES, reason=f"{name} is no regular file") for name in bundle.irregular]
+    findings += [
+        Finding(code=Check.READABLE, reason=f"{name} cannot be read: {why}", verdict=Verdict.UNKNOWN)
+        for name, why in bundle.unreadable.items()
+    ]
+    return findings, set(bundle.sha256s) | set(bundle.unreadable)
+
+
+def check_stamps(
+    bundle: Bundle,
+    names: set[str],
+    findings: list[Finding],
+    *,
+    recording_id: str,
+    manifest_sha256: str,
+    authorities: TrustStore | None,
+    at_utc_s: int | None,
+) -> set[Check]:
+    """Judge time stamps with their renewals; give the check, if there was one to judge."""
+    stamps = names_of_stamps(recording_id, names)
+    if not names & (stamps | names_of_renewals(stamps, bundle.contents)):
+        return set()
+    for problem in stamp_problems(
+        bundle.contents,
+        bundle.sha256s,
+        recording_id=recording_id,
+        manifest_sha256=manifest_sha256,
+        authorities=authorities,
+        at_utc_s=at_utc_s,
+    ):
+        verdict = Verdict.UNKNOWN if problem.is_doubt else Verdict.BAD
+        findings.append(Finding(code=Check.TIMESTAMP, reason=problem.reason, verdict=verdict))
+    return {Check.TIMESTAMP}
 
 
 def plain_audio(manifest: Manifest) -> str:
