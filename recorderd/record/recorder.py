@@ -407,9 +407,9 @@ class Recorder:
         for recording in ordered:
             if recording.ended is not None and _is_over(recording, heard_ns):
                 self._render_absorbed(recording)
+                self._over.append((recording, recording.ended))  # first: ``sessions_open`` is asked meanwhile
                 del self._sessions[recording.started.session]
                 self._guarded(recording, partial(self.closing.render, recording, recording.ended))
-                self._over.append((recording, recording.ended))
                 rendered = True
                 if self._clock.mono_ns() - began_ns >= window_ns // 2:
                     break
@@ -417,13 +417,14 @@ class Recorder:
         if rendered:
             self._watch.changed()
         while self._over:
-            recording, ended = self._over.popleft()
+            recording, ended = self._over[0]
             for stream in recording.tracks:
                 if self._owners.get(stream) == recording.started.session:
                     del self._owners[stream]
             self._guarded(recording, partial(self.closing.close, recording, ended))
             self._disk.put(partial(self._on_closed, recording.started.session))
             self._meter.forget(recording)
+            self._over.popleft()  # last: whoever ends the chain waits until all was handed on
             if self._clock.mono_ns() - began_ns >= window_ns:
                 return
 

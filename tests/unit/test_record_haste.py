@@ -1,15 +1,17 @@
 """The machine goes dark: what can be read back in time is sealed, the rest is laid down for later."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recorderd.core.clock import NS_PER_MS
-from recorderd.core.messages import StreamEnd
+from recorderd.core.messages import SessionEnded, StreamEnd
 from recorderd.record.journal import read_journal
 from recorderd.record.recorder import Pace
 from recorderd.record.recovery import READ_AT_START_BYTES, is_quick
+from recorderd.record.session import Recording
 from recorderd.spool.layout import Place
 from tests.support.bundles import make_signer
 from tests.support.studio import BEGIN_MONO_NS, DELAY_MS, RATE_HZ, Studio, Voice
@@ -97,3 +99,24 @@ def test_calls_wait_for_what_was_left_unless_it_takes_long(tmp_path: Path) -> No
         audio.truncate(READ_AT_START_BYTES)  # takes no room
     assert not is_quick(studio.spool, left)
     assert is_quick(studio.spool, [SHORT])
+
+
+def test_who_asks_meanwhile_sees_a_session_open_until_its_recording_was_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forced shutdown signs the chain's head behind the last recording: it must not come in between."""
+    studio, _ = _studio(tmp_path, proof_s=10)
+    recorder, closing = studio.recorder, studio.recorder.closing
+    render, close, seen = closing.render, closing.close, []
+
+    def asked(step: Callable[[Recording, SessionEnded], None]) -> Callable[[Recording, SessionEnded], None]:
+        def asking(recording: Recording, ended: SessionEnded) -> None:
+            step(recording, ended)
+            seen.append(recorder.sessions_open)
+
+        return asking
+
+    monkeypatch.setattr(closing, "render", asked(render))
+    monkeypatch.setattr(closing, "close", asked(close))
+    _run(studio, left_ms=60_000)
+    assert (len(seen), min(seen), recorder.sessions_open) == (4, 1, 0)
