@@ -16,7 +16,10 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import Scheduling
 
+from recorderd.archive.folders import Folders
+from recorderd.archive.published import Published
 from tests.support import own_network
+from tests.support.ceph import ObjectServer
 from tests.support.postgres import PostgresServer
 from tests.support.workers import BySharing, turn
 
@@ -31,6 +34,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with -n: each worker has a network of its own; one worker where that is not permitted",
     )
+    parser.addoption(
+        "--object-store",
+        action="store_true",
+        help="what holds of every store is tried on a real S3 server too",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try what holds of every store on folders, and where it was asked for on objects."""
+    if "store_kind" in metafunc.fixturenames:
+        kinds = ["folders", "objects"] if metafunc.config.option.object_store else ["folders"]
+        metafunc.parametrize("store_kind", kinds, scope="session")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist makes workers of -n
@@ -65,6 +80,25 @@ def postgres_server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """One server for all tests of this process; each takes a bucket of its own."""
+    server = ObjectServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def published(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Published:
+    """An empty place for published recordings, of each kind."""
+    if store_kind == "folders":
+        place: Published = Folders(tmp_path / "house" / "archive")
+    else:
+        server: ObjectServer = request.getfixturevalue("object_server")
+        place = server.objects(server.new_bucket())
+    return place
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

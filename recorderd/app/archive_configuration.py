@@ -20,6 +20,7 @@ from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.retention_configuration import RetentionSection, retention_problems, unswept
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
+from recorderd.app.store_configuration import StoreSection, store_problems
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
 from recorderd.core.ids import is_safe_id
 
@@ -78,6 +79,9 @@ class ArchiveConfiguration:
     catalogue: CatalogueSection = section(
         "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
     )
+    store: StoreSection = section(
+        "Where published recordings lie; absent = in the data folder.", default_factory=StoreSection
+    )
     call_records: CallRecordsSection = section(
         "How the exchange writes its call detail records.", default_factory=CallRecordsSection
     )
@@ -95,6 +99,7 @@ class ArchiveConfiguration:
         yield from webhooks_problems(self.webhooks)
         yield from retention_problems(self.retention)
         yield from call_records_problems(self.call_records)
+        yield from store_problems(self.store)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():
             if not is_safe_id(name):

@@ -10,10 +10,10 @@ from recorderd import durable
 from recorderd.app.archive_audit import audit_findings
 from recorderd.app.archive_catalogue import open_catalogue, open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_store
 from recorderd.app.progress import SlowWork
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit import Audit, Auditor, Trouble
-from recorderd.archive.store import Store
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import TrustStore
@@ -31,7 +31,7 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
     }
     receipts = TrustStore.from_files([configuration.receipt.certificate_file])
     auditor = Auditor(
-        store=Store(configuration.archive.data_dir),
+        store=open_store(configuration),
         catalogue=open_catalogue(configuration, read_only=True),
         trusts=trusts,
         receipts=receipts,

@@ -18,6 +18,7 @@ from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.kept_receipts import keep_receipts
 from recorderd.archive.lineage import Break, judge_chains
+from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.reading import Reading
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.rows import row_of
@@ -49,8 +50,10 @@ class Custody:
         signer: Signer,
         clock: Clock,
         log: EventLog,
+        locks: ObjectLocks | None = None,
     ) -> None:
         self._archive_id = archive_id
+        self._locks = locks
         self._store = store
         self._catalogue = catalogue
         self._trusts = trusts
@@ -122,7 +125,9 @@ class Custody:
             else:
                 moves.append((key, self._store.target(verdict.stated)))
         verdicts, arrived = dict(verified), []
-        for (key, target), problem in zip(moves, self._store.publish_all(moves), strict=True):
+        locked = self._locked_until([(key, verdicts[key]) for key, _ in moves])
+        problems = self._store.publish_all(moves, locked_until_utc_s=locked)
+        for (key, target), problem in zip(moves, problems, strict=True):
             if problem is None:
                 arrived.append((key, verdicts[key], target))
             elif isinstance(problem, FileExistsError):
@@ -144,6 +149,14 @@ class Custody:
                 self._store.conclude(key)
             except OSError as problem:
                 self._log.error(Ev.INTERNAL_ERROR, subject=key.recording_id, reason=problem)
+
+    def _locked_until(self, verified: Sequence[tuple[Key, BundleVerdict]]) -> dict[Key, int]:
+        """Say until when what is published is to be locked, where the store locks."""
+        if self._locks is None:
+            return {}
+        told = [(key, verdict.stated) for key, verdict in verified if verdict.stated is not None]
+        until = self._locks.until_of([stated for _, stated in told])
+        return {key: until_utc_s for (key, _), until_utc_s in zip(told, until, strict=True)}
 
     def _taken(self, key: Key, target: str, verdict: BundleVerdict) -> Entry | BundleRefused | RecorderError:
         """See whose the place is that an upload was to take."""
@@ -187,7 +200,7 @@ class Custody:
         trust = self._trusts.get(key.recorder_id)
         if trust is None:
             return None  # its recorder is not configured any more; the note keeps
-        verdict = verify_bundle(self._store.root / target, trust)
+        verdict = verify_bundle(self._store.group(target), trust)
         stated = verdict.stated
         if stated is None or _refusal(key, verdict) is not None or self._store.target(stated) != target:
             reason = f"{target} without row: {_reasons(verdict) or 'of another recorder'}"
@@ -218,7 +231,7 @@ class Custody:
     def _keep_receipts(self, entries: list[Entry]) -> None:
         """Write receipts as files too; their rows stand, so what cannot be written now is written later."""
         try:
-            keep_receipts(self._store.root, entries)
+            keep_receipts(self._store.published, entries)
         except OSError as problem:
             self._log.warning(Ev.RECEIPTS_BEHIND, subject=self._archive_id, reason=problem)
 

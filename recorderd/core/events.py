@@ -175,6 +175,8 @@ class Ev(Enum):
     HTTP_LIMITED = "http_limited"
     WEBHOOK_FAILED = "webhook_failed"
     RECEIPTS_BEHIND = "receipts_behind"
+    STORE_BEHIND = "store_behind"
+    STORE_STRAYS = "store_strays"
     CATALOGUE_REBUILT = "catalogue_rebuilt"
 
     @property
