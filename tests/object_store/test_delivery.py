@@ -50,7 +50,7 @@ lock = "{lock}"
         """Run one of recorder-archive's commands."""
         return archive_command(self.loopback, *arguments, check=check)
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """List every object of the bucket."""
         pages = self.server.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [row["Key"] for page in pages for row in page.get("Contents", ())]
@@ -78,7 +78,7 @@ def test_from_the_spool_into_the_object_store_and_out_again(
     programs.flush(loopback.recorder_toml)
     delivery.delivered()
     assert archived(loopback) == sorted(ids)
-    kept = {key.split("/")[-2] for key in delivery.keys() if key.startswith("calls/store/")}
+    kept = {key.split("/")[-2] for key in delivery.stored() if key.startswith("calls/store/")}
     assert kept == set(ids)
     assert not (loopback.data_dir / "store").exists()
     wait_until(
@@ -89,7 +89,7 @@ def test_from_the_spool_into_the_object_store_and_out_again(
     assert {name: given[name] for name in before} == before
     assert "s3://" in delivery.command("show", ids[0])
     assert "0 findings" in delivery.command("fsck")
-    wait_until(lambda: "calls/receipts/" in " ".join(delivery.keys()), what="the receipts are kept too")
+    wait_until(lambda: "calls/receipts/" in " ".join(delivery.stored()), what="the receipts are kept too")
     refused = delivery.command("erase", "--recording", ids[0], "--reason", "asked for", "--yes", check=False)
     assert "locked in the object store until" in refused.replace("\n", " ")
     assert "0 erased, 1 refused" in refused
@@ -107,7 +107,7 @@ def test_a_hold_reaches_the_objects_and_leaves_them(
     programs.flush(delivery.loopback.recorder_toml)
     delivery.delivered()
     delivery.command("hold", "add", "--recording", name, "--reason", "case 7")
-    keys = [key for key in delivery.keys() if name in key and key.startswith("calls/store/")]
+    keys = [key for key in delivery.stored() if name in key and key.startswith("calls/store/")]
 
     def statuses() -> set[str]:
         client = object_server.client
@@ -123,7 +123,7 @@ def test_a_hold_reaches_the_objects_and_leaves_them(
     wait_until(is_held, what="the objects are on hold", timeout_s=60)
     delivery.command("hold", "release", "1", "--reason", "closed")
     assert "1 erased, 0 refused" in delivery.command("erase", "--recording", name, "--reason", "r", "--yes")
-    left = [key for key in delivery.keys() if name in key]
+    left = [key for key in delivery.stored() if name in key]
     assert left == [key for key in left if key.endswith(".tombstone.json")] != []
     assert "0 findings" in delivery.command("fsck")
 

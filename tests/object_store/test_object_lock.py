@@ -23,9 +23,7 @@ ENDED = datetime(2026, 11, 23, 6, 31, tzinfo=UTC)
 class Locked:
     """An archive whose objects are locked, and the bucket as another client sees it."""
 
-    def __init__(
-        self, server: ObjectServer, folder: Path, *, mode: str, until: LockUntil, **terms: Any
-    ) -> None:
+    def __init__(self, server: ObjectServer, folder: Path, *, mode: str, until: LockUntil) -> None:
         self.bucket = server.new_bucket()
         self.client = server.client
         self.place = server.objects(self.bucket, lock=mode)
