@@ -30,6 +30,7 @@ from recorderd.app.archive_reconcile import add_reconcile
 from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
+from recorderd.app.archive_scrub import add_scrub
 from recorderd.app.archive_search import add_search
 from recorderd.app.archive_shares import add_share
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
@@ -39,13 +40,13 @@ from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.catching_up import CatchingUp, refuse_lost_catalogue
 from recorderd.app.control import ControlServer, ask
 from recorderd.app.memory import keep_freed_memory
-from recorderd.app.object_lock_duty import object_store_loops
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
+from recorderd.app.store_duties import StoreDuties
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add_search(commands)
     add_reconcile(commands)
     add_reindex(commands)
+    add_scrub(commands)
     add_web(commands)
     return parser
 
@@ -177,12 +179,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         clock=clock,
         log=service.log,
     )
-    retention = RetentionDuty(
-        configuration.retention,
-        parts,
-        power=lambda: duty.power,
-        log=service.log,
-    )
+    retention = RetentionDuty(configuration.retention, parts, power=lambda: duty.power, log=service.log)
+    store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
     keeping = Keeping(custody)
     willingness = Willingness(
         archive.data_dir,
@@ -206,14 +204,14 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             return take_drain(request, willingness)
         if command != "status":
             return {"error": "known commands: status, drain"}
-        counters = service.log.counters()
         return {
             "program": "recorder-archive",
             "version": __version__,
             **receiver.status(),
             **retention.picture(),
+            **store_duties.picture(),
             "power": duty.describe(),
-            "events": counters,
+            "events": service.log.counters(),
         }
 
     control_stop = threading.Event()
@@ -230,7 +228,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
         loops = keeping.loops() | audit.loops() | retention.loops() | catching_up.loops() | hooks
-        for name, work in (loops | object_store_loops(store, parts, log=service.log)).items():
+        for name, work in (loops | store_duties.loops()).items():
             workers.start(name, work)
         if configuration.http is not None:
             workers.start("http", WebDuty(arguments.config, log=service.log).run)

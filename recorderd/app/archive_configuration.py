@@ -19,6 +19,7 @@ from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.retention_configuration import RetentionSection, retention_problems, unswept
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.app.scrub_configuration import ScrubSection
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
 from recorderd.app.store_configuration import StoreSection, store_problems
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
@@ -82,6 +83,7 @@ class ArchiveConfiguration:
     store: StoreSection = section(
         "Where published recordings lie; absent = in the data folder.", default_factory=StoreSection
     )
+    scrub: ScrubSection = section("Reading everything again.", default_factory=ScrubSection)
     call_records: CallRecordsSection = section(
         "How the exchange writes its call detail records.", default_factory=CallRecordsSection
     )

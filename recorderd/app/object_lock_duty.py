@@ -9,7 +9,6 @@ from collections.abc import Callable
 from threading import Event as StopToken
 from typing import Final
 
-from recorderd.app.retention_parts import RetentionParts
 from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.objects import Objects
 from recorderd.archive.store import Store
@@ -82,11 +81,3 @@ class ObjectLockDuty:
         older_than_utc_s = self._clock.utc_ns() // NS_PER_S - _STRAY_S
         if strays := self._objects.abort_strays(older_than_utc_s=older_than_utc_s):
             self._log.info(Ev.STORE_STRAYS, subject="uploads in parts", forgotten=strays)
-
-
-def object_store_loops(
-    store: Store, parts: RetentionParts, *, log: EventLog
-) -> dict[str, Callable[[StopToken], None]]:
-    """Give the work of each thread, by the thread's name; none without an object store."""
-    enrol = parts.sweeper.enrol
-    return ObjectLockDuty(store, parts.locks, enrol=enrol, clock=parts.clock, log=log).loops()

@@ -177,6 +177,9 @@ class Ev(Enum):
     RECEIPTS_BEHIND = "receipts_behind"
     STORE_BEHIND = "store_behind"
     STORE_STRAYS = "store_strays"
+    SCRUB_DIFFERS = "scrub_differs"
+    SCRUB_FINISHED = "scrub_finished"
+    SCRUB_PUT_OFF = "scrub_put_off"
     CATALOGUE_REBUILT = "catalogue_rebuilt"
 
     @property

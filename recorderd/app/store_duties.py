@@ -1,0 +1,42 @@
+"""What the daemon does for its store beside taking in: locks, reading everything again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event as StopToken
+from typing import Any
+
+from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.object_lock_duty import ObjectLockDuty
+from recorderd.app.retention_parts import RetentionParts
+from recorderd.app.scrub_duty import ScrubDuty
+from recorderd.core.conditions import Power
+from recorderd.core.events import EventLog
+
+
+class StoreDuties:
+    """The duties of one running archive's store.
+
+    Thread: made by the main thread; each of the ``loops`` has one; ``picture`` is any's.
+    """
+
+    def __init__(
+        self,
+        configuration: ArchiveConfiguration,
+        parts: RetentionParts,
+        *,
+        power: Callable[[], Power],
+        log: EventLog,
+    ) -> None:
+        self._scrub = ScrubDuty(configuration.scrub, parts, power=power, log=log)
+        self._locks = ObjectLockDuty(
+            parts.store, parts.locks, enrol=parts.sweeper.enrol, clock=parts.clock, log=log
+        )
+
+    def loops(self) -> dict[str, Callable[[StopToken], None]]:
+        """Give the work of each thread, by the thread's name."""
+        return self._locks.loops() | self._scrub.loops()
+
+    def picture(self) -> dict[str, Any]:
+        """Tell of them, for the status."""
+        return self._scrub.picture()
