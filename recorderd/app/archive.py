@@ -26,6 +26,7 @@ from recorderd.app.archive_configuration import (
     load_archive_configuration,
 )
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_mirror import add_mirror
 from recorderd.app.archive_reconcile import add_reconcile
 from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
@@ -46,7 +47,7 @@ from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
-from recorderd.app.store_duties import StoreDuties
+from recorderd.app.store_duties import StoreDuties, required_mirror
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
@@ -120,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--tsa", type=Path, metavar="F", help="roots of time-stamp authorities, PEM: who stamped?"
             )
+            fsck.add_mirror_option(command)
         if name == "export":
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
             command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
@@ -135,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add_search(commands)
     add_reconcile(commands)
     add_reindex(commands)
+    add_mirror(commands)
     add_scrub(commands)
     add_web(commands)
     return parser
@@ -169,6 +172,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         clock=clock,
         log=service.log,
         locks=parts.locks,
+        mirror=required_mirror(configuration, parts),
     )
     custody.repair()
     audit = AuditDuty(

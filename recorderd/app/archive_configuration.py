@@ -21,7 +21,7 @@ from recorderd.app.retention_configuration import RetentionSection, retention_pr
 from recorderd.app.schema import Problem, load, option, section
 from recorderd.app.scrub_configuration import ScrubSection
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
-from recorderd.app.store_configuration import StoreSection, store_problems
+from recorderd.app.store_configuration import MirrorSection, StoreSection, store_problems
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
 from recorderd.core.ids import is_safe_id
 
@@ -83,6 +83,7 @@ class ArchiveConfiguration:
     store: StoreSection = section(
         "Where published recordings lie; absent = in the data folder.", default_factory=StoreSection
     )
+    mirror: MirrorSection | None = section("The off-site copy; absent = none.", default=None)
     scrub: ScrubSection = section("Reading everything again.", default_factory=ScrubSection)
     call_records: CallRecordsSection = section(
         "How the exchange writes its call detail records.", default_factory=CallRecordsSection
@@ -101,7 +102,7 @@ class ArchiveConfiguration:
         yield from webhooks_problems(self.webhooks)
         yield from retention_problems(self.retention)
         yield from call_records_problems(self.call_records)
-        yield from store_problems(self.store)
+        yield from store_problems(self.store, self.mirror)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():
             if not is_safe_id(name):

@@ -6,15 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from recorderd.app.archive_configuration import ArchiveConfiguration
-from recorderd.app.store_configuration import Encryption, LockMode, StoreSection
+from recorderd.app.store_configuration import Encryption, LockMode, ObjectStoreSection, StoreSection
 from recorderd.archive.bucket import Bucket, BucketSettings
 from recorderd.archive.database import Database
+from recorderd.archive.folders import Folders
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.locks import LockUntil, ObjectLocks
+from recorderd.archive.mirror import Mirror
 from recorderd.archive.objects import Objects
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.store import Store
 from recorderd.core.clock import Clock, SystemClock
+from recorderd.core.events import EventLog
 from recorderd.evidence.secret_files import read_secret_text, resolve_secret
 
 THREADS_NAME: Final = "store"
@@ -29,7 +32,7 @@ def open_store(configuration: ArchiveConfiguration) -> Store:
     return Store(root, open_objects(section) if section.is_s3 else None)
 
 
-def open_objects(section: StoreSection) -> Objects:
+def open_objects(section: ObjectStoreSection) -> Objects:
     """Open an object store; nothing is asked of it yet.
 
     Errors: KeyUnusable when the secret key cannot be read.
@@ -47,11 +50,25 @@ def open_objects(section: StoreSection) -> Objects:
             ca_file=section.tls_ca_file,
             encryption="" if section.encryption is Encryption.NONE else section.encryption.value,
             encryption_key=section.encryption_key,
-            lock="" if section.lock is LockMode.NONE else section.lock.value.upper(),
+            lock=_lock_of(section),
         )
     )
     pool = ThreadPoolExecutor(section.connections, thread_name_prefix=THREADS_NAME)
     return Objects(bucket, pool=pool, clock=SystemClock())
+
+
+def open_mirror(
+    configuration: ArchiveConfiguration, store: Store, database: Database, *, clock: Clock, log: EventLog
+) -> Mirror | None:
+    """Open the off-site copy, if there is to be one; nothing is asked of it yet.
+
+    Errors: KeyUnusable when the secret key cannot be read.
+    """
+    section = configuration.mirror
+    if section is None:
+        return None
+    place = open_objects(section) if section.is_s3 else Folders(section.folder)
+    return Mirror(store.published, place, database, clock=clock, log=log)
 
 
 def open_locks(
@@ -75,3 +92,9 @@ def open_locks(
         until=LockUntil(section.lock_until.value),
         clock=clock,
     )
+
+
+def _lock_of(section: ObjectStoreSection) -> str:
+    if not isinstance(section, StoreSection) or section.lock is LockMode.NONE:
+        return ""
+    return section.lock.value.upper()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recorderd.app.archive_catalogue import open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
-from recorderd.app.archive_store import open_locks, open_store
+from recorderd.app.archive_store import open_locks, open_mirror, open_store
 from recorderd.app.retention_configuration import terms_of
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
@@ -15,6 +15,7 @@ from recorderd.archive.erasure import Eraser
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.migrations import migrate
+from recorderd.archive.mirror import Mirror
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.store import Store
 from recorderd.archive.sweeping import Sweeper
@@ -38,6 +39,7 @@ class RetentionParts:
     eraser: Eraser
     sweeper: Sweeper
     locks: ObjectLocks | None
+    mirror: Mirror | None
     signer: Signer
     terms: Terms  # of the configuration
     clock: Clock
@@ -105,6 +107,7 @@ def retention_parts(
         eraser=eraser,
         sweeper=sweeper,
         locks=locks,
+        mirror=open_mirror(configuration, store, database, clock=clock, log=events),
         signer=signer,
         terms=terms_of(configuration.retention),
         clock=clock,

@@ -49,15 +49,16 @@ def _endpoint(value: Any) -> str | None:
     return None if fits else "give https://HOST:PORT"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSection:
-    """[store]"""
+def _mirror_url(value: Any) -> str | None:
+    fits = re.fullmatch(rf"file:///.+|s3://{_BUCKET}{_PREFIX}", value)
+    return None if fits else "give file:///FOLDER, or s3://BUCKET or s3://BUCKET/PREFIX"
 
-    url: str = option(
-        'Where published recordings lie: "file:" in archive.data_dir, or s3://BUCKET/PREFIX.',
-        default=FILE_URL,
-        check=_store_url,
-    )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectStoreSection:
+    """What [store] and [mirror] share."""
+
+    url: str = FILE_URL
     endpoint: str = option(
         "https://HOST:PORT of the object store; empty = Amazon's of the region.", default="", check=_endpoint
     )
@@ -76,21 +77,12 @@ class StoreSection:
         default=Encryption.NONE,
     )
     encryption_key: str = option("The server's key for aws:kms; empty = its default.", default="")
-    lock: LockMode = option(
-        "Object Lock: none, governance (what [retention] permits goes), compliance (nobody removes anything "
-        "before its date).",
-        default=LockMode.NONE,
-    )
-    lock_until: LockDate = option(
-        "Until when objects are locked: minimum (nobody erases by hand before), or due (the sweep erases).",
-        default=LockDate.DUE,
-    )
     connections: int = option("Files that are sent at once.", default=8, minimum=1, maximum=64)
 
     @property
     def is_s3(self) -> bool:
         """Tell whether it is an object store."""
-        return self.url != FILE_URL
+        return self.url.startswith("s3://")
 
     @property
     def bucket(self) -> str:
@@ -104,12 +96,60 @@ class StoreSection:
         return f"{words}/" if words else ""
 
 
-def store_problems(store: StoreSection, *, key: str = "store") -> Iterator[Problem]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSection(ObjectStoreSection):
+    """[store]"""
+
+    url: str = option(
+        'Where published recordings lie: "file:" in archive.data_dir, or s3://BUCKET/PREFIX.',
+        default=FILE_URL,
+        check=_store_url,
+    )
+    lock: LockMode = option(
+        "Object Lock: none, governance (what [retention] permits goes), compliance (nobody removes anything "
+        "before its date).",
+        default=LockMode.NONE,
+    )
+    lock_until: LockDate = option(
+        "Until when objects are locked: minimum (nobody erases by hand before), or due (the sweep erases).",
+        default=LockDate.DUE,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorSection(ObjectStoreSection):
+    """[mirror]"""
+
+    url: str = option(
+        "Where every recording lies once more: file:///FOLDER of another disk or host, or s3://BUCKET/PREFIX.",
+        check=_mirror_url,
+    )
+    required: bool = option(
+        "A recorder gets its receipt only when this has the recording, too.", default=False
+    )
+
+    @property
+    def folder(self) -> Path:
+        """The folder, where it is one."""
+        return Path(self.url.removeprefix("file://"))
+
+
+def store_problems(store: StoreSection, mirror: MirrorSection | None) -> Iterator[Problem]:
     """Find what is wrong between keys that are right by themselves."""
+    yield from _object_store_problems(store, "store")
+    if store.lock is not LockMode.NONE and not store.is_s3:
+        yield Problem(key="store.lock", reason="is for an object store", remedy="give s3://BUCKET as url")
+    if mirror is not None:
+        yield from _object_store_problems(mirror, "mirror")
+        if mirror.is_s3 and (mirror.url, mirror.endpoint) == (store.url, store.endpoint):
+            yield Problem(key="mirror.url", reason="is the store itself", remedy="give another place")
+
+
+def _object_store_problems(store: ObjectStoreSection, key: str) -> Iterator[Problem]:
     if store.is_s3 and not (store.access_key and store.secret_key_file):
         remedy = "give access_key and secret_key_file"
         yield Problem(key=f"{key}.access_key", reason="goes with an object store", remedy=remedy)
-    if not store.is_s3 and (store.access_key or store.secret_key_file or store.lock is not LockMode.NONE):
+    if not store.is_s3 and (store.access_key or store.secret_key_file or store.endpoint):
         yield Problem(
             key=f"{key}.url", reason="is a folder", remedy="give s3://BUCKET, or leave out what is for one"
         )

@@ -1,4 +1,4 @@
-"""What the daemon does for its store beside taking in: locks, reading everything again."""
+"""What the daemon does for its store beside taking in: locks, the off-site copy, reading everything again."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from threading import Event as StopToken
 from typing import Any
 
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.mirror_duty import MirrorDuty
 from recorderd.app.object_lock_duty import ObjectLockDuty
 from recorderd.app.retention_parts import RetentionParts
 from recorderd.app.scrub_duty import ScrubDuty
+from recorderd.archive.mirror import Mirror
 from recorderd.core.conditions import Power
 from recorderd.core.events import EventLog
+
+
+def required_mirror(configuration: ArchiveConfiguration, parts: RetentionParts) -> Mirror | None:
+    """Give the off-site copy if receipts are to wait for it."""
+    return parts.mirror if configuration.mirror is not None and configuration.mirror.required else None
 
 
 class StoreDuties:
@@ -33,10 +40,12 @@ class StoreDuties:
             parts.store, parts.locks, enrol=parts.sweeper.enrol, clock=parts.clock, log=log
         )
 
+        self._mirror = MirrorDuty(parts, log=log)
+
     def loops(self) -> dict[str, Callable[[StopToken], None]]:
         """Give the work of each thread, by the thread's name."""
-        return self._locks.loops() | self._scrub.loops()
+        return self._locks.loops() | self._scrub.loops() | self._mirror.loops()
 
     def picture(self) -> dict[str, Any]:
         """Tell of them, for the status."""
-        return self._scrub.picture()
+        return self._scrub.picture() | self._mirror.picture()

@@ -19,6 +19,7 @@ from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.kept_receipts import keep_receipts
 from recorderd.archive.lineage import Break, judge_chains
 from recorderd.archive.locks import ObjectLocks
+from recorderd.archive.mirror import Mirror
 from recorderd.archive.reading import Reading
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.rows import row_of
@@ -51,9 +52,11 @@ class Custody:
         clock: Clock,
         log: EventLog,
         locks: ObjectLocks | None = None,
+        mirror: Mirror | None = None,  # that a receipt waits for
     ) -> None:
         self._archive_id = archive_id
         self._locks = locks
+        self._mirror = mirror
         self._store = store
         self._catalogue = catalogue
         self._trusts = trusts
@@ -67,7 +70,10 @@ class Custody:
             if self._catalogue.find(key.recorder_id, key.recording_id) is not None:
                 self._store.conclude(key)
             else:
-                self._adopt(key, target, like=None)
+                try:
+                    self._adopt(key, target, like=None)
+                except OSError as problem:  # the next offer goes on
+                    self._log.warning(Ev.STORE_BEHIND, subject=key.recording_id, reason=problem)
 
     def known(self, key: Key) -> Entry | None:
         """Return the row of an archived recording; one whose commit failed gets its row now."""
@@ -127,7 +133,8 @@ class Custody:
         verdicts, arrived = dict(verified), []
         locked = self._locked_until([(key, verdicts[key]) for key, _ in moves])
         problems = self._store.publish_all(moves, locked_until_utc_s=locked)
-        for (key, target), problem in zip(moves, problems, strict=True):
+        for (key, target), published in zip(moves, problems, strict=True):
+            problem = published or self._mirrored(target, verdicts[key])
             if problem is None:
                 arrived.append((key, verdicts[key], target))
             elif isinstance(problem, FileExistsError):
@@ -158,11 +165,22 @@ class Custody:
         until = self._locks.until_of([stated for _, stated in told])
         return {key: until_utc_s for (key, _), until_utc_s in zip(told, until, strict=True)}
 
-    def _taken(self, key: Key, target: str, verdict: BundleVerdict) -> Entry | BundleRefused | RecorderError:
+    def _mirrored(self, target: str, verdict: BundleVerdict) -> OSError | None:
+        """Copy a published recording where the receipt waits for that; give what went wrong."""
+        try:
+            if self._mirror is not None:
+                self._mirror.take(target, verdict.sha256s)
+        except OSError as problem:
+            return problem
+        return None
+
+    def _taken(
+        self, key: Key, target: str, verdict: BundleVerdict
+    ) -> Entry | BundleRefused | OSError | RecorderError:
         """See whose the place is that an upload was to take."""
         try:
             entry = self._adopt(key, target, like=verdict)
-        except RecorderError as problem:
+        except (OSError, RecorderError) as problem:
             return problem
         return entry or BundleRefused(
             code="id_taken", reason=f"{target} holds another recording", retryable=False
@@ -208,6 +226,8 @@ class Custody:
             return None
         if like is not None and like.sha256s != verdict.sha256s:
             return None  # the upload is not the very same; it must not be dropped
+        if (problem := self._mirrored(target, verdict)) is not None:
+            raise problem
         entry = self._commit_all([(key, verdict, target)])[0]
         self._store.conclude(key)
         return entry

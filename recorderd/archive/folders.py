@@ -5,17 +5,19 @@ Contract: ``published``. The disk is waited for twice per group of uploads, howe
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from recorderd import durable
-from recorderd.archive.groups import FolderGroup, Group
+from recorderd.archive.groups import FolderGroup, Group, sha256_of
 from recorderd.archive.published import Move, Published
 
 READ_ONLY_MODE: Final = 0o440
 STORE_NAME: Final = "store"
+ARRIVING_NAME: Final = "arriving"  # copies from elsewhere that are not whole yet
 
 
 class Folders(Published):
@@ -27,8 +29,10 @@ class Folders(Published):
         self.root = root
         self._file_system: durable.FileSystem | None = None
 
-    def prepare(self) -> None:
-        """Create the folder that they lie in."""
+    def prepare(self, *, is_new: bool = True) -> None:
+        """Create the folder that they lie in; one that was there and is not is perhaps not mounted."""
+        if not is_new and not (self.root / STORE_NAME).is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"{self.root} is not what it was: is it mounted?")
         durable.make_dir(self.root / STORE_NAME)
 
     def shown(self, path: str) -> str:
@@ -76,6 +80,33 @@ class Folders(Published):
         for number, problem in zip(good, durable.publish_all(paths), strict=True):
             problems[number] = problem
         return problems
+
+    def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
+        """Copy files into a folder; one that was not there is made beside and moved in."""
+        target = self.root / path
+        if not target.is_dir():
+            arriving = self.root / ARRIVING_NAME / path.replace("/", ".")
+            if arriving.exists():  # of a copy that was cut
+                durable.remove_tree(arriving)
+            durable.make_dir(arriving)
+            self._copy_into(arriving, source, names)
+            durable.make_dir(target.parent)
+            durable.publish(arriving, target)
+            return
+        group = FolderGroup(target)
+        known = [name for name in names if group.has(name)]
+        for name in known:
+            if sha256_of(group, name) != sha256_of(source, name):
+                raise FileExistsError(errno.EEXIST, f"{path}/{name} is another")
+        self._copy_into(target, source, [name for name in names if name not in known])
+
+    def _copy_into(self, folder: Path, source: Group, names: Sequence[str]) -> None:
+        for name in names:
+            fresh = folder / f".{name}.new"
+            durable.discard(fresh, synced=False)
+            with source.open(name) as file:
+                durable.create_from(fresh, file.blocks(), mode=READ_ONLY_MODE)
+            durable.supersede(fresh, folder / name)
 
     def put(self, path: str, name: str, content: bytes) -> None:
         """Write a small file into a folder, read-only, for the archive's own user."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from hashlib import md5
+from hashlib import md5, sha256
 from pathlib import Path
 from typing import Final
 
 from recorderd import durable
 from recorderd.archive.bucket import Bucket, Lock, StoredObject
 from recorderd.archive.folders import STORE_NAME
-from recorderd.archive.groups import BLOCK_BYTES, FileRow, FolderFile, Group, StoredFile
+from recorderd.archive.groups import BLOCK_BYTES, FileRow, FolderFile, FolderGroup, Group, StoredFile
 from recorderd.archive.object_parts import PART_BYTES, put_in_parts
 from recorderd.archive.published import Move, Published
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
@@ -108,7 +108,7 @@ class Objects(Published):
         self._pool = pool
         self._clock = clock
 
-    def prepare(self) -> None:
+    def prepare(self, *, is_new: bool = True) -> None:
         """See that the bucket is there, and locks objects if it is to."""
         self._bucket.check()
 
@@ -145,6 +145,12 @@ class Objects(Published):
         """
         return list(self._pool.map(self._publish, moves))
 
+    def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
+        """Put files, the manifest last."""
+        for name in sorted(names, key=lambda name: (_goes_last(name), name)):
+            with source.open(name) as file:
+                self._put_file(f"{path}/{name}", file, lock_until_utc_s=locked_until_utc_s)
+
     def put(self, path: str, name: str, content: bytes) -> None:
         """Put a small object, in place of one of that name."""
         digest = sha256_bytes(content)
@@ -159,7 +165,8 @@ class Objects(Published):
         found = self._bucket.head(key)
         if found is not None and (found.sha256, found.size_bytes) != (digest, size_bytes):
             self._remove(key)
-        self._put_file(key, source, lock_until_utc_s=0)
+        with FolderFile(source) as file:
+            self._put_file(key, file, lock_until_utc_s=0)
         durable.discard(source)
 
     def remove(self, path: str, names: Sequence[str]) -> None:
@@ -219,30 +226,32 @@ class Objects(Published):
 
     def _publish(self, move: Move) -> OSError | None:
         try:
-            files = sorted(move.folder.iterdir(), key=lambda path: (_goes_last(path.name), path.name))
-            for path in files:
-                key = f"{move.target}/{path.name}"
-                self._put_file(key, path, lock_until_utc_s=move.locked_until_utc_s)
-            more = {row.name for row in self.group(move.target).rows()} - {path.name for path in files}
+            group = FolderGroup(move.folder)
+            self.copy(move.target, group, group.names(), locked_until_utc_s=move.locked_until_utc_s)
+            more = {row.name for row in self.group(move.target).rows()} - set(group.names())
             if more:
                 raise FileExistsError(errno.EEXIST, f"{move.target} holds {min(more)} too")
         except OSError as problem:
             return problem
         return None
 
-    def _put_file(self, key: str, path: Path, *, lock_until_utc_s: int) -> None:
-        digest, size_bytes = sha256_file(path)
+    def _put_file(self, key: str, file: StoredFile, *, lock_until_utc_s: int) -> None:
+        whole, tag = sha256(), md5(usedforsecurity=False)
+        for block in file.blocks():
+            whole.update(block)
+            tag.update(block)
+        digest, size_bytes = whole.hexdigest(), file.size_bytes
         found = self._bucket.head(key)
         if found is not None and (found.sha256, found.size_bytes) != (digest, size_bytes):
             raise FileExistsError(errno.EEXIST, f"{key} holds something else")
-        if found is None and size_bytes > PART_BYTES:
-            put_in_parts(self._bucket, key, path, sha256=digest, lock_until_utc_s=lock_until_utc_s)
+        in_parts = size_bytes > PART_BYTES
+        if found is None and in_parts:
+            put_in_parts(self._bucket, key, file, sha256=digest, lock_until_utc_s=lock_until_utc_s)
         elif found is None:
-            with FolderFile(path) as file:
-                content = b"".join(file.blocks())
+            content = b"".join(file.blocks())
             self._bucket.put(key, content, sha256=digest, lock_until_utc_s=lock_until_utc_s)
-        tag = "" if size_bytes > PART_BYTES else _md5_of(path)
-        self._confirm(key, size_bytes=size_bytes, sha256=digest, tag=tag)
+        tag_text = "" if in_parts else tag.hexdigest()
+        self._confirm(key, size_bytes=size_bytes, sha256=digest, tag=tag_text)
         self._confirm_lock(key, until_utc_s=lock_until_utc_s)
 
     def _confirm(self, key: str, *, size_bytes: int, sha256: str, tag: str) -> None:
@@ -276,11 +285,3 @@ class Objects(Published):
 
 def _goes_last(name: str) -> bool:
     return name.endswith((manifest_name(""), index_name("")))
-
-
-def _md5_of(path: Path) -> str:
-    digest = md5(usedforsecurity=False)
-    with FolderFile(path) as file:
-        for block in file.blocks():
-            digest.update(block)
-    return digest.hexdigest()

@@ -37,8 +37,8 @@ class Published(ABC):
     keeps_uploads: bool  # what was published stands in its upload's folder too, until that is concluded
 
     @abstractmethod
-    def prepare(self) -> None:
-        """See that recordings can be published here."""
+    def prepare(self, *, is_new: bool = True) -> None:
+        """See that recordings can be published here; what is not new must be there already."""
 
     @abstractmethod
     def shown(self, path: str) -> str:
@@ -66,6 +66,14 @@ class Published(ABC):
 
         Durable: after return those without a problem survive, every file of them.
         A place that holds something else is a FileExistsError.
+        """
+
+    @abstractmethod
+    def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
+        """Copy files of a group that lies elsewhere; those that are the same here already are left.
+
+        Durable: after return they survive; a group that was not here appears whole, or its manifest last.
+        Errors: FileExistsError when one of that name is another.
         """
 
     @abstractmethod

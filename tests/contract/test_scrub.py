@@ -1,4 +1,4 @@
-"""Everything is read again in rounds that a stop does not lose, and what differs is told until it is mended."""
+"""Everything is read again in rounds that a stop does not lose; what differs is told until it is mended."""
 
 from __future__ import annotations
 
