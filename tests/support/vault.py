@@ -13,6 +13,7 @@ from recorderd.archive.custody import Custody
 from recorderd.archive.database import Database
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.locks import ObjectLocks
+from recorderd.archive.mirror import Mirror
 from recorderd.archive.published import Published
 from recorderd.archive.store import Key, Store
 from recorderd.core.clock import NS_PER_S, SystemClock
@@ -39,7 +40,7 @@ class Vault:
         self.log = EventLog(logger=logging.getLogger("vault"), clock=SystemClock())
         self.custody = self.make_custody()
 
-    def make_custody(self, locks: ObjectLocks | None = None) -> Custody:
+    def make_custody(self, locks: ObjectLocks | None = None, mirror: Mirror | None = None) -> Custody:
         """Put together what takes recordings in."""
         return Custody(
             archive_id="arc-1",
@@ -50,6 +51,7 @@ class Vault:
             clock=SystemClock(),
             log=self.log,
             locks=locks,
+            mirror=mirror,
         )
 
     def take(self, folder: Path, *, recording_id: str = "") -> Entry | BundleRefused:
