@@ -149,7 +149,9 @@ class Bucket:
             except OSError as problem:
                 if problem.errno != errno.ENOSYS:
                     raise
-                self._has_conditions = False  # an older server: whoever asks has looked before
+            self._ask("put_object", key, **more)  # whoever asks has looked before
+            self._has_conditions = False  # an older server
+            return
         self._ask("put_object", key, **more)
 
     def read(self, key: str, *, offset_bytes: int, size_bytes: int) -> bytes:

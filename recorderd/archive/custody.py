@@ -135,7 +135,9 @@ class Custody:
         problems = self._store.publish_all(moves, locked_until_utc_s=locked)
         for (key, target), published in zip(moves, problems, strict=True):
             problem = published or self._mirrored(target, verdicts[key])
-            if problem is None:
+            if problem is None and (there := self._there_already(key, verdicts[key])) is not None:
+                results[key] = there
+            elif problem is None:
                 arrived.append((key, verdicts[key], target))
             elif isinstance(problem, FileExistsError):
                 results[key] = self._taken(key, target, verdicts[key])
@@ -164,6 +166,14 @@ class Custody:
         told = [(key, verdict.stated) for key, verdict in verified if verdict.stated is not None]
         until = self._locks.until_of([stated for _, stated in told])
         return {key: until_utc_s for (key, _), until_utc_s in zip(told, until, strict=True)}
+
+    def _there_already(self, key: Key, verdict: BundleVerdict) -> Entry | None:
+        """Give the row of a recording that came twice, where publishing it again changes nothing."""
+        if not self._store.published.keeps_uploads:
+            return None
+        entry = self._catalogue.find(key.recorder_id, key.recording_id)
+        same = entry is not None and entry.manifest_sha256 == verdict.manifest_sha256
+        return entry if same else None
 
     def _mirrored(self, target: str, verdict: BundleVerdict) -> OSError | None:
         """Copy a published recording where the receipt waits for that; give what went wrong."""

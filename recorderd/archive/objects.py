@@ -147,9 +147,11 @@ class Objects(Published):
 
     def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
         """Put files, the manifest last."""
+        is_ahead = locked_until_utc_s > self._clock.utc_ns() // NS_PER_S  # servers refuse a date that is past
+        until_utc_s = locked_until_utc_s if is_ahead else 0
         for name in sorted(names, key=lambda name: (_goes_last(name), name)):
             with source.open(name) as file:
-                self._put_file(f"{path}/{name}", file, lock_until_utc_s=locked_until_utc_s)
+                self._put_file(f"{path}/{name}", file, lock_until_utc_s=until_utc_s)
 
     def put(self, path: str, name: str, content: bytes) -> None:
         """Put a small object, in place of one of that name."""
@@ -269,7 +271,7 @@ class Objects(Published):
 
     def _confirm_lock(self, key: str, *, until_utc_s: int) -> None:
         """See that an object is locked for as long as it is to be; some servers forget it of parts."""
-        if not (self._bucket.settings.lock and until_utc_s > self._clock.utc_ns() // NS_PER_S):
+        if not (self._bucket.settings.lock and until_utc_s):
             return
         if self._bucket.lock_of(key).until_utc_s < until_utc_s:
             self._bucket.lock(key, until_utc_s=until_utc_s)

@@ -146,11 +146,11 @@ class Scrubber:
         reasons += [f"{name} is there, and was not signed for" for name in sorted(names - wanted.keys())]
         read_bytes = 0
         for name in sorted(wanted.keys() & names):
-            digest, size_bytes, problem = _read(group, name, advance)
+            digest, size_bytes, trouble = _read(group, name, advance)
             read_bytes += size_bytes
-            if problem:
+            if trouble:
                 group.rows()  # raises where nothing can be read at all
-                reasons.append(f"{name} cannot be read: {problem}")
+                reasons.append(f"{name} cannot be read: {trouble}")
             elif digest != wanted[name]:
                 reasons.append(f"{name} is not what was signed for")
         return "; ".join(reasons), read_bytes

@@ -81,11 +81,11 @@ def test_everything_is_copied_once_and_octet_by_octet(
 
 def test_what_is_erased_is_erased_there_and_leaves_its_tombstone(copied: Copied) -> None:
     copied.mirror.run()
-    copied.archive.erase(FIRST)
-    copied.archive.anonymise(SECOND)
+    copied.archive.erase(SECOND)
+    copied.archive.anonymise(FIRST)
     assert copied.mirror.run().is_whole
-    assert copied.names(FIRST) == {f"{FIRST}.tombstone.json"}
-    assert copied.names(SECOND) == {f"{SECOND}.tombstone.json", f"{SECOND}.wav"}
+    assert copied.names(SECOND) == {f"{SECOND}.tombstone.json"}
+    assert copied.names(FIRST) == {f"{FIRST}.tombstone.json", f"{FIRST}.wav"}
     assert copied.names(THIRD) == {path.name for path in (GOLDEN / THIRD).iterdir()}
     assert copied.flaws() == []
 
@@ -111,16 +111,16 @@ def test_an_erasure_that_is_not_settled_here_waits_there(copied: Copied) -> None
 def test_what_is_not_as_it_was_signed_is_not_copied_and_holds_up_nothing(
     copied: Copied, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path, audio = copied.archive.entry(SECOND).path, copied.audio(SECOND)
+    path, audio = copied.archive.entry(THIRD).path, copied.audio(THIRD)
     store = copied.archive.store.published
     content = store.group(path).read(audio)
     store.put(path, audio, content[:-1] + b"?")
     progress = copied.mirror.run()
     assert (progress.left, progress.rows_behind, progress.is_whole) == (1, 0, False)
     assert "is not what was signed for" in copied.mirror.left()[0].reason
-    assert f"mirror_left subject={SECOND}" in caplog.text
-    assert (copied.names(SECOND), copied.names(THIRD)) == (set(), copied.archive.names(THIRD))
-    assert [subject for subject, _ in copied.flaws()] == [SECOND]
+    assert f"mirror_left subject={THIRD}" in caplog.text
+    assert (copied.names(THIRD), copied.names(SECOND)) == (set(), copied.archive.names(SECOND))
+    assert [subject for subject, _ in copied.flaws()] == [THIRD]
     store.put(path, audio, content)
     assert copied.mirror.run(again=True).is_whole
     assert copied.flaws() == []

@@ -52,15 +52,15 @@ def test_an_upload_that_comes_twice_is_taken_once(archive: Archive) -> None:
 
 
 def test_one_octet_that_changed_is_found(archive: Archive) -> None:
-    path = archive.entry(SECOND).path
-    audio = audio_of(archive.store, archive.entry(SECOND)).name
+    path = archive.entry(THIRD).path
+    audio = audio_of(archive.store, archive.entry(THIRD)).name
     content = bytearray(archive.store.group(path).read(audio))
     content[-1] ^= 1
     archive.store.published.remove(path, [audio])
     archive.store.published.put(path, audio, bytes(content))
-    assert (SECOND, "digest") in archive.told()
+    assert (THIRD, "digest") in archive.told()
     archive.store.published.remove(path, [audio])
-    assert (SECOND, "files") in archive.told()
+    assert (THIRD, "files") in archive.told()
 
 
 def test_what_is_erased_leaves_its_tombstone_alone(archive: Archive) -> None:

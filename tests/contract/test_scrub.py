@@ -46,8 +46,8 @@ def change(archive: Archive, name: str) -> str:
 
 
 def test_a_round_reads_every_octet_of_every_recording(archive: Archive, scrubber: Scrubber) -> None:
-    archive.anonymise(SECOND)
-    archive.erase(THIRD)
+    archive.anonymise(FIRST)
+    archive.erase(SECOND)
     read: list[int] = []
     done = scrubber.run(advance=read.append)
     assert (done.recordings, done.differences, bool(done.ended_utc_s)) == (3, 0, True)
@@ -59,15 +59,15 @@ def test_a_round_reads_every_octet_of_every_recording(archive: Archive, scrubber
 def test_what_differs_is_told_until_it_is_mended(
     archive: Archive, scrubber: Scrubber, caplog: pytest.LogCaptureFixture
 ) -> None:
-    audio, path = change(archive, SECOND), archive.entry(SECOND).path
+    audio, path = change(archive, THIRD), archive.entry(THIRD).path
     assert scrubber.run(advance=nobody).differences == 1
     (found,) = scrubber.differences()
-    assert (found.recording_id, found.reason) == (SECOND, f"{audio} is not what was signed for")
-    assert f"scrub_differs subject={SECOND}" in caplog.text
+    assert (found.recording_id, found.reason) == (THIRD, f"{audio} is not what was signed for")
+    assert f"scrub_differs subject={THIRD}" in caplog.text
     archive.store.published.remove(path, [audio])
     assert scrubber.run(advance=nobody).number == 2
     assert [row.reason for row in scrubber.differences()] == [f"{audio} is missing"]
-    whole = next(file for file in (GOLDEN / SECOND).iterdir() if file.suffix == ".wav")
+    whole = next(file for file in (GOLDEN / THIRD).iterdir() if file.suffix == ".wav")
     archive.store.published.put(path, audio, whole.read_bytes())
     archive.store.published.put(path, "more", b"?")
     scrubber.run(advance=nobody)
