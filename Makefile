@@ -52,6 +52,7 @@ tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd
 postgresql: the catalogue's other database, a server of the tests' own
+openssh-server: a customer's own SFTP server
 ceph-mon: the tests' own S3 server, its monitor
 ceph-osd: where that keeps its objects
 radosgw: what speaks S3 there

@@ -25,6 +25,7 @@ from recorderd.app.archive_configuration import (
     ArchiveConfiguration,
     load_archive_configuration,
 )
+from recorderd.app.archive_deliver import add_deliver
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_mirror import add_mirror
 from recorderd.app.archive_reconcile import add_reconcile
@@ -137,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add_search(commands)
     add_reconcile(commands)
     add_reindex(commands)
+    add_deliver(commands)
     add_mirror(commands)
     add_scrub(commands)
     add_web(commands)

@@ -1,4 +1,4 @@
-"""What the daemon does for its store beside taking in: locks, the off-site copy, reading everything again."""
+"""What the daemon does for its store beside taking in: locks, copy off site, reading again, deliveries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from threading import Event as StopToken
 from typing import Any
 
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.delivery_duty import DeliveryDuty
 from recorderd.app.mirror_duty import MirrorDuty
 from recorderd.app.object_lock_duty import ObjectLockDuty
 from recorderd.app.retention_parts import RetentionParts
@@ -41,11 +42,13 @@ class StoreDuties:
         )
 
         self._mirror = MirrorDuty(parts, log=log)
+        self._deliveries = DeliveryDuty(configuration.deliveries, parts, power=power, log=log)
 
     def loops(self) -> dict[str, Callable[[StopToken], None]]:
         """Give the work of each thread, by the thread's name."""
-        return self._locks.loops() | self._scrub.loops() | self._mirror.loops()
+        duties = self._locks, self._scrub, self._mirror, self._deliveries
+        return {name: work for duty in duties for name, work in duty.loops().items()}
 
     def picture(self) -> dict[str, Any]:
         """Tell of them, for the status."""
-        return self._scrub.picture() | self._mirror.picture()
+        return self._scrub.picture() | self._mirror.picture() | self._deliveries.picture()

@@ -8,11 +8,11 @@ before it was delivered is not. A recording that was delivered is the customer's
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, insert, select
+from sqlalchemy import Select, delete, func, insert, select
 
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.catalogue import ROWS, Entry
@@ -160,14 +160,6 @@ class Deliveries:
                 "reason": reason,
             }
             connection.execute(insert(DELIVERED), row)
-
-
-def forget_delivery(connection: Connection, row_id: int) -> None:
-    """Let the log keep that and when a recording was delivered, and not what its files were called."""
-    rows: Sequence[Any] = connection.execute(select(DELIVERED).where(_D.row_id == row_id)).all()
-    connection.execute(delete(DELIVERED).where(_D.row_id == row_id))
-    for row in rows:
-        connection.execute(insert(DELIVERED), {**row._mapping, "files": b"{}"})
 
 
 def _open(route: Route, *, above: int) -> Select[Any]:

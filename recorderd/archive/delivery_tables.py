@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Column, LargeBinary, Table
+from sqlalchemy import Column, Connection, LargeBinary, Table, update
 
 from recorderd.archive.tables import METADATA, NUMBER, WORD
 
@@ -20,3 +20,8 @@ DELIVERED: Final = Table(
     Column("tries", NUMBER, nullable=False),
     Column("reason", WORD, nullable=False),  # why it is not delivered yet; empty = it is
 )
+
+
+def forget_delivery(connection: Connection, row_id: int) -> None:
+    """Let the log keep that and when a recording was delivered, and not what its files were called."""
+    connection.execute(update(DELIVERED).where(DELIVERED.c.row_id == row_id).values(files=b"{}"))

@@ -177,6 +177,8 @@ class Ev(Enum):
     RECEIPTS_BEHIND = "receipts_behind"
     STORE_BEHIND = "store_behind"
     STORE_STRAYS = "store_strays"
+    DELIVERED = "delivered"
+    DELIVERY_FAILED = "delivery_failed"
     MIRROR_LEFT = "mirror_left"
     MIRROR_BEHIND = "mirror_behind"
     MIRROR_WHOLE = "mirror_whole"
