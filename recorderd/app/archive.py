@@ -48,7 +48,7 @@ from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
-from recorderd.app.store_duties import StoreDuties, required_mirror
+from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
@@ -291,6 +291,7 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
     authorities(configuration.timestamps)
+    check_stores(configuration)
     PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
     print(f"{arguments.config}: right for recorder-archive")
     return 0

@@ -49,10 +49,8 @@ def _deliver(arguments: argparse.Namespace, configuration: ArchiveConfiguration)
     """
     sections = [row for row in configuration.deliveries if arguments.route in (None, row.name)]
     if not sections:
-        missing = (
-            f"deliveries: none is called {arguments.route}" if arguments.route else "deliveries: missing"
-        )
-        raise ConfigurationError(path=arguments.config, count=1, problems=f"  {missing}; add [[deliveries]]")
+        missing = f"none is called {arguments.route}" if arguments.route else "missing; add [[deliveries]]"
+        raise ConfigurationError(path=arguments.config, count=1, problems=f"  deliveries: {missing}")
     parts = retention_parts(configuration)
     deliveries = Deliveries(
         parts.store, parts.database, audit=parts.audit, clock=parts.clock, log=quiet_log(parts.clock)

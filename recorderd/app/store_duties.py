@@ -7,7 +7,8 @@ from threading import Event as StopToken
 from typing import Any
 
 from recorderd.app.archive_configuration import ArchiveConfiguration
-from recorderd.app.delivery_duty import DeliveryDuty
+from recorderd.app.archive_store import open_objects, open_store
+from recorderd.app.delivery_duty import DeliveryDuty, route_of
 from recorderd.app.mirror_duty import MirrorDuty
 from recorderd.app.object_lock_duty import ObjectLockDuty
 from recorderd.app.retention_parts import RetentionParts
@@ -20,6 +21,18 @@ from recorderd.core.events import EventLog
 def required_mirror(configuration: ArchiveConfiguration, parts: RetentionParts) -> Mirror | None:
     """Give the off-site copy if receipts are to wait for it."""
     return parts.mirror if configuration.mirror is not None and configuration.mirror.required else None
+
+
+def check_stores(configuration: ArchiveConfiguration) -> None:
+    """Read every key that the store, its copy and deliveries need; nobody is asked.
+
+    Errors: KeyUnusable.
+    """
+    open_store(configuration)
+    if configuration.mirror is not None and configuration.mirror.is_s3:
+        open_objects(configuration.mirror)
+    for section in configuration.deliveries:
+        route_of(section)
 
 
 class StoreDuties:
