@@ -27,11 +27,12 @@ from recorderd.archive.store import Key, Store
 from recorderd.archive.tombstone_checks import files_that_were_erased
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import Clock, utc_text
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import FormatError, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import parse_head
+from recorderd.wire.receipt import parse_receipt
 from recorderd.wire.tombstone import digest_of_files
 
 
@@ -67,13 +68,14 @@ class Custody:
     def repair(self) -> None:
         """Finish what was cut between publish and commit; call at start."""
         for key, target in self._store.announced():
-            if self._catalogue.find(key.recorder_id, key.recording_id) is not None:
-                self._store.conclude(key)
-            else:
-                try:
+            try:
+                entry = self._catalogue.find(key.recorder_id, key.recording_id)
+                if entry is None and self._store.arrived(key) is not None:
                     self._adopt(key, target, like=None)
-                except OSError as problem:  # the next offer goes on
-                    self._log.warning(Ev.STORE_BEHIND, subject=key.recording_id, reason=problem)
+                elif entry is not None and self._is_spent(key, entry):
+                    self._store.conclude(key)
+            except OSError as problem:  # the next offer goes on
+                self._log.warning(Ev.STORE_BEHIND, subject=key.recording_id, reason=problem)
 
     def known(self, key: Key) -> Entry | None:
         """Return the row of an archived recording; one whose commit failed gets its row now."""
@@ -166,6 +168,18 @@ class Custody:
         told = [(key, verdict.stated) for key, verdict in verified if verdict.stated is not None]
         until = self._locks.until_of([stated for _, stated in told])
         return {key: until_utc_s for (key, _), until_utc_s in zip(told, until, strict=True)}
+
+    def _is_spent(self, key: Key, entry: Entry) -> bool:
+        """Tell whether an upload is not needed any more: its row was made of the very same files."""
+        if not self._store.incoming(key).exists():
+            return True
+        if key.recorder_id not in self._trusts:
+            return False
+        try:
+            receipted = {row.name: row.sha256 for row in parse_receipt(entry.receipt).body.files}
+        except FormatError:  # erased meanwhile
+            return False
+        return receipted == self.verify(key).sha256s
 
     def _there_already(self, key: Key, verdict: BundleVerdict) -> Entry | None:
         """Give the row of a recording that came twice, where publishing it again changes nothing."""

@@ -164,12 +164,16 @@ class Store:
         durable.replace(self._beside(key, _TARGET), target.encode(), synced=False)
 
     def announced(self) -> list[tuple[Key, str]]:
-        """List uploads that are on their way into the store, or went there and whose row may be missing."""
+        """List uploads that went into the store and whose row may be missing.
+
+        Where uploads are kept until their rows stand, also those that are on their way.
+        """
         rows = []
         for note in sorted((self.root / "incoming").glob(f"*/*{_TARGET}")):
             key = Key(note.parent.name, note.name.removesuffix(_TARGET))
             if is_safe_id(key.recorder_id) and is_safe_id(key.recording_id):
-                target = self._target_of(key)
+                is_kept = self.published.keeps_uploads
+                target = self._target_of(key) if is_kept else self.arrived(key)
                 if target is not None:
                     rows.append((key, target))
         return rows
