@@ -1,4 +1,4 @@
-"""Killed between putting objects and its row, or between row and tidying, an archive goes on at its next start."""
+"""Cut between putting objects and its row, or before it has tidied, an archive goes on at its next start."""
 
 from __future__ import annotations
 
