@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,8 @@ Subsystem sftp internal-sftp
         """Kill it with the sessions that it has."""
         if self._process is not None:
             for child in self._children(self._process.pid):
-                os.kill(child, 9)
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
             self._process.kill()
             self._process.wait(30)
             self._process = None
@@ -101,7 +104,10 @@ Subsystem sftp internal-sftp
 
     def _children(self, pid: int) -> list[int]:
         """List the processes below one, the deepest first."""
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        try:
+            listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:  # it has ended by itself
+            return []
         return [row for child in map(int, listed) for row in (*self._children(child), child)]
 
     def _run(self, *command: str) -> None:
