@@ -1,4 +1,4 @@
-"""The archive beyond one machine: its catalogue in PostgreSQL, its recordings in an object store with locks."""
+"""The archive beyond one machine: the catalogue in PostgreSQL, recordings in an object store with locks."""
 
 from __future__ import annotations
 
