@@ -28,7 +28,6 @@ from recorderd.archive.annotations import Annotations
 from recorderd.archive.anonymising import NewAudio, stage_audio
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.erasure import Outcome, Wish
-from recorderd.archive.store import Store
 from recorderd.archive.subject_access import Found, Subject, check_free, make_bundle
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import ErasureRefused
@@ -124,7 +123,7 @@ def _stage(
             if entry is None or reasons[row.row_id]:
                 continue
             try:
-                staged[row.row_id] = stage_audio(parts.root, entry, work.advance)
+                staged[row.row_id] = stage_audio(parts.store, entry, work.advance)
             except ErasureRefused as problem:
                 reasons[row.row_id] = str(problem.fields["reason"])
     return staged
@@ -200,7 +199,7 @@ def _subject_access(arguments: argparse.Namespace, configuration: ArchiveConfigu
             arguments.out,
             subject,
             found,
-            store=Store(parts.root),
+            store=parts.store,
             annotations=Annotations(parts.database),
             audit=parts.audit,
             signer=parts.signer,

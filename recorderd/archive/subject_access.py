@@ -23,7 +23,7 @@ from recorderd.archive.annotations import Annotations
 from recorderd.archive.audit_log import AuditFilter, AuditLog
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.inclusion import export_inclusion
-from recorderd.archive.renewals import export_renewals
+from recorderd.archive.renewals import export_renewals, stamps_of_group
 from recorderd.archive.store import Store
 from recorderd.core.errors import BundleBlocked
 from recorderd.evidence.digest import sha256_file
@@ -128,7 +128,7 @@ def _export(store: Store, entry: Entry, into: Path) -> None:
     proof = export_inclusion(
         root, entry.recorder_id, recording_id=entry.id, manifest_sha256=entry.manifest_sha256, out=into
     )
-    stamps = [(path, into / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
+    stamps = [(path, into / Path(path).name) for path in stamps_of_group(store, entry.path)]
     for _ in export_renewals(root, [*stamps, *proof.stamps]):
         pass
 
