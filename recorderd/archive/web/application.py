@@ -7,7 +7,18 @@ from typing import Final
 from fastapi import APIRouter, Depends, FastAPI
 
 from recorderd import __version__
-from recorderd.archive.web import keeping, office, provider, recordings, sessions, sharing
+from recorderd.archive.web import (
+    disposing,
+    giving,
+    holding,
+    keeping,
+    office,
+    provider,
+    reconciling,
+    recordings,
+    sessions,
+    sharing,
+)
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.gates import OpenGate
 from recorderd.archive.web.limits import Limits
@@ -16,7 +27,13 @@ from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
 
 PREFIX: Final = "/api/v1"
-PARTS: Final = tuple(part.router for part in (sessions, provider, recordings, keeping, sharing, office))
+PARTS: Final = tuple(
+    part.router
+    for part in (
+        *(sessions, provider, recordings, keeping, holding, disposing),
+        *(giving, reconciling, sharing, office),
+    )
+)
 _PROBLEM: Final = {
     "description": "A problem (RFC 9457).",
     "content": {

@@ -19,6 +19,7 @@ from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.events import Ev, EventLog
 
 BODY_LIMIT_BYTES: Final = 64 * 1024
+LONG_BODIES: Final = {"/api/v1/call-records": 32 * 1024 * 1024}  # read piece by piece, behind a gate
 AT_ONCE: Final = 100  # requests under way
 CLIENTS_MAX: Final = 10_000  # whose counts are kept; who was quiet longest is forgotten
 GUESSES_PER_MINUTE: Final = 20  # at a door that takes secrets
@@ -98,13 +99,13 @@ class Limits:
             return
         self._under_way += 1
         try:
-            await self._app(scope, _bounded(receive), send)
+            await self._app(scope, _bounded(receive, _limit_bytes(scope)), send)
         finally:
             self._under_way -= 1
 
     def _refusal(self, scope: Scope) -> Any:
         client = (scope.get("client") or ("?", 0))[0]
-        if _length(scope) > BODY_LIMIT_BYTES:
+        if _length(scope) > _limit_bytes(scope):
             return self._told(scope, 413, "too-long")
         if self._under_way >= AT_ONCE:
             return self._told(scope, 503, "busy", wait_s=1)
@@ -133,14 +134,18 @@ def _length(scope: Scope) -> int:
     return 0
 
 
-def _bounded(receive: Receive) -> Receive:
+def _limit_bytes(scope: Scope) -> int:
+    return LONG_BODIES.get(str(scope["path"]), BODY_LIMIT_BYTES)
+
+
+def _bounded(receive: Receive, limit_bytes: int) -> Receive:
     size_bytes = 0
 
     async def take() -> Message:
         nonlocal size_bytes
         message = await receive()
         size_bytes += len(message.get("body", b""))
-        if size_bytes > BODY_LIMIT_BYTES:
+        if size_bytes > limit_bytes:
             raise HTTPException(413)
         return message
 
