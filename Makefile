@@ -53,6 +53,7 @@ nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd
 postgresql: the catalogue's other database, a server of the tests' own
 rsync: what the flush's throughput is measured against
+zsh: completes our commands as its users have it
 asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
 asterisk-core-sounds-it-wav: a man's
 endef

@@ -7,6 +7,7 @@ Pure: no clock, no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -161,6 +162,22 @@ def rule_in_the_house(viewer: Viewer, action: Action) -> Ruling:
     if action in WHOLE_HOUSE and not viewer.all_recorders:
         return Ruling.REFUSED
     return Ruling.ALLOWED if allowed else Ruling.REFUSED
+
+
+def reaches_as_far(
+    viewer: Viewer, *, places: Iterable[str], recorders: Iterable[str], second_right: bool
+) -> bool:
+    """Tell whether an account with this reach reaches no further than somebody who gives or changes it.
+
+    ``places`` are extensions and queues, its groups' too; of those that are meant at any recorder, only
+    administrators of every recorder dispose.
+    """
+    if second_right and not viewer.second_right:
+        return False
+    if viewer.all_recorders:
+        return True
+    named = {place.rpartition(":")[0] for place in places}
+    return named | set(recorders) <= viewer.recorders
 
 
 def _names(names: frozenset[str], recorder_id: str, number: str) -> bool:

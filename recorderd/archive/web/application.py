@@ -21,7 +21,7 @@ from recorderd.archive.web import (
 )
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.gates import OpenGate
-from recorderd.archive.web.limits import Limits
+from recorderd.archive.web.limits import STANDARD_PATIENCE, Limits, Patience
 from recorderd.archive.web.problems import CONTENT_TYPE, add_handlers
 from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
@@ -53,7 +53,9 @@ _PROBLEM: Final = {
 }
 
 
-def make_application(*, log: EventLog, clock: Clock, requests_per_minute: int) -> FastAPI:
+def make_application(
+    *, log: EventLog, clock: Clock, requests_per_minute: int, patience: Patience = STANDARD_PATIENCE
+) -> FastAPI:
     """Make the application; who runs it puts the desk into its state."""
     app = FastAPI(
         title="recorder-archive",
@@ -76,7 +78,7 @@ def make_application(*, log: EventLog, clock: Clock, requests_per_minute: int) -
 
     app.include_router(api)
     add_handlers(app, log)
-    app.add_middleware(Limits, per_minute=requests_per_minute, clock=clock, log=log)
+    app.add_middleware(Limits, per_minute=requests_per_minute, clock=clock, log=log, patience=patience)
     return app
 
 
