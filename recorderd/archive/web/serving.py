@@ -47,7 +47,7 @@ def serve_https(
         access_log=False,  # the audit log tells more, and keeps it
         server_header=False,
         date_header=True,
-        timeout_keep_alive=10,
+        timeout_keep_alive=int(patience.headers_s),
         timeout_graceful_shutdown=5,
         limit_max_requests=None,
         h11_max_incomplete_event_size=32 * 1024,
