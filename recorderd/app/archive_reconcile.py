@@ -41,7 +41,7 @@ def add_reconcile(commands: Any) -> None:
     group = commands.add_parser("reconcile", help="call records of the exchange against recordings")
     deeds = group.add_subparsers(required=True, metavar="DEED")
     take = _command(deeds, "import", _import, "take call detail records from CSV files")
-    take.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    take.add_argument("files", metavar="FILE", nargs="+", type=Path, help="as `[call_records]` says")
     report = _command(deeds, "report", _report, "say which calls were not recorded, and the reverse")
     report.add_argument("--since", required=True, metavar="T", help="a day (2026-11-23) or a time, UTC")
     report.add_argument("--until", required=True, metavar="T", help="the same; a day to its end")

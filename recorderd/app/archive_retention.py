@@ -44,7 +44,7 @@ def add_retention(commands: Any) -> None:
     _part(parts, "sweep", _sweep, "erase what is due")
     _part(parts, "classes", _classes, "show the terms that are signed")
     _part(parts, "show", _show, "show until when one recording is kept").add_argument(
-        "recording_id", metavar="ID"
+        "recording_id", metavar="ID", help="which recording"
     )
     holds = commands.add_parser("hold", help="legal holds: nothing that one covers is erased").add_subparsers(
         required=True, metavar="PART"
@@ -54,7 +54,7 @@ def add_retention(commands: Any) -> None:
     add.add_argument("--reason", required=True, metavar="TEXT", help="why")
     add.add_argument("--until", default="", metavar="DAY", help="ends by itself after this day (UTC)")
     release = _part(holds, "release", _hold_release, "end a hold")
-    release.add_argument("number", type=int, metavar="NUMBER")
+    release.add_argument("number", type=int, metavar="NUMBER", help="as `list` shows it")
     release.add_argument("--reason", required=True, metavar="TEXT", help="why")
     _part(holds, "list", _hold_list, "list holds").add_argument(
         "--all", action="store_true", help="those that have ended, too"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.completion import FOLDER, scripts
+from tests.support.completion import FOLDER, PARSERS, scripts
 from tests.support.programs import ROOT
 
 PROMPT = "ready> "
@@ -75,10 +76,31 @@ def check(typed: Shell) -> None:
     typed.completes("recorderctl status --js", "recorderctl status --json ")
 
 
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Give a parser and all below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                yield from parsers(part)
+
+
 def test_the_scripts_are_those_of_the_parsers() -> None:
     for place, text in scripts().items():
         told = "write them anew: python -m tests.support.completion"
         assert (FOLDER / place).read_text() == text, f"{place}: {told}"
+
+
+def test_every_command_says_what_it_does_and_what_each_word_of_it_is() -> None:
+    for name, parser_of in PARSERS.items():
+        for parser in parsers(parser_of()):
+            for action in parser._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    assert len(action._choices_actions) == len(action.choices), parser.prog
+                    assert all(choice.help for choice in action._choices_actions), parser.prog
+                else:
+                    assert action.help, f"{parser.prog}: {action.dest}"
+        assert parser_of().prog == name
 
 
 def test_they_are_installed_where_shells_look() -> None:

@@ -36,8 +36,8 @@ def protocol_of(patience: Patience, log: EventLog) -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             """Take a connection, or close it when there are too many."""
             super().connection_made(transport)
-            address = self.client[0] if self.client is not None else ""
-            near = sum(other.client is not None and other.client[0] == address for other in self.connections)
+            address = _address_of(self)
+            near = sum(_address_of(other) == address for other in self.connections)
             if len(self.connections) > CONNECTIONS_MAX or near > OF_ONE_ADDRESS_MAX:
                 self._close(transport, "too-many-connections")
                 return
@@ -67,11 +67,15 @@ def protocol_of(patience: Patience, log: EventLog) -> type[asyncio.Protocol]:
                 self._timer = None
 
         def _close(self, transport: asyncio.Transport, why: str) -> None:
-            address = self.client[0] if self.client is not None else "?"
-            log.warning(Ev.HTTP_LIMITED, subject=address, reason=why)
+            log.warning(Ev.HTTP_LIMITED, subject=_address_of(self), reason=why)
             transport.abort()
 
     return Patient
+
+
+def _address_of(connection: object) -> str:
+    client = getattr(connection, "client", None)
+    return str(client[0]) if client else "?"
 
 
 def raise_descriptor_limit() -> None:
