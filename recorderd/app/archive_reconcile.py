@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +22,10 @@ from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.call_records_configuration import columns_of
-from recorderd.app.progress import SlowWork
+from recorderd.app.progress import SlowWork, counted
 from recorderd.app.reconciler import reconciler_of
 from recorderd.archive.audit_log import AuditLog
-from recorderd.archive.call_records import CallRecords, Imported, Row, read_records
+from recorderd.archive.call_records import CallRecords, Imported, read_records
 from recorderd.archive.reconciling import Report
 from recorderd.core.clock import SystemClock, utc_text
 from recorderd.policy.reconciliation import Standing
@@ -66,7 +65,7 @@ def _import(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     for path in arguments.files:
         rows = read_records(path, columns_of(configuration.call_records))
         with SlowWork(f"read {path.name}", counts="lines") as work:
-            done = records.take(_counted(rows, work), source=path.name, at=utc_text(clock.utc_ns()))
+            done = records.take(counted(rows, work), source=path.name, at=utc_text(clock.utc_ns()))
         detail = f"{done.added} added, {done.known} known, {done.refused} refused"
         audit.note(actor, "call_records_imported", path.name, detail=detail)
         told[str(path)] = done
@@ -75,12 +74,6 @@ def _import(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     if arguments.json:
         print(json.dumps({path: asdict(done) for path, done in told.items()}, indent=2))
     return 65 if any(done.refused for done in told.values()) else 0
-
-
-def _counted(rows: Iterable[Row], work: SlowWork) -> Iterator[Row]:
-    for row in rows:
-        work.advance(1)
-        yield row
 
 
 def _say(path: Path, done: Imported) -> None:

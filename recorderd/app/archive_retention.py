@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_selecting import add_selection, selected, selection_of
-from recorderd.app.progress import SlowWork
+from recorderd.app.progress import SlowWork, counted
 from recorderd.app.put_off import look_at_power
 from recorderd.app.retention_parts import RetentionParts, retention_parts
 from recorderd.core.clock import utc_text
@@ -89,9 +89,9 @@ def _plan(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     parts = retention_parts(configuration)
     _enrol(parts)
     tally, due = PlanTally(), list[Decision]()
-    with parts.database.read() as connection:
+    with parts.database.read() as connection, SlowWork("planning", counts="recordings") as work:
         differs = parts.book.differs(connection, parts.terms)
-        for decision in parts.sweeper.decisions(connection, foreseen=parts.terms):
+        for decision in counted(parts.sweeper.decisions(connection, foreseen=parts.terms), work):
             tally.count(decision)
             if decision.verdict is Verdict.DUE and arguments.list and len(due) < _LISTED_MAX:
                 due.append(decision)

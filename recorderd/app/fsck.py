@@ -41,10 +41,11 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
     )
     with SlowWork("checking", total_bytes=auditor.size_bytes()) as work:
         audit = auditor.run(work.advance)
-    audit.troubles += [
-        Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
-        for row in audit_findings(open_database(configuration, read_only=True), receipts)
-    ]
+    with SlowWork("checking the audit log", counts="rows") as work:
+        audit.troubles += [
+            Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
+            for row in audit_findings(open_database(configuration, read_only=True), receipts, work)
+        ]
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
 
