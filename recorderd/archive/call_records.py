@@ -16,11 +16,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from sqlalchemy import Boolean, Column, Index, Table, Text, func, insert, select
+from sqlalchemy import func, insert, select
 
+from recorderd.archive.call_tables import CALL_RECORDS
 from recorderd.archive.database import Database
 from recorderd.archive.numbers import canonical
-from recorderd.archive.tables import METADATA, NUMBER, RECORDINGS, WORD
+from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import CallRecordsUnreadable
 from recorderd.policy.reconciliation import CallRecord, KeptCall
 
@@ -29,27 +30,6 @@ RECORD_LIMIT: Final = 256_000  # of a record, over however many lines it goes
 REFUSALS_MAX: Final = 1000  # that are told one by one
 _BATCH: Final = 1000
 _DAY_MS: Final = 86_400_000
-
-CALL_RECORDS: Final = Table(
-    "call_records",
-    METADATA,
-    Column("record_id", NUMBER, primary_key=True, autoincrement=False),
-    Column("sha256", WORD, nullable=False, unique=True),  # of the fields: the same line comes once
-    Column("call_ids", Text, nullable=False),  # JSON
-    Column("caller", WORD, nullable=False),  # as the exchange writes them
-    Column("callee", WORD, nullable=False),
-    Column("extension", WORD, nullable=False),
-    Column("trunk", WORD, nullable=False),
-    Column("queue", WORD, nullable=False),
-    Column("direction", WORD, nullable=False),
-    Column("started_ms", NUMBER, nullable=False),
-    Column("answered_ms", NUMBER, nullable=False),
-    Column("ended_ms", NUMBER, nullable=False),
-    Column("is_answered", Boolean, nullable=False),
-    Column("source", WORD, nullable=False),
-    Column("imported_at", WORD, nullable=False),
-    Index("call_records_by_start", "started_ms"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,22 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Column, Connection, Table, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
-from recorderd.archive.tables import METADATA, NUMBER, WORD
+from recorderd.archive.call_tables import MISSING_CALLS
 from recorderd.policy.reconciliation import CallRecord
 
 _GROUP: Final = 500  # rows asked for at once
-
-MISSING_CALLS: Final = Table(
-    "missing_calls",
-    METADATA,
-    Column("number", NUMBER, primary_key=True, autoincrement=False),
-    Column("record_id", NUMBER, nullable=False, unique=True),  # of the call record
-    Column("call_id", WORD, nullable=False),
-    Column("started_ms", NUMBER, nullable=False),  # since 1970, UTC
-    Column("found_at", WORD, nullable=False),  # RFC 3339, UTC
-)
 
 
 def note_missing(connection: Connection, records: Sequence[CallRecord], *, found_at: str) -> int:

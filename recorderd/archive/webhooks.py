@@ -26,8 +26,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select, update
 
 from recorderd.archive.audit_tables import AUDIT, AUDIT_EXPORTS
+from recorderd.archive.call_tables import MISSING_CALLS
 from recorderd.archive.database import Database
-from recorderd.archive.missing_calls import MISSING_CALLS
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, utc_text
 from recorderd.core.errors import WebhookFailed

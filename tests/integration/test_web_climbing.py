@@ -55,6 +55,7 @@ def test_nobody_gives_more_than_they_have(archive: WebArchive, wanted: dict[str,
         ("PUT", "/password", {"password": "mine from now on"}),
         ("PUT", "/totp", {"wanted": False}),
         ("PUT", "/disabled", {"disabled": True}),
+        ("PUT", "/oidc", {"subject": "me"}),
         ("POST", "/tokens", {"label": "mine", "scopes": ["play"]}),
     ],
 )

@@ -121,6 +121,7 @@ ROWS = {
     ("GET", "/shares"): Row(what="shares_listed", roles=FINDERS),
     ("DELETE", "/shares/{share_id}"): Row(what="share_revoked", roles=FINDERS, names={"share_id": "0" * 16}),
     ("GET", "/audit"): Row(what="audit_listed", roles=WATCHERS),
+    ("GET", "/audit/heads"): Row(what="audit_exported", roles=WATCHERS),
     ("GET", "/status"): Row(what="status_asked", roles=WATCHERS),
     ("GET", "/accounts"): Row(what="accounts_listed", roles=CHIEFS),
     ("PUT", "/accounts/{name}"): Row(
@@ -133,6 +134,9 @@ ROWS = {
         what="account_enabled", roles=CHIEFS, json={"disabled": False}, names=_NAME
     ),
     ("PUT", "/accounts/{name}/totp"): Row(what="totp_set", roles=CHIEFS, json={"wanted": True}, names=_NAME),
+    ("PUT", "/accounts/{name}/oidc"): Row(
+        what="oidc_subject_set", roles=CHIEFS, json={"subject": "sub-17"}, names=_NAME
+    ),
     ("GET", "/accounts/{name}/tokens"): Row(what="tokens_listed", roles=CHIEFS, names=_NAME),
     ("POST", "/accounts/{name}/tokens"): Row(
         what="token_added", roles=CHIEFS, json={"label": "backup", "scopes": ["search"]}, names=_NAME

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -120,7 +121,13 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, limit_bytes=_limit_bytes(scope), patience=self._patience)
+        exchange = _Exchange(
+            receive,
+            send,
+            limit_bytes=_limit_bytes(scope),
+            patience=self._patience,
+            leave=lambda: self._note(scope, "too-slow"),
+        )
         refusal = self._refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, exchange.send)
@@ -133,8 +140,6 @@ class Limits:
                 raise
         finally:
             self._under_way -= 1
-            if exchange.is_too_slow:
-                self._note(scope, "too-slow")
 
     def _refusal(self, scope: Scope) -> Any:
         client = (scope.get("client") or ("?", 0))[0]
@@ -160,9 +165,18 @@ class Limits:
 class _Exchange:
     """What is received and sent of one request, each in its time."""
 
-    def __init__(self, receive: Receive, send: Send, *, limit_bytes: int, patience: Patience) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        limit_bytes: int,
+        patience: Patience,
+        leave: Callable[[], None],
+    ) -> None:
         self._receive = receive
         self._send = _with_headers(send)
+        self._leave = leave  # told when the client is left, before it hears of it
         self._limit_bytes = limit_bytes
         self._answer_s = patience.answer_s
         self._body_s = patience.body_s + limit_bytes / SLOWEST_BYTES_PER_S
@@ -181,7 +195,7 @@ class _Exchange:
             async with asyncio.timeout(max(0.0, self._begun_s + self._body_s - now_s)):
                 message = await self._receive()
         except TimeoutError:
-            self.is_too_slow = True
+            self._give_up()
             raise HTTPException(408) from None
         self._is_whole = not message.get("more_body", False)
         self._size_bytes += len(message.get("body", b""))
@@ -189,13 +203,18 @@ class _Exchange:
             raise HTTPException(413)
         return message
 
+    def _give_up(self) -> None:
+        if not self.is_too_slow:
+            self.is_too_slow = True
+            self._leave()
+
     async def send(self, message: Message) -> None:
         """Send the next piece of the answer, once the client has read enough of those before."""
         try:
             async with asyncio.timeout(self._answer_s):
                 await self._send(message)
         except TimeoutError:
-            self.is_too_slow = True
+            self._give_up()
             raise _TooSlow from None
 
 

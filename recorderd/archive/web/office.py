@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
@@ -10,6 +11,7 @@ from fastapi import Path as InPath
 
 from recorderd import __version__
 from recorderd.archive.accounts import LONGEST_TOKEN_DAYS, Account, Reaching
+from recorderd.archive.audit_heads import kept_heads
 from recorderd.archive.audit_log import AuditFilter, AuditRow
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import desk_of
@@ -36,6 +38,14 @@ class AuditPage:
 
     rows: list[AuditRow]
     next_before: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadView:
+    """A signed head; the document is base64."""
+
+    number: int
+    document: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +86,17 @@ def audit(
     )
     rows = desk_of(request).audit_log.rows(wanted, limit=limit)
     return AuditPage(rows=rows, next_before=rows[-1].number if len(rows) == limit else 0)
+
+
+@router.get("/audit/heads")
+def audit_heads(
+    request: Request, _: Annotated[Identity, Depends(HouseGate(Action.AUDIT, "audit_exported"))]
+) -> list[HeadView]:
+    """Give the signed heads of the audit log: with its rows, proof for whoever holds our certificate."""
+    return [
+        HeadView(number=number, document=base64.b64encode(document).decode("ascii"))
+        for number, document in kept_heads(desk_of(request).database)
+    ]
 
 
 @router.get("/status")
@@ -163,6 +184,19 @@ def put_totp(
     desk = desk_of(request)
     check_account(desk, identity, name)
     return {"secret": desk.accounts.set_totp(identity.actor, name, wanted=wanted)}
+
+
+@router.put("/accounts/{name}/oidc", status_code=204)
+def put_oidc(
+    request: Request,
+    name: AccountName,
+    identity: Annotated[Identity, _deed("oidc_subject_set")],
+    subject: Annotated[str, Body(embed=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")],
+) -> None:
+    """Say whom an account is at the OpenID provider; empty = nobody."""
+    desk = desk_of(request)
+    check_account(desk, identity, name)
+    desk.accounts.set_oidc_subject(identity.actor, name, subject)
 
 
 @router.get("/accounts/{name}/tokens")
