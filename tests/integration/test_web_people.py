@@ -96,7 +96,7 @@ def test_a_selection_that_covers_others_than_were_shown_is_not_acted_on(archive:
 
 def test_an_anonymous_recording_is_heard_as_before_and_nobody_is_named(archive: WebArchive) -> None:
     entry, held = archive.record("own"), archive.record("own")
-    with_numbers = Audio(audio_of(archive.desk.store.root, entry))
+    with_numbers = Audio(audio_of(archive.desk.store, entry).open())
     before = b"".join(with_numbers.wav(44, with_numbers.wav_bytes - 1))
     client = archive.known(Role.ADMINISTRATOR)
     assert client.post(at(entry, "/anonymise"), headers=WHY, json={}).status_code == 204
