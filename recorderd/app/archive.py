@@ -111,12 +111,12 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--limit", type=count_of, metavar="N", help="so many at most")
             command.add_argument("--after", metavar="ID", help="those after this one")
         if name in ("show", "export"):
-            command.add_argument("recording_id", metavar="ID")
+            command.add_argument("recording_id", metavar="ID", help="which recording")
         if name in ("stamps", "renew"):
             add_days(command)
         if name == "stamps":
             command.add_argument("--all", action="store_true", help="those that are good for longer too")
-        if name in ("list", "show", "stamps", "status", "fsck"):
+        if name in ("list", "show", "export", "heads", "stamps", "status", "fsck"):
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "fsck":
             command.add_argument(
@@ -345,8 +345,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     entry, store = _entry(arguments, configuration), open_store(configuration)
-    for copy in store.export(entry.path, arguments.out):
-        print(copy)
+    written = list(store.export(entry.path, arguments.out))
     proof = export_inclusion(
         store.root,
         entry.recorder_id,
@@ -355,10 +354,13 @@ def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
         out=arguments.out,
     )
     stamps = [(path, arguments.out / Path(path).name) for path in stamps_of_group(store, entry.path)]
-    for path in (*proof.copies, *export_renewals(store.root, [*stamps, *proof.stamps])):
-        print(path)
+    written += [*proof.copies, *export_renewals(store.root, [*stamps, *proof.stamps])]
     if arguments.listen:
-        print(export_listening_copy(store.group(entry.path), arguments.out))
+        written.append(export_listening_copy(store.group(entry.path), arguments.out))
+    if arguments.json:
+        print(json.dumps([str(path) for path in written], indent=2))
+    else:
+        print(*written, sep="\n")
     return 0
 
 

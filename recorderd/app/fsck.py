@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from recorderd import durable
@@ -20,7 +21,7 @@ from recorderd.archive.mirror_checks import mirror_flaws
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import TrustStore
-from recorderd.wire.chain_head import fingerprint, head_name, parse_head
+from recorderd.wire.chain_head import HeadBody, fingerprint, head_name, parse_head
 
 
 def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
@@ -43,10 +44,11 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
     )
     with SlowWork("checking", total_bytes=auditor.size_bytes()) as work:
         audit = auditor.run(work.advance)
-    audit.troubles += [
-        Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
-        for row in audit_findings(open_database(configuration, read_only=True), receipts)
-    ]
+    with SlowWork("checking the audit log", counts="rows") as work:
+        audit.troubles += [
+            Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
+            for row in audit_findings(open_database(configuration, read_only=True), receipts, work)
+        ]
     audit.troubles += _mirror_troubles(configuration, is_deep=arguments.mirror)
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
@@ -71,23 +73,32 @@ def _mirror_troubles(configuration: ArchiveConfiguration, *, is_deep: bool) -> l
 
 def heads(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     """List the signed heads that are kept, or write their documents into a folder."""
+    rows: list[dict[str, object]] = []
     for recorder_id, document in open_catalogue(configuration, read_only=True).heads():
+        row: dict[str, object] = {"recorder_id": recorder_id}
         try:
             body = parse_head(document).body
         except FormatError as problem:
-            print(f"{recorder_id}  {problem}")
-            continue
-        if arguments.out is not None:
-            durable.make_dir(arguments.out)
-            path: Path = arguments.out / head_name(recorder_id, body.number)
-            durable.replace(path, document)
-            print(path)
+            row["problem"], line = str(problem), f"{recorder_id}  {problem}"
         else:
-            print(
-                f"{recorder_id}  {body.number:>6}  {body.stated_at}  {body.cause:<5}  {body.sequence:>8}  "
-                f"{fingerprint(body.manifest_sha256)}"
-            )
+            row |= asdict(body)
+            line = _head_line(body)
+            if arguments.out is not None:
+                line = row["file"] = str(arguments.out / head_name(recorder_id, body.number))
+                durable.make_dir(arguments.out)
+                durable.replace(Path(line), document)
+        rows.append(row)
+        if not arguments.json:
+            print(line)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
     return 0
+
+
+def _head_line(body: HeadBody) -> str:
+    number, sequence = f"{body.number:>6}", f"{body.sequence:>8}"
+    told = (body.recorder_id, number, body.stated_at, f"{body.cause:<5}", sequence)
+    return "  ".join((*told, fingerprint(body.manifest_sha256)))
 
 
 def _show(audit: Audit, *, as_json: bool) -> None:

@@ -16,7 +16,8 @@ from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
 from recorderd.archive.inclusion import deposit_problems
 from recorderd.archive.judgement import BundleVerdict, Check, Verdict
-from recorderd.archive.lineage import Break, Place, judge_chains
+from recorderd.archive.lineage import Break, Place, judge_shelf
+from recorderd.archive.place_shelf import PlaceShelf
 from recorderd.archive.renewals import row_problems
 from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
@@ -90,7 +91,11 @@ class Auditor:
 
         Errors: CatalogueFailed; OSError when the store cannot be read.
         """
-        audit, places, numbers = Audit(), [], array("q")
+        with PlaceShelf() as shelf:
+            return self._run(shelf, advance)
+
+    def _run(self, shelf: PlaceShelf, advance: Advance | None) -> Audit:
+        audit, numbers = Audit(), array("q")
         heads, issued = (
             self._heads(audit),
             self._catalogue.issued(),
@@ -98,7 +103,7 @@ class Auditor:
         for entry in self._catalogue.up_to(issued):
             audit.recordings += 1
             numbers.append(entry.row_id)
-            places.append(self._look_at(entry, audit.troubles, advance))
+            shelf.put(self._look_at(entry, audit.troubles, advance))
         for path in self._strays():
             reason = f"{path} has no row in the catalogue"
             subject = path.rpartition("/")[2]
@@ -113,7 +118,7 @@ class Auditor:
                 reason=row.reason,
                 verdict=row.verdict,
             )
-            for row in judge_chains(places, heads)
+            for row in judge_shelf(shelf, heads)
         ]
         return audit
 

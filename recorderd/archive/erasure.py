@@ -354,13 +354,14 @@ def _why_not(
         return ready.problem
     if ready.told is not None and ready.told != (kept.facts.retention_class, kept.ended_utc_s):
         return "is kept in the database by other terms than were signed; look at `recorder-archive fsck`"
-    if wish.kind is Kind.ANONYMISED and not has_new_audio:
-        return "has no audio that could be kept"
     if wish.cause is Cause.DUE:
         decision = decide(kept, ruling, holds, now_utc_s=now_utc_s)
         return "" if decision.verdict is Verdict.DUE else f"is not due: {decision.verdict.value}"
     claims_right = wish.cause is Cause.RIGHT
-    return refusal(kept, ruling, holds, now_utc_s=now_utc_s, claims_right=claims_right)
+    why = refusal(kept, ruling, holds, now_utc_s=now_utc_s, claims_right=claims_right)
+    if not why and wish.kind is Kind.ANONYMISED and not has_new_audio:
+        return "has no audio that could be kept"
+    return why
 
 
 def _erase_of(ruling: Ruling, kept: KeptRecording) -> Erase:

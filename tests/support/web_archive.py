@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from recorderd.app.archive_configuration import load_archive_configuration
 from recorderd.app.web_desk import make_desk
-from recorderd.archive.accounts import Reaching
+from recorderd.archive.accounts import EVERY_RECORDER, Reaching
 from recorderd.archive.audit_log import Actor, AuditRow
 from recorderd.archive.catalogue import Entry, entry_of
 from recorderd.archive.receipts import make_receipt
@@ -71,6 +71,7 @@ class WebArchive:
         self.app = make_application(log=self.log, clock=clock, requests_per_minute=per_minute)
         put_desk(self.app, self.desk)
         self.tokens: dict[tuple[Role, bool], str] = {}
+        self.chief_token = ""
         self._chain = ChainHead()
 
     def client(self, token: str = "") -> TestClient:
@@ -100,6 +101,15 @@ class WebArchive:
     def known(self, role: Role, *, second: bool = False) -> TestClient:
         """Make a client of an account."""
         return self.client(self.tokens[role, second])
+
+    def chief(self) -> TestClient:
+        """Make a client of an administrator of every recorder, to whom nothing is restricted."""
+        accounts = self.desk.accounts
+        if not self.chief_token:
+            reaching = Reaching(recorders=(EVERY_RECORDER,))
+            accounts.add(ROOT, "chief", Role.ADMINISTRATOR, reaching, second_right=True)
+            _, self.chief_token = accounts.add_token(ROOT, "chief", name="test", scopes=list(Action), days=1)
+        return self.client(self.chief_token)
 
     def record(self, place: str = "own", *, tags: tuple[str, ...] = (), duration_s: float = 0.1) -> Entry:
         """Put a recording into store and catalogue."""

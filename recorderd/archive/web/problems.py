@@ -20,8 +20,10 @@ from recorderd.core.errors import (
     AccountUnknown,
     AnnotationRefused,
     AudioUnplayable,
+    CallRecordsUnreadable,
     CatalogueFailed,
     CodeWanted,
+    ConfigurationError,
     ErasureRefused,
     HoldRefused,
     PasswordUnfit,
@@ -29,6 +31,7 @@ from recorderd.core.errors import (
     RecorderError,
     SearchRefused,
     SearchTooWide,
+    SelectionEmpty,
     ShareRefused,
     ShareUnknown,
     SignInLocked,
@@ -69,9 +72,12 @@ STATUS_OF: Final[dict[type[RecorderError], tuple[int, str]]] = {
     AccountUnknown: (404, "unknown"),
     AccountRefused: (409, "refused"),
     PasswordUnfit: (422, "password-unfit"),
+    CallRecordsUnreadable: (422, "call-records"),
     CatalogueFailed: (503, "catalogue"),
+    ConfigurationError: (503, "configuration"),
     SearchRefused: (422, "search"),
     SearchTooWide: (422, "search-too-wide"),
+    SelectionEmpty: (422, "search"),
     AnnotationRefused: (422, "annotation"),
     AudioUnplayable: (409, "unplayable"),
     ShareUnknown: (404, "unknown"),
@@ -81,7 +87,7 @@ STATUS_OF: Final[dict[type[RecorderError], tuple[int, str]]] = {
     ShareRefused: (403, "share-refused"),
 }
 _OPAQUE: Final = frozenset(
-    {"not-let-in", "catalogue", "provider", "unknown"}
+    {"not-let-in", "catalogue", "configuration", "provider", "unknown"}
 )  # whose text is not for strangers
 
 
@@ -111,11 +117,12 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
         _note_failed(request, problem.kind)
         return problem_response(problem.status, problem.kind, problem.detail, headers=problem.headers)
 
-    def framework(_: Request, problem: Exception) -> JSONResponse:
+    def framework(request: Request, problem: Exception) -> JSONResponse:
         status = problem.status_code if isinstance(problem, HTTPException) else 500
         headers = dict(getattr(problem, "headers", None) or {})
         phrase = HTTPStatus(status).phrase.lower().replace(" ", "-")
         kind = "too-long" if status == 413 else phrase
+        _note_failed(request, kind)
         return problem_response(status, kind, headers=headers)
 
     def malformed(request: Request, problem: Exception) -> JSONResponse:
