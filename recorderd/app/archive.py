@@ -189,10 +189,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
     keeping = Keeping(custody)
     willingness = Willingness(
-        archive.data_dir,
-        keep_free_bytes=archive.keep_free_bytes,
-        power=lambda: duty.power,
-        log=service.log,
+        archive.data_dir, keep_free_bytes=archive.keep_free_bytes, power=lambda: duty.power, log=service.log
     )
     receiver = Receiver(
         settings=_receiver_settings(configuration, secret),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from threading import Event as StopToken
 from typing import Any
 
@@ -20,7 +21,11 @@ from recorderd.core.events import EventLog
 
 def required_mirror(configuration: ArchiveConfiguration, parts: RetentionParts) -> Mirror | None:
     """Give the off-site copy if receipts are to wait for it."""
-    return parts.mirror if configuration.mirror is not None and configuration.mirror.required else None
+    if parts.mirror is None or configuration.mirror is None or not configuration.mirror.required:
+        return None
+    with suppress(OSError):  # away: recordings wait at their recorders, and `mirror_behind` tells
+        parts.mirror.begin()
+    return parts.mirror
 
 
 def check_stores(configuration: ArchiveConfiguration) -> None:
