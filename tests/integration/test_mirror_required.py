@@ -1,4 +1,4 @@
-"""A recorder gets its receipt only when the off-site copy has its recording too: as programs, the copy away."""
+"""A recorder gets its receipt only when the off-site copy has its recording too, both run as programs."""
 
 from __future__ import annotations
 
