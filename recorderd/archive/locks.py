@@ -19,7 +19,7 @@ from recorderd.archive.locks_tables import OBJECT_LOCKS
 from recorderd.archive.objects import Objects, why_locked
 from recorderd.archive.retention_book import RetentionBook, terms_of_stated
 from recorderd.archive.tables import RECORDINGS
-from recorderd.core.clock import Clock, utc_text
+from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.policy.retention import Ruling
 from recorderd.wire.manifest import Manifest
 from recorderd.wire.recording_index import RecordingIndex
