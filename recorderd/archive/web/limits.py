@@ -128,18 +128,19 @@ class Limits:
             patience=self._patience,
             leave=lambda: self._note(scope, "too-slow"),
         )
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, exchange.send)
-            return
-        self._under_way += 1
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            refusal = self._refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, exchange.send)
+                return
+            self._under_way += 1
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            finally:
+                self._under_way -= 1
         except Exception:
             if not exchange.is_too_slow:
                 raise
-        finally:
-            self._under_way -= 1
 
     def _refusal(self, scope: Scope) -> Any:
         client = (scope.get("client") or ("?", 0))[0]
