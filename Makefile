@@ -52,6 +52,11 @@ tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd
 postgresql: the catalogue's other database, a server of the tests' own
+openssh-server: a customer's own SFTP server
+ceph-mon: the tests' own S3 server, its monitor
+ceph-osd: where that keeps its objects
+radosgw: what speaks S3 there
+ceph-common: sets it up
 rsync: what the flush's throughput is measured against
 zsh: completes our commands as its users have it
 asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
@@ -174,6 +179,11 @@ test: setup-packages setup-test-packages install-test lint exchange apcupsd ## a
 	@echo '==> test: pytest'
 	$(BIN)/python -m pytest -n 3 tests/unit tests/property
 	$(BIN)/python -m pytest -n 4 --own-network tests/integration tests/contract tests/interop tests/fault
+
+.PHONY: test-s3
+test-s3: setup-packages setup-test-packages install-test ## the store against a real S3 server with Object Lock
+	@echo '==> test-s3: pytest'
+	$(BIN)/python -m pytest --object-store tests/contract/test_published.py tests/contract/test_published_archive.py tests/contract/test_scrub.py tests/contract/test_mirror.py tests/object_store --timeout=300
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function

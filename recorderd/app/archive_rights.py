@@ -26,7 +26,6 @@ from recorderd.app.retention_parts import RetentionParts, retention_parts
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.anonymising import NewAudio, stage_audio
 from recorderd.archive.erasure import Outcome, Wish
-from recorderd.archive.store import Store
 from recorderd.archive.subject_access import Subject, check_free, found_of, make_bundle
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import ErasureRefused
@@ -125,7 +124,7 @@ def _stage(
             if entry is None or reasons[row.row_id]:
                 continue
             try:
-                staged[row.row_id] = stage_audio(parts.root, entry, work.advance)
+                staged[row.row_id] = stage_audio(parts.store, entry, work.advance)
             except ErasureRefused as problem:
                 reasons[row.row_id] = str(problem.fields["reason"])
     return staged
@@ -203,7 +202,7 @@ def _subject_access(arguments: argparse.Namespace, configuration: ArchiveConfigu
             arguments.out,
             subject,
             found,
-            store=Store(parts.root),
+            store=parts.store,
             annotations=Annotations(parts.database),
             audit=parts.audit,
             signer=parts.signer,

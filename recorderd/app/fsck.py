@@ -11,10 +11,13 @@ from recorderd import durable
 from recorderd.app.archive_audit import audit_findings
 from recorderd.app.archive_catalogue import open_catalogue, open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_mirror, open_store
 from recorderd.app.progress import SlowWork
+from recorderd.app.retention_parts import quiet_log
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit import Audit, Auditor, Trouble
-from recorderd.archive.store import Store
+from recorderd.archive.catalogue import Catalogue
+from recorderd.archive.mirror_checks import mirror_flaws
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import TrustStore
@@ -32,7 +35,7 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
     }
     receipts = TrustStore.from_files([configuration.receipt.certificate_file])
     auditor = Auditor(
-        store=Store(configuration.archive.data_dir),
+        store=open_store(configuration),
         catalogue=open_catalogue(configuration, read_only=True),
         trusts=trusts,
         receipts=receipts,
@@ -46,8 +49,26 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
             Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
             for row in audit_findings(open_database(configuration, read_only=True), receipts, work)
         ]
+    audit.troubles += _mirror_troubles(configuration, is_deep=arguments.mirror)
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
+
+
+def add_mirror_option(command: argparse.ArgumentParser) -> None:
+    """Declare what more may be looked at."""
+    command.add_argument("--mirror", action="store_true", help="read the off-site copy to the last octet too")
+
+
+def _mirror_troubles(configuration: ArchiveConfiguration, *, is_deep: bool) -> list[Trouble]:
+    """Compare the off-site copy, if there is one."""
+    clock, store = SystemClock(), open_store(configuration)
+    database = open_database(configuration, read_only=True)
+    mirror = open_mirror(configuration, store, database, clock=clock, log=quiet_log(clock))
+    if mirror is None:
+        return []
+    with SlowWork("the copy", total_bytes=Catalogue(database, read_only=True).size_bytes()) as work:
+        flaws = mirror_flaws(mirror, store.published, database, is_deep=is_deep, advance=work.advance)
+        return [Trouble(subject=row.subject, code=row.code, reason=row.reason) for row in flaws]
 
 
 def heads(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:

@@ -44,7 +44,7 @@ def make_desk(
     access, archive = configuration.access, configuration.archive
     return Desk(
         archive_id=archive.id,
-        root=archive.data_dir,
+        store=parts.store,
         terms=AccessTerms(
             restricted_tags=frozenset(tag_of(tag) for tag in access.restricted_tags),
             restricted_classes=frozenset(access.restricted_classes),

@@ -27,7 +27,7 @@ from recorderd.archive.catalogue import Entry
 from recorderd.archive.database import Database
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.inclusion import export_inclusion
-from recorderd.archive.renewals import export_renewals
+from recorderd.archive.renewals import export_renewals, stamps_of_group
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.store import Store
 from recorderd.core.errors import BundleBlocked
@@ -198,7 +198,7 @@ def _export(store: Store, entry: Entry, into: Path) -> None:
     proof = export_inclusion(
         root, entry.recorder_id, recording_id=entry.id, manifest_sha256=entry.manifest_sha256, out=into
     )
-    stamps = [(path, into / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
+    stamps = [(path, into / Path(path).name) for path in stamps_of_group(store, entry.path)]
     for _ in export_renewals(root, [*stamps, *proof.stamps]):
         pass
 

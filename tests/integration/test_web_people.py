@@ -146,7 +146,7 @@ def test_a_bundle_holds_what_its_giver_reaches_and_openssl_says_that_it_is_whole
     everything = archive.chief().post(f"{PREFIX}/subject-access/bundle", json={"number": number}, headers=WHY)
     whole = json.loads((files_of(everything, tmp_path / "two") / "index.json").read_text())
     assert {row["id"] for row in whole["recordings"]} == {entry.id, foreign.id, apart.id}
-    assert list((archive.desk.root / FOLDER_NAME).iterdir()) == []  # no copy stays behind
+    assert list((archive.desk.store.root / FOLDER_NAME).iterdir()) == []  # no copy stays behind
 
 
 def test_a_bundle_that_breaks_off_has_no_seal_and_is_told_to_have_broken(archive: WebArchive) -> None:
@@ -154,15 +154,15 @@ def test_a_bundle_that_breaks_off_has_no_seal_and_is_told_to_have_broken(archive
     client = archive.known(Role.ADMINISTRATOR)
     seen = client.post(f"{PREFIX}/subject-access/preview", json={"number": entry.caller}).json()
     assert seen["recordings"] == 2
-    for path in sorted((archive.desk.root / lost.path).iterdir()):
+    for path in sorted((archive.desk.store.root / lost.path).iterdir()):
         path.unlink()
-    (archive.desk.root / lost.path).rmdir()
+    (archive.desk.store.root / lost.path).rmdir()
     response = client.post(f"{PREFIX}/subject-access/bundle", json={"number": entry.caller}, headers=WHY)
     assert entry.id.encode() in response.content
     assert b"SHA256SUMS" not in response.content
     assert (archive.newest().what, archive.newest().outcome) == ("subject_access_sent", "failed")
     assert archive.events()["http_failed"] == 1
-    assert list((archive.desk.root / FOLDER_NAME).iterdir()) == []
+    assert list((archive.desk.store.root / FOLDER_NAME).iterdir()) == []
 
 
 # --- holds, by search ----------------------------------------------------------------------------------

@@ -129,8 +129,8 @@ class WebArchive:
         manifest = replace(manifest, call=replace(manifest.call, extension=extension, queue=queue))
         path.write_bytes(encode_manifest(manifest))
         target = f"store/2026/11/23/{recording_id}"
-        (self.desk.root / target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, self.desk.root / target)
+        (self.desk.store.root / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, self.desk.store.root / target)
         row = entry_of(
             manifest,
             manifest_sha256=sha256_bytes(encode_manifest(manifest)),
@@ -144,7 +144,7 @@ class WebArchive:
                 recording_id=recording_id,
                 recorder_id=recorder_id,
                 manifest_sha256=row.manifest_sha256,
-                sha256s=folder_digests(self.desk.root / target),
+                sha256s=folder_digests(self.desk.store.root / target),
                 archive_id="arc-1",
                 sequence=number,
                 archived_utc_ns=SystemClock().utc_ns(),

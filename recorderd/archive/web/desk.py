@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import Request
 
@@ -21,6 +20,7 @@ from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
 from recorderd.archive.sign_in import SignIn
+from recorderd.archive.store import Store
 from recorderd.archive.sweeping import Sweeper
 from recorderd.archive.web.peaks import Peaks
 from recorderd.core.clock import Clock
@@ -62,7 +62,7 @@ class Desk:
     """The archive's parts, as the HTTP interface needs them."""
 
     archive_id: str
-    root: Path  # of the store
+    store: Store
     terms: AccessTerms
     database: Database
     catalogue: Catalogue

@@ -150,7 +150,7 @@ def _dispose_one(request: Request, granted: Granted, kind: Kind, claims_right: b
     audio: dict[int, NewAudio] = {}
     with _turn() if kind is Kind.ANONYMISED else nullcontext():
         if kind is Kind.ANONYMISED and not _foreseen(desk, row_id, wish):
-            audio[row_id] = stage_audio(desk.root, granted.entry)
+            audio[row_id] = stage_audio(desk.store, granted.entry)
         request.state.deed = None  # the eraser notes what came of it, whatever that is
         for outcome in desk.keeping.eraser.dispose([row_id], wish, audio=audio):
             if outcome.refusal:
@@ -196,7 +196,7 @@ def _act(
         for row in found:
             if kind is Kind.ANONYMISED and not refusals[row.kept.row_id]:
                 try:
-                    audio[row.kept.row_id] = stage_audio(desk.root, row.entry)
+                    audio[row.kept.row_id] = stage_audio(desk.store, row.entry)
                 except ErasureRefused as problem:
                     refusals[row.kept.row_id] = str(problem.fields["reason"])
         for outcome in desk.keeping.eraser.dispose([row.kept.row_id for row in found], wish, audio=audio):

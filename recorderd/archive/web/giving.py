@@ -19,7 +19,6 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from recorderd.archive.sign_in import Identity
-from recorderd.archive.store import Store
 from recorderd.archive.subject_access import Bundle, Found, Subject, found_of
 from recorderd.archive.tar_pieces import tar_pieces
 from recorderd.archive.web.choosing import Chosen, Word, chosen
@@ -171,7 +170,7 @@ def _scope(viewer: Viewer) -> str:
 
 def _see_room(desk: Desk, pairs: list[Chosen]) -> None:
     largest_bytes = max((row.entry.size_bytes for row in pairs), default=0)
-    if shutil.disk_usage(desk.root).free - largest_bytes < desk.keep_free_bytes:
+    if shutil.disk_usage(desk.store.root).free - largest_bytes < desk.keep_free_bytes:
         raise Problem(507, "no-room", "There is no room for a copy of the longest recording.")
 
 
@@ -193,13 +192,13 @@ def _note(desk: Desk, deed: Deed, number: str, found: list[Found]) -> None:
 def _pieces(desk: Desk, subject: Subject, found: list[Found]) -> Iterator[bytes]:
     bundle = Bundle(
         subject,
-        store=Store(desk.root),
+        store=desk.store,
         annotations=desk.annotations,
         audit=desk.audit_log,
         signer=desk.signer,
     )
     top = f"subject-access-{subject.made_at[:10]}"
-    return tar_pieces(desk.root, bundle, found, top=top, made_utc_s=subject.made_utc_s)
+    return tar_pieces(desk.store.root, bundle, found, top=top, made_utc_s=subject.made_utc_s)
 
 
 def _watched(desk: Desk, deed: Deed, number: str, pieces: Iterator[bytes]) -> Generator[bytes]:

@@ -91,6 +91,9 @@ _OPAQUE: Final = frozenset(
 )  # whose text is not for strangers
 
 
+_AGAIN_S: Final = "30"  # where the store does not answer
+
+
 def unknown() -> Problem:
     """Answer that there is no such thing, as far as the asker is concerned."""
     return Problem(404, "unknown", "There is nothing of this name that you may see.")
@@ -147,6 +150,11 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
                 )
         return unexpected(request, problem)
 
+    def storage(request: Request, problem: Exception) -> JSONResponse:
+        log.error(Ev.HTTP_FAILED, subject=request.url.path, reason=problem)
+        _note_failed(request, "storage")
+        return problem_response(503, "storage", headers={"Retry-After": _AGAIN_S})
+
     def unexpected(request: Request, problem: Exception) -> JSONResponse:
         reason = f"{type(problem).__name__}: {problem}"
         log.error(Ev.INTERNAL_ERROR, subject=f"{request.method} {request.url.path}", reason=reason)
@@ -156,6 +164,7 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
     app.add_exception_handler(HTTPException, framework)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(RecorderError, catalogue)
+    app.add_exception_handler(OSError, storage)
     app.add_exception_handler(Exception, unexpected)
 
 
