@@ -162,3 +162,13 @@ def test_one_address_has_so_many_connections_and_no_more(besieged: Besieged) -> 
     for connection in connections:
         connection.close()
     wait_until(besieged.answers, what="room for others", timeout_s=60)
+
+
+def test_connections_that_never_begin_tls_keep_nobody_out(besieged: Besieged) -> None:
+    host, _, port = besieged.address.removeprefix("https://").rpartition(":")
+    connections = [socket.create_connection((host, int(port)), 30) for _ in range(300)]
+    for connection in connections[::2]:
+        connection.sendall(b"\x16\x03\x01")  # the beginning of a greeting
+    assert besieged.answers()
+    for connection in connections:
+        connection.close()
