@@ -96,7 +96,7 @@ def release_hold(
 
 
 def _reaches(desk: Desk, viewer: Viewer, hold: Hold, action: Action) -> bool:
-    """Tell whether a hold covers nothing that somebody does not reach; of one recording, whether they see it."""
+    """Tell whether somebody reaches all that a hold covers; of one recording, whether they see it."""
     selection = hold.selection
     found = desk.catalogue.by_id(selection.recording_id) if selection.recording_id else []
     found = [entry for entry in found if selection.recorder_id in ("", entry.recorder_id)]
