@@ -12,6 +12,7 @@ of which the very same files stand published.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -251,11 +252,15 @@ class Store:
         """Copy a published recording's files into ``out``, and render its manifest as XML beside them.
 
         A copy that is there already is left as it is.
-        Errors: ExportBlocked when a file of that name holds something else; ManifestFormatError.
+        Errors: ExportBlocked when a file of that name holds something else; ManifestFormatError; OSError
+        when nothing is there.
         """
         out.mkdir(parents=True, exist_ok=True)
         group, copies = self.group(path), []
-        for name in group.names():
+        names = group.names()
+        if not names:
+            raise FileNotFoundError(errno.ENOENT, "nothing of the recording is there", path)
+        for name in names:
             copy = out / name
             if not copy.exists():
                 fresh = out / f".{name}.new"
@@ -264,7 +269,7 @@ class Store:
             elif sha256_file(copy) != sha256_of(group, name):
                 raise ExportBlocked(path=copy)
             copies.append(copy)
-        for name in group.names():
+        for name in names:
             if not name.endswith(manifest_name("")):
                 continue
             raw = group.read(name)
