@@ -19,6 +19,7 @@ from rich.table import Column, Table
 
 from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_store
 from recorderd.app.put_off import look_at_power
 from recorderd.app.service import FolderLock
 from recorderd.app.stamp_authorities import authorities
@@ -83,14 +84,16 @@ def renew_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurat
     root = configuration.archive.data_dir
     durable.make_dir(root / RENEWALS_NAME)
     lock = FolderLock(root / RENEWALS_NAME / _LOCK_NAME)
-    left = 0
+    count = left = 0
     try:
         states = _states(arguments, configuration)
         for done in renew_due(root, states, asked=authorities(configuration.timestamps)):
-            left += done.stamp is None
+            count, left = count + 1, left + (done.stamp is None)
             print(f"{done.path}: {done.problem or f'renewed by {done.stamp}'}")
     finally:
         lock.close()
+    if not count:
+        print("nothing is to be renewed")
     return EXIT_AGAIN if left else 0
 
 
@@ -150,7 +153,7 @@ def _renew_together(
 
 def _states(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Iterator[StampState]:
     return stamp_states(
-        configuration.archive.data_dir,
+        open_store(configuration),
         now_utc_s=SystemClock().utc_ns() // NS_PER_S,
         renew_before_s=arguments.days * DAY_S,
     )
