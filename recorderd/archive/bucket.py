@@ -24,7 +24,9 @@ ATTEMPTS: Final = 3
 CONNECTIONS: Final = 16
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "NotFound"})
 _NO_LOCK: Final = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"})
-_FORBIDDEN: Final = frozenset({"403", "AccessDenied", "Forbidden"})
+_FORBIDDEN: Final = frozenset(
+    {"403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+)
 _NO_CONDITIONS: Final = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 
 
