@@ -21,7 +21,6 @@ from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import (
     CONTROL_NAME,
-    LOCK_NAME,
     ArchiveConfiguration,
     load_archive_configuration,
 )
@@ -35,14 +34,15 @@ from recorderd.app.archive_shares import add_share
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
-from recorderd.app.catching_up import CatchingUp, refuse_lost_catalogue
+from recorderd.app.catching_up import CatchingUp
 from recorderd.app.control import ControlServer, ask
+from recorderd.app.front_end import FrontEnd, front_end_lines
 from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
-from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.app.service import Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
@@ -148,11 +148,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     for folder in (archive.data_dir, archive.run_dir):
         durable.make_dir(folder)
     duty = PowerDuty(configuration.power, service=service, clock=clock)
-    lock = FolderLock(archive.data_dir / LOCK_NAME)
+    front = FrontEnd(archive, clock=clock, log=service.log)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
-    store, catalogue = Store(archive.data_dir), open_catalogue(configuration)
-    store.prepare()
-    refuse_lost_catalogue(store, recordings=catalogue.count())
+    store, catalogue = front.store, open_catalogue(configuration)
+    front.enter(catalogue)
     catching_up = CatchingUp(
         archive.data_dir, catalogue.database, region=configuration.catalogue.region, log=service.log
     )
@@ -183,7 +182,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     settings = _receiver_settings(configuration, secret)
     keeping = Keeping(custody)
     willingness = Willingness(
-        archive.data_dir,
+        store.own,
         keep_free_bytes=archive.keep_free_bytes,
         power=lambda: duty.power,
         log=service.log,
@@ -210,6 +209,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             "version": __version__,
             **receiver.status(),
             **retention.picture(),
+            **front.picture(),
             "power": duty.describe(),
             "events": counters,
         }
@@ -227,7 +227,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         hooks = webhook_loops(
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
-        loops = keeping.loops() | audit.loops() | retention.loops() | catching_up.loops() | hooks
+        led = audit.loops() | retention.loops() | catching_up.loops() | hooks
+        loops = keeping.loops() | front.loops(led)
         for name, work in loops.items():
             workers.start(name, work)
         if configuration.http is not None:
@@ -248,7 +249,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         keeping.close()
         audit.end()
         catalogue.close()
-        lock.close()
+        front.close()
     service.log.info(Ev.STOPPED)
     return 0
 
@@ -363,7 +364,7 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
     table.add_row("power", power_line(status["power"]))
-    for name, text in (*intake_lines(status), *retention_lines(status)):
+    for name, text in (*intake_lines(status), *retention_lines(status), *front_end_lines(status)):
         table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))

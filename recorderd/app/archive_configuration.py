@@ -27,6 +27,10 @@ LOCK_NAME: Final = ".archive.lock"  # in archive.data_dir
 CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
 
 
+def _front_end(value: Any) -> str | None:
+    return None if not value or is_safe_id(value) else "give 1 to 64 letters, digits, _ or -"
+
+
 def _some_files(value: Any) -> str | None:
     return None if value else "name at least one certificate file"
 
@@ -42,6 +46,11 @@ class ArchiveSection:
     run_dir: Path = option("Folder for the control socket.")
     keep_free_bytes: int = option(
         "With less free than this nothing is taken.", default=1 << 30, minimum=0, maximum=1 << 50
+    )
+    front_end: str = option(
+        "Name of this front end where several serve one PostgreSQL and one store; empty = it is alone.",
+        default="",
+        check=_front_end,
     )
 
 
@@ -90,6 +99,9 @@ class ArchiveConfiguration:
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
         yield from catalogue_problems(self.catalogue)
+        if self.archive.front_end and not self.catalogue.url:
+            remedy = "give catalogue.url of a PostgreSQL database, or leave front_end out"
+            yield Problem(key="archive.front_end", reason="an SQLite file has one program", remedy=remedy)
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
         yield from webhooks_problems(self.webhooks)

@@ -12,6 +12,7 @@ from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import LOCK_NAME, ArchiveConfiguration
 from recorderd.app.progress import SlowWork
 from recorderd.app.service import FolderLock
+from recorderd.archive.front_ends import Presence
 from recorderd.archive.reindex import Reindexer
 from recorderd.archive.store import Store
 from recorderd.core.clock import SystemClock
@@ -34,10 +35,13 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
     archive, receipt = configuration.archive, configuration.receipt
     durable.make_dir(archive.data_dir)
     lock = FolderLock(archive.data_dir / LOCK_NAME)
+    database = open_to_write(configuration)
+    presence = Presence(database)
     try:
+        presence.enter()
         reindexer = Reindexer(
             store=Store(archive.data_dir),
-            database=open_to_write(configuration),
+            database=database,
             trusts={
                 name: TrustStore.from_files(entry.certificate_files)
                 for name, entry in configuration.recorders.items()
@@ -53,6 +57,7 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
         with SlowWork("reading", total_bytes=reindexer.count(), counts="recordings") as work:
             told = reindexer.run(command_line_actor(), advance=work.advance)
     finally:
+        presence.leave()
         lock.close()
     for recording_id in told.reissued:
         print(f"{recording_id}: its receipt was gone, it was verified and has a new one")

@@ -220,8 +220,7 @@ class Auditor:
         """Tell whether a folder has no row, nor is just being given one: announced first, then committed."""
         if self._catalogue.by_path(path) is not None:
             return False
-        under_way = {target for _, target in self._store.announced()}
-        return path not in under_way and self._catalogue.by_path(path) is None
+        return path not in self._store.under_way() and self._catalogue.by_path(path) is None
 
     def _strays(self) -> Iterator[str]:
         """Find folders without a row, some at a time: however many there are, few are in memory."""

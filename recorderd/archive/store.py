@@ -8,6 +8,7 @@ of which the very same files stand published.
     incoming/<recorder>/<id>.target        where the verified upload is going, until its catalogue row stands
     store/YYYY/MM/DD/<id>/                 published, files read-only
     rejected/<recorder>/<id>.<n>/          refused uploads with reason.txt
+    front-ends/<name>/incoming/...         uploads of one of several front ends, as in incoming/
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ READ_ONLY_MODE: Final = 0o440
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _OFFER: Final = ".offer.json"
 _TARGET: Final = ".target"
+_INCOMING: Final = "incoming"
+_FRONT_ENDS: Final = "front-ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Key:
 
     recorder_id: str
     recording_id: str
+
+
+def front_end_folder(root: Path, front_end: str) -> Path:
+    """Say where one of several front ends has what is its own; the only one has it in the data folder."""
+    return root / _FRONT_ENDS / front_end if front_end else root
 
 
 class Part:
@@ -97,8 +105,9 @@ class Store:
     Thread: any; an upload has one owner at a time.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, front_end: str = "") -> None:
         self.root = root
+        self.own = front_end_folder(root, front_end)
         self._file_system: durable.FileSystem | None = None
 
     def prepare(self) -> None:
@@ -106,7 +115,8 @@ class Store:
 
         Durable: after return they survive.
         """
-        for name in ("incoming", "store", "rejected"):
+        durable.make_dir(self.own / _INCOMING)
+        for name in ("store", "rejected"):
             durable.make_dir(self.root / name)
 
     def incoming(self, key: Key) -> Path:
@@ -114,7 +124,7 @@ class Store:
         for name in (key.recorder_id, key.recording_id):
             if not is_safe_id(name):
                 raise StoreBroken(path=repr(name), reason="not an id")
-        return self.root / "incoming" / key.recorder_id / key.recording_id
+        return self.own / _INCOMING / key.recorder_id / key.recording_id
 
     def begin(self, key: Key, offer: Offer) -> tuple[tuple[int, ...], Path | None]:
         """Take up an upload: sizes of the parts that stand, and where an earlier, different one was put.
@@ -123,7 +133,7 @@ class Store:
         sent again. Parts whose offer a cut has taken are tried as they are.
         """
         folder = self.incoming(key)
-        moved, known = None, self._offer(key)
+        moved, known = None, self.offered(key)
         if folder.exists() and known is not None and known != offer:
             moved = self.reject(key, reason="another offer for the same recording came before this was whole")
         if known != offer:
@@ -159,14 +169,32 @@ class Store:
 
     def announced(self) -> list[tuple[Key, str]]:
         """List uploads that went into the store and whose row may be missing."""
-        rows = []
-        for note in sorted((self.root / "incoming").glob(f"*/*{_TARGET}")):
-            key = Key(note.parent.name, note.name.removesuffix(_TARGET))
-            if is_safe_id(key.recorder_id) and is_safe_id(key.recording_id):
-                target = self.arrived(key)
-                if target is not None:
-                    rows.append((key, target))
-        return rows
+        rows = [(key, self.arrived(key)) for key in self._noted(_TARGET)]
+        return [(key, target) for key, target in rows if target is not None]
+
+    def under_way(self) -> set[str]:
+        """Name the places that uploads went to and whose rows may be missing, of all front ends."""
+        fronts = [Store(self.root, front_end=path.name) for path in (self.root / _FRONT_ENDS).glob("*")]
+        return {target for store in (Store(self.root), *fronts) for _, target in store.announced()}
+
+    def uploads(self) -> list[Key]:
+        """List what was offered and is not concluded."""
+        return self._noted(_OFFER)
+
+    def _noted(self, ending: str) -> list[Key]:
+        notes = sorted((self.own / _INCOMING).glob(f"*/*{ending}"))
+        keys = [Key(note.parent.name, note.name.removesuffix(ending)) for note in notes]
+        return [key for key in keys if is_safe_id(key.recorder_id) and is_safe_id(key.recording_id)]
+
+    def secure(self, target: str) -> None:
+        """See that a folder survives where it stands, whoever moved it there.
+
+        Durable: after return it does.
+        """
+        folder = self.root / target
+        while folder != self.root:
+            durable.sync_dir(folder)
+            folder = folder.parent
 
     def arrived(self, key: Key) -> str | None:
         """Say where an upload went that was published; None while it stands in ``incoming``."""
@@ -272,11 +300,8 @@ class Store:
             copies.append(rendering)
         return copies
 
-    def _beside(self, key: Key, ending: str) -> Path:
-        folder = self.incoming(key)
-        return folder.with_name(folder.name + ending)
-
-    def _offer(self, key: Key) -> Offer | None:
+    def offered(self, key: Key) -> Offer | None:
+        """Give the offer that an upload's parts belong to, if it can be read."""
         path = self._beside(key, _OFFER)
         if not path.exists():
             return None
@@ -285,6 +310,10 @@ class Store:
         except FrameFormatError:
             return None
         return message if isinstance(message, Offer) else None
+
+    def _beside(self, key: Key, ending: str) -> Path:
+        folder = self.incoming(key)
+        return folder.with_name(folder.name + ending)
 
 
 def _size_bytes(path: Path) -> int:

@@ -342,6 +342,20 @@ class CatalogueLost(RecorderError):
     hint = "Is [catalogue] right? `recorder-archive reindex` makes the catalogue anew from the store."
 
 
+class ArchiveServed(RecorderError):
+    """{path} is served already, and {name} may not beside it."""
+
+    exit_code = 75
+    hint = "Several front ends need [archive] front_end, each a name of its own; one without it is alone."
+
+
+class StoreForeign(RecorderError):
+    """{path} is not the store of this catalogue: it has {found}, wanted is {wanted}."""
+
+    exit_code = 78
+    hint = "Is its file system mounted? If this is the right one, write what is wanted into its store-mark."
+
+
 class AccountUnknown(RecorderError):
     """There is no account {account}."""
 
