@@ -25,7 +25,7 @@ from recorderd.archive.front_end_tables import FRONT_ENDS, STORES
 from recorderd.core.errors import ArchiveServed, CatalogueFailed, StoreForeign
 
 MARK_NAME: Final = "store-mark"
-_ENTER_S: Final = 5.0  # so long the server may take to notice that our former process is gone
+ENTER_S: Final = 5.0  # so long the server may take to notice that our former process is gone
 _LOOK_S: Final = 0.2
 _SERVED: Final = 0x7265_636F_7264_7376  # shared by front ends, held alone by a program without a name
 _LEADS: Final = 0x7265_636F_7264_6C65
@@ -50,9 +50,10 @@ class Presence:
     Thread: one at a time.
     """
 
-    def __init__(self, database: Database, *, name: str = "") -> None:
+    def __init__(self, database: Database, *, name: str = "", wait_s: float = ENTER_S) -> None:
         self._database = database
         self._name = name
+        self._wait_s = wait_s
         self._session: Connection | None = None
         self.leads = database.is_sqlite
 
@@ -65,7 +66,7 @@ class Presence:
             return
         self._session = self._database.session()
         try:
-            end_s = time.monotonic() + _ENTER_S
+            end_s = time.monotonic() + self._wait_s
             while not self._take_place(self._session):
                 if time.monotonic() > end_s:
                     raise ArchiveServed(path=self._database.name, name=self._name or "who has no name")
