@@ -26,6 +26,7 @@ from recorderd.app.archive_configuration import (
 )
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_reconcile import add_reconcile
+from recorderd.app.archive_recorders import add_recorders
 from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
@@ -42,6 +43,7 @@ from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
+from recorderd.app.roster_duty import RosterDuty, registered
 from recorderd.app.service import Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.web_duty import WebDuty
@@ -54,13 +56,13 @@ from recorderd.archive.keeping import Keeping
 from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
 from recorderd.archive.renewals import export_renewals
+from recorderd.archive.roster import Roster
 from recorderd.archive.store import Store
 from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import KeyUnusable, RecordingUnknown
 from recorderd.core.events import Ev
 from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
-from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
@@ -134,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     add_reconcile(commands)
     add_reindex(commands)
     add_web(commands)
+    add_recorders(commands)
     return parser
 
 
@@ -141,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    signer, trusts, secret = _keys(configuration)
+    signer, secret = _keys(configuration)
     archive, clock = configuration.archive, SystemClock()
     service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
     keep_freed_memory()
@@ -152,6 +155,9 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
     store, catalogue = front.store, open_catalogue(configuration)
     front.enter(catalogue)
+    recorders = RosterDuty(
+        configuration, catalogue.database, curve_secret=secret, clock=clock, log=service.log
+    )
     catching_up = CatchingUp(
         archive.data_dir, catalogue.database, region=configuration.catalogue.region, log=service.log
     )
@@ -159,7 +165,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         archive_id=archive.id,
         store=store,
         catalogue=catalogue,
-        trusts=trusts,
+        trusts=recorders.roster.trusts,
         signer=signer,
         clock=clock,
         log=service.log,
@@ -179,7 +185,6 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         power=lambda: duty.power,
         log=service.log,
     )
-    settings = _receiver_settings(configuration, secret)
     keeping = Keeping(custody)
     willingness = Willingness(
         store.own,
@@ -188,7 +193,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         log=service.log,
     )
     receiver = Receiver(
-        settings=settings,
+        settings=_receiver_settings(configuration, secret, recorders.roster),
         store=store,
         custody=custody,
         keeping=keeping,
@@ -227,8 +232,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         hooks = webhook_loops(
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
-        led = audit.loops() | retention.loops() | catching_up.loops() | hooks
-        loops = keeping.loops() | front.loops(led)
+        led = audit.loops() | retention.loops() | catching_up.loops() | hooks | recorders.led()
+        loops = keeping.loops() | recorders.loops() | front.loops(led)
         for name, work in loops.items():
             workers.start(name, work)
         if configuration.http is not None:
@@ -254,17 +259,17 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     return 0
 
 
-def _receiver_settings(configuration: ArchiveConfiguration, secret: str) -> ReceiverSettings:
+def _receiver_settings(configuration: ArchiveConfiguration, secret: str, roster: Roster) -> ReceiverSettings:
     return ReceiverSettings(
         archive_id=configuration.archive.id,
         endpoint=configuration.archive.bind,
         secret_key=secret,
-        recorders={entry.curve_public_key: name for name, entry in configuration.recorders.items()},
+        recorders=roster.recorders,
     )
 
 
-def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustStore], str]:
-    """Read every key and certificate that the configuration names.
+def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, str]:
+    """Read our own keys.
 
     Errors: KeyUnusable.
     """
@@ -272,19 +277,16 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
     signer = Signer.from_files(
         key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
     )
-    trusts = {
-        name: TrustStore.from_files(entry.certificate_files)
-        for name, entry in configuration.recorders.items()
-    }
     path = resolve_secret(configuration.archive.secret_key_file)
     secret = read_secret_text(path).strip()
     if len(secret) != CURVE_KEY_LENGTH:
         raise KeyUnusable(path=path, reason="not a CURVE secret key of 40 characters")
-    return signer, trusts, secret
+    return signer, secret
 
 
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
+    registered(configuration)
     authorities(configuration.timestamps)
     PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
     print(f"{arguments.config}: right for recorder-archive")

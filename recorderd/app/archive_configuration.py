@@ -14,6 +14,7 @@ from recorderd.app.audit_configuration import AuditSection
 from recorderd.app.call_records_configuration import CallRecordsSection, call_records_problems
 from recorderd.app.catalogue_configuration import CatalogueSection, catalogue_problems
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
+from recorderd.app.enrolment_configuration import EnrolmentSection
 from recorderd.app.http_configuration import AccessSection, HttpSection
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
@@ -78,7 +79,10 @@ class ArchiveConfiguration:
 
     archive: ArchiveSection = section("Who and where this archive is.")
     receipt: ReceiptSection = section("Signing of receipts.")
-    recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
+    recorders: dict[str, RecorderEntry] = section(
+        "Recorders that may deliver, beside those that were enrolled.", default_factory=dict
+    )
+    enrolment: EnrolmentSection | None = section("Where recorders join; absent = nowhere.", default=None)
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
     audit: AuditSection = section("The log of who did what.", default_factory=AuditSection)
     http: HttpSection | None = section("The interface for people; absent = none.", default=None)

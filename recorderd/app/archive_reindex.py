@@ -11,6 +11,7 @@ from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import LOCK_NAME, ArchiveConfiguration
 from recorderd.app.progress import SlowWork
+from recorderd.app.roster_duty import make_roster
 from recorderd.app.service import FolderLock
 from recorderd.archive.front_ends import Presence
 from recorderd.archive.reindex import Reindexer
@@ -42,10 +43,7 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
         reindexer = Reindexer(
             store=Store(archive.data_dir),
             database=database,
-            trusts={
-                name: TrustStore.from_files(entry.certificate_files)
-                for name, entry in configuration.recorders.items()
-            },
+            trusts=make_roster(configuration, database).trusts,
             receipts=TrustStore.from_files([receipt.certificate_file]),
             signer=Signer.from_files(
                 key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file

@@ -60,7 +60,7 @@ def retention_parts(
     Errors: CatalogueFailed; KeyUnusable.
     """
     clock, archive, receipt = SystemClock(), configuration.archive, configuration.receipt
-    events = log or EventLog(logger=_quiet_logger(), clock=clock)
+    events = log or quiet_log(clock)
     signer = signer or Signer.from_files(
         key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
     )
@@ -104,10 +104,10 @@ def retention_parts(
     )
 
 
-def _quiet_logger() -> logging.Logger:
-    """Give a logger for commands, which say by themselves what came of them; the audit log has the rest."""
+def quiet_log(clock: Clock) -> EventLog:
+    """Give an event log for commands, which say by themselves what came of them; audited is the rest."""
     logger = logging.getLogger("recorder-archive.command")
     logger.propagate = False
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
-    return logger
+    return EventLog(logger=logger, clock=clock)
