@@ -24,6 +24,7 @@ from recorderd.app.archive_configuration import (
     ArchiveConfiguration,
     load_archive_configuration,
 )
+from recorderd.app.archive_export import add_export, export_call
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_reconcile import add_reconcile
 from recorderd.app.archive_recorders import add_recorders
@@ -51,13 +52,9 @@ from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
-from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.keeping import Keeping
-from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
-from recorderd.archive.renewals import export_renewals
 from recorderd.archive.roster import Roster
-from recorderd.archive.store import Store
 from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import KeyUnusable, RecordingUnknown
@@ -66,9 +63,6 @@ from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-_LISTEN_HELP: Final = (
-    "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
-)
 CURVE_KEY_LENGTH: Final = 40
 
 
@@ -121,8 +115,7 @@ def _parser() -> argparse.ArgumentParser:
                 "--tsa", type=Path, metavar="F", help="roots of time-stamp authorities, PEM: who stamped?"
             )
         if name == "export":
-            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
-            command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
+            add_export(command)
         if name == "drain":
             add_drain(command)
         if name == "heads":
@@ -340,21 +333,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    entry, root = _entry(arguments, configuration), configuration.archive.data_dir
-    for copy in Store(root).export(entry.path, arguments.out):
-        print(copy)
-    proof = export_inclusion(
-        root,
-        entry.recorder_id,
-        recording_id=entry.id,
-        manifest_sha256=entry.manifest_sha256,
-        out=arguments.out,
-    )
-    stamps = [(path, arguments.out / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
-    for path in (*proof.copies, *export_renewals(root, [*stamps, *proof.stamps])):
-        print(path)
-    if arguments.listen:
-        print(export_listening_copy(root / entry.path, arguments.out))
+    export_call(_entry(arguments, configuration), arguments, configuration)
     return 0
 
 

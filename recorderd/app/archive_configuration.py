@@ -16,6 +16,7 @@ from recorderd.app.catalogue_configuration import CatalogueSection, catalogue_pr
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.enrolment_configuration import EnrolmentSection
 from recorderd.app.http_configuration import AccessSection, HttpSection
+from recorderd.app.pairs_configuration import PairSection, pairs_problems
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.retention_configuration import RetentionSection, retention_problems, unswept
@@ -82,6 +83,7 @@ class ArchiveConfiguration:
     recorders: dict[str, RecorderEntry] = section(
         "Recorders that may deliver, beside those that were enrolled.", default_factory=dict
     )
+    pairs: tuple[PairSection, ...] = section("Recorders of the same calls.", default=())
     enrolment: EnrolmentSection | None = section("Where recorders join; absent = nowhere.", default=None)
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
     audit: AuditSection = section("The log of who did what.", default_factory=AuditSection)
@@ -108,6 +110,7 @@ class ArchiveConfiguration:
             yield Problem(key="archive.front_end", reason="an SQLite file has one program", remedy=remedy)
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
+        yield from pairs_problems(self.pairs)
         yield from webhooks_problems(self.webhooks)
         yield from retention_problems(self.retention)
         yield from call_records_problems(self.call_records)

@@ -9,6 +9,7 @@ from typing import Final
 
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.enrolment_configuration import address_of
+from recorderd.app.pairing_duty import pairing_loops
 from recorderd.archive.audit_log import AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.enrolment import Enrolment, Identity
@@ -66,6 +67,8 @@ class RosterDuty:
     ) -> None:
         self.roster = make_roster(configuration, database)
         self._log = log
+        root = configuration.archive.data_dir
+        self._pairing = pairing_loops(configuration.pairs, root, database, log=log)
         self._desk: EnrolmentDesk | None = None
         section = configuration.enrolment
         if section is not None:
@@ -95,7 +98,7 @@ class RosterDuty:
 
     def led(self) -> dict[str, Loop]:
         """Give the work that one front end does for all."""
-        return {"recorder-quotas": self._look_at_quotas}
+        return {"recorder-quotas": self._look_at_quotas, **self._pairing}
 
     def _keep_fresh(self, stop: StopToken) -> None:
         while not stop.wait(_REFRESH_S):

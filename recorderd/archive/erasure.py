@@ -19,6 +19,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from recorderd.archive.anonymising import NewAudio
 from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.call_groups import leave
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.forgetting import forget_people, index_anew
@@ -273,6 +274,8 @@ class Eraser:
         connection.execute(update(RECORDINGS).where(_R.row_id == entry.row_id).values(**values))
         if body.kind is Kind.ANONYMISED or not body.kept:  # names of files tell numbers, too
             forget_people(connection, entry.row_id)
+        if body.kind is Kind.ERASED:
+            leave(connection, entry.row_id)
         index_anew(connection, entry.row_id)
 
     def _settle(self, paths: Sequence[str] | None) -> int:

@@ -133,6 +133,7 @@ class Ev(Enum):
     RECORDER_ENROLLED = "recorder_enrolled"
     RECORDER_REVOKED = "recorder_revoked"
     ENROLMENT_REFUSED = "enrolment_refused"
+    PAIRING_BEHIND = "pairing_behind"
     ROSTER_BEHIND = "roster_behind"
     FRONT_END_LEADS = "front_end_leads"
     FRONT_END_FOLLOWS = "front_end_follows"

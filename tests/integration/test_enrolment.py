@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import socket
 import threading
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ from recorderd.wire.enrolment import (
     parse_refusal,
 )
 from tests.support.bundles import Loopback, free_port
+from tests.support.in_process import in_process
 from tests.support.link import archived
 from tests.support.programs import Programs, wait_until
 
@@ -83,14 +83,6 @@ class Town:
             for row in reversed(rows)
             if row.what.startswith(("recorder_", "enrolment_"))
         ]
-
-
-def in_process(main: Callable[[Sequence[str]], int], *arguments: str | Path) -> str:
-    """Run a command in this process: what a program costs to begin is seconds when many run."""
-    out = io.StringIO()
-    with redirect_stdout(out), redirect_stderr(out):
-        code = main([str(word) for word in arguments])
-    return f"exit {code}\n{out.getvalue()}"
 
 
 @pytest.fixture

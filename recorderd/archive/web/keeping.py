@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi import Path as InPath
 
+from recorderd.archive.call_groups import with_copies
 from recorderd.archive.erasure import Wish
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, desk_of
@@ -115,7 +116,9 @@ def erase(
     )
     desk.keeping.sweeper.enrol()
     request.state.deed = None  # the eraser notes what came of it, whatever that is
-    for outcome in desk.keeping.eraser.dispose([granted.entry.row_id], wish):
+    with desk.database.read() as connection:
+        row_ids = with_copies(connection, [granted.entry.row_id])
+    for outcome in desk.keeping.eraser.dispose(row_ids, wish):
         if outcome.refusal:
             raise Problem(409, "kept", f"It {outcome.refusal}.")
 
