@@ -24,16 +24,20 @@ from recorderd.app.archive_configuration import (
     ArchiveConfiguration,
     load_archive_configuration,
 )
+from recorderd.app.archive_deliver import add_deliver
 from recorderd.app.archive_export import add_export, export_call
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_mirror import add_mirror
 from recorderd.app.archive_reconcile import add_reconcile
 from recorderd.app.archive_recorders import add_recorders
 from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
+from recorderd.app.archive_scrub import add_scrub
 from recorderd.app.archive_search import add_search
 from recorderd.app.archive_shares import add_share
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
+from recorderd.app.archive_store import open_store
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.catching_up import CatchingUp
@@ -47,6 +51,7 @@ from recorderd.app.retention_parts import retention_parts
 from recorderd.app.roster_duty import RosterDuty, registered
 from recorderd.app.service import Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
+from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
@@ -103,17 +108,18 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--limit", type=count_of, metavar="N", help="so many at most")
             command.add_argument("--after", metavar="ID", help="those after this one")
         if name in ("show", "export"):
-            command.add_argument("recording_id", metavar="ID")
+            command.add_argument("recording_id", metavar="ID", help="which recording")
         if name in ("stamps", "renew"):
             add_days(command)
         if name == "stamps":
             command.add_argument("--all", action="store_true", help="those that are good for longer too")
-        if name in ("list", "show", "stamps", "status", "fsck"):
+        if name in ("list", "show", "export", "heads", "stamps", "status", "fsck"):
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "fsck":
             command.add_argument(
                 "--tsa", type=Path, metavar="F", help="roots of time-stamp authorities, PEM: who stamped?"
             )
+            fsck.add_mirror_option(command)
         if name == "export":
             add_export(command)
         if name == "drain":
@@ -128,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     add_search(commands)
     add_reconcile(commands)
     add_reindex(commands)
+    add_deliver(commands)
+    add_mirror(commands)
+    add_scrub(commands)
     add_web(commands)
     add_recorders(commands)
     return parser
@@ -144,16 +153,17 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     for folder in (archive.data_dir, archive.run_dir):
         durable.make_dir(folder)
     duty = PowerDuty(configuration.power, service=service, clock=clock)
-    front = FrontEnd(archive, clock=clock, log=service.log)
+    front = FrontEnd(archive, open_store(configuration), clock=clock, log=service.log)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
     store, catalogue = front.store, open_catalogue(configuration)
     front.enter(catalogue)
     recorders = RosterDuty(
-        configuration, catalogue.database, curve_secret=secret, clock=clock, log=service.log
+        configuration, store, catalogue.database, curve_secret=secret, clock=clock, log=service.log
     )
     catching_up = CatchingUp(
-        archive.data_dir, catalogue.database, region=configuration.catalogue.region, log=service.log
+        store, catalogue.database, region=configuration.catalogue.region, log=service.log
     )
+    parts = retention_parts(configuration, log=service.log, signer=signer)
     custody = Custody(
         archive_id=archive.id,
         store=store,
@@ -162,6 +172,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         signer=signer,
         clock=clock,
         log=service.log,
+        locks=parts.locks,
+        mirror=required_mirror(configuration, parts),
     )
     custody.repair()
     audit = AuditDuty(
@@ -172,12 +184,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         clock=clock,
         log=service.log,
     )
-    retention = RetentionDuty(
-        configuration.retention,
-        retention_parts(configuration, log=service.log, signer=signer),
-        power=lambda: duty.power,
-        log=service.log,
-    )
+    retention = RetentionDuty(configuration.retention, parts, power=lambda: duty.power, log=service.log)
+    store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
     keeping = Keeping(custody)
     willingness = Willingness(
         store.own,
@@ -201,33 +209,32 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             return take_drain(request, willingness)
         if command != "status":
             return {"error": "known commands: status, drain"}
-        counters = service.log.counters()
         return {
             "program": "recorder-archive",
             "version": __version__,
             **receiver.status(),
             **retention.picture(),
             **front.picture(),
+            **store_duties.picture(),
             "power": duty.describe(),
-            "events": counters,
+            "events": service.log.counters(),
         }
 
-    control_stop = threading.Event()
+    control_stop, workers = threading.Event(), Workers(service)
     try:
         endpoint = receiver.open()
         control = ControlServer(archive.run_dir / CONTROL_NAME, answer, log=service.log)
         thread = control.start(control_stop)
         service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
         service.ready(f"listening on {endpoint}")
-        workers = Workers(service)
         audit.begin()
         retention.begin()
         hooks = webhook_loops(
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
         led = audit.loops() | retention.loops() | catching_up.loops() | hooks | recorders.led()
-        loops = keeping.loops() | recorders.loops() | front.loops(led)
-        for name, work in loops.items():
+        led |= store_duties.loops()
+        for name, work in (keeping.loops() | recorders.loops() | front.loops(led)).items():
             workers.start(name, work)
         if configuration.http is not None:
             workers.start("http", WebDuty(arguments.config, log=service.log).run)
@@ -281,6 +288,7 @@ def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfigura
     _keys(configuration)
     registered(configuration)
     authorities(configuration.timestamps)
+    check_stores(configuration)
     PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
     print(f"{arguments.config}: right for recorder-archive")
     return 0
@@ -317,8 +325,8 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     entry = _entry(arguments, configuration)
     row = entry.plain()
-    folder = configuration.archive.data_dir / entry.path
-    row["files"] = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    store = open_store(configuration)
+    row["files"] = store.group(entry.path).names()
     row["receipt"] = json.loads(entry.receipt) if entry.receipt else None
     if arguments.json:
         print(json.dumps(row, indent=2))
@@ -327,7 +335,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     for name, value in row.items():
         if name != "receipt":
             table.add_row(name, "\n".join(value) if isinstance(value, list) else str(value))
-    table.add_row("folder", str(folder))
+    table.add_row("folder", store.published.shown(entry.path))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 

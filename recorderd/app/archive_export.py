@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Final
 
 from recorderd.app.archive_catalogue import open_catalogue
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_store
 from recorderd.archive.call_groups import copies_of
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.listening import export_listening_copy
-from recorderd.archive.renewals import export_renewals
+from recorderd.archive.renewals import export_renewals, stamps_of_group
 from recorderd.archive.store import Store
 
 _LISTEN_HELP: Final = (
@@ -29,11 +31,13 @@ def add_export(command: argparse.ArgumentParser) -> None:
 
 def export_call(entry: Entry, arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> None:
     """Export a recording, and unless it is to be alone those of the same call; the best first."""
-    entries = [entry] if arguments.alone else _all_of_call(entry, configuration)
-    for one in entries:
-        if len(entries) > 1:
-            print(f"{one.id} of {one.recorder_id}:")
-        _export(one, configuration.archive.data_dir, arguments.out, listen=arguments.listen)
+    store, written = open_store(configuration), []
+    for one in [entry] if arguments.alone else _all_of_call(entry, configuration):
+        written += _export(one, store, arguments.out, listen=arguments.listen)
+    if arguments.json:
+        print(json.dumps([str(path) for path in written], indent=2))
+    else:
+        print(*written, sep="\n")
 
 
 def _all_of_call(entry: Entry, configuration: ArchiveConfiguration) -> list[Entry]:
@@ -46,14 +50,13 @@ def _all_of_call(entry: Entry, configuration: ArchiveConfiguration) -> list[Entr
     return [one for one in found if one is not None and one.state == entry.state] or [entry]
 
 
-def _export(entry: Entry, root: Path, out: Path, *, listen: bool) -> None:
-    for copy in Store(root).export(entry.path, out):
-        print(copy)
+def _export(entry: Entry, store: Store, out: Path, *, listen: bool) -> list[Path]:
+    written = list(store.export(entry.path, out))
     proof = export_inclusion(
-        root, entry.recorder_id, recording_id=entry.id, manifest_sha256=entry.manifest_sha256, out=out
+        store.root, entry.recorder_id, recording_id=entry.id, manifest_sha256=entry.manifest_sha256, out=out
     )
-    stamps = [(path, out / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
-    for path in (*proof.copies, *export_renewals(root, [*stamps, *proof.stamps])):
-        print(path)
+    stamps = [(path, out / Path(path).name) for path in stamps_of_group(store, entry.path)]
+    written += [*proof.copies, *export_renewals(store.root, [*stamps, *proof.stamps])]
     if listen:
-        print(export_listening_copy(root / entry.path, out))
+        written.append(export_listening_copy(store.group(entry.path), out))
+    return written

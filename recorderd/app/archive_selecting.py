@@ -6,10 +6,10 @@ import argparse
 from typing import Final
 
 from recorderd.app.retention_parts import RetentionParts
-from recorderd.archive.call_groups import with_copies
+from recorderd.archive.selecting import covered_by
 from recorderd.core.errors import SelectionEmpty
 from recorderd.policy.retention import KeptRecording
-from recorderd.policy.selection import Selection, covers
+from recorderd.policy.selection import Selection
 
 _OPTIONS: Final = {
     "recording": ("recording_id", "ID", "one recording"),
@@ -44,13 +44,5 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
 
 
 def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]:
-    """Find the recordings that are meant, with those of the same calls, and not erased; the oldest first."""
-    parts.sweeper.enrol()
-    with parts.database.read() as connection:
-        kept = parts.book.kept(connection, selection=selection)
-        found = [row for row in kept if covers(selection, row.facts)]
-        if not selection.recorder_id:  # who names a recorder means its recordings alone
-            row_ids = [row.row_id for row in found]
-            others = set(with_copies(connection, row_ids)) - set(row_ids)
-            found += parts.book.kept(connection, others)
-    return sorted(found, key=lambda row: row.facts.started_at)
+    """Find the recordings that are meant and not erased, the oldest first."""
+    return covered_by(selection, database=parts.database, book=parts.book, sweeper=parts.sweeper)

@@ -38,13 +38,13 @@ class FrontEnd:
     Thread: made, entered and closed by the main thread; the loops have one each; ``picture`` is any's.
     """
 
-    def __init__(self, section: ArchiveSection, *, clock: Clock, log: EventLog) -> None:
+    def __init__(self, section: ArchiveSection, store: Store, *, clock: Clock, log: EventLog) -> None:
         self._name = section.front_end
         self._endpoint = section.bind
         self._clock = clock
         self._log = log
         self._locks = [FolderLock(section.data_dir / LOCK_NAME, shared=bool(self._name))]
-        self.store = Store(section.data_dir, front_end=self._name)
+        self.store = store
         durable.make_dir(self.store.own)
         if self._name:
             self._locks.append(FolderLock(self.store.own / _OWN_LOCK))
@@ -63,7 +63,7 @@ class FrontEnd:
         self._database = catalogue.database
         self._presence = Presence(self._database, name=self._name)
         self._presence.enter()
-        check_store(self.store.root, self._database, catalogue.count)
+        check_store(self.store, self._database, catalogue.count)
         self.store.prepare()
         refuse_lost_catalogue(self.store, catalogue.count)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from threading import Event as StopToken
 from typing import Final
 
 from recorderd.app.pairs_configuration import PairSection
 from recorderd.archive.call_groups import Grouper
 from recorderd.archive.database import Database
+from recorderd.archive.store import Store
 from recorderd.core.errors import CatalogueFailed
 from recorderd.core.events import Ev, EventLog
 
@@ -21,13 +21,13 @@ Loop = Callable[[StopToken], None]
 
 
 def pairing_loops(
-    pairs: Iterable[PairSection], root: Path, database: Database, *, log: EventLog
+    pairs: Iterable[PairSection], store: Store, database: Database, *, log: EventLog
 ) -> dict[str, Loop]:
     """Give the work of a thread, by the thread's name; none without pairs."""
     named = [pair.recorders for pair in pairs]
     if not named:
         return {}
-    grouper = Grouper(root, database, named)
+    grouper = Grouper(store, database, named)
 
     def run(stop: StopToken) -> None:
         while not stop.is_set():

@@ -15,6 +15,7 @@ from recorderd.archive.database import Database
 from recorderd.archive.enrolment import Enrolment, Identity
 from recorderd.archive.enrolment_desk import EnrolmentDesk
 from recorderd.archive.roster import Registered, Roster
+from recorderd.archive.store import Store
 from recorderd.core.clock import Clock
 from recorderd.core.errors import CatalogueFailed, EvidenceError, KeyUnusable
 from recorderd.core.events import Ev, EventLog
@@ -59,6 +60,7 @@ class RosterDuty:
     def __init__(
         self,
         configuration: ArchiveConfiguration,
+        store: Store,
         database: Database,
         *,
         curve_secret: str,
@@ -67,8 +69,7 @@ class RosterDuty:
     ) -> None:
         self.roster = make_roster(configuration, database)
         self._log = log
-        root = configuration.archive.data_dir
-        self._pairing = pairing_loops(configuration.pairs, root, database, log=log)
+        self._pairing = pairing_loops(configuration.pairs, store, database, log=log)
         self._desk: EnrolmentDesk | None = None
         section = configuration.enrolment
         if section is not None:

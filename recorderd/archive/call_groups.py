@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
@@ -21,6 +20,7 @@ from recorderd.archive.audit_tables import AUDIT_EXPORTS
 from recorderd.archive.call_group_tables import CALL_GROUPS
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
+from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import FormatError
 from recorderd.policy.pairing import STARTS_APART_MS, Side, is_same_call
@@ -50,8 +50,8 @@ class Grouper:
     Errors: CatalogueFailed.
     """
 
-    def __init__(self, root: Path, database: Database, pairs: Iterable[Sequence[str]]) -> None:
-        self._root = root
+    def __init__(self, store: Store, database: Database, pairs: Iterable[Sequence[str]]) -> None:
+        self._store = store
         self._database = database
         self._partners: dict[str, set[str]] = {}
         told = sorted(sorted(set(pair)) for pair in pairs)
@@ -104,7 +104,7 @@ class Grouper:
     def _heard_ms(self, row: Entry) -> int:
         """Tell how much of a call a recording has: its length, less its gaps (the mean of its streams)."""
         try:
-            raw = (self._root / row.path / manifest_name(row.id)).read_bytes()
+            raw = self._store.group(row.path).read(manifest_name(row.id))
             manifest = parse_manifest(raw)
         except (OSError, FormatError):
             return round(row.duration_s * 1000)

@@ -13,7 +13,6 @@ import uuid
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, text, update
@@ -22,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from recorderd import durable
 from recorderd.archive.database import Database
 from recorderd.archive.front_end_tables import FRONT_ENDS, STORES
+from recorderd.archive.store import Store
 from recorderd.core.errors import ArchiveServed, CatalogueFailed, StoreForeign
 
 MARK_NAME: Final = "store-mark"
@@ -140,7 +140,7 @@ def seen_front_ends(database: Database) -> list[FrontEndSeen]:
         return [FrontEndSeen(**row) for row in rows]
 
 
-def check_store(root: Path, database: Database, count: Callable[[], int]) -> None:
+def check_store(store: Store, database: Database, count: Callable[[], int]) -> None:
     """See that a folder is the store that a server's catalogue belongs to: a mount may be missing.
 
     The first front end marks both.
@@ -149,20 +149,16 @@ def check_store(root: Path, database: Database, count: Callable[[], int]) -> Non
     """
     if database.is_sqlite:
         return  # it lies in the folder itself
-    path = root / MARK_NAME
+    path = store.root / MARK_NAME
     with database.write() as connection:  # of two that begin at once, one marks
         known = connection.execute(select(STORES.c.mark)).scalar()
         found = path.read_text().strip() if path.exists() else ""
-        if not found and (known is not None or (count() and not _holds_recordings(root))):
-            raise StoreForeign(path=root, found="no mark", wanted=known or "recordings")
+        if not found and (known is not None or (count() and not store.published.days())):
+            raise StoreForeign(path=store.root, found="no mark", wanted=known or "recordings")
         if not found:
             found = uuid.uuid4().hex
             durable.replace(path, f"{found}\n".encode())
         if known is None:
             connection.execute(insert(STORES), {"mark": found})
         elif found != known:
-            raise StoreForeign(path=root, found=found, wanted=known)
-
-
-def _holds_recordings(root: Path) -> bool:
-    return next((root / "store").glob("*/*/*/*"), None) is not None
+            raise StoreForeign(path=store.root, found=found, wanted=known)

@@ -215,12 +215,12 @@ def test_a_folder_that_is_not_the_catalogues_store_is_refused(
     for folder in (shared, other):
         Store(folder).prepare()
     for _ in range(2):
-        check_store(shared, catalogue.database, catalogue.count)
+        check_store(Store(shared), catalogue.database, catalogue.count)
     with pytest.raises(StoreForeign, match="has no mark"):
-        check_store(other, catalogue.database, catalogue.count)  # as if a mount were missing
+        check_store(Store(other), catalogue.database, catalogue.count)  # as if a mount were missing
     (other / MARK_NAME).write_text("of another archive\n")
     with pytest.raises(StoreForeign, match="of another archive"):
-        check_store(other, catalogue.database, catalogue.count)
+        check_store(Store(other), catalogue.database, catalogue.count)
     catalogue.database.close()
 
 
@@ -231,9 +231,9 @@ def test_a_catalogue_of_before_there_were_marks_is_not_bound_to_an_empty_folder(
     add(catalogue, entry(1))
     Store(tmp_path).prepare()
     with pytest.raises(StoreForeign, match="wanted is recordings"):
-        check_store(tmp_path, catalogue.database, catalogue.count)
+        check_store(Store(tmp_path), catalogue.database, catalogue.count)
     (tmp_path / "store/2026/11/23/id-1").mkdir(parents=True)
-    check_store(tmp_path, catalogue.database, catalogue.count)
+    check_store(Store(tmp_path), catalogue.database, catalogue.count)
     assert (tmp_path / MARK_NAME).exists()
     catalogue.database.close()
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0041"
-down_revision: str | None = "0040"
+down_revision: str | None = "0033"
 branch_labels = None
 depends_on = None
 
