@@ -115,15 +115,24 @@ class Grouper:
 
 def copies_of(connection: Connection, row_ids: Sequence[int]) -> dict[int, tuple[Copy, ...]]:
     """Give all recordings of the same call, by row, the best first; none for a row that is alone."""
-    found: dict[int, tuple[Copy, ...]] = {}
-    for row_id, members in _members(connection, row_ids).items():
-        columns = (_R.id, _R.recorder_id, _G.heard_ms, _G.is_best)
-        query = select(*columns).join(CALL_GROUPS, _G.row_id == _R.row_id).where(_R.row_id.in_(members))
-        rows = connection.execute(query.order_by(_G.is_best.desc(), _G.heard_ms.desc(), _R.row_id))
-        found[row_id] = tuple(
-            Copy(recording_id=row[0], recorder_id=row[1], heard_ms=row[2], is_best=row[3]) for row in rows
-        )
-    return found
+    members = _members(connection, row_ids)
+    wanted = sorted({row for rows in members.values() for row in rows})
+    known: dict[int, Copy] = {}
+    for at in range(0, len(wanted), _ASKED_AT_ONCE):
+        here = _R.row_id.in_(wanted[at : at + _ASKED_AT_ONCE])
+        columns = (_R.row_id, _R.id, _R.recorder_id, _G.heard_ms, _G.is_best)
+        for row in connection.execute(select(*columns).join(CALL_GROUPS, _G.row_id == _R.row_id).where(here)):
+            known[int(row[0])] = Copy(
+                recording_id=row[1], recorder_id=row[2], heard_ms=row[3], is_best=row[4]
+            )
+
+    def rank(row: int) -> tuple[bool, int, int]:
+        return not known[row].is_best, -known[row].heard_ms, row
+
+    return {
+        row: tuple(known[one] for one in sorted((one for one in rows if one in known), key=rank))
+        for row, rows in members.items()
+    }
 
 
 def with_copies(connection: Connection, row_ids: Sequence[int]) -> list[int]:
@@ -132,11 +141,19 @@ def with_copies(connection: Connection, row_ids: Sequence[int]) -> list[int]:
     return list(dict.fromkeys([*row_ids, *others]))
 
 
-def ids_of_copies(connection: Connection, recording_id: str) -> list[str]:
-    """Name the other recordings of a recording's call."""
-    rows = list(connection.execute(select(_R.row_id).where(_R.id == recording_id)).scalars())
-    others = [row for row in with_copies(connection, rows) if row not in rows]
-    return list(connection.execute(select(_R.id).where(_R.row_id.in_(others))).scalars()) if others else []
+def ids_of_copies(connection: Connection, recording_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Name, by recording, the others of its call; none for one that is alone."""
+    if not recording_ids or connection.execute(select(_G.row_id).limit(1)).first() is None:
+        return {}
+    rows: dict[int, str] = {}
+    for at in range(0, len(recording_ids), _ASKED_AT_ONCE):
+        query = select(_R.row_id, _R.id).where(_R.id.in_(recording_ids[at : at + _ASKED_AT_ONCE]))
+        rows |= {int(row[0]): str(row[1]) for row in connection.execute(query)}
+    copies = copies_of(connection, list(rows))
+    return {
+        rows[row_id]: [copy.recording_id for copy in members if copy.recording_id != rows[row_id]]
+        for row_id, members in copies.items()
+    }
 
 
 def leave(connection: Connection, row_id: int) -> None:

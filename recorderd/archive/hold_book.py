@@ -115,10 +115,11 @@ class HoldBook:
 
 def _of_copies(connection: Connection, holds: Sequence[Hold], now_utc: str) -> Iterator[Hold]:
     """Let a hold of one recording hold what other recorders have of its call, also what came later."""
-    for hold in holds:
-        if hold.selection.recording_id and hold.in_force(now_utc):
-            for other in ids_of_copies(connection, hold.selection.recording_id):
-                yield replace(hold, selection=replace(hold.selection, recording_id=other, recorder_id=""))
+    named = [row for row in holds if row.selection.recording_id and row.in_force(now_utc)]
+    copies = ids_of_copies(connection, [hold.selection.recording_id for hold in named])
+    for hold in named:
+        for other in copies.get(hold.selection.recording_id, ()):
+            yield replace(hold, selection=replace(hold.selection, recording_id=other, recorder_id=""))
 
 
 def _see_that_it_stands(connection: Connection, recording_id: str) -> None:
