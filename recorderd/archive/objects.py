@@ -150,6 +150,9 @@ class Objects(Published):
         """
         return list(self._pool.map(self._publish, moves))
 
+    def secure(self, path: str) -> None:
+        """Nothing: what an object store has confirmed is there for good."""
+
     def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
         """Put files, the manifest last."""
         self._copy(path, source, names, self._keys(path), locked_until_utc_s=locked_until_utc_s)
