@@ -51,7 +51,7 @@ from recorderd.app.retention_parts import retention_parts
 from recorderd.app.roster_duty import RosterDuty, registered
 from recorderd.app.service import Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
-from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror
+from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror, store_lines
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
@@ -188,10 +188,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
     keeping = Keeping(custody)
     willingness = Willingness(
-        store.own,
-        keep_free_bytes=archive.keep_free_bytes,
-        power=lambda: duty.power,
-        log=service.log,
+        store.own, keep_free_bytes=archive.keep_free_bytes, power=lambda: duty.power, log=service.log
     )
     receiver = Receiver(
         settings=_receiver_settings(configuration, secret, recorders.roster),
@@ -353,7 +350,8 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
     table.add_row("power", power_line(status["power"]))
-    for name, text in (*intake_lines(status), *retention_lines(status), *front_end_lines(status)):
+    lines = (intake_lines, retention_lines, store_lines, front_end_lines)
+    for name, text in (row for tell in lines for row in tell(status)):
         table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))
