@@ -350,13 +350,8 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
     table.add_row("power", power_line(status["power"]))
-    lines = (
-        *intake_lines(status),
-        *retention_lines(status),
-        *front_end_lines(status),
-        *store_lines(status),
-    )
-    for name, text in lines:
+    lines = (intake_lines, retention_lines, store_lines, front_end_lines)
+    for name, text in (row for tell in lines for row in tell(status)):
         table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from recorderd.archive.audit_tables import AUDIT_EXPORTS
 from recorderd.archive.call_group_tables import CALL_GROUPS
@@ -91,7 +91,7 @@ class Grouper:
             return []
         begun = datetime.fromisoformat(row.started_at)
         apart = timedelta(milliseconds=STARTS_APART_MS)
-        near = _R.started_at.between(_text(begun - apart), _text(begun + apart))
+        near = and_(_R.started_at >= _text(begun - apart), _R.started_at <= _text(begun + apart))
         named = [_R.call_id == row.call_id] if row.call_id else []
         found: dict[int, Entry] = {}
         for condition in (near, *named):

@@ -24,7 +24,7 @@ def another(archive: Archive, url: str) -> Eraser:
     database = Database(url)
     audit = AuditLog(database, clock=archive.clock)
     return Eraser(
-        root=archive.root,
+        store=archive.store,
         database=database,
         book=RetentionBook(database, trust=archive.receipts),
         holds=HoldBook(database, audit=audit),

@@ -88,7 +88,7 @@ def make_recording(
     chain = chain or ChainHead()
     manifest = _manifest(folder, recorder_id=recorder_id, samples=samples, chain=chain)
     if lost_samples:
-        gap = Gap(start_samples=0, length_samples=lost_samples, cause="network")
+        gap = Gap(start_samples=0, length_samples=lost_samples, cause="network_loss")
         streams = tuple(replace(stream, gaps=(gap,)) for stream in manifest.streams)
         manifest = replace(manifest, streams=streams)
     _write(folder, signer, manifest, chain)
