@@ -127,6 +127,7 @@ class Life:
             self.house.recorder_toml.write_text(text)
         self._nursery = nursery
         self.client = SipClient(server=self.house.server)
+        self.client.patience_s = LIMIT_S - 5  # a start may take as long where the machine is busy
         self._talking = Talking()
         self._busy: list[threading.Thread] = []
         self.placed: list[Placed] = []
