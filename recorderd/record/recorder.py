@@ -274,10 +274,10 @@ class Recorder:
         Before ``run``, and before the source knows the streams. What had ``told`` of changes and of the end
         is put as messages again. Errors: NotContinued.
         """
-        folder, needed = self._spool.path(Place.DRAFTS, session), {}
+        folder, needed, now_ns = self._spool.path(Place.DRAFTS, session), {}, self._clock.mono_ns()
         started = next(message for message in told if isinstance(message, SessionStarted))
         if folder.exists():
-            files, now_ns = self._files_of(started), self._clock.mono_ns()
+            files = self._files_of(started)
             gone_on = go_on(folder, told, files=files, make=self._make, now_ns=now_ns)
             recording, needed = gone_on.recording, gone_on.needed
             self._sessions[session] = recording
@@ -288,7 +288,8 @@ class Recorder:
             recording = self._sessions[session]
             for opened in opened_of(told).values():
                 recording.open_stream(opened)
-                needed[opened.stream] = Needed(needed_ticks=0)
+                behind_ns = now_ns - started.at_mono_ns
+                needed[opened.stream] = Needed(needed_ticks=0, behind_ns=behind_ns)
         self._owners |= dict.fromkeys(recording.tracks, session)
         self._has_joins |= bool(recording.notes.joins)
         for message in pending(told, recording):

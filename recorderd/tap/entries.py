@@ -20,6 +20,7 @@ class OpenStream:
     crypto: StreamCrypto | None = None
     listening: bool = True
     released: bool = False
+    room_ms: int = 0  # that was asked for what waits to be read
 
 
 @dataclass(slots=True)
