@@ -126,8 +126,12 @@ def test_a_kill_within_the_kernels_call_loses_nothing(lives: Lives) -> None:
     lives.send(STREAM, range(10, 20))
     shelf = lives.tap._shelf
     assert shelf is not None
-    shelf.expect(0, number=shelf.number, owner=lives.tap._open[STREAM].owner, slot=0)
-    assert shelf.batch.receive(lives.kept[STREAM].rtp.fileno()) == 10  # and here it ends
+    owner = np.array([lives.tap._open[STREAM].owner])
+    shelf.expect(owners=owner, slots=np.zeros(1, dtype=np.int64))
+    assert (
+        shelf.batch.receive([lives.kept[STREAM].rtp.fileno()], memoryview(np.zeros(1, dtype=np.int64))) == {}
+    )
+    assert shelf.batch.used == 10  # and here it ends, before it is noted
     lives.die(needed_ticks=GUARD)
     octets, whole = lives.heard(GUARD, GUARD + 20 * PACKET)
     assert whole
