@@ -94,8 +94,9 @@ class Shelf:
 
         Shapes: -> (at most calls,).
         """
-        counts = self._spans[3, :calls].copy()
-        return counts[counts != _OPEN]
+        counts: I64 = self._spans[3, :calls].copy()
+        made: I64 = counts[counts != _OPEN]
+        return made
 
     def save(self, columns: Sequence[NDArray[Any]], *, slots: int) -> None:
         """Keep the columns of the first ``slots`` as they stand before the batch is taken in.
@@ -122,13 +123,13 @@ class Shelf:
         """Read whose packets stand on it, and let its batch say how many they are."""
         standing = np.flatnonzero(self._spans[0] != self.number)
         rows = int(standing[0]) if standing.size else self.batch.capacity
-        found, used = [], 0
+        found: list[Span] = []
+        used = 0
         for _, owner, slot, count in self._spans[:, :rows].T.tolist():
-            if count == _OPEN:
-                count = self.batch.filled(used)
-            if count:
-                found.append(Span(owner=owner, slot=slot, count=count))
-            used += count
+            brought = self.batch.filled(used) if count == _OPEN else count
+            if brought:
+                found.append(Span(owner=owner, slot=slot, count=brought))
+            used += brought
         self.batch.used = used
         return found
 
