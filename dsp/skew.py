@@ -26,6 +26,8 @@ _LEVEL_NS_PER_S: Final = 10_000.0  # 10 ppm
 _STEPPED: Final = 3.0  # so many times narrower a line must be to be preferred
 _SOME_POINTS: Final = 128  # of many, for the median of all pairs
 MANY_POINTS: Final = 12  # fewer have one answer that is good enough, at a twentieth of the time
+LONG_POINTS: Final = 60  # from ten minutes on only the most careful answer is good enough
+_CALM_NS_PER_S: Final = 2_500.0  # 2.5 ppm
 _CANDIDATES: Final = 25  # slopes that are tried
 _MOST_PAIRS: Final = 2000  # by which they are judged
 # Nearest pairs as a part of the points; how many of them are calm; deviations that hold so many of a normal
@@ -35,6 +37,7 @@ _CLEARLY: Final = 4.0  # so many times closer a later try must come to take the 
 _FAR_PART: Final = 0.15  # so many far pairs have no trouble in between
 _POLISHES: Final = 3  # by the spread that those who agree turn out to have
 _ROUNDS: Final = 6  # of reweighting per reach; more changes nothing
+_SETTLED_NS_PER_S: Final = 0.1  # 0.0001 ppm: a slope that moves less has come to its end
 _TUKEY: Final = 4.0  # beyond so many times the usual spread a pair has no weight
 _LEAST_SPREAD_NS: Final = 50_000.0  # what two readings of a clock may differ by
 _OUTER_QUANTILE: Final = 0.05  # of the points may lie below the envelope: mad values
@@ -73,7 +76,7 @@ def fit(position_ticks: I64, delay_ns: I64, *, rate_hz: int) -> Skew:
     if delay_ns.size < MIN_POINTS or span_s <= 0:
         return Skew(offset_ns=float(first_ns + above_ns.min()))
     slope = _median_slope(at_s, above_ns)
-    if at_s.size >= MANY_POINTS:
+    if at_s.size >= MANY_POINTS and not _is_calm(above_ns - slope * at_s, span_s=span_s):
         careful = _slope(at_s, above_ns)
         # Where delays come in steps most near pairs are level, and so is the line that they agree on.
         level = abs(careful) < _LEVEL_NS_PER_S
@@ -88,6 +91,11 @@ def fit(position_ticks: I64, delay_ns: I64, *, rate_hz: int) -> Skew:
         residual_ns=float(upper - lower) / 2.0,
         span_s=span_s,
     )
+
+
+def _is_calm(flat: F64, *, span_s: float) -> bool:
+    """Tell whether all of not so many points lie so close to a line that no other could be closer by much."""
+    return flat.size < LONG_POINTS and float(np.ptp(flat)) <= _CALM_NS_PER_S * span_s
 
 
 def _pairs(at_s: F64, delay: F64, *, farthest: int, nearest: int = 1) -> tuple[F64, F64]:
@@ -153,7 +161,10 @@ def _refined(slope: float, run: F64, rise: F64, *, spread: float) -> float:
     for _ in range(_ROUNDS):
         residual = rise - slope * run
         weights = _agreement(residual, spread=spread) * run
-        slope += float(np.sum(weights * residual) / max(1e-9, np.sum(weights * run)))
+        step = float(weights.dot(residual)) / max(1e-9, float(weights.dot(run)))
+        slope += step
+        if abs(step) < _SETTLED_NS_PER_S:
+            break
     return slope
 
 
