@@ -26,8 +26,8 @@ from dsp.shapes import I64
 from recorderd.core.clock import NS_PER_S
 from recorderd.tap.batch import Batch, batch_bytes
 
-SHELVES: Final = 48
-KEEP_NS: Final = 3 * NS_PER_S  # window, delay and what waits for the disk, with room
+SHELVES: Final = 64
+KEEP_NS: Final = 4 * NS_PER_S  # window, delay at their longest, and what waits for the disk
 _GIVE_BACK_NS: Final = 3 * KEEP_NS
 _PAGE: Final = 4096
 _HEAD: Final = struct.Struct("=qqqq")  # number, when it was begun, whose columns stand, for how many slots
