@@ -74,7 +74,9 @@ LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
 STALL_NS: Final = 300 * NS_PER_MS  # so late a round was because nobody got his turn, the tap neither
 MANY_SESSIONS: Final = 200
-MANY_WINDOW_NS: Final = 1_200 * NS_PER_MS  # with delay, ``TAP_WAIT_NS`` and ``CLOSING_NS`` 3.8 s of the ring's 4.1
+MANY_WINDOW_NS: Final = (
+    1_200 * NS_PER_MS
+)  # with delay, ``TAP_WAIT_NS`` and ``CLOSING_NS`` 3.8 s of the ring's 4.1
 CLOSING_NS: Final = 800 * NS_PER_MS  # so long a round hands on at most what is over, before others wait
 GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
