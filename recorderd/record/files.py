@@ -104,6 +104,11 @@ class RecordingFiles:
         """The draft's folder."""
         return self._spool.path(Place.DRAFTS, self._session)
 
+    @property
+    def rests_encrypted(self) -> bool:
+        """Tell whether none of its audio may be on disk in clear."""
+        return self._encryption is not None
+
     # --- journal and offers ---------------------------------------------------------------------
 
     def begin(self, started: SessionStarted) -> None:

@@ -30,6 +30,7 @@ from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
 from recorderd.evidence.name_veil import NameVeil
 from recorderd.record.notes import Notes
 from recorderd.record.sealed_metadata import hidden, shown
+from recorderd.record.tail_line import TailLine
 from recorderd.record.timeline import Timeline
 from recorderd.wire.canonical import canonical_json, field_values
 from recorderd.wire.manifest import FileEntry, Gap, RecipientEntry, StreamEntry
@@ -69,6 +70,7 @@ class Journal:
     end_cause: str = ""  # of one that was laid down
     enclosed: dict[str, FileEntry] = field(default_factory=dict)  # offers in envelopes, by name
     recipients: tuple[RecipientEntry, ...] = ()  # who can open the draft
+    tails: list[TailLine] = field(default_factory=list)  # what a recovery has put into the audio
 
     def entries(self) -> list[StreamEntry]:
         """Rebuild the streams' entries."""
@@ -225,6 +227,14 @@ class JournalWriter:
         """Note that the session is over and all of it noted, though it is not sealed."""
         self._line({"ended": {"cause": cause}})
 
+    def tail(self, line: TailLine) -> None:
+        """Note what was put into the audio from the tail.
+
+        Durable: after return it survives.
+        """
+        self._line({"tail": line})
+        self.sync()
+
     @property
     def descriptor(self) -> int:
         """The open file, for whoever syncs its file system."""
@@ -275,6 +285,22 @@ def read_journal(folder: Path, *, veil: NameVeil | None = None) -> Journal:
     return journal
 
 
+def cut_torn(folder: Path) -> None:
+    """Cut a journal behind its last line that ``read_journal`` reads, so that one more can be read.
+
+    Durable: after return the cut survives. Errors: OSError.
+    """
+    content, end = (folder / JOURNAL_NAME).read_bytes(), 0
+    for line in content.split(b"\n")[:-1]:
+        try:
+            json.loads(line)
+        except ValueError:
+            break
+        end += len(line) + 1
+    if end < len(content):
+        durable.truncate(folder / JOURNAL_NAME, end)
+
+
 def _tells_of_a_change(line: bytes) -> bool:
     try:
         row = json.loads(line)
@@ -310,6 +336,8 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
         case {"refused": message, "at_ns": at_ns}:
             refused = ControlRefused(**{**message, "action": ControlAction(message["action"])})
             notes.refused(refused, at_ns=at_ns)
+        case {"tail": line}:
+            journal.tails.append(TailLine.parse(line))
         case {"ended": {"cause": cause}}:
             journal.end_cause = str(cause)
         case {"ended_without": why}:

@@ -63,6 +63,7 @@ from recorderd.record.source import Source
 from recorderd.record.status import describe
 from recorderd.record.steady import SteadyRound
 from recorderd.record.steering import SkewPolicy
+from recorderd.record.tail_keeping import TailKeeping
 from recorderd.record.watch import Watch
 from recorderd.spool.layout import Place, Spool
 
@@ -124,6 +125,7 @@ class Recorder:
             source=source, sealer=sealer, entries=entries, disk=disks.sealing, clock=clock, log=log
         )
         self._entries = entries
+        self._tail = TailKeeping(source=source, spool=spool, disk=disks.audio, log=log)
         self._proof = RunningProof(every_s=pace.proof_s, disks=disks, sealer=sealer, clock=clock, log=log)
         self._meter = Meter()
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
@@ -167,11 +169,12 @@ class Recorder:
             due_ns += self._window_ns
         stopped_ns: int | None = None
         while True:
-            self._wait(due_ns)
+            self._wait(min(due_ns, self._tail.due_ns or due_ns))
             now_ns = self._clock.mono_ns()
             if now_ns >= due_ns:
                 self.round(now_ns)
                 due_ns = max(due_ns + self._window_ns, now_ns)
+            self.keep_tail(now_ns)
             if stop.is_set():
                 if self.leaves.is_set():
                     return
@@ -197,7 +200,9 @@ class Recorder:
         for recording in ordered:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
-        if now_ns - self._synced_mono_ns >= self.checkpoint_ns:
+        is_sync_due = now_ns - self._synced_mono_ns >= self.checkpoint_ns
+        self._tail.keep(ordered, now_ns=now_ns, heard_ns=heard_ns, drafts_to_ns=due_ns, sync=not is_sync_due)
+        if is_sync_due:
             proving = self._proof.due([recording.files for recording in ordered], now_ns=now_ns)
             self._disk.put(partial(self._sync, proving))
             self._synced_mono_ns = now_ns
@@ -206,6 +211,14 @@ class Recorder:
             self._looked_mono_ns = now_ns
             self._watch.look(ordered, now_ns=heard_ns)
         self.rounds += 1
+
+    def keep_tail(self, now_ns: int) -> None:
+        """Keep what came for a power cut, between two rounds, when it is due."""
+        if now_ns >= self._tail.due_ns:
+            self._take_waiting()  # a pause is known before what it is about is kept
+            self._tail.keep(
+                list(self._sessions.values()), now_ns=now_ns, heard_ns=self._source.heard_until_ns
+            )
 
     def handle(self, message: RecordMessage | _Question) -> None:
         """Take one message."""
@@ -365,6 +378,8 @@ class Recorder:
     def _change(self, recording: Recording, message: RecordingChanged) -> None:
         late = recording.change(message, self._source)
         session = recording.started.session
+        if recording.state is not RecordingState.ON:
+            self._tail.forget(recording, at_ns=message.at_mono_ns)
         if late:
             self._log.error(
                 Ev.PAUSE_LATE,
@@ -445,6 +460,7 @@ class Recorder:
         """Make everything last; what the disk has lost is found out when its recording is read back."""
         try:
             self._spool.sync()
+            self._tail.synced()
             self._proof.take(proving)
         except OSError as problem:
             self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)

@@ -49,6 +49,7 @@ from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.tail_recovery import extend_drafts
 from recorderd.spool.layout import Place, Spool
 from recorderd.tap.intake import Intake
 from recorderd.tap.reading import Reading
@@ -198,6 +199,7 @@ class Studio:
             clock=self,
             log=self.log,
         )
+        extend_drafts(self.spool, self.spool.ids(Place.DRAFTS), chain=chain, log=self.log)
         recover(spool=self.spool, chain=chain, sealer=self.sealer, entries=entries, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
@@ -363,6 +365,7 @@ class Studio:
             self._script = [row for row in self._script if row[0] > self.now_ms]
             if self.now_ms in looks:
                 self.recorder.round(self.mono_ns())
+            self.recorder.keep_tail(self.mono_ns())
 
     def _drain(self) -> None:
         due = [row for row in self._packets if row[0] <= self.now_ms]
