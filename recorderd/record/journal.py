@@ -285,22 +285,6 @@ def read_journal(folder: Path, *, veil: NameVeil | None = None) -> Journal:
     return journal
 
 
-def cut_torn(folder: Path) -> None:
-    """Cut a journal behind its last line that ``read_journal`` reads, so that one more can be read.
-
-    Durable: after return the cut survives. Errors: OSError.
-    """
-    content, end = (folder / JOURNAL_NAME).read_bytes(), 0
-    for line in content.split(b"\n")[:-1]:
-        try:
-            json.loads(line)
-        except ValueError:
-            break
-        end += len(line) + 1
-    if end < len(content):
-        durable.truncate(folder / JOURNAL_NAME, end)
-
-
 def _tells_of_a_change(line: bytes) -> bool:
     try:
         row = json.loads(line)

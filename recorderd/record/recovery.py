@@ -338,7 +338,9 @@ def _stand(
         sample_rate_hz=rate_hz,
         channels=heading.frame_bytes // encoding.sample_bytes,
         duration_samples=frames,
-        streams=[_clip(entry, frames, spans, lost=lost) for entry in journal.entries()],
+        streams=[
+            _clip(entry, frames, spans, lost=lost) for entry in told_by_tail(journal.entries(), journal.tails)
+        ],
         audio_format=audio_format(encoding),
         audio_sha256=digest,
         audio_bytes=size_bytes,

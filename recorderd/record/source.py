@@ -11,6 +11,7 @@ from typing import Protocol
 from dsp.sender_reports import Heard
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.ids import StreamId
+from recorderd.record.frames import WholePacket
 from recorderd.record.reading import Packets
 
 
@@ -135,6 +136,10 @@ class Source(Packets, Protocol):
 
     def peek(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
         """Copy a span of the ring; it can be taken yet."""
+        ...
+
+    def peek_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> Sequence[WholePacket]:
+        """Give the packets of a span; they can be taken yet."""
         ...
 
     def clocks(self, slots: I64) -> Clocks:

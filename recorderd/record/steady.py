@@ -184,12 +184,10 @@ class SteadyRound:
         recording.rendered = end
 
 
-def find_steadiness(recording: Recording, source: Source, *, may_end: bool = False) -> Steadiness | None:
-    """Look whether a recording is steady; with ``may_end`` also one that only its end is known of."""
+def find_steadiness(recording: Recording, source: Source) -> Steadiness | None:
+    """Look whether a recording is steady."""
     tracks = sorted(recording.tracks.values(), key=lambda track: track.channel)
-    if not tracks or not (may_end or recording.ended is None):
-        return None
-    if not _goes_on(recording) or not _plain(recording, tracks):
+    if not tracks or not _goes_on(recording) or not _plain(recording, tracks):
         return None
     if any(not track.is_steady(recording.rendered) for track in tracks):
         return None
@@ -209,11 +207,12 @@ def find_steadiness(recording: Recording, source: Source, *, may_end: bool = Fal
 
 
 def _goes_on(recording: Recording) -> bool:
-    """Tell whether the recording is on, and written as far as it is rendered."""
+    """Tell whether the recording is on, written as far as it is rendered, and not about to end."""
     change = recording.notes.timeline.changes[-1]
     return (
         recording.files.is_open
         and not recording.failed
+        and recording.ended is None
         and recording.written == recording.rendered
         and change.state is RecordingState.ON
         and sample_at(change.at_ns, rate_hz=recording.rate_hz) <= recording.rendered

@@ -3,7 +3,8 @@
 Contract: ``take`` gives a block of what has come of the recordings since the block before, or None when there
 is nothing. It copies and changes nothing: whatever the tail does, the recording goes on as it would without.
 Where a stream has lost packets, has just begun to be steady, or got a late packet, the whole of what is not
-rendered yet is taken again, with marks. Of what comes without a gap each octet is taken once.
+rendered yet is taken again, with marks. Of what comes without a gap each octet is taken once. Of a recording
+that is not steady, or rests encrypted, what it would write next is rendered ahead (``tail_shadow``).
 Never in it: what is not to be kept at the moment it is taken (paused, stopped, erased), keys that are masked,
 and plain audio of a recording that rests encrypted.
 Thread: the recording's.
@@ -20,15 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.shapes import BOOL, I64
-from recorderd.core.clock import NS_PER_S
+from recorderd.core.clock import NS_PER_MS, NS_PER_S
+from recorderd.core.messages import RecordingState
 from recorderd.record.native import LAWS
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
 from recorderd.record.steadiness import Kind, Steadiness
 from recorderd.record.steady import find_steadiness
-from recorderd.record.tail_block import CHANNELS_MAX, RowKind, TailBlock, names_of, raw_rows
+from recorderd.record.tail_block import CHANNELS_MAX, RowKind, names_of, raw_rows
+from recorderd.record.tail_shadow import look_ahead
+from recorderd.record.timeline import sample_at
+from recorderd.record.unsealed import TailBlock, Unsealed
+from recorderd.wire.canonical import canonical_json
 
 STALE_MS: Final = 150  # a stream whose end is older has stopped: what its partner says is taken by itself
+SETTLE_NS: Final = 60 * NS_PER_MS  # a packet that is under way is no gap yet, where gaps are told
 SPAN_MAX_MS: Final = 900  # of one row among many: whoever has more to give does so by itself
 _PART_BYTES: Final = 1 << 20  # of contents at a time: larger arrays are new pages each time
 
@@ -77,8 +84,8 @@ class Tail:
         for group in self._groups:
             self._take_group(group, block, heard_ns)
         for recording in self._alone:
-            self._take_ending(recording, block, heard_ns)
-        if not block.tables:
+            self._take_alone(recording, block, heard_ns)
+        if not (block.tables or block.unsealed):
             return None
         self._number += 1
         return block
@@ -166,7 +173,7 @@ class Tail:
                 kind=RowKind.RAW,
             )
             table["start"], table["frames"] = end[chosen] - frames, frames
-            table["rendered"], table["laws"][:, :channels] = rendered[chosen], laws[chosen]
+            table["written"], table["laws"][:, :channels] = rendered[chosen], laws[chosen]
             block.add(table, octets.reshape(chosen.size, row_bytes))
 
     def _take_marked(self, recording: Recording, steady: Steadiness, block: TailBlock, *, until: int) -> None:
@@ -187,15 +194,41 @@ class Tail:
             linear_bytes=kind.linear_bytes,
             kind=RowKind.MARKED,
         )
-        table["start"], table["frames"], table["rendered"] = start, until - start, start
+        table["start"], table["frames"], table["written"] = start, until - start, start
         block.add(table, content[None, :])
 
-    def _take_ending(self, recording: Recording, block: TailBlock, heard_ns: int) -> None:
-        """Take what is left of a recording that is over and not rendered to its end yet."""
-        ended = recording.ended
-        if ended is None or recording.files.rests_encrypted:
+    def _take_alone(self, recording: Recording, block: TailBlock, heard_ns: int) -> None:
+        """Take what a recording that is not steady would write next."""
+        files, ended = recording.files, recording.ended
+        if not files.is_open or recording.failed or files.is_choked or _stands_still(recording):
             return
-        steady = find_steadiness(recording, self._source, may_end=True)
-        if steady is not None:
-            until = recording.samples_at(min(heard_ns, ended.at_mono_ns))
-            self._take_marked(recording, steady, block, until=until)
+        heard_ns = heard_ns - SETTLE_NS if ended is None else min(heard_ns, ended.at_mono_ns)
+        ahead = look_ahead(recording, self._source, until=recording.samples_at(heard_ns))
+        if ahead is None:
+            return
+        start, written = ahead.start, recording.written
+        notes = canonical_json({"gaps": ahead.gaps})
+        table = raw_rows(
+            names_of([recording.started.session]),
+            rate_hz=recording.rate_hz,
+            encoding=files.encoding,
+            channels=ahead.frames.shape[1],
+            linear_bytes=0,
+            kind=RowKind.SEALED if files.rests_encrypted else RowKind.FRAMES,
+        )
+        table["start"], table["frames"], table["written"] = start, len(ahead.frames), written
+        table["notes_bytes"] = len(notes)
+        if files.rests_encrypted:
+            block.unsealed.append(
+                Unsealed(row=table, files=files, at_frame=files.frames, ahead=ahead, notes=notes)
+            )
+            return
+        octets = np.ascontiguousarray(ahead.frames).view(np.uint8).reshape(-1)
+        block.add(table, np.concatenate([octets, np.frombuffer(notes, dtype=np.uint8)])[None, :])
+
+
+def _stands_still(recording: Recording) -> bool:
+    """Tell whether nothing more is kept of a recording until somebody says so."""
+    change = recording.notes.timeline.changes[-1]
+    silent = recording.state is not RecordingState.ON
+    return silent and sample_at(change.at_ns, rate_hz=recording.rate_hz) <= recording.written

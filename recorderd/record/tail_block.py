@@ -8,7 +8,7 @@ rows that touch it. A recording is named by its id, as its draft's folder is; no
 A row's content, by ``kind``: RAW, the octets of the streams as they came, a channel behind the other, each of
 one coding (``laws``); MARKED, the same with a mark for each octet behind them, 0 = never came; FRAMES, what
 the draft is to hold, and behind it, as JSON, what is missing in it; SEALED, the same as the draft's container
-is to hold it. Samples are counted from the session's start.
+is to hold it, behind ``SEALED_HEAD``. Samples are counted from the session's start.
 Pure: no clock, no I/O.
 """
 
@@ -36,7 +36,7 @@ ROW: Final = np.dtype(
     [
         ("recording", "S64"),
         ("start", "<i8"),  # the first sample
-        ("rendered", "<i8"),  # the sample up to which the draft is written when this block is
+        ("written", "<i8"),  # the sample up to which the draft is written when this block is
         ("at", "<u8"),  # of the content, from the block's beginning
         ("size", "<u4"),
         ("crc", "<u4"),
@@ -51,6 +51,11 @@ ROW: Final = np.dtype(
     ]
 )
 ROWS_MAX: Final = 100_000
+
+
+# Of a SEALED row: where the blocks are to stand in the container, and the CRC-32 of what stands there before
+# them, from a place on that is known to be on disk.
+SEALED_HEAD: Final = struct.Struct("<QQI")
 
 
 class RowKind(IntEnum):

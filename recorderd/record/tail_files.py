@@ -65,7 +65,7 @@ class TailFiles:
             weakref.finalize(self, os.close, file.descriptor)
         durable.sync_dir(folder)
         self._filled = self._files[0]
-        self._synced = 0  # number of the block with which the drafts were made last
+        self.synced_number = 0  # number of the block with which the drafts were made last
         self._drafts_to_ns = 0  # what was heard before this is in the drafts, and lasts
         self._lock = threading.Lock()  # only ``give_back`` contends
 
@@ -77,7 +77,7 @@ class TailFiles:
         """
         with self._lock:
             file = self._turn(heard_ns)
-            head, table = block.finish(synced=self._synced)
+            head, table = block.finish(synced=self.synced_number)
             at = file.end
             size_bytes = len(head) + block.content_bytes
             if at + size_bytes > SIZE_MAX_BYTES:
@@ -90,7 +90,9 @@ class TailFiles:
             durable.write_at(file.descriptor, head, offset_bytes=at)
             file.end = at + block_bytes(size_bytes)
             file.size_bytes = max(file.size_bytes, at + size_bytes)
-            left = LeftBlock(number=block.number, synced=self._synced, table=table, total_bytes=size_bytes)
+            left = LeftBlock(
+                number=block.number, synced=self.synced_number, table=table, total_bytes=size_bytes
+            )
             file.blocks.append((at, left))
             file.heard_ns = heard_ns
         if sync:
@@ -101,7 +103,7 @@ class TailFiles:
 
         What had come before ``drafts_to_ns`` is written in them.
         """
-        self._synced, self._drafts_to_ns = number, drafts_to_ns - HELD_BACK_NS
+        self.synced_number, self._drafts_to_ns = number, drafts_to_ns - HELD_BACK_NS
 
     def forget(self, recording_id: str, *, start: int) -> None:
         """Overwrite what stands of a recording from a sample on.

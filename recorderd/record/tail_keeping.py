@@ -21,8 +21,8 @@ from recorderd.record.disk import Disk
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
 from recorderd.record.tail import Tail
-from recorderd.record.tail_block import TailBlock
 from recorderd.record.tail_files import TailFiles
+from recorderd.record.unsealed import TailBlock
 from recorderd.spool.layout import Spool
 
 EVERY_NS: Final = 500 * NS_PER_MS
@@ -70,7 +70,7 @@ class TailKeeping:
             return
         self._idle_ns, self._given_back = 0, False
         job = partial(self._write, block, heard_ns, drafts_to_ns, sync)
-        self._disk.put(job, size_bytes=block.content_bytes)
+        self._disk.put(job, size_bytes=block.waiting_bytes)
 
     def forget(self, recording: Recording, *, at_ns: int) -> None:
         """Let nothing stay of a recording from an instant on; of one that is erased nothing at all."""
@@ -86,6 +86,7 @@ class TailKeeping:
         try:
             if self._files is None:
                 self._files = TailFiles(self._spool.root)
+            block.seal(synced=self._files.synced_number)
             self._files.write(block, heard_ns=heard_ns, sync=sync)
         except OSError as problem:
             self._left_out(problem)

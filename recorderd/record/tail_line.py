@@ -14,6 +14,8 @@ from recorderd.core.gap_causes import BEFORE_FIRST, NOT_RECEIVED
 from recorderd.record.gaps import append_gap, merged, overlay
 from recorderd.wire.manifest import Gap, StreamEntry
 
+Spans = tuple[tuple[int, int, str], ...]  # start, length, cause
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TailLine:
@@ -21,12 +23,14 @@ class TailLine:
 
     start: int
     frames: int
-    gaps: tuple[tuple[tuple[int, int], ...], ...]  # by channel: start in the span, and length
+    gaps: tuple[Spans, ...]  # by stream, in the order in which the journal names them; from the span's start
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> TailLine:
         """Read a line. Errors: ValueError, KeyError or TypeError when it is none."""
-        gaps = tuple(tuple((int(at), int(count)) for at, count in line) for line in row["gaps"])
+        gaps = tuple(
+            tuple((int(at), int(count), str(cause)) for at, count, cause in one) for one in row["gaps"]
+        )
         return cls(start=int(row["start"]), frames=int(row["frames"]), gaps=gaps)
 
 
@@ -34,24 +38,25 @@ def told_by_tail(entries: Sequence[StreamEntry], tails: Sequence[TailLine]) -> l
     """Let the streams' gaps be what the tail tells of its spans."""
     told = list(entries)
     for line in tails:
-        told = [replace(entry, gaps=_gaps(entry, line)) for entry in told]
+        told = [
+            replace(entry, gaps=_gaps(entry, line, line.gaps[number])) if number < len(line.gaps) else entry
+            for number, entry in enumerate(told)
+        ]
     return told
 
 
-def _gaps(entry: StreamEntry, line: TailLine) -> tuple[Gap, ...]:
-    known = merged(list(entry.gaps))
-    if entry.channel >= len(line.gaps):
-        return tuple(known)
+def _gaps(entry: StreamEntry, line: TailLine, told: Spans) -> tuple[Gap, ...]:
     start, end = line.start, line.start + line.frames
+    known = merged(list(entry.gaps))
     before = [gap for gap in known if gap.start_samples < start <= gap.start_samples + gap.length_samples]
     kept: list[Gap] = []
     for gap in known:
         gap_end = gap.start_samples + gap.length_samples
         append_gap(kept, gap.start_samples, min(gap_end, start), gap.cause)
         append_gap(kept, max(gap.start_samples, end), gap_end, gap.cause)
-    for at, count in line.gaps[entry.channel]:
-        cause = before[-1].cause if at == 0 and before else NOT_RECEIVED
-        kept = overlay(kept, start + at, start + at + count, cause)
+    for at, count, cause in told:
+        goes_on = at == 0 and before and cause == NOT_RECEIVED
+        kept = overlay(kept, start + at, start + at + count, before[-1].cause if goes_on else cause)
         if start + at < entry.first_sample:
             kept = overlay(kept, start + at, min(start + at + count, entry.first_sample), BEFORE_FIRST)
     return tuple(kept)

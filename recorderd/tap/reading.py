@@ -160,6 +160,12 @@ class Reading(ABC):
             scale = int(self._table.octets_per_tick[slot])
             return self._ring.peek(slot, start_ticks * scale, end_ticks * scale)
 
+    def peek_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> list[Frame]:
+        """Give the whole packets of a span; they stay where they are."""
+        with self._lock:
+            frames = self._table.frames.get(self.slot_of(stream))
+            return [] if frames is None else frames.peek(start_ticks=start_ticks, end_ticks=end_ticks)
+
     def take_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> list[Frame]:
         """Read the whole packets whose place lies in a span, once and in order of their places.
 

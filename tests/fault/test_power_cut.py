@@ -1,8 +1,8 @@
 """The power goes at 200 moments of twenty calls: every draft that was synced once is sealed and verifies.
 
-What is promised: audio survives that is older than ``record.checkpoint_s`` (between two syncs), a window
-(between two rounds) and ``record.delay_ms`` (for late packets) together: 1.0 + 0.5 + 0.8 s by default; what
-a sync takes comes on top. A draft that no sync has seen yet may be gone, in whole or in part.
+What is promised: audio survives that is older than a second: half of it lies between two blocks of the tail,
+what the tap takes to drain and the disk for a sync comes on top. A draft that no sync has seen yet may be
+gone, in whole or in part.
 """
 
 from __future__ import annotations

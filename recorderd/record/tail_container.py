@@ -1,0 +1,98 @@
+"""What the tail knows of a draft that rests encrypted, put back without its key.
+
+Contract: a row's blocks were sealed for one place in the container; they are written there, as the last, if
+what stands before is what stood there when the row was made: known to be on disk by then, and by its check
+from there on. What stood behind is overwritten or cut off: the blocks tell the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from isal.isal_zlib import crc32
+
+from recorderd import durable
+from recorderd.evidence.draft_cipher import HEADING_BYTES, parse_heading
+from recorderd.evidence.draft_container import pieces_of, survey
+from recorderd.record.journal import JOURNAL_NAME, Journal, JournalWriter
+from recorderd.record.tail_block import SEALED_HEAD
+from recorderd.record.tail_line import Spans, TailLine
+from recorderd.record.tail_span import TailRow
+
+
+def extend_container(folder: Path, container: Path, rows: Sequence[TailRow], journal: Journal) -> float:
+    """Write the newest row that can stand into a container; return how many seconds longer it is.
+
+    Durable: after return they survive.
+    Errors: OSError; EnvelopeUnopened; ValueError, KeyError or TypeError when a row is none.
+    """
+    descriptor = os.open(container, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        before = _frames(descriptor, container.name)
+        row = next((row for row in reversed(rows) if _stands(descriptor, row)), None)
+        if row is None:
+            return 0.0
+        _, position, _ = SEALED_HEAD.unpack_from(row.content)
+        octets = row.content[SEALED_HEAD.size : len(row.content) - int(row.row["notes_bytes"])]
+        durable.resize(descriptor, position)
+        durable.write_at(descriptor, octets, offset_bytes=position)
+        durable.sync_file(descriptor)
+        after = _frames(descriptor, container.name)
+    finally:
+        os.close(descriptor)
+    gaps: tuple[Spans, ...] = tuple(row.gaps())
+    line = TailLine(start=row.start - journal.origin_samples, frames=row.count, gaps=gaps)
+    note(folder, journal, [line])
+    return max(0, after - before) / journal.sample_rate_hz
+
+
+def note(folder: Path, journal: Journal, lines: Sequence[TailLine]) -> None:
+    """Note in a draft's journal what was put into it. Errors: OSError."""
+    fresh = [line for line in lines if line not in journal.tails]
+    if not fresh:
+        return
+    _cut_torn(folder)
+    writer = JournalWriter.go_on(folder)
+    try:
+        for line in fresh:
+            writer.tail(line)
+    finally:
+        writer.close()
+
+
+def _cut_torn(folder: Path) -> None:
+    """Cut a journal behind its last line that ``read_journal`` reads, so that one more can be read.
+
+    Durable: after return the cut survives. Errors: OSError.
+    """
+    content, end = (folder / JOURNAL_NAME).read_bytes(), 0
+    for line in content.split(b"\n")[:-1]:
+        try:
+            json.loads(line)
+        except ValueError:
+            break
+        end += len(line) + 1
+    if end < len(content):
+        durable.truncate(folder / JOURNAL_NAME, end)
+
+
+def _stands(descriptor: int, row: TailRow) -> bool:
+    """Tell whether the container is what it was up to where a row's blocks belong."""
+    known, position, check = SEALED_HEAD.unpack_from(row.content)
+    before = os.pread(descriptor, position - known, known) if known <= position else b""
+    return bool(known <= position == known + len(before) and crc32(before) == check)
+
+
+def _frames(descriptor: int, name: str) -> int:
+    """Count the frames that a container's blocks tell."""
+
+    def read(position: int, size_bytes: int) -> bytes:
+        return os.pread(descriptor, size_bytes, position)
+
+    heading = parse_heading(read(0, HEADING_BYTES), subject=name)
+    found = survey(read, heading, size_bytes=os.fstat(descriptor).st_size)
+    end = max((piece.end for piece in pieces_of(found.blocks)), default=heading.head_bytes)
+    return (end - heading.head_bytes) // heading.frame_bytes
