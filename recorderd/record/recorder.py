@@ -379,7 +379,7 @@ class Recorder:
         late = recording.change(message, self._source)
         session = recording.started.session
         if recording.state is not RecordingState.ON:
-            self._tail.forget(recording, at_ns=message.at_mono_ns)
+            self._tail.forget(recording, at_ns=message.at_mono_ns, heard_ns=self._source.heard_until_ns)
         if late:
             self._log.error(
                 Ev.PAUSE_LATE,

@@ -90,6 +90,15 @@ class Tail:
         self._number += 1
         return block
 
+    def take_one(self, recording: Recording, *, heard_ns: int) -> TailBlock | None:
+        """Take what one recording, which has just changed, would write next."""
+        block = TailBlock(number=self._number + 1)
+        self._take_alone(recording, block, heard_ns)
+        if not (block.tables or block.unsealed):
+            return None
+        self._number += 1
+        return block
+
     @property
     def number(self) -> int:
         """Number of the last block."""

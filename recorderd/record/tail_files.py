@@ -20,9 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from isal.isal_zlib import crc32
 
-from dsp.shapes import U8
 from recorderd import durable
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.core.errors import TailUnreadable
@@ -105,8 +103,8 @@ class TailFiles:
         """
         self.synced_number, self._drafts_to_ns = number, drafts_to_ns - HELD_BACK_NS
 
-    def forget(self, recording_id: str, *, start: int) -> None:
-        """Overwrite what stands of a recording from a sample on.
+    def forget(self, recording_id: str, *, start: int, before: int) -> None:
+        """Overwrite the rows of a recording that reach beyond a sample, but for blocks from a number on.
 
         Durable: after return it cannot be read through the file system.
         Errors: OSError.
@@ -119,7 +117,7 @@ class TailFiles:
                     for number in _rows_of(block, name):
                         touched |= _forget_stale(file, at, block, number)
                 for at, block in file.blocks:
-                    for number in _rows_of(block, name):
+                    for number in _rows_of(block, name) if block.number < before else ():
                         touched |= _forget(file.descriptor, at, block, number, start)
                 if touched:
                     durable.sync_file(file.descriptor)
@@ -169,21 +167,12 @@ def _rows_of(block: LeftBlock, name: bytes) -> list[int]:
 
 
 def _forget(descriptor: int, at: int, block: LeftBlock, number: int, start: int) -> bool:
-    """Overwrite a row from a sample on; say whether there was anything."""
+    """Overwrite a row that reaches beyond a sample; say whether it did."""
     row = block.table[number]
-    first, frames, kind = int(row["start"]), int(row["frames"]), int(row["kind"])
-    if first + frames <= start or kind == RowKind.GONE:
+    if int(row["start"]) + int(row["frames"]) <= start or row["kind"] == RowKind.GONE:
         return False
-    place, size = at + int(row["at"]), int(row["size"])
-    octets: U8 = np.frombuffer(bytearray(os.pread(descriptor, size, place)), dtype=np.uint8)
-    if kind in (RowKind.RAW, RowKind.MARKED) and start > first and octets.size == size:
-        parts = int(row["channels"]) * (2 if kind == RowKind.MARKED else 1)
-        lines = octets.reshape(parts, -1)
-        lines[:, (start - first) * (lines.shape[1] // frames) :] = 0
-    else:
-        octets[:], row["kind"] = 0, RowKind.GONE
-    durable.write_at(descriptor, octets.data, offset_bytes=place)
-    row["crc"] = crc32(octets.data)
+    row["kind"] = RowKind.GONE
+    durable.write_at(descriptor, bytes(int(row["size"])), offset_bytes=at + int(row["at"]))
     durable.write_at(descriptor, rows_again(block, block.table), offset_bytes=at)
     return True
 

@@ -72,10 +72,19 @@ class TailKeeping:
         job = partial(self._write, block, heard_ns, drafts_to_ns, sync)
         self._disk.put(job, size_bytes=block.waiting_bytes)
 
-    def forget(self, recording: Recording, *, at_ns: int) -> None:
-        """Let nothing stay of a recording from an instant on; of one that is erased nothing at all."""
-        start = 0 if recording.state is RecordingState.ERASED else recording.samples_at(at_ns)
-        self._disk.put(partial(self._forget, recording.started.session, start))
+    def forget(self, recording: Recording, *, at_ns: int, heard_ns: int) -> None:
+        """Let nothing stay of a recording from an instant on; of one that is erased nothing at all.
+
+        What came before that instant is kept anew first: no moment is without it.
+        """
+        start, kept = 0, False
+        if recording.state is not RecordingState.ERASED:
+            start = recording.samples_at(at_ns)
+            block = None if self._disk.is_full else self._tail.take_one(recording, heard_ns=heard_ns)
+            if block is not None:
+                kept, self._idle_ns, self._given_back = True, 0, False
+                self._disk.put(partial(self._write, block, heard_ns, 0, True), size_bytes=block.waiting_bytes)
+        self._disk.put(partial(self._forget, recording.started.session, start, self._tail.number + 1 - kept))
 
     def synced(self) -> None:
         """Be told that everything given to the disk so far was made last.  # thread: the disk's"""
@@ -93,11 +102,11 @@ class TailKeeping:
             return
         self._written = (block.number, drafts_to_ns)
 
-    def _forget(self, recording_id: str, start: int) -> None:
+    def _forget(self, recording_id: str, start: int, before: int) -> None:
         if self._files is None:
             return
         try:
-            self._files.forget(recording_id, start=start)
+            self._files.forget(recording_id, start=start, before=before)
         except OSError as problem:
             self._left_out(problem)
 

@@ -39,10 +39,21 @@ def told_by_tail(entries: Sequence[StreamEntry], tails: Sequence[TailLine]) -> l
     told = list(entries)
     for line in tails:
         told = [
-            replace(entry, gaps=_gaps(entry, line, line.gaps[number])) if number < len(line.gaps) else entry
+            _told(entry, line, line.gaps[number]) if number < len(line.gaps) else entry
             for number, entry in enumerate(told)
         ]
     return told
+
+
+def _told(entry: StreamEntry, line: TailLine, missing: Spans) -> StreamEntry:
+    """Let one stream be what the tail tells of it in a span."""
+    silent = sum(count for _, count, _ in missing)
+    if silent < line.frames and entry.first_sample < 0:  # its first packets were not noted yet
+        first = next((at + count for at, count, _ in missing if at == 0), 0)
+        entry = replace(entry, first_sample=line.start + first)
+    if silent < line.frames and not entry.packets_received:
+        entry = replace(entry, packets_received=1)  # how many more came was not noted
+    return replace(entry, gaps=_gaps(entry, line, missing))
 
 
 def _gaps(entry: StreamEntry, line: TailLine, told: Spans) -> tuple[Gap, ...]:

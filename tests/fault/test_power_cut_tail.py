@@ -99,10 +99,11 @@ def _payload(kind: str, seed: int) -> bytes:
     return speech.encode_a_law(to_int16(signal))
 
 
-def _begin(root: Path, signer: Signer, kind: str, customer: Path) -> Scene:
+def _begin(root: Path, signer: Signer, kind: str, customer: Path, trace: DiskTrace | None = None) -> Scene:
     recipients = CertificateRecipients(recipients=(load_certificate(customer),))
     studio = Studio(root, signer, pace=PACE, slots=12, encryption={"bank": recipients})
-    scene = Scene(kind, studio, DiskTrace(root, now_ms=lambda: studio.now_ms))
+    scene = Scene(kind, studio, trace or DiskTrace(root, now_ms=lambda: 0))
+    scene.trace.now_ms = lambda: studio.now_ms
     for number in range(3):
         session = studio.session(f"c{number}", ms=70 * number, terms=KINDS[kind])
         fields = {"codec": G722} if kind == "framed" else {}
@@ -210,8 +211,9 @@ def test_a_power_cut_costs_a_call_of_any_kind_a_second_at_most(
     signer, customer = house
     with pytest.MonkeyPatch.context() as patch:
         (memory / "day").mkdir()
-        scene = _begin(memory / "day", signer, kind, customer)
-        with scene.trace.noting(patch):
+        trace = DiskTrace(memory / "day", now_ms=lambda: 0)
+        with trace.noting(patch):
+            scene = _begin(memory / "day", signer, kind, customer, trace)
             scene.studio.run(END_MS)
     luck, opened = random.Random(kind), dict[str, BlockOpener]()
     first = next(
