@@ -52,7 +52,13 @@ tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd
 postgresql: the catalogue's other database, a server of the tests' own
+openssh-server: a customer's own SFTP server
+ceph-mon: the tests' own S3 server, its monitor
+ceph-osd: where that keeps its objects
+radosgw: what speaks S3 there
+ceph-common: sets it up
 rsync: what the flush's throughput is measured against
+zsh: completes our commands as its users have it
 asterisk-core-sounds-en-wav: a woman's speech, in which no key may be found
 asterisk-core-sounds-it-wav: a man's
 endef
@@ -105,6 +111,10 @@ SPEAK := $(BIN)/python -m recorderd.app.prompts build --texts config/prompts .ve
 prompts: ## speak the announcements into .venv, or find that they are there
 	@$(SPEAK)
 
+# What shells complete our commands by; a wheel holds it too, an editable install does not.
+COMPLETE := install -D -m 644 -t .venv/share/bash-completion/completions config/completion/bash/* && \
+  install -D -m 644 -t .venv/share/zsh/site-functions config/completion/zsh/*
+
 # The stamp names what was installed; it is written last, so a broken install is done again.
 .PHONY: install
 install: setup-packages python ## everything into ./.venv
@@ -112,7 +122,7 @@ install: setup-packages python ## everything into ./.venv
 	python=$$("$(PYTHON)" -c 'import sys; print(sys.version.split()[0], sys.base_prefix)')
 	venv="$$python $$PWD"
 	key="$$venv $$wheel $$(sha256sum < pyproject.toml | cut -c1-16)"
-	if [ "$$(cat .venv/.installed 2>/dev/null)" = "$$key" ]; then echo '==> install: nothing to do'; $(SPEAK); exit 0; fi
+	if [ "$$(cat .venv/.installed 2>/dev/null)" = "$$key" ]; then echo '==> install: nothing to do'; $(SPEAK); $(COMPLETE); exit 0; fi
 	rm -f .venv/.installed .venv/.installed-test
 	if [ "$$(cat .venv/.python 2>/dev/null)" != "$$venv" ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
 	  echo "==> install: .venv with Python $${python%% *}"
@@ -127,6 +137,7 @@ install: setup-packages python ## everything into ./.venv
 	for p in $(PROGRAMS); do [ -x $(BIN)/$$p ] || { echo "==> install: $(BIN)/$$p is missing"; exit 1; }; done
 	$(BIN)/python -c 'import pjsua2'
 	$(SPEAK)
+	$(COMPLETE)
 	echo "$$key" > .venv/.installed.new && mv .venv/.installed.new .venv/.installed
 	echo "==> install: done in $$SECONDS s"
 
@@ -168,6 +179,11 @@ test: setup-packages setup-test-packages install-test lint exchange apcupsd ## a
 	@echo '==> test: pytest'
 	$(BIN)/python -m pytest -n 3 tests/unit tests/property
 	$(BIN)/python -m pytest -n 4 --own-network tests/integration tests/contract tests/interop tests/fault
+
+.PHONY: test-s3
+test-s3: setup-packages setup-test-packages install-test ## the store against a real S3 server with Object Lock
+	@echo '==> test-s3: pytest'
+	$(BIN)/python -m pytest --object-store tests/contract/test_published.py tests/contract/test_published_archive.py tests/contract/test_scrub.py tests/contract/test_mirror.py tests/object_store --timeout=300
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function

@@ -66,6 +66,16 @@ def sync_dir(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_names(folder: Path) -> None:
+    """Make the names in ``folder`` last, as ``sync_dir`` does; a disk that refuses is asked once more.
+
+    What the log of a file system could not take it holds on to, or gives up the file system: unlike a file's
+    content nothing is forgotten in between.
+    Durable: see ``sync_dir``.
+    """
+    insist(sync_dir, folder)
+
+
 def sync_file(descriptor: int) -> None:
     """Make the content and size behind ``descriptor`` last.
 
@@ -154,7 +164,8 @@ def create(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool = 
     before, the name may stand with part of the content.
     Errors: FileExistsError when the name is taken; OSError, which leaves no file.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = insist(os.open, path, flags, mode)
     try:
         _write_all(descriptor, content)
         if synced:
@@ -198,7 +209,7 @@ def replace(path: Path, content: bytes, *, mode: int = FILE_MODE, synced: bool =
     meanwhile finds it whole, and after a power cut perhaps nothing.
     """
     fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = insist(os.open, fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         _write_all(descriptor, content)
         if synced:
@@ -291,7 +302,7 @@ def append_whole(descriptor: int, content: bytes) -> None:
     try:
         _write_all(descriptor, content)
     except OSError:
-        os.ftruncate(descriptor, before_bytes)
+        insist(os.ftruncate, descriptor, before_bytes)
         raise
 
 
@@ -450,7 +461,7 @@ def preallocate(path: Path, size_bytes: int, *, mode: int = FILE_MODE) -> bool:
 
 def resize(descriptor: int, size_bytes: int) -> None:
     """Cut the file behind ``descriptor`` to its first ``size_bytes``; not synced (see ``sync_file``)."""
-    os.ftruncate(descriptor, size_bytes)
+    insist(os.ftruncate, descriptor, size_bytes)
 
 
 def discard(path: Path, *, synced: bool = True) -> None:
@@ -460,7 +471,7 @@ def discard(path: Path, *, synced: bool = True) -> None:
     through it; what the medium keeps of freed blocks is out of reach, only an encrypted disk helps there.
     What is not ``synced`` may come back after a power cut.
     """
-    path.unlink(missing_ok=True)
+    _unlink(path)
     if synced:
         sync_dir(path.parent)
 

@@ -10,15 +10,22 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import Scheduling
 
+from recorderd.archive.folders import Folders
+from recorderd.archive.published import Published
 from tests.support import own_network
 from tests.support.postgres import PostgresServer
 from tests.support.workers import BySharing, turn
+
+if TYPE_CHECKING:
+    from tests.support.ceph import ObjectServer
+    from tests.support.simulated_s3 import SimulatedServer
 
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 settings.register_profile("test", deadline=None)
@@ -31,6 +38,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with -n: each worker has a network of its own; one worker where that is not permitted",
     )
+    parser.addoption(
+        "--object-store",
+        action="store_true",
+        help="what holds of every store is tried on a real S3 server too",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try what holds of every store on folders, and where it was asked for on objects."""
+    if "store_kind" in metafunc.fixturenames:
+        kinds = ["folders", "objects"] if metafunc.config.option.object_store else ["folders"]
+        if metafunc.module.__name__.endswith("test_published"):
+            kinds.append("simulated")
+        metafunc.parametrize("store_kind", kinds, scope="session")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist makes workers of -n
@@ -65,6 +86,39 @@ def postgres_server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """One server for all tests of this process; each takes a bucket of its own."""
+    from tests.support.ceph import ObjectServer  # slow, and needed by few
+
+    server = ObjectServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def simulated_server() -> Iterator[SimulatedServer]:
+    """One simulator for all tests of this process."""
+    from tests.support.simulated_s3 import SimulatedServer  # slow, and needed by few
+
+    server = SimulatedServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def published(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Published:
+    """An empty place for published recordings, of each kind."""
+    if store_kind == "folders":
+        place: Published = Folders(tmp_path / "house" / "archive")
+    elif store_kind == "simulated":
+        place = request.getfixturevalue("simulated_server").objects()
+    else:
+        server: ObjectServer = request.getfixturevalue("object_server")
+        place = server.objects(server.new_bucket())
+    return place
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

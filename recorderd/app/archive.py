@@ -25,14 +25,18 @@ from recorderd.app.archive_configuration import (
     ArchiveConfiguration,
     load_archive_configuration,
 )
+from recorderd.app.archive_deliver import add_deliver
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_mirror import add_mirror
 from recorderd.app.archive_reconcile import add_reconcile
 from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
+from recorderd.app.archive_scrub import add_scrub
 from recorderd.app.archive_search import add_search
 from recorderd.app.archive_shares import add_share
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
+from recorderd.app.archive_store import open_store
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
 from recorderd.app.catching_up import CatchingUp, refuse_lost_catalogue
@@ -44,6 +48,7 @@ from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
+from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
@@ -53,8 +58,7 @@ from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.keeping import Keeping
 from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
-from recorderd.archive.renewals import export_renewals
-from recorderd.archive.store import Store
+from recorderd.archive.renewals import export_renewals, stamps_of_group
 from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import KeyUnusable, RecordingUnknown
@@ -107,17 +111,18 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--limit", type=count_of, metavar="N", help="so many at most")
             command.add_argument("--after", metavar="ID", help="those after this one")
         if name in ("show", "export"):
-            command.add_argument("recording_id", metavar="ID")
+            command.add_argument("recording_id", metavar="ID", help="which recording")
         if name in ("stamps", "renew"):
             add_days(command)
         if name == "stamps":
             command.add_argument("--all", action="store_true", help="those that are good for longer too")
-        if name in ("list", "show", "stamps", "status", "fsck"):
+        if name in ("list", "show", "export", "heads", "stamps", "status", "fsck"):
             command.add_argument("--json", action="store_true", help="for programs")
         if name == "fsck":
             command.add_argument(
                 "--tsa", type=Path, metavar="F", help="roots of time-stamp authorities, PEM: who stamped?"
             )
+            fsck.add_mirror_option(command)
         if name == "export":
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
             command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
@@ -133,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     add_search(commands)
     add_reconcile(commands)
     add_reindex(commands)
+    add_deliver(commands)
+    add_mirror(commands)
+    add_scrub(commands)
     add_web(commands)
     return parser
 
@@ -150,12 +158,13 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     duty = PowerDuty(configuration.power, service=service, clock=clock)
     lock = FolderLock(archive.data_dir / LOCK_NAME)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
-    store, catalogue = Store(archive.data_dir), open_catalogue(configuration)
+    store, catalogue = open_store(configuration), open_catalogue(configuration)
     store.prepare()
     refuse_lost_catalogue(store, recordings=catalogue.count())
     catching_up = CatchingUp(
-        archive.data_dir, catalogue.database, region=configuration.catalogue.region, log=service.log
+        store, catalogue.database, region=configuration.catalogue.region, log=service.log
     )
+    parts = retention_parts(configuration, log=service.log, signer=signer)
     custody = Custody(
         archive_id=archive.id,
         store=store,
@@ -164,6 +173,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         signer=signer,
         clock=clock,
         log=service.log,
+        locks=parts.locks,
+        mirror=required_mirror(configuration, parts),
     )
     custody.repair()
     audit = AuditDuty(
@@ -174,13 +185,8 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         clock=clock,
         log=service.log,
     )
-    retention = RetentionDuty(
-        configuration.retention,
-        retention_parts(configuration, log=service.log, signer=signer),
-        power=lambda: duty.power,
-        log=service.log,
-    )
-    settings = _receiver_settings(configuration, secret)
+    retention = RetentionDuty(configuration.retention, parts, power=lambda: duty.power, log=service.log)
+    store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
     keeping = Keeping(custody)
     willingness = Willingness(
         archive.data_dir,
@@ -189,7 +195,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         log=service.log,
     )
     receiver = Receiver(
-        settings=settings,
+        settings=_receiver_settings(configuration, secret),
         store=store,
         custody=custody,
         keeping=keeping,
@@ -204,14 +210,14 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             return take_drain(request, willingness)
         if command != "status":
             return {"error": "known commands: status, drain"}
-        counters = service.log.counters()
         return {
             "program": "recorder-archive",
             "version": __version__,
             **receiver.status(),
             **retention.picture(),
+            **store_duties.picture(),
             "power": duty.describe(),
-            "events": counters,
+            "events": service.log.counters(),
         }
 
     control_stop = threading.Event()
@@ -228,7 +234,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
         loops = keeping.loops() | audit.loops() | retention.loops() | catching_up.loops() | hooks
-        for name, work in loops.items():
+        for name, work in (loops | store_duties.loops()).items():
             workers.start(name, work)
         if configuration.http is not None:
             workers.start("http", WebDuty(arguments.config, log=service.log).run)
@@ -285,6 +291,7 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
     authorities(configuration.timestamps)
+    check_stores(configuration)
     PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
     print(f"{arguments.config}: right for recorder-archive")
     return 0
@@ -321,8 +328,8 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     entry = _entry(arguments, configuration)
     row = entry.plain()
-    folder = configuration.archive.data_dir / entry.path
-    row["files"] = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    store = open_store(configuration)
+    row["files"] = store.group(entry.path).names()
     row["receipt"] = json.loads(entry.receipt) if entry.receipt else None
     if arguments.json:
         print(json.dumps(row, indent=2))
@@ -331,27 +338,29 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     for name, value in row.items():
         if name != "receipt":
             table.add_row(name, "\n".join(value) if isinstance(value, list) else str(value))
-    table.add_row("folder", str(folder))
+    table.add_row("folder", store.published.shown(entry.path))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    entry, root = _entry(arguments, configuration), configuration.archive.data_dir
-    for copy in Store(root).export(entry.path, arguments.out):
-        print(copy)
+    entry, store = _entry(arguments, configuration), open_store(configuration)
+    written = list(store.export(entry.path, arguments.out))
     proof = export_inclusion(
-        root,
+        store.root,
         entry.recorder_id,
         recording_id=entry.id,
         manifest_sha256=entry.manifest_sha256,
         out=arguments.out,
     )
-    stamps = [(path, arguments.out / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
-    for path in (*proof.copies, *export_renewals(root, [*stamps, *proof.stamps])):
-        print(path)
+    stamps = [(path, arguments.out / Path(path).name) for path in stamps_of_group(store, entry.path)]
+    written += [*proof.copies, *export_renewals(store.root, [*stamps, *proof.stamps])]
     if arguments.listen:
-        print(export_listening_copy(root / entry.path, arguments.out))
+        written.append(export_listening_copy(store.group(entry.path), arguments.out))
+    if arguments.json:
+        print(json.dumps([str(path) for path in written], indent=2))
+    else:
+        print(*written, sep="\n")
     return 0
 
 

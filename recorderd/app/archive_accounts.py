@@ -30,6 +30,7 @@ from recorderd.core.errors import PasswordUnfit
 from recorderd.evidence.keys import read_secret_text
 from recorderd.policy.access import Action, Role
 
+_JSON: Final = "for programs"
 _PLAIN_WIDTH: Final = 200  # for pipes and files: a name that is cut off helps nobody
 Work = Callable[[argparse.Namespace, ArchiveConfiguration], int]
 
@@ -42,8 +43,10 @@ def add_account(commands: Any) -> None:
     add = _part(parts, "add", _add, "make an account; it comes in when it has a password")
     change = _part(parts, "role", _change, "give an account another role and reach; its sessions end")
     for part in (add, change):
-        part.add_argument("name", metavar="NAME")
-        part.add_argument("--role", required=True, choices=[role.value for role in Role])
+        part.add_argument("name", metavar="NAME", help="the account")
+        part.add_argument(
+            "--role", required=True, choices=[role.value for role in Role], help="what the account is for"
+        )
         part.add_argument("--extension", action="append", default=[], metavar="[RECORDER:]N", help="its own")
         part.add_argument("--group", action="append", default=[], metavar="G", help="of a supervisor")
         part.add_argument(
@@ -51,38 +54,41 @@ def add_account(commands: Any) -> None:
         )
         part.add_argument("--restricted", action="store_true", help="may reach restricted recordings too")
     add.add_argument("--password-file", type=Path, metavar="F", help="its first line, mode 600")
-    _part(parts, "list", _list, "list accounts").add_argument("--json", action="store_true")
+    _part(parts, "list", _list, "list accounts").add_argument("--json", action="store_true", help=_JSON)
     for name, work, text in (
         ("disable", _disable, "shut an account; its sessions end, its tokens do not count"),
         ("enable", _enable, "open it again"),
     ):
-        _part(parts, name, work, text).add_argument("name", metavar="NAME")
+        _part(parts, name, work, text).add_argument("name", metavar="NAME", help="the account")
     password = _part(parts, "password", _password, "give an account a password, asked for twice")
-    password.add_argument("name", metavar="NAME")
+    password.add_argument("name", metavar="NAME", help="the account")
     password.add_argument("--file", type=Path, metavar="F", help="read its first line instead, mode 600")
     totp = _part(parts, "totp", _totp, "print a new seed for a telephone's app")
-    totp.add_argument("name", metavar="NAME")
+    totp.add_argument("name", metavar="NAME", help="the account")
     totp.add_argument("--off", action="store_true", help="want no code any more")
     oidc = _part(parts, "oidc", _oidc, "say whom an account is at the OpenID provider")
-    oidc.add_argument("name", metavar="NAME")
+    oidc.add_argument("name", metavar="NAME", help="the account")
     oidc.add_argument("subject", metavar="SUBJECT", help="the provider's sub; empty = nobody")
     group = _part(parts, "group", _group, "say who belongs to a group; nobody = it is gone")
-    group.add_argument("name", metavar="GROUP")
-    group.add_argument("--extension", action="append", default=[], metavar="[RECORDER:]N")
-    group.add_argument("--queue", action="append", default=[], metavar="[RECORDER:]Q")
+    group.add_argument("name", metavar="GROUP", help="the group")
+    group.add_argument("--extension", action="append", default=[], metavar="[RECORDER:]N", help="a member")
+    group.add_argument("--queue", action="append", default=[], metavar="[RECORDER:]Q", help="a member")
     _add_tokens(parts)
 
 
 def _add_tokens(parts: Any) -> None:
     token = _part(parts, "token", _token, "make an API token; it is printed this once")
-    token.add_argument("name", metavar="NAME")
+    token.add_argument("name", metavar="NAME", help="the account")
     token.add_argument("--label", required=True, metavar="WORD", help="what it is for, in the audit log")
     token.add_argument("--scopes", required=True, metavar="A,B", help=", ".join(Action))
     token.add_argument("--days", type=int, default=90, metavar="N", help="good for so long (90)")
+    token.add_argument("--json", action="store_true", help=_JSON)
     tokens = _part(parts, "tokens", _tokens, "list API tokens")
-    tokens.add_argument("name", metavar="NAME", nargs="?", default="")
-    tokens.add_argument("--json", action="store_true")
-    _part(parts, "revoke", _revoke, "make a token worthless").add_argument("id", metavar="ID")
+    tokens.add_argument("name", metavar="NAME", nargs="?", default="", help="of this account only")
+    tokens.add_argument("--json", action="store_true", help=_JSON)
+    _part(parts, "revoke", _revoke, "make a token worthless").add_argument(
+        "id", metavar="ID", help="as `tokens` shows it"
+    )
 
 
 def _part(parts: Any, name: str, work: Work, text: str) -> argparse.ArgumentParser:
@@ -201,14 +207,14 @@ def _token(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     if unknown:
         print(f"error: no such scope: {', '.join(unknown)}; known: {', '.join(Action)}", file=sys.stderr)
         return 64
-    _, text = _accounts(configuration).add_token(
+    token, text = _accounts(configuration).add_token(
         command_line_actor(),
         arguments.name,
         name=arguments.label,
         scopes=[Action(word) for word in words],
         days=arguments.days,
     )
-    print(text)
+    print(json.dumps(asdict(token) | {"token": text}, indent=2) if arguments.json else text)
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import base64
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,11 @@ from rich.table import Column, Table
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.progress import SlowWork, counted
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit_check import LogFinding, judge_audit_log
 from recorderd.archive.audit_heads import kept_heads
-from recorderd.archive.audit_log import AuditFilter, AuditLog
+from recorderd.archive.audit_log import AuditFilter, AuditLog, AuditRow
 from recorderd.archive.database import Database
 from recorderd.archive.judgement import Verdict
 from recorderd.core.clock import SystemClock
@@ -53,11 +54,15 @@ def add_audit(commands: Any) -> None:
                 part.add_argument(f"--{word}", default="", help="only these")
 
 
-def audit_findings(database: Database, trust: TrustStore) -> Iterator[LogFinding]:
+def audit_findings(
+    database: Database, trust: TrustStore, work: SlowWork | None = None
+) -> Iterator[LogFinding]:
     """Judge a database's audit log; one of a release before there was any has none."""
     if not database.has_table("audit"):
         return
-    rows = AuditLog(database, clock=SystemClock()).all()
+    rows: Iterable[AuditRow] = AuditLog(database, clock=SystemClock()).all()
+    if work is not None:
+        rows = counted(rows, work)
     heads = kept_heads(database)  # before the rows: one more head would be of rows that we did not see
     yield from judge_audit_log((asdict(row) for row in rows), heads, trust)
 
@@ -85,7 +90,8 @@ def _verify(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     trust = TrustStore.from_files([configuration.receipt.certificate_file])
     rows, _ = AuditLog(database, clock=SystemClock()).last()
     heads = len(kept_heads(database))
-    findings = list(audit_findings(database, trust))
+    with SlowWork("checking the log", total_bytes=rows, counts="rows") as work:
+        findings = list(audit_findings(database, trust, work))
     verdicts = {finding.verdict for finding in findings}
     verdict = next((one for one in (Verdict.BAD, Verdict.UNKNOWN) if one in verdicts), Verdict.GOOD)
     if arguments.json:

@@ -14,12 +14,15 @@ from recorderd.app.audit_configuration import AuditSection
 from recorderd.app.call_records_configuration import CallRecordsSection, call_records_problems
 from recorderd.app.catalogue_configuration import CatalogueSection, catalogue_problems
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
+from recorderd.app.delivery_configuration import DeliverySection, delivery_problems
 from recorderd.app.http_configuration import AccessSection, HttpSection
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.retention_configuration import RetentionSection, retention_problems, unswept
 from recorderd.app.schema import Problem, load, option, section
+from recorderd.app.scrub_configuration import ScrubSection
 from recorderd.app.stamps_configuration import RenewalSection, stamps_problems
+from recorderd.app.store_configuration import MirrorSection, StoreSection, store_problems
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
 from recorderd.core.ids import is_safe_id
 
@@ -78,6 +81,12 @@ class ArchiveConfiguration:
     catalogue: CatalogueSection = section(
         "Where the catalogue lies; absent = in the data folder.", default_factory=CatalogueSection
     )
+    store: StoreSection = section(
+        "Where published recordings lie; absent = in the data folder.", default_factory=StoreSection
+    )
+    mirror: MirrorSection | None = section("The off-site copy; absent = none.", default=None)
+    deliveries: tuple[DeliverySection, ...] = section("Whose own servers get recordings.", default=())
+    scrub: ScrubSection = section("Reading everything again.", default_factory=ScrubSection)
     call_records: CallRecordsSection = section(
         "How the exchange writes its call detail records.", default_factory=CallRecordsSection
     )
@@ -95,6 +104,8 @@ class ArchiveConfiguration:
         yield from webhooks_problems(self.webhooks)
         yield from retention_problems(self.retention)
         yield from call_records_problems(self.call_records)
+        yield from delivery_problems(self.deliveries)
+        yield from store_problems(self.store, self.mirror)
         owners: dict[str, str] = {}
         for name, entry in self.recorders.items():
             if not is_safe_id(name):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,30 +22,17 @@ from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.call_records_configuration import columns_of
-from recorderd.app.progress import SlowWork
-from recorderd.app.recorder_configuration import load_recorder_configuration
-from recorderd.app.rules_configuration import numbering_of, rules_of
+from recorderd.app.progress import SlowWork, counted
+from recorderd.app.reconciler import reconciler_of
 from recorderd.archive.audit_log import AuditLog
-from recorderd.archive.call_records import CallRecords, Imported, Row, read_records
+from recorderd.archive.call_records import CallRecords, Imported, read_records
+from recorderd.archive.reconciling import Report
 from recorderd.core.clock import SystemClock, utc_text
-from recorderd.core.errors import SearchRefused
-from recorderd.core.terms import Mode
-from recorderd.policy.reconciliation import (
-    CallRecord,
-    CallStanding,
-    KeptCall,
-    Reconciliation,
-    Standing,
-    Wanted,
-    reconcile,
-)
-from recorderd.policy.rules import CallFacts, decide
+from recorderd.policy.reconciliation import Standing
 
 EXIT_MISSING: Final = 65
 EXIT_NO_RECORDS: Final = 69
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-_DAY_MS: Final = 86_400_000
-_TOLD: Final = (Standing.MISSING, Standing.SHORT, Standing.AGAINST_RULES, Standing.EXPLAINED)
 
 
 def add_reconcile(commands: Any) -> None:
@@ -54,7 +40,7 @@ def add_reconcile(commands: Any) -> None:
     group = commands.add_parser("reconcile", help="call records of the exchange against recordings")
     deeds = group.add_subparsers(required=True, metavar="DEED")
     take = _command(deeds, "import", _import, "take call detail records from CSV files")
-    take.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    take.add_argument("files", metavar="FILE", nargs="+", type=Path, help="as `[call_records]` says")
     report = _command(deeds, "report", _report, "say which calls were not recorded, and the reverse")
     report.add_argument("--since", required=True, metavar="T", help="a day (2026-11-23) or a time, UTC")
     report.add_argument("--until", required=True, metavar="T", help="the same; a day to its end")
@@ -79,7 +65,7 @@ def _import(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     for path in arguments.files:
         rows = read_records(path, columns_of(configuration.call_records))
         with SlowWork(f"read {path.name}", counts="lines") as work:
-            done = records.take(_counted(rows, work), source=path.name, at=utc_text(clock.utc_ns()))
+            done = records.take(counted(rows, work), source=path.name, at=utc_text(clock.utc_ns()))
         detail = f"{done.added} added, {done.known} known, {done.refused} refused"
         audit.note(actor, "call_records_imported", path.name, detail=detail)
         told[str(path)] = done
@@ -88,12 +74,6 @@ def _import(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     if arguments.json:
         print(json.dumps({path: asdict(done) for path, done in told.items()}, indent=2))
     return 65 if any(done.refused for done in told.values()) else 0
-
-
-def _counted(rows: Iterable[Row], work: SlowWork) -> Iterator[Row]:
-    for row in rows:
-        work.advance(1)
-        yield row
 
 
 def _say(path: Path, done: Imported) -> None:
@@ -108,75 +88,21 @@ def _say(path: Path, done: Imported) -> None:
 
 
 def _report(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    begin_ms, end_ms = _moment_ms("since", arguments.since), _moment_ms("until", arguments.until)
-    if len(arguments.until) == len("2026-11-23"):
-        end_ms += _DAY_MS
-    section = configuration.call_records
-    database = open_to_write(configuration)
-    records = CallRecords(database, region=configuration.catalogue.region)
-    calls = records.between(begin_ms, end_ms)
-    found = reconcile(
-        calls,
-        records.kept(begin_ms, end_ms),
-        wanted=_wanted(section.rules_file),
-        tolerance_ms=section.tolerance_s * 1000,
-    )
-    nobodys = [row for row in found.nobodys if begin_ms <= row.started_ms < end_ms]
-    missing, short = found.count(Standing.MISSING), found.count(Standing.SHORT)
-    detail = f"{len(calls)} calls, {missing} missing, {short} short, {len(nobodys)} of nobody"
-    AuditLog(database, clock=SystemClock()).note(
-        command_line_actor(), "reconciled", f"{arguments.since} to {arguments.until}", detail=detail
-    )
-    rows = [row for row in found.calls if arguments.all or row.standing in _TOLD]
+    database, clock = open_to_write(configuration), SystemClock()
+    reconciler = reconciler_of(configuration, database, AuditLog(database, clock=clock), clock=clock)
+    report = reconciler.report(arguments.since, arguments.until, who=command_line_actor())
     if arguments.json:
-        print(json.dumps(_plain(found, rows, nobodys), indent=2))
+        print(json.dumps(report.plain(everything=arguments.all), indent=2))
     else:
-        _print(found, rows, nobodys)
-    if not calls:
+        _print(report, everything=arguments.all)
+    if not report.found.calls:
         print("there are no call records of this span: nothing can be told", file=sys.stderr)
         return EXIT_NO_RECORDS
-    return EXIT_MISSING if missing or short or nobodys else 0
+    return 0 if report.is_clean else EXIT_MISSING
 
 
-def _moment_ms(name: str, text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise SearchRefused(field=name, reason=f"is no day and no time: {text!r}") from None
-    return round((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _wanted(rules_file: Path | None) -> Wanted:
-    """Give what decides whether a call is to be recorded."""
-    if rules_file is None:
-        return lambda record: (True, "every call")
-    configuration = load_recorder_configuration(rules_file)
-    rules, numbering = rules_of(configuration), numbering_of(configuration)
-
-    def decided(record: CallRecord) -> tuple[bool, str]:
-        at = datetime.fromtimestamp(record.started_ms / 1000).astimezone()
-        sides = [record.extension] if record.extension else [record.callee, record.caller]
-        ruling = None
-        for extension in sides:
-            facts = CallFacts(
-                caller=record.caller,
-                callee=record.callee,
-                direction=record.direction,
-                extension=extension,
-                trunk=record.trunk,
-                queue=record.queue,
-                weekday=at.weekday(),
-                minute_of_day=at.hour * 60 + at.minute,
-            )
-            ruling = decide(rules, facts, numbering=numbering)
-            if ruling.terms.mode in (Mode.ALWAYS, Mode.ALWAYS_PAUSABLE):
-                return True, ruling.terms.rule or ruling.why[0]
-        return False, ruling.why[0] if ruling is not None else "nobody took part"
-
-    return decided
-
-
-def _print(found: Reconciliation, rows: Sequence[CallStanding], nobodys: Sequence[KeptCall]) -> None:
+def _print(report: Report, *, everything: bool) -> None:
+    rows = report.rows(everything=everything)
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     call = Column("call", no_wrap=True)
     table = Table("stands", "began", "talk", "caller", "callee", call, "rule", "recordings")
@@ -196,48 +122,14 @@ def _print(found: Reconciliation, rows: Sequence[CallStanding], nobodys: Sequenc
     if rows:
         console.print(table)
     table = Table("no call record", "began", "length", "parties", "call", "recorder")
-    for one in nobodys:
+    for one in report.nobodys:
         length = f"{(one.ended_ms - one.started_ms) / 1000:.0f} s"
         place = (one.recording_id, _time(one.started_ms), length, ", ".join(sorted(one.parties)))
         table.add_row(*(escape(cell) for cell in (*place, one.call_id, one.recorder_id)))
-    if nobodys:
+    if report.nobodys:
         console.print(table)
-    for name, count in _counts(found, nobodys).items():
+    for name, count in report.counts().items():
         console.print(f"{name.replace('_', ' ')}: {count}", highlight=False)
-
-
-def _counts(found: Reconciliation, nobodys: Sequence[KeptCall]) -> dict[str, int]:
-    counts = {standing.name.lower(): found.count(standing) for standing in Standing}
-    return {
-        "calls": len(found.calls),
-        **counts,
-        "without_call_record": len(nobodys),
-        "with_encrypted_metadata": len(found.hidden),
-    }
-
-
-def _plain(
-    found: Reconciliation, rows: Sequence[CallStanding], nobodys: Sequence[KeptCall]
-) -> dict[str, Any]:
-    return {
-        "counts": _counts(found, nobodys),
-        "calls": [
-            {
-                "standing": row.standing.name.lower(),
-                "ground": row.ground.value if row.ground is not None else "",
-                "rule": row.rule,
-                "uncovered_ms": row.uncovered_ms,
-                "record": asdict(row.record),
-                "recordings": [_kept(one) for one in row.kept],
-            }
-            for row in rows
-        ],
-        "without_call_record": [_kept(one) for one in nobodys],
-    }
-
-
-def _kept(one: KeptCall) -> dict[str, Any]:
-    return {**asdict(one), "parties": sorted(one.parties)}
 
 
 def _time(at_ms: int) -> str:

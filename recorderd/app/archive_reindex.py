@@ -10,10 +10,10 @@ from recorderd import durable
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import LOCK_NAME, ArchiveConfiguration
+from recorderd.app.archive_store import open_store
 from recorderd.app.progress import SlowWork
 from recorderd.app.service import FolderLock
 from recorderd.archive.reindex import Reindexer
-from recorderd.archive.store import Store
 from recorderd.core.clock import SystemClock
 from recorderd.evidence.keys import Signer, resolve_secret
 from recorderd.evidence.verify import TrustStore
@@ -36,7 +36,7 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
     lock = FolderLock(archive.data_dir / LOCK_NAME)
     try:
         reindexer = Reindexer(
-            store=Store(archive.data_dir),
+            store=open_store(configuration),
             database=open_to_write(configuration),
             trusts={
                 name: TrustStore.from_files(entry.certificate_files)

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_selecting import add_selection, selected, selection_of
-from recorderd.app.progress import SlowWork
+from recorderd.app.progress import SlowWork, counted
 from recorderd.app.put_off import look_at_power
 from recorderd.app.retention_parts import RetentionParts, retention_parts
 from recorderd.core.clock import utc_text
@@ -44,7 +44,7 @@ def add_retention(commands: Any) -> None:
     _part(parts, "sweep", _sweep, "erase what is due")
     _part(parts, "classes", _classes, "show the terms that are signed")
     _part(parts, "show", _show, "show until when one recording is kept").add_argument(
-        "recording_id", metavar="ID"
+        "recording_id", metavar="ID", help="which recording"
     )
     holds = commands.add_parser("hold", help="legal holds: nothing that one covers is erased").add_subparsers(
         required=True, metavar="PART"
@@ -54,7 +54,7 @@ def add_retention(commands: Any) -> None:
     add.add_argument("--reason", required=True, metavar="TEXT", help="why")
     add.add_argument("--until", default="", metavar="DAY", help="ends by itself after this day (UTC)")
     release = _part(holds, "release", _hold_release, "end a hold")
-    release.add_argument("number", type=int, metavar="NUMBER")
+    release.add_argument("number", type=int, metavar="NUMBER", help="as `list` shows it")
     release.add_argument("--reason", required=True, metavar="TEXT", help="why")
     _part(holds, "list", _hold_list, "list holds").add_argument(
         "--all", action="store_true", help="those that have ended, too"
@@ -89,9 +89,9 @@ def _plan(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     parts = retention_parts(configuration)
     _enrol(parts)
     tally, due = PlanTally(), list[Decision]()
-    with parts.database.read() as connection:
+    with parts.database.read() as connection, SlowWork("planning", counts="recordings") as work:
         differs = parts.book.differs(connection, parts.terms)
-        for decision in parts.sweeper.decisions(connection, foreseen=parts.terms):
+        for decision in counted(parts.sweeper.decisions(connection, foreseen=parts.terms), work):
             tally.count(decision)
             if decision.verdict is Verdict.DUE and arguments.list and len(due) < _LISTED_MAX:
                 due.append(decision)

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +25,8 @@ from recorderd.app.progress import SlowWork
 from recorderd.app.retention_parts import RetentionParts, retention_parts
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.anonymising import NewAudio, stage_audio
-from recorderd.archive.catalogue import Entry
 from recorderd.archive.erasure import Outcome, Wish
-from recorderd.archive.store import Store
-from recorderd.archive.subject_access import Found, Subject, check_free, make_bundle
+from recorderd.archive.subject_access import Subject, check_free, found_of, make_bundle
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import ErasureRefused
 from recorderd.policy.retention import KeptRecording
@@ -106,7 +103,10 @@ def _dispose(arguments: argparse.Namespace, configuration: ArchiveConfiguration,
             for row in recordings:  # also those that are refused: that somebody tried is noted
                 outcomes += parts.eraser.dispose([row.row_id], wish, audio=audio)
                 work.advance(1)
-        reasons |= {row.row_id: row.refusal for row in outcomes if row.refusal or not reasons[row.row_id]}
+        # What was foreseen tells more of audio that could not be written anew.
+        reasons |= {
+            row.row_id: (reasons[row.row_id] or row.refusal) if row.refusal else "" for row in outcomes
+        }
     _report(arguments, recordings, reasons, kind)
     return _EXIT_REFUSED if any(reasons.values()) else 0
 
@@ -124,7 +124,7 @@ def _stage(
             if entry is None or reasons[row.row_id]:
                 continue
             try:
-                staged[row.row_id] = stage_audio(parts.root, entry, work.advance)
+                staged[row.row_id] = stage_audio(parts.store, entry, work.advance)
             except ErasureRefused as problem:
                 reasons[row.row_id] = str(problem.fields["reason"])
     return staged
@@ -177,19 +177,21 @@ def _subject_access(arguments: argparse.Namespace, configuration: ArchiveConfigu
     parts, who = retention_parts(configuration), command_line_actor()
     recordings = selected(parts, Selection(number=arguments.number))
     catalogue = open_catalogue(configuration)
-    entries = {
-        row.row_id: catalogue.find(row.facts.recorder_id, row.facts.recording_id) for row in recordings
-    }
+    entries = [catalogue.find(row.facts.recorder_id, row.facts.recording_id) for row in recordings]
+    pairs = [(row, entry) for row, entry in zip(recordings, entries, strict=True) if entry is not None]
     now_utc_ns = parts.clock.utc_ns()
     subject = Subject(
         number=arguments.number,
         reason=arguments.reason,
         by=who.name,
+        scope="every recording of this archive",
         archive_id=parts.archive_id,
         made_at=utc_text(now_utc_ns),
         made_utc_s=now_utc_ns // NS_PER_S,
     )
-    found = _found(parts, recordings, entries, subject.made_at)
+    found = found_of(
+        pairs, database=parts.database, book=parts.book, holds=parts.holds, now_utc=subject.made_at
+    )
     with parts.database.write() as connection:
         for row in found:
             parts.audit.note(
@@ -200,7 +202,7 @@ def _subject_access(arguments: argparse.Namespace, configuration: ArchiveConfigu
             arguments.out,
             subject,
             found,
-            store=Store(parts.root),
+            store=parts.store,
             annotations=Annotations(parts.database),
             audit=parts.audit,
             signer=parts.signer,
@@ -211,24 +213,3 @@ def _subject_access(arguments: argparse.Namespace, configuration: ArchiveConfigu
     else:
         print(f"{arguments.out}: {len(found)} recordings, {len(files)} files; open index.html")
     return 0
-
-
-def _found(
-    parts: RetentionParts,
-    recordings: list[KeptRecording],
-    entries: Mapping[int, Entry | None],
-    now_utc: str,
-) -> list[Found]:
-    found = []
-    with parts.database.read() as connection:
-        ruling = parts.book.ruling(connection)
-        holds = parts.holds.index(connection, now_utc=now_utc)
-    for row in recordings:
-        entry, name = entries[row.row_id], row.facts.retention_class
-        if entry is None:
-            continue
-        due = ruling.due(row_id=row.row_id, ended_utc_s=row.ended_utc_s, name=name).due_utc_s
-        day = datetime.fromtimestamp(due, tz=UTC).date().isoformat() if due is not None else ""
-        numbers = tuple(hold.number for hold in holds.of(row.facts))
-        found.append(Found(entry=entry, retention_class=name, due=day, holds=numbers))
-    return found

@@ -60,10 +60,10 @@ def add_search(commands: Any) -> None:
     tag = _command(commands, "tag", _tag, "add tags to a recording, or remove them")
     note = _command(commands, "note", _note, "add a note, a correction for example; it is never changed")
     for command in (tag, note):
-        command.add_argument("recording_id", metavar="ID")
-    tag.add_argument("tags", metavar="TAG", nargs="+")
+        command.add_argument("recording_id", metavar="ID", help="which recording")
+    tag.add_argument("tags", metavar="TAG", nargs="+", help="one or several")
     tag.add_argument("--remove", action="store_true", help="remove them")
-    note.add_argument("text", metavar="TEXT")
+    note.add_argument("text", metavar="TEXT", help="added, never changed")
 
 
 def _command(commands: Any, name: str, work: Any, text: str) -> argparse.ArgumentParser:

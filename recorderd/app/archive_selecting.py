@@ -6,9 +6,10 @@ import argparse
 from typing import Final
 
 from recorderd.app.retention_parts import RetentionParts
+from recorderd.archive.selecting import covered_by
 from recorderd.core.errors import SelectionEmpty
 from recorderd.policy.retention import KeptRecording
-from recorderd.policy.selection import Selection, covers
+from recorderd.policy.selection import Selection
 
 _OPTIONS: Final = {
     "recording": ("recording_id", "ID", "one recording"),
@@ -44,8 +45,4 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
 
 def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]:
     """Find the recordings that are meant and not erased, the oldest first."""
-    parts.sweeper.enrol()
-    with parts.database.read() as connection:
-        kept = parts.book.kept(connection, selection=selection)
-        found = [row for row in kept if covers(selection, row.facts)]
-    return sorted(found, key=lambda row: row.facts.started_at)
+    return covered_by(selection, database=parts.database, book=parts.book, sweeper=parts.sweeper)

@@ -36,15 +36,16 @@ def add_share(commands: Any) -> None:
     add = works.add_parser(
         "add", help="make a link; it is printed this once, the passphrase goes another way"
     )
-    add.add_argument("recording_id", metavar="ID")
+    add.add_argument("recording_id", metavar="ID", help="which recording")
     add.add_argument("--reason", required=True, metavar="TEXT", help="for whom, and why")
     add.add_argument("--hours", type=int, default=72, metavar="N", help="good for so long (72)")
     add.add_argument("--uses", type=int, default=3, metavar="N", help="good so often (3)")
     add.add_argument("--file", type=Path, metavar="F", help="read the passphrase's line here, mode 600")
+    add.add_argument("--json", action="store_true", help="for programs")
     listed = works.add_parser("list", help="list links")
     listed.add_argument("--json", action="store_true", help="for programs")
     revoke = works.add_parser("revoke", help="make a link worthless")
-    revoke.add_argument("id", metavar="LINK")
+    revoke.add_argument("id", metavar="LINK", help="as `list` shows it")
     for part, work in ((add, _add), (listed, _list), (revoke, _revoke)):
         part.add_argument("--config", type=Path, required=True, metavar="F", help="archive.toml")
         part.set_defaults(run=work)
@@ -69,7 +70,11 @@ def _add(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
         uses=arguments.uses,
         reason=arguments.reason,
     )
-    print(f"/api/v1/shared/{share.id}/audio")
+    path = f"/api/v1/shared/{share.id}/audio"
+    if arguments.json:
+        print(json.dumps(asdict(share) | {"path": path, "secret": secret}, indent=2))
+        return 0
+    print(path)
     print(f"secret {secret}")
     return 0
 

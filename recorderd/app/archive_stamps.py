@@ -19,6 +19,7 @@ from rich.table import Column, Table
 
 from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_store
 from recorderd.app.put_off import look_at_power
 from recorderd.app.service import FolderLock
 from recorderd.app.stamp_authorities import authorities
@@ -150,7 +151,7 @@ def _renew_together(
 
 def _states(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Iterator[StampState]:
     return stamp_states(
-        configuration.archive.data_dir,
+        open_store(configuration),
         now_utc_s=SystemClock().utc_ns() // NS_PER_S,
         renew_before_s=arguments.days * DAY_S,
     )

@@ -63,6 +63,7 @@ def web(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> i
         key_file=resolve_secret(section.key_file),
         stop=service.stop,
         ready=lambda address: service.log.info(Ev.HTTP_READY, subject=address),
+        log=service.log,
     )
     desk.database.close()
     return 0

@@ -6,7 +6,6 @@ Contract: each is done in small steps that a cut may interrupt, and gives way to
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from threading import Event as StopToken
 from typing import Final
 
@@ -27,8 +26,8 @@ class CatchingUp:
     Thread: each of the loops has one.
     """
 
-    def __init__(self, root: Path, database: Database, *, region: str, log: EventLog) -> None:
-        self._root = root
+    def __init__(self, store: Store, database: Database, *, region: str, log: EventLog) -> None:
+        self._store = store
         self._database = database
         self._index = SearchIndex(database, region=region)
         self._log = log
@@ -65,7 +64,7 @@ class CatchingUp:
         """
         while not stop.is_set():
             try:
-                catch_up(self._root, self._database, stopped=stop.is_set)
+                catch_up(self._store.published, self._database, stopped=stop.is_set)
             except (CatalogueFailed, OSError) as problem:  # database or disk is away: the rows stand
                 self._log.warning(Ev.RECEIPTS_BEHIND, subject="catalogue", reason=problem)
                 stop.wait(_AGAIN_S)
@@ -81,7 +80,7 @@ def refuse_lost_catalogue(store: Store, *, recordings: int) -> None:
     if recordings:
         return
     under_way = {target for _, target in store.announced()}
-    for folder in sorted((store.root / "store").glob("*/*/*/*")):
-        path = folder.relative_to(store.root).as_posix()
-        if path not in under_way:
-            raise CatalogueLost(path=path)
+    for day in store.published.days():
+        for path in store.published.groups_of(day):
+            if path not in under_way:
+                raise CatalogueLost(path=path)

@@ -33,14 +33,14 @@ from recorderd.policy.rules import explain as explain_rules
 def add_command(commands: Any) -> None:
     """Add ``explain`` to the commands of ``recorderctl``."""
     parser = commands.add_parser("explain", help="which rule decides on a call, and why")
-    parser.add_argument("--config", type=Path, required=True, metavar="F")
+    parser.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
     parser.add_argument("--extension", default="", metavar="E", help="the recorded extension")
-    parser.add_argument("--queue", default="", metavar="Q")
-    parser.add_argument("--conference", default="", metavar="C")
-    parser.add_argument("--trunk", default="", metavar="T")
-    parser.add_argument("--caller", default="", metavar="N")
-    parser.add_argument("--callee", default="", metavar="N")
-    parser.add_argument("--direction", default="", choices=[way.value for way in Direction])
+    parser.add_argument("--queue", default="", metavar="Q", help="the queue that the call went through")
+    parser.add_argument("--conference", default="", metavar="C", help="the conference")
+    parser.add_argument("--trunk", default="", metavar="T", help="the trunk")
+    parser.add_argument("--caller", default="", metavar="N", help="who calls")
+    parser.add_argument("--callee", default="", metavar="N", help="who is called")
+    parser.add_argument("--direction", default="", choices=[way.value for way in Direction], help="which way")
     parser.add_argument("--kind", default="", metavar="K", help="paging, intercom, voicemail or feature")
     parser.add_argument(
         "--at", type=datetime.fromisoformat, metavar="T", help="local time, 2026-11-25T10:30; default now"

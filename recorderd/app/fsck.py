@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from recorderd import durable
 from recorderd.app.archive_audit import audit_findings
 from recorderd.app.archive_catalogue import open_catalogue, open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_mirror, open_store
 from recorderd.app.progress import SlowWork
+from recorderd.app.retention_parts import quiet_log
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit import Audit, Auditor, Trouble
-from recorderd.archive.store import Store
+from recorderd.archive.catalogue import Catalogue
+from recorderd.archive.mirror_checks import mirror_flaws
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import TrustStore
-from recorderd.wire.chain_head import fingerprint, head_name, parse_head
+from recorderd.wire.chain_head import HeadBody, fingerprint, head_name, parse_head
 
 
 def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
@@ -31,7 +35,7 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
     }
     receipts = TrustStore.from_files([configuration.receipt.certificate_file])
     auditor = Auditor(
-        store=Store(configuration.archive.data_dir),
+        store=open_store(configuration),
         catalogue=open_catalogue(configuration, read_only=True),
         trusts=trusts,
         receipts=receipts,
@@ -40,33 +44,61 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
     )
     with SlowWork("checking", total_bytes=auditor.size_bytes()) as work:
         audit = auditor.run(work.advance)
-    audit.troubles += [
-        Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
-        for row in audit_findings(open_database(configuration, read_only=True), receipts)
-    ]
+    with SlowWork("checking the audit log", counts="rows") as work:
+        audit.troubles += [
+            Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
+            for row in audit_findings(open_database(configuration, read_only=True), receipts, work)
+        ]
+    audit.troubles += _mirror_troubles(configuration, is_deep=arguments.mirror)
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
 
 
+def add_mirror_option(command: argparse.ArgumentParser) -> None:
+    """Declare what more may be looked at."""
+    command.add_argument("--mirror", action="store_true", help="read the off-site copy to the last octet too")
+
+
+def _mirror_troubles(configuration: ArchiveConfiguration, *, is_deep: bool) -> list[Trouble]:
+    """Compare the off-site copy, if there is one."""
+    clock, store = SystemClock(), open_store(configuration)
+    database = open_database(configuration, read_only=True)
+    mirror = open_mirror(configuration, store, database, clock=clock, log=quiet_log(clock))
+    if mirror is None:
+        return []
+    with SlowWork("the copy", total_bytes=Catalogue(database, read_only=True).size_bytes()) as work:
+        flaws = mirror_flaws(mirror, store.published, database, is_deep=is_deep, advance=work.advance)
+        return [Trouble(subject=row.subject, code=row.code, reason=row.reason) for row in flaws]
+
+
 def heads(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     """List the signed heads that are kept, or write their documents into a folder."""
+    rows: list[dict[str, object]] = []
     for recorder_id, document in open_catalogue(configuration, read_only=True).heads():
+        row: dict[str, object] = {"recorder_id": recorder_id}
         try:
             body = parse_head(document).body
         except FormatError as problem:
-            print(f"{recorder_id}  {problem}")
-            continue
-        if arguments.out is not None:
-            durable.make_dir(arguments.out)
-            path: Path = arguments.out / head_name(recorder_id, body.number)
-            durable.replace(path, document)
-            print(path)
+            row["problem"], line = str(problem), f"{recorder_id}  {problem}"
         else:
-            print(
-                f"{recorder_id}  {body.number:>6}  {body.stated_at}  {body.cause:<5}  {body.sequence:>8}  "
-                f"{fingerprint(body.manifest_sha256)}"
-            )
+            row |= asdict(body)
+            line = _head_line(body)
+            if arguments.out is not None:
+                line = row["file"] = str(arguments.out / head_name(recorder_id, body.number))
+                durable.make_dir(arguments.out)
+                durable.replace(Path(line), document)
+        rows.append(row)
+        if not arguments.json:
+            print(line)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
     return 0
+
+
+def _head_line(body: HeadBody) -> str:
+    number, sequence = f"{body.number:>6}", f"{body.sequence:>8}"
+    told = (body.recorder_id, number, body.stated_at, f"{body.cause:<5}", sequence)
+    return "  ".join((*told, fingerprint(body.manifest_sha256)))
 
 
 def _show(audit: Audit, *, as_json: bool) -> None:

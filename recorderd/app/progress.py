@@ -5,8 +5,9 @@ Contract: nothing is written before ``SHOW_AFTER_NS``, and nothing where no term
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,6 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from recorderd.core.clock import NS_PER_S, Clock, SystemClock
 
 SHOW_AFTER_NS: Final = 2 * NS_PER_S
+_COUNTED_TOGETHER: Final = 1000  # to draw costs more than to look at many a thing
+T = TypeVar("T")
 
 
 class SlowWork:
@@ -61,3 +64,13 @@ class SlowWork:
             self._task = self._progress.add_task(self._what, total=self._total_bytes)
             self._progress.start()
         self._progress.update(self._task, completed=self._done_bytes)
+
+
+def counted(things: Iterable[T], work: SlowWork) -> Iterator[T]:
+    """Give things on, and tell of them by the thousand."""
+    count = 0
+    for count, thing in enumerate(things, start=1):
+        yield thing
+        if count % _COUNTED_TOGETHER == 0:
+            work.advance(_COUNTED_TOGETHER)
+    work.advance(count % _COUNTED_TOGETHER)

@@ -48,19 +48,23 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     quick = commands.add_parser("quickstart", help="write a complete loopback set-up into a folder")
-    quick.add_argument("folder", type=Path, metavar="DIR")
-    quick.add_argument("--sip-port", type=int, default=5060, metavar="N")
-    quick.add_argument("--archive-port", type=int, default=5555, metavar="N")
-    quick.add_argument("--rtp-ports", default="30000-39999", metavar="A-B")
+    quick.add_argument("folder", type=Path, metavar="DIR", help="where to")
+    quick.add_argument(
+        "--sip-port", type=int, default=5060, metavar="N", help="where exchanges call us (5060)"
+    )
+    quick.add_argument(
+        "--archive-port", type=int, default=5555, metavar="N", help="where the archive listens (5555)"
+    )
+    quick.add_argument("--rtp-ports", default="30000-39999", metavar="A-B", help="for audio")
     quick.set_defaults(run=_quickstart)
 
     status = commands.add_parser("status", help="registration, sessions, spool, link")
-    status.add_argument("--config", type=Path, required=True, metavar="F")
+    status.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 
     chain = commands.add_parser("chain", help="how far the chain of recordings goes, and its fingerprint")
-    chain.add_argument("--config", type=Path, required=True, metavar="F")
+    chain.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
     chain.add_argument("--json", action="store_true", help="for programs")
     chain.set_defaults(run=_chain)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 from recorderd.app.archive_catalogue import open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_locks, open_mirror, open_store
 from recorderd.app.retention_configuration import terms_of
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.migrations import migrate
+from recorderd.archive.mirror import Mirror
 from recorderd.archive.retention_book import RetentionBook
+from recorderd.archive.store import Store
 from recorderd.archive.sweeping import Sweeper
 from recorderd.core.clock import Clock, SystemClock
 from recorderd.core.events import EventLog
@@ -28,13 +31,15 @@ class RetentionParts:
     """Everything, over one database."""
 
     archive_id: str
-    root: Path
+    store: Store
     database: Database
     audit: AuditLog
     book: RetentionBook
     holds: HoldBook
     eraser: Eraser
     sweeper: Sweeper
+    locks: ObjectLocks | None
+    mirror: Mirror | None
     signer: Signer
     terms: Terms  # of the configuration
     clock: Clock
@@ -60,17 +65,19 @@ def retention_parts(
     Errors: CatalogueFailed; KeyUnusable.
     """
     clock, archive, receipt = SystemClock(), configuration.archive, configuration.receipt
-    events = log or EventLog(logger=_quiet_logger(), clock=clock)
+    events = log or quiet_log(clock)
     signer = signer or Signer.from_files(
         key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
     )
     database = open_database(configuration)
     migrate(database)
+    store = open_store(configuration)
     audit = AuditLog(database, clock=clock)
     book = RetentionBook(database, trust=TrustStore.from_files([receipt.certificate_file]))
     holds = HoldBook(database, audit=audit)
+    locks = open_locks(configuration, store, database, book=book, holds=holds, clock=clock)
     eraser = Eraser(
-        root=archive.data_dir,
+        store=store,
         database=database,
         book=book,
         holds=holds,
@@ -79,9 +86,10 @@ def retention_parts(
         archive_id=archive.id,
         clock=clock,
         log=events,
+        locks=locks,
     )
     sweeper = Sweeper(
-        root=archive.data_dir,
+        store=store,
         database=database,
         book=book,
         holds=holds,
@@ -91,23 +99,25 @@ def retention_parts(
     )
     return RetentionParts(
         archive_id=archive.id,
-        root=archive.data_dir,
+        store=store,
         database=database,
         audit=audit,
         book=book,
         holds=holds,
         eraser=eraser,
         sweeper=sweeper,
+        locks=locks,
+        mirror=open_mirror(configuration, store, database, clock=clock, log=events),
         signer=signer,
         terms=terms_of(configuration.retention),
         clock=clock,
     )
 
 
-def _quiet_logger() -> logging.Logger:
-    """Give a logger for commands, which say by themselves what came of them; the audit log has the rest."""
+def quiet_log(clock: Clock) -> EventLog:
+    """Give a log for commands, which say by themselves what came of them; the audit log has the rest."""
     logger = logging.getLogger("recorder-archive.command")
     logger.propagate = False
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
-    return logger
+    return EventLog(logger=logger, clock=clock)

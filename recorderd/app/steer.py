@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
     """Add the actions to the commands of ``recorderctl``."""
     for action, text in STEERED.items():
         parser = commands.add_parser(action.value, help=text)
-        parser.add_argument("--config", type=Path, required=True, metavar="F")
+        parser.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("--session", default="", metavar="ID", help="as `recorderctl status` shows it")
         which.add_argument("--call", default="", metavar="ID", help="the exchange's id of the call")

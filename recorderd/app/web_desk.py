@@ -6,10 +6,13 @@ from typing import Final
 
 from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.call_records_configuration import columns_of
 from recorderd.app.http_configuration import HttpSection, OidcSection
+from recorderd.app.reconciler import reconciler_of
 from recorderd.app.retention_parts import retention_parts
 from recorderd.archive.accounts import Accounts
 from recorderd.archive.annotations import Annotations
+from recorderd.archive.call_records import CallRecords
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.criteria import tag_of
 from recorderd.archive.database import Database
@@ -17,7 +20,7 @@ from recorderd.archive.oidc import Oidc, ProviderSettings
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
 from recorderd.archive.sign_in import SignIn
-from recorderd.archive.web.desk import AccessTerms, Desk, Keeping
+from recorderd.archive.web.desk import AccessTerms, Calls, Desk, Keeping
 from recorderd.archive.web.peaks import Peaks
 from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
@@ -41,7 +44,7 @@ def make_desk(
     access, archive = configuration.access, configuration.archive
     return Desk(
         archive_id=archive.id,
-        root=archive.data_dir,
+        store=parts.store,
         terms=AccessTerms(
             restricted_tags=frozenset(tag_of(tag) for tag in access.restricted_tags),
             restricted_classes=frozenset(access.restricted_classes),
@@ -53,6 +56,11 @@ def make_desk(
         search=Search(database, region=configuration.catalogue.region),
         annotations=Annotations(database),
         keeping=Keeping(book=parts.book, holds=parts.holds, eraser=parts.eraser, sweeper=parts.sweeper),
+        calls=Calls(
+            columns=columns_of(configuration.call_records),
+            records=CallRecords(database, region=configuration.catalogue.region),
+            reconciler=reconciler_of(configuration, database, audit_log, clock=clock),
+        ),
         accounts=accounts,
         sign_in=SignIn(
             database,
@@ -66,6 +74,8 @@ def make_desk(
         shares=Shares(database, audit_log, clock=clock),
         audit_log=audit_log,
         peaks=Peaks(archive.run_dir / PEAKS_NAME),
+        signer=parts.signer,
+        keep_free_bytes=archive.keep_free_bytes,
         clock=clock,
         log=log,
     )

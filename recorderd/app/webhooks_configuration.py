@@ -11,7 +11,7 @@ from recorderd.app.checks import safe_id
 from recorderd.app.schema import Problem, option
 from recorderd.wire.urls import is_safe_url
 
-_KINDS: Final = ("archived", "held", "released", "erased")
+_KINDS: Final = ("archived", "held", "released", "erased", "missing")
 
 
 def _url(value: Any) -> str | None:
@@ -31,7 +31,9 @@ class WebhookSection:
     url: str = option("Where it listens, https:// (http:// on this host only).", check=_url)
     secret_file: Path = option("File with the secret that signs what is sent, mode 600.")
     on: tuple[str, ...] = option(
-        "What it is told: archived, held, released, erased.", default=_KINDS, check=_kinds
+        "What it is told: archived, held, released, erased, missing (calls that a report did not find).",
+        default=_KINDS,
+        check=_kinds,
     )
     tls_ca_file: Path | None = option(
         "Who may vouch for the server, PEM; absent = the system's.", default=None

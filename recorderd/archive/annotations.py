@@ -6,7 +6,7 @@ elsewhere (the audit log) stands or falls with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -98,6 +98,15 @@ class Annotations:
         query = select(TAGS.c.tag).where(TAGS.c.row_id == row_id).order_by(TAGS.c.tag)
         with self._database.read() as connection:
             return tuple(connection.execute(query).scalars())
+
+    def tags_of(self, row_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """Return the tags of several recordings, by row; those that have none are left out."""
+        query = select(TAGS.c.row_id, TAGS.c.tag).where(TAGS.c.row_id.in_(row_ids)).order_by(TAGS.c.tag)
+        found: dict[int, tuple[str, ...]] = {}
+        with self._database.read() as connection:
+            for row_id, tag in connection.execute(query):
+                found[row_id] = (*found.get(row_id, ()), tag)
+        return found
 
     def notes(self, row_id: int) -> tuple[Note, ...]:
         """Return the notes of a recording, the oldest first."""

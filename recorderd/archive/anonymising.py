@@ -12,13 +12,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Final
 
 from recorderd import durable
 from recorderd.archive.catalogue import Entry
-from recorderd.archive.removal import give_to_owner, staged_audio
+from recorderd.archive.folders import give_to_owner
+from recorderd.archive.groups import Group, StoredFile
+from recorderd.archive.removal import staged_audio
 from recorderd.archive.retention_book import ANONYMISED
+from recorderd.archive.store import Store
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.errors import ErasureRefused, FormatError
 from recorderd.evidence.audio_proof import AudioLeaves
@@ -27,8 +28,6 @@ from recorderd.wire.manifest import GENESIS_SHA256, Manifest, audio_name, manife
 from recorderd.wire.tombstone import KeptAudio, KeptFile
 from recorderd.wire.wav import HEAD_LIMIT_BYTES, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import WavNotes
-
-_BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,38 +38,37 @@ class NewAudio:
     audio: KeptAudio
 
 
-def stage_audio(root: Path, entry: Entry, advance: Callable[[int], None] | None = None) -> NewAudio:
+def stage_audio(store: Store, entry: Entry, advance: Callable[[int], None] | None = None) -> NewAudio:
     """Write a recording's audio anew, without names, beside the store.
 
     Durable: after return it survives where ``removal.settle`` looks for it.
     Errors: ErasureRefused when there is no audio that this can be done to; OSError.
     """
-    folder = root / entry.path
-    manifest = _manifest(folder, entry)
+    group = store.group(entry.path)
+    manifest = _manifest(group, entry)
     if manifest.audio is None:
         raise _refuse(entry, "has no audio: erase it")
     if manifest.audio.encryption:
         raise _refuse(entry, "is encrypted, and its header names people inside: erase it")
-    staged = staged_audio(root, entry.recorder_id, entry.id)
+    staged = staged_audio(store.root, entry.recorder_id, entry.id)
     durable.make_dir(staged.parent)
     give_to_owner(staged.parent)
     durable.discard(staged, synced=False)
-    with (folder / manifest.audio.name).open("rb") as stream:
-        head = stream.read(HEAD_LIMIT_BYTES)
-        layout = _layout(entry, head, file_bytes=(folder / manifest.audio.name).stat().st_size)
+    with group.open(manifest.audio.name) as file:
+        head = file.read_at(0, HEAD_LIMIT_BYTES)
+        layout = _layout(entry, head, file_bytes=file.size_bytes)
         header = _header(manifest, layout)
         leaf_samples = manifest.proof.leaf_samples or layout.sample_rate_hz
         leaves = AudioLeaves(leaf_samples * layout.frame_bytes)
         former, fresh = hashlib.sha256(), hashlib.sha256()
 
         def blocks() -> Iterator[bytes]:
-            stream.seek(0)
-            former.update(stream.read(layout.data_start_bytes))
+            former.update(file.read_at(0, layout.data_start_bytes))
             first = header.encode(data_bytes=layout.held_bytes)
             fresh.update(first)
             yield first
             left_bytes = layout.held_bytes
-            while block := stream.read(_BLOCK_BYTES):
+            for block in file.blocks(layout.data_start_bytes):
                 former.update(block)
                 if advance is not None:
                     advance(len(block))
@@ -100,27 +98,25 @@ def stage_audio(root: Path, entry: Entry, advance: Callable[[int], None] | None 
     )
 
 
-def samples_root(path: Path, leaf_samples: int) -> tuple[str, int]:
+def samples_root(file: StoredFile, leaf_samples: int) -> tuple[str, int]:
     """Give the Merkle root over a WAV's samples, and how many leaves it has.
 
     Errors: OSError; WavFormatError.
     """
-    with path.open("rb") as stream:
-        layout = parse_wav(stream.read(HEAD_LIMIT_BYTES), file_bytes=path.stat().st_size)
-        stream.seek(layout.data_start_bytes)
-        leaves, left_bytes = AudioLeaves(leaf_samples * layout.frame_bytes), layout.held_bytes
-        while left_bytes and (block := stream.read(min(_BLOCK_BYTES, left_bytes))):
-            leaves.add(memoryview(block))
-            left_bytes -= len(block)
+    layout = parse_wav(file.read_at(0, HEAD_LIMIT_BYTES), file_bytes=file.size_bytes)
+    leaves, left_bytes = AudioLeaves(leaf_samples * layout.frame_bytes), layout.held_bytes
+    for block in file.blocks(layout.data_start_bytes):
+        leaves.add(memoryview(block)[:left_bytes])
+        left_bytes = max(0, left_bytes - len(block))
     root_sha256, count = leaves.root_of_all()
     return (root_sha256 if count else GENESIS_SHA256), count
 
 
-def _manifest(folder: Path, entry: Entry) -> Manifest:
+def _manifest(group: Group, entry: Entry) -> Manifest:
     if entry.state == ANONYMISED:
         raise _refuse(entry, "is anonymous already")
     try:
-        raw = (folder / manifest_name(entry.id)).read_bytes()
+        raw = group.read(manifest_name(entry.id))
         if sha256_bytes(raw) != entry.manifest_sha256:
             raise _refuse(entry, "has another manifest than was archived")
         return parse_manifest(raw)

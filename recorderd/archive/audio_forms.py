@@ -7,13 +7,11 @@ MP3 and Opus have two channels at most, FLAC eight: of more a mean is made.
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Final
 
 import av
@@ -21,6 +19,7 @@ import numpy as np
 
 from dsp import g711
 from dsp.shapes import I16
+from recorderd.archive.groups import StoredFile
 from recorderd.core.errors import AudioUnplayable, WavFormatError
 from recorderd.wire.wav import HEAD_LIMIT_BYTES, WavEncoding, WavLayout, parse_wav
 
@@ -86,15 +85,16 @@ class Audio:
     Errors: AudioUnplayable; OSError.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, file: StoredFile) -> None:
+        """Take over an open file, which is closed with the audio."""
+        self._file = file
         try:
-            head = os.pread(self._descriptor, HEAD_LIMIT_BYTES, 0)
-            self._layout: WavLayout = parse_wav(head, file_bytes=os.fstat(self._descriptor).st_size)
+            head = file.read_at(0, HEAD_LIMIT_BYTES)
+            self._layout: WavLayout = parse_wav(head, file_bytes=file.size_bytes)
             self._encoding = self._layout.encoding
         except WavFormatError as problem:
             self.close()
-            raise AudioUnplayable(recording=path.name, reason=problem) from None
+            raise AudioUnplayable(recording=file.name, reason=problem) from None
         except BaseException:
             self.close()
             raise
@@ -104,7 +104,7 @@ class Audio:
 
     def close(self) -> None:
         """Let go of the file."""
-        os.close(self._descriptor)
+        self._file.close()
 
     def read(self, first: int, frames: int) -> I16:
         """Read frames; fewer at the end.
@@ -113,7 +113,7 @@ class Audio:
         """
         size = self._layout.frame_bytes
         frames = max(0, min(frames, self.frames - first))
-        raw = os.pread(self._descriptor, frames * size, self._layout.data_start_bytes + first * size)
+        raw = self._file.read_at(self._layout.data_start_bytes + first * size, frames * size)
         raw = raw[: len(raw) // size * size]
         if self._encoding is WavEncoding.PCM16:
             samples: I16 = np.frombuffer(raw, "<i2").astype(np.int16, copy=False)

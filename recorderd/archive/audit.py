@@ -16,7 +16,8 @@ from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
 from recorderd.archive.inclusion import deposit_problems
 from recorderd.archive.judgement import BundleVerdict, Check, Verdict
-from recorderd.archive.lineage import Break, Place, judge_chains
+from recorderd.archive.lineage import Break, Place, judge_shelf
+from recorderd.archive.place_shelf import PlaceShelf
 from recorderd.archive.renewals import row_problems
 from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
@@ -28,7 +29,6 @@ from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.receipt import parse_receipt
 
-_DAYS: Final = "store/*/*/*"
 _AT_ONCE: Final = 500  # rows that are asked for together
 _FROM_ROW: Final = frozenset({"receipt", "chain", "archived_at", "row_id"})  # not told by a manifest
 
@@ -80,7 +80,7 @@ class Auditor:
         self._receipts = receipts
         self._authorities = authorities
         self._now_utc_s = now_utc_s
-        self._tombstones = Tombstones(store.root, catalogue.database, receipts)
+        self._tombstones = Tombstones(store, catalogue.database, receipts)
 
     def size_bytes(self) -> int:
         """Say how many octets there are to look at, by the catalogue."""
@@ -91,7 +91,11 @@ class Auditor:
 
         Errors: CatalogueFailed; OSError when the store cannot be read.
         """
-        audit, places, numbers = Audit(), [], array("q")
+        with PlaceShelf() as shelf:
+            return self._run(shelf, advance)
+
+    def _run(self, shelf: PlaceShelf, advance: Advance | None) -> Audit:
+        audit, numbers = Audit(), array("q")
         heads, issued = (
             self._heads(audit),
             self._catalogue.issued(),
@@ -99,7 +103,7 @@ class Auditor:
         for entry in self._catalogue.up_to(issued):
             audit.recordings += 1
             numbers.append(entry.row_id)
-            places.append(self._look_at(entry, audit.troubles, advance))
+            shelf.put(self._look_at(entry, audit.troubles, advance))
         for path in self._strays():
             reason = f"{path} has no row in the catalogue"
             subject = path.rpartition("/")[2]
@@ -114,7 +118,7 @@ class Auditor:
                 reason=row.reason,
                 verdict=row.verdict,
             )
-            for row in judge_chains(places, heads)
+            for row in judge_shelf(shelf, heads)
         ]
         return audit
 
@@ -133,8 +137,8 @@ class Auditor:
         return place or _place(entry, None)
 
     def _judge(self, entry: Entry, troubles: list[Trouble], advance: Advance | None) -> BundleVerdict | None:
-        folder = self._store.root / entry.path
-        if not folder.is_dir():
+        group = self._store.group(entry.path)
+        if not group.is_there():
             troubles.append(Trouble(subject=entry.id, code="files", reason=f"{entry.path} is missing"))
             return None
         trust = self._trusts.get(entry.recorder_id)
@@ -142,7 +146,7 @@ class Auditor:
             reason = f"recorder {entry.recorder_id} is not configured here"
             row = Trouble(subject=entry.id, code="signer_unknown", reason=reason, verdict=Verdict.UNKNOWN)
             troubles.append(row)
-        verdict = verify_bundle(folder, trust or TrustStore([]), advance=advance)
+        verdict = verify_bundle(group, trust or TrustStore([]), advance=advance)
         troubles += [
             Trouble(subject=entry.id, code=finding.code.value, reason=finding.reason, verdict=finding.verdict)
             for finding in verdict.troubles
@@ -207,11 +211,11 @@ class Auditor:
 
     def _stamps(self) -> Iterator[Trouble]:
         """Judge stamps with their renewals, and the batches that recorders deposited."""
-        root, told = self._store.root, set()
-        for path, reason in deposit_problems(root):
+        told = set()
+        for path, reason in deposit_problems(self._store.root):
             told.add(path)
             yield Trouble(subject=path, code="timestamp", reason=reason)
-        for row in row_problems(root, trust=self._authorities, now_utc_s=self._now_utc_s):
+        for row in row_problems(self._store, trust=self._authorities, now_utc_s=self._now_utc_s):
             if row.path not in told:
                 verdict = Verdict.UNKNOWN if row.is_doubt else Verdict.BAD
                 yield Trouble(subject=row.path, code="timestamp", reason=row.reason, verdict=verdict)
@@ -221,17 +225,20 @@ class Auditor:
         if self._catalogue.by_path(path) is not None:
             return False
         under_way = {target for _, target in self._store.announced()}
-        return path not in under_way and self._catalogue.by_path(path) is None
+        return (
+            path not in under_way
+            and not self._store.published.is_settling(path)
+            and self._catalogue.by_path(path) is None
+        )
 
     def _strays(self) -> Iterator[str]:
         """Find folders without a row, some at a time: however many there are, few are in memory."""
-        for day in sorted(self._store.root.glob(_DAYS)):
-            names = sorted(path.name for path in day.iterdir() if path.is_dir())
-            for at in range(0, len(names), _AT_ONCE):
-                here = names[at : at + _AT_ONCE]
-                known = self._catalogue.paths_of(here)
-                paths = (f"{day.relative_to(self._store.root).as_posix()}/{name}" for name in here)
-                yield from (path for path in paths if path not in known and self._is_stray(path))
+        for day in self._store.published.days():
+            paths = self._store.published.groups_of(day)
+            for at in range(0, len(paths), _AT_ONCE):
+                here = paths[at : at + _AT_ONCE]
+                known = self._catalogue.paths_of([path.rpartition("/")[2] for path in here])
+                yield from (path for path in here if path not in known and self._is_stray(path))
 
     def _heads(self, audit: Audit) -> list[HeadBody]:
         bodies = []

@@ -14,41 +14,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
-from sqlalchemy import Boolean, Column, Index, Table, Text, func, insert, select
+from sqlalchemy import func, insert, select
 
+from recorderd.archive.call_tables import CALL_RECORDS
 from recorderd.archive.database import Database
 from recorderd.archive.numbers import canonical
-from recorderd.archive.tables import METADATA, NUMBER, RECORDINGS, WORD
+from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import CallRecordsUnreadable
 from recorderd.policy.reconciliation import CallRecord, KeptCall
 
 LINE_LIMIT: Final = 64_000  # characters of a field; a binary file has no line ends
+RECORD_LIMIT: Final = 256_000  # of a record, over however many lines it goes
 REFUSALS_MAX: Final = 1000  # that are told one by one
 _BATCH: Final = 1000
 _DAY_MS: Final = 86_400_000
-
-CALL_RECORDS: Final = Table(
-    "call_records",
-    METADATA,
-    Column("record_id", NUMBER, primary_key=True, autoincrement=False),
-    Column("sha256", WORD, nullable=False, unique=True),  # of the fields: the same line comes once
-    Column("call_ids", Text, nullable=False),  # JSON
-    Column("caller", WORD, nullable=False),  # as the exchange writes them
-    Column("callee", WORD, nullable=False),
-    Column("extension", WORD, nullable=False),
-    Column("trunk", WORD, nullable=False),
-    Column("queue", WORD, nullable=False),
-    Column("direction", WORD, nullable=False),
-    Column("started_ms", NUMBER, nullable=False),
-    Column("answered_ms", NUMBER, nullable=False),
-    Column("ended_ms", NUMBER, nullable=False),
-    Column("is_answered", Boolean, nullable=False),
-    Column("source", WORD, nullable=False),
-    Column("imported_at", WORD, nullable=False),
-    Index("call_records_by_start", "started_ms"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +84,53 @@ def read_records(path: Path, columns: Columns) -> Iterator[Row]:
     """
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            limit = csv.field_size_limit(LINE_LIMIT)
-            try:
-                yield from _rows(csv.reader(stream), columns, path)
-            finally:
-                csv.field_size_limit(limit)
+            yield from records_in(stream, columns, name=path)
     except OSError as problem:
         raise CallRecordsUnreadable(path=path, reason=problem) from problem
 
 
-def _rows(reader: Any, columns: Columns, path: Path) -> Iterator[Row]:
-    order = columns.order
+def records_in(stream: TextIO, columns: Columns, *, name: str | Path) -> Iterator[Row]:
+    """Read an open file, whose line ends are not translated, as ``read_records`` does; ``name`` is told.
+
+    Errors: CallRecordsUnreadable when its heading lacks a column; OSError.
+    """
+    limit = csv.field_size_limit(LINE_LIMIT)
+    try:
+        yield from _rows(_Lines(stream), columns, name)
+    finally:
+        csv.field_size_limit(limit)
+
+
+class _Lines:
+    """The lines of a file; a record that goes on and on is refused before it fills the memory."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._left = RECORD_LIMIT
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._stream.readline(RECORD_LIMIT + 1)
+        if not line:
+            raise StopIteration
+        if len(line) > self._left:
+            while line and not line.endswith(("\n", "\r")):
+                line = self._stream.readline(RECORD_LIMIT)
+            raise csv.Error(f"it is longer than {RECORD_LIMIT} characters")
+        self._left -= len(line)
+        return line
+
+    def begin_record(self) -> None:
+        """Count anew."""
+        self._left = RECORD_LIMIT
+
+
+def _rows(lines: _Lines, columns: Columns, path: str | Path) -> Iterator[Row]:
+    order, reader = columns.order, csv.reader(lines)
     while True:
+        lines.begin_record()
         try:
             row = next(reader, None)
         except csv.Error as problem:

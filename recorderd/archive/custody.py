@@ -18,6 +18,8 @@ from recorderd.archive.intake import BundleRefused
 from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.kept_receipts import keep_receipts
 from recorderd.archive.lineage import Break, judge_chains
+from recorderd.archive.locks import ObjectLocks
+from recorderd.archive.mirror import Mirror
 from recorderd.archive.reading import Reading
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.rows import row_of
@@ -25,11 +27,12 @@ from recorderd.archive.store import Key, Store
 from recorderd.archive.tombstone_checks import files_that_were_erased
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import Clock, utc_text
-from recorderd.core.errors import RecorderError
+from recorderd.core.errors import FormatError, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.chain_head import parse_head
+from recorderd.wire.receipt import parse_receipt
 from recorderd.wire.tombstone import digest_of_files
 
 
@@ -49,8 +52,12 @@ class Custody:
         signer: Signer,
         clock: Clock,
         log: EventLog,
+        locks: ObjectLocks | None = None,
+        mirror: Mirror | None = None,  # that a receipt waits for
     ) -> None:
         self._archive_id = archive_id
+        self._locks = locks
+        self._mirror = mirror
         self._store = store
         self._catalogue = catalogue
         self._trusts = trusts
@@ -61,10 +68,14 @@ class Custody:
     def repair(self) -> None:
         """Finish what was cut between publish and commit; call at start."""
         for key, target in self._store.announced():
-            if self._catalogue.find(key.recorder_id, key.recording_id) is not None:
-                self._store.conclude(key)
-            else:
-                self._adopt(key, target, like=None)
+            try:
+                entry = self._catalogue.find(key.recorder_id, key.recording_id)
+                if entry is None and self._store.arrived(key) is not None:
+                    self._adopt(key, target, like=None)
+                elif entry is not None and self._is_spent(key, entry):
+                    self._store.conclude(key)
+            except OSError as problem:  # the next offer goes on
+                self._log.warning(Ev.STORE_BEHIND, subject=key.recording_id, reason=problem)
 
     def known(self, key: Key) -> Entry | None:
         """Return the row of an archived recording; one whose commit failed gets its row now."""
@@ -122,8 +133,13 @@ class Custody:
             else:
                 moves.append((key, self._store.target(verdict.stated)))
         verdicts, arrived = dict(verified), []
-        for (key, target), problem in zip(moves, self._store.publish_all(moves), strict=True):
-            if problem is None:
+        locked = self._locked_until([(key, verdicts[key]) for key, _ in moves])
+        problems = self._store.publish_all(moves, locked_until_utc_s=locked)
+        for (key, target), published in zip(moves, problems, strict=True):
+            problem = published or self._mirrored(target, verdicts[key])
+            if problem is None and (there := self._there_already(key, verdicts[key])) is not None:
+                results[key] = there
+            elif problem is None:
                 arrived.append((key, verdicts[key], target))
             elif isinstance(problem, FileExistsError):
                 results[key] = self._taken(key, target, verdicts[key])
@@ -145,11 +161,50 @@ class Custody:
             except OSError as problem:
                 self._log.error(Ev.INTERNAL_ERROR, subject=key.recording_id, reason=problem)
 
-    def _taken(self, key: Key, target: str, verdict: BundleVerdict) -> Entry | BundleRefused | RecorderError:
+    def _locked_until(self, verified: Sequence[tuple[Key, BundleVerdict]]) -> dict[Key, int]:
+        """Say until when what is published is to be locked, where the store locks."""
+        if self._locks is None:
+            return {}
+        told = [(key, verdict.stated) for key, verdict in verified if verdict.stated is not None]
+        until = self._locks.until_of([stated for _, stated in told])
+        return {key: until_utc_s for (key, _), until_utc_s in zip(told, until, strict=True)}
+
+    def _is_spent(self, key: Key, entry: Entry) -> bool:
+        """Tell whether an upload is not needed any more: its row was made of the very same files."""
+        if not self._store.incoming(key).exists():
+            return True
+        if key.recorder_id not in self._trusts:
+            return False
+        try:
+            receipted = {row.name: row.sha256 for row in parse_receipt(entry.receipt).body.files}
+        except FormatError:  # erased meanwhile
+            return False
+        return receipted == self.verify(key).sha256s
+
+    def _there_already(self, key: Key, verdict: BundleVerdict) -> Entry | None:
+        """Give the row of a recording that came twice, where publishing it again changes nothing."""
+        if not self._store.published.keeps_uploads:
+            return None
+        entry = self._catalogue.find(key.recorder_id, key.recording_id)
+        same = entry is not None and entry.manifest_sha256 == verdict.manifest_sha256
+        return entry if same else None
+
+    def _mirrored(self, target: str, verdict: BundleVerdict) -> OSError | None:
+        """Copy a published recording where the receipt waits for that; give what went wrong."""
+        try:
+            if self._mirror is not None:
+                self._mirror.take(target, verdict.sha256s)
+        except OSError as problem:
+            return problem
+        return None
+
+    def _taken(
+        self, key: Key, target: str, verdict: BundleVerdict
+    ) -> Entry | BundleRefused | OSError | RecorderError:
         """See whose the place is that an upload was to take."""
         try:
             entry = self._adopt(key, target, like=verdict)
-        except RecorderError as problem:
+        except (OSError, RecorderError) as problem:
             return problem
         return entry or BundleRefused(
             code="id_taken", reason=f"{target} holds another recording", retryable=False
@@ -187,7 +242,7 @@ class Custody:
         trust = self._trusts.get(key.recorder_id)
         if trust is None:
             return None  # its recorder is not configured any more; the note keeps
-        verdict = verify_bundle(self._store.root / target, trust)
+        verdict = verify_bundle(self._store.group(target), trust)
         stated = verdict.stated
         if stated is None or _refusal(key, verdict) is not None or self._store.target(stated) != target:
             reason = f"{target} without row: {_reasons(verdict) or 'of another recorder'}"
@@ -195,6 +250,8 @@ class Custody:
             return None
         if like is not None and like.sha256s != verdict.sha256s:
             return None  # the upload is not the very same; it must not be dropped
+        if (problem := self._mirrored(target, verdict)) is not None:
+            raise problem
         entry = self._commit_all([(key, verdict, target)])[0]
         self._store.conclude(key)
         return entry
@@ -218,7 +275,7 @@ class Custody:
     def _keep_receipts(self, entries: list[Entry]) -> None:
         """Write receipts as files too; their rows stand, so what cannot be written now is written later."""
         try:
-            keep_receipts(self._store.root, entries)
+            keep_receipts(self._store.published, entries)
         except OSError as problem:
             self._log.warning(Ev.RECEIPTS_BEHIND, subject=self._archive_id, reason=problem)
 

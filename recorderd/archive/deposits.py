@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.archive.store import READ_ONLY_MODE
+from recorderd.archive.folders import READ_ONLY_MODE
 from recorderd.core.errors import StoreBroken
 from recorderd.core.ids import is_safe_id
 from recorderd.evidence.digest import sha256_bytes

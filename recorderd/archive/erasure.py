@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, insert, select, update
@@ -23,10 +22,12 @@ from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.forgetting import forget_people, index_anew
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.remains import shed_note_of, small_names, stated_of
 from recorderd.archive.removal import drop_staged, settle
 from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook, terms_of_stated
 from recorderd.archive.retention_tables import TOMBSTONES
+from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
 from recorderd.archive.tombstone_rows import files_sha256, newest_tombstone, told_by_tombstone
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
@@ -93,7 +94,7 @@ class Eraser:
     def __init__(
         self,
         *,
-        root: Path,
+        store: Store,
         database: Database,
         book: RetentionBook,
         holds: HoldBook,
@@ -102,8 +103,10 @@ class Eraser:
         archive_id: str,
         clock: Clock,
         log: EventLog,
+        locks: ObjectLocks | None = None,
     ) -> None:
-        self._root = root
+        self._store = store
+        self._locks = locks
         self._database = database
         self._book = book
         self._holds = holds
@@ -151,7 +154,7 @@ class Eraser:
             query = select(_S.number, _S.path, _S.document).where(_S.done_at == "").order_by(_S.number)
             pending = connection.execute(query).all()
         self._settle([(int(row[0]), str(row[1]), bytes(row[2])) for row in pending])
-        drop_staged(self._root, older_than_utc_s=self._clock.utc_ns() / NS_PER_S - _STAGED_S)
+        drop_staged(self._store.root, older_than_utc_s=self._clock.utc_ns() / NS_PER_S - _STAGED_S)
         return len(pending)
 
     # --- the steps -----------------------------------------------------------------------------------------
@@ -161,6 +164,8 @@ class Eraser:
     ) -> list[Outcome]:
         with self._database.read() as connection:
             entries = _entries(connection, row_ids)
+        if self._locks is not None:  # a hold that was just released may still be on the objects
+            self._locks.match(row_ids)
         ready = {entry.row_id: self._read(entry) for entry in entries}
         outcomes, decided = [], []
         with self._database.write() as connection:
@@ -285,7 +290,7 @@ class Eraser:
             return
         for _, path, document in decided:
             body = parse_tombstone(document).body
-            settle(self._root, path, body, document)
+            settle(self._store, path, body, document)
             event = Ev.ARCHIVED_ANONYMISED if body.kind is Kind.ANONYMISED else Ev.ARCHIVED_ERASED
             self._log.info(event, subject=body.recording_id, cause=body.cause.value, tombstone=body.number)
         at = utc_text(self._clock.utc_ns())
@@ -295,15 +300,17 @@ class Eraser:
 
     def _read(self, entry: Entry) -> _Ready:
         """Read what stays of a recording whose audio goes, and what its entry may stand for."""
-        folder = self._root / entry.path
-        names = small_names(folder, entry.id)
+        group = self._store.group(entry.path)
         if entry.state in (ERASED, ANONYMISED):
             return _Ready(manifest=None, small=(), told=told_by_tombstone(self._database, entry))
         try:
-            contents = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+            names = small_names(group, entry.id)
+            contents = {name: group.read(name) for name in names if group.has(name)}
             manifest = stated_of(contents, entry)
             if manifest is None:
                 return _Ready(manifest=None, small=(), problem="has another manifest than was archived")
+            if why := self._store.published.why_kept(entry.path):
+                return _Ready(manifest=None, small=(), problem=why)
         except (OSError, FormatError) as problem:
             return _Ready(manifest=None, small=(), problem=f"cannot be read: {problem}")
         small = tuple(
@@ -347,13 +354,14 @@ def _why_not(
         return ready.problem
     if ready.told is not None and ready.told != (kept.facts.retention_class, kept.ended_utc_s):
         return "is kept in the database by other terms than were signed; look at `recorder-archive fsck`"
-    if wish.kind is Kind.ANONYMISED and not has_new_audio:
-        return "has no audio that could be kept"
     if wish.cause is Cause.DUE:
         decision = decide(kept, ruling, holds, now_utc_s=now_utc_s)
         return "" if decision.verdict is Verdict.DUE else f"is not due: {decision.verdict.value}"
     claims_right = wish.cause is Cause.RIGHT
-    return refusal(kept, ruling, holds, now_utc_s=now_utc_s, claims_right=claims_right)
+    why = refusal(kept, ruling, holds, now_utc_s=now_utc_s, claims_right=claims_right)
+    if not why and wish.kind is Kind.ANONYMISED and not has_new_audio:
+        return "has no audio that could be kept"
+    return why
 
 
 def _erase_of(ruling: Ruling, kept: KeptRecording) -> Erase:

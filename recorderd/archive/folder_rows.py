@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from sqlalchemy import Connection, select
 
 from recorderd.archive.catalogue import ChainState, Entry, entry_of
+from recorderd.archive.groups import Group
 from recorderd.archive.judgement import ODD
 from recorderd.archive.kept_receipts import read_receipt
 from recorderd.archive.retention_book import ANONYMISED, ERASED
@@ -56,27 +56,27 @@ class FolderReader:
         self._receipts = receipts
         self._now = now
 
-    def read(self, before: Connection, folder: Path) -> FoundRow:
-        """Make the row of a folder; ``before`` is the catalogue as it was.
+    def read(self, before: Connection, path: str) -> FoundRow:
+        """Make the row of what is at ``path``; ``before`` is the catalogue as it was.
 
         Errors: Unfit; OSError when it cannot be read.
         """
-        path = folder.relative_to(self._store.root).as_posix()
+        group = self._store.group(path)
         try:
-            stone = _octets(folder / tombstone_name(folder.name), TOMBSTONE_LIMIT_BYTES)
-            return self._of_stone(path, stone) if stone else self._of_manifest(before, folder, path)
+            stone = _octets(group, tombstone_name(group.name), TOMBSTONE_LIMIT_BYTES)
+            return self._of_stone(path, stone) if stone else self._of_manifest(before, group, path)
         except (FormatError, RecorderError) as problem:
             raise Unfit(str(problem)) from problem
 
-    def _of_manifest(self, before: Connection, folder: Path, path: str) -> FoundRow:
-        raw = _octets(folder / manifest_name(folder.name), MANIFEST_LIMIT_BYTES)
+    def _of_manifest(self, before: Connection, group: Group, path: str) -> FoundRow:
+        raw = _octets(group, manifest_name(group.name), MANIFEST_LIMIT_BYTES)
         if not raw:
             raise Unfit("no manifest in it")
         manifest, sha256 = parse_manifest(raw), sha256_bytes(raw)
-        if manifest.recording_id != folder.name or self._store.target(manifest) != path:
+        if manifest.recording_id != group.name or self._store.target(manifest) != path:
             raise Unfit("belongs elsewhere by its manifest")
-        size_bytes = sum(file.stat().st_size for file in folder.iterdir())
-        for receipt in (read_receipt(self._store.root, path), _old_receipt(before, manifest)):
+        size_bytes = sum(row.size_bytes for row in group.rows())
+        for receipt in (read_receipt(self._store.published, path), _old_receipt(before, manifest)):
             body = self._vouched(receipt)
             if body is not None and (body.recorder_id, body.recording_id, body.manifest_sha256) == (
                 *(manifest.recorder_id, manifest.recording_id),
@@ -90,14 +90,14 @@ class FolderReader:
                     archived_at=body.archived_at,
                 )
                 return FoundRow(entry=replace(entry, row_id=body.sequence, receipt=receipt))
-        return self._verified(folder, path, manifest)
+        return self._verified(group, path, manifest)
 
-    def _verified(self, folder: Path, path: str, manifest: Manifest) -> FoundRow:
+    def _verified(self, group: Group, path: str, manifest: Manifest) -> FoundRow:
         """Verify a recording for which nobody vouches any more; its receipt is still to be made."""
         trust = self._trusts.get(manifest.recorder_id)
         if trust is None:
             raise Unfit(f"no receipt, and recorder {manifest.recorder_id} is not configured")
-        verdict = verify_bundle(folder, trust)
+        verdict = verify_bundle(group, trust)
         reasons = [finding.reason for finding in verdict.findings if finding.code not in ODD]
         if reasons:
             raise Unfit(f"no receipt, and it does not hold: {'; '.join(reasons)}")
@@ -114,8 +114,8 @@ class FolderReader:
         stone = parse_tombstone(raw)
         body = stone.body
         self._check(stone.signed.body, stone.signed.signature, f"tombstone of {body.recording_id}")
-        folder = self._store.root / path
-        manifest_octets = _octets(folder / manifest_name(folder.name), MANIFEST_LIMIT_BYTES)
+        group = self._store.group(path)
+        manifest_octets = _octets(group, manifest_name(group.name), MANIFEST_LIMIT_BYTES)
         state = ANONYMISED if body.kind is Kind.ANONYMISED else ERASED
         kept_bytes = sum(file.size_bytes for file in body.kept)
         if manifest_octets and sha256_bytes(manifest_octets) == body.manifest_sha256:
@@ -126,7 +126,7 @@ class FolderReader:
                 path=path,
                 archived_at=body.archived_at,
             )
-            receipt = read_receipt(self._store.root, path)
+            receipt = read_receipt(self._store.published, path)
             return FoundRow(entry=replace(entry, row_id=body.row, state=state, receipt=receipt), stone=raw)
         blank = dict.fromkeys(("call_id", "caller", "callee", "direction", "extension", "trunk", "queue"), "")
         entry = Entry(
@@ -169,9 +169,8 @@ def _old_receipt(before: Connection, manifest: Manifest) -> bytes:
     return bytes(before.execute(select(_R.receipt).where(*where)).scalar() or b"")
 
 
-def _octets(path: Path, limit_bytes: int) -> bytes:
+def _octets(group: Group, name: str, limit_bytes: int) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return stream.read(limit_bytes + 1)
+        return group.read(name, limit_bytes=limit_bytes + 1)
     except FileNotFoundError:
         return b""

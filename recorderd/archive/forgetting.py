@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, or_, select, update
 
+from recorderd.archive.delivery_tables import forget_delivery
 from recorderd.archive.retention_tables import RECORDING_TERMS
 from recorderd.archive.search_index import NOBODY, index_rows
 from recorderd.archive.search_tables import (
@@ -33,6 +34,7 @@ def forget_people(connection: Connection, row_id: int) -> None:
     connection.execute(update(RECORDINGS).where(same).values(receipt=b"", **blank))
     terms = update(RECORDING_TERMS).where(RECORDING_TERMS.c.row_id == row_id)
     connection.execute(terms.values(parties=""))
+    forget_delivery(connection, row_id)
     for table in (TAGS, NOTES, NOTE_WORDS):
         connection.execute(delete(table).where(table.c.row_id == row_id))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -19,7 +20,7 @@ from recorderd.archive.retention_tables import HOLDS
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import HoldRefused, SelectionEmpty
 from recorderd.policy.holds import Hold, HoldIndex
-from recorderd.policy.selection import Selection
+from recorderd.policy.selection import Selection, end_of
 
 _H: Final = HOLDS.c
 _SELECTION: Final = frozenset(entry.name for entry in fields(Selection))
@@ -44,8 +45,8 @@ class HoldBook:
         """
         if selection.is_empty:
             raise SelectionEmpty(reason="a hold needs a recording, a number or another condition")
-        if not reason.strip() or (until and until <= now_utc):
-            why = "its end is past" if reason.strip() else "it needs a reason"
+        why = "" if reason.strip() else "it needs a reason"
+        if why := why or _unfit_end(until, now_utc=now_utc):
             raise HoldRefused(number="(new)", reason=why)
         with self._database.write() as connection:
             if selection.recording_id:
@@ -114,6 +115,17 @@ def _see_that_it_stands(connection: Connection, recording_id: str) -> None:
     states = connection.execute(query).scalars().all()
     if states and all(state == ERASED for state in states):
         raise HoldRefused(number="(new)", reason=f"{recording_id} is erased already")
+
+
+def _unfit_end(until: str, *, now_utc: str) -> str:
+    """Say what is wrong with a hold's end; empty when nothing is, or it has none."""
+    if not until:
+        return ""
+    try:
+        datetime.fromisoformat(until)
+    except ValueError:
+        return f"its end is no day and no time: {until!r}"
+    return "its end is past" if end_of(until) <= now_utc else ""
 
 
 def _row_of(hold: Hold) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class ExportedInclusion:
     """What was written, and which stamp of the archive stands where."""
 
     copies: tuple[Path, ...] = ()
-    stamps: tuple[tuple[Path, Path], ...] = ()
+    stamps: tuple[tuple[str, Path], ...] = ()
 
 
 def export_inclusion(
@@ -129,7 +129,9 @@ def export_inclusion(
     proof, stamp = (out / name for name in inclusion_names(recording_id))
     durable.replace(proof, encode_proof(inclusion.proof))
     durable.replace(stamp, inclusion.tsr)
-    return ExportedInclusion(copies=(proof, stamp), stamps=((inclusion.path, stamp),))
+    return ExportedInclusion(
+        copies=(proof, stamp), stamps=((inclusion.path.relative_to(root).as_posix(), stamp),)
+    )
 
 
 def verify_proof(

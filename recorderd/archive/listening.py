@@ -23,6 +23,7 @@ import numpy as np
 from dsp import concealment, g711
 from dsp.shapes import I16
 from recorderd import durable
+from recorderd.archive.groups import Group, StoredFile, group_of, sha256_of
 from recorderd.core import gap_causes
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.errors import ExportBlocked, ListeningImpossible, MetadataFormatError, WavFormatError
@@ -45,37 +46,40 @@ _NO_MANIFEST: Final = "its manifest is not there"
 Span = tuple[int, int]  # first sample, and one past the last
 
 
-def export_listening_copy(folder: Path, out: Path) -> Path:
-    """Write the copy of the recording in ``folder`` below ``out``; one that is there already is left.
+def export_listening_copy(source: Path | Group, out: Path) -> Path:
+    """Write the copy of a recording below ``out``; one that is there already is left.
 
     Durable: after return the copy survives; at every instant it stands whole or not at all.
     Errors: ListeningImpossible; ExportBlocked when a file of that name holds something else;
     ManifestFormatError.
     """
-    found = next(folder.glob(manifest_name("*")), None)
+    group = group_of(source)
+    names = group.names()
+    found = next((name for name in names if name.endswith(manifest_name(""))), None)
     if found is None:
-        sealed = next(folder.glob(index_name("*")), None) is not None
+        sealed = any(name.endswith(index_name("")) for name in names)
         reason = "its manifest is encrypted, only its recipients can open it" if sealed else _NO_MANIFEST
-        raise ListeningImpossible(recording_id=folder.name, reason=reason)
-    manifest = parse_manifest(found.read_bytes())
+        raise ListeningImpossible(recording_id=group.name, reason=reason)
+    manifest = parse_manifest(group.read(found))
     entry = manifest.audio
     if entry is None:
         raise _impossible(manifest, f"there is no audio ({manifest.outcome})")
     if entry.encryption:
         reason = f"its audio is encrypted ({entry.encryption}), only its recipients can open it"
         raise _impossible(manifest, reason)
-    audio = folder / entry.name
-    if sha256_file(audio) != (entry.sha256, entry.size_bytes):
+    if entry.name not in names or sha256_of(group, entry.name) != (entry.sha256, entry.size_bytes):
         raise _impossible(manifest, f"{entry.name} is not what its manifest says")
     try:
-        layout, header = _headers(audio, manifest)
+        with group.open(entry.name) as audio:
+            layout, header = _headers(audio, manifest)
     except WavFormatError as problem:
         raise _impossible(manifest, str(problem)) from None
     durable.make_dir(out / LISTENING_FOLDER)
     copy = out / LISTENING_FOLDER / listening_name(entry.name)
     fresh = copy.with_name(f".{copy.name}.new")
     try:
-        _write(audio, layout, manifest, fresh, header)
+        with group.open(entry.name) as audio:
+            _write(audio, layout, manifest, fresh, header)
         if not copy.exists():
             durable.supersede(fresh, copy)
         elif sha256_file(copy) != sha256_file(fresh):
@@ -109,14 +113,12 @@ def lost_spans(manifest: Manifest, *, channel: int) -> list[Span]:
     return spans
 
 
-def _headers(audio: Path, manifest: Manifest) -> tuple[WavLayout, WavHeader]:
+def _headers(audio: StoredFile, manifest: Manifest) -> tuple[WavLayout, WavHeader]:
     """Read the evidence's header, and make that of the copy.
 
     Errors: WavFormatError when the samples are of a kind that is not ours.
     """
-    with _opened(audio, os.O_RDONLY) as source:
-        head = os.pread(source, HEAD_LIMIT_BYTES, 0)
-        layout = parse_wav(head, file_bytes=os.fstat(source).st_size)
+    layout = parse_wav(audio.read_at(0, HEAD_LIMIT_BYTES), file_bytes=audio.size_bytes)
     (low_hz, high_hz), kind = concealment.RATES_HZ, layout.encoding.coding
     if not low_hz <= layout.sample_rate_hz <= high_hz:
         reason = f"{kind} at {layout.sample_rate_hz} Hz is not from {low_hz} to {high_hz} Hz"
@@ -130,16 +132,16 @@ def _headers(audio: Path, manifest: Manifest) -> tuple[WavLayout, WavHeader]:
     return layout, header
 
 
-def _write(audio: Path, layout: WavLayout, manifest: Manifest, fresh: Path, header: WavHeader) -> None:
-    with _opened(audio, os.O_RDONLY) as source, _opened(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as target:
-        _copy(source, layout, target, header)
+def _write(audio: StoredFile, layout: WavLayout, manifest: Manifest, fresh: Path, header: WavHeader) -> None:
+    with _opened(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as target:
+        _copy(audio, layout, target, header)
         copy = _Copy(target, header, frames=layout.held_frames)
         for channel in range(header.channels):
             copy.conceal(channel, lost_spans(manifest, channel=channel))
         durable.sync_file(target)
 
 
-def _copy(source: int, layout: WavLayout, target: int, header: WavHeader) -> None:
+def _copy(source: StoredFile, layout: WavLayout, target: int, header: WavHeader) -> None:
     """Write header and samples, decoded where they are G.711.
 
     Errors: OSError, also when the evidence ends early.
@@ -151,7 +153,7 @@ def _copy(source: int, layout: WavLayout, target: int, header: WavHeader) -> Non
     done, at = 0, len(head)
     while done < data_bytes:
         wanted = min(_BLOCK_BYTES, data_bytes - done)
-        block = os.pread(source, wanted, layout.data_start_bytes + done)
+        block = source.read_at(layout.data_start_bytes + done, wanted)
         if not block:
             raise OSError(errno.EIO, f"the audio ends after {done} of {data_bytes} octets")
         done += len(block)

@@ -8,12 +8,12 @@ while the file grew counts only for that very file.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from recorderd import durable
+from recorderd.archive.groups import FolderFile, StoredFile
 from recorderd.archive.judgement import AudioTree
 from recorderd.core.errors import WavFormatError
 from recorderd.evidence.audio_proof import AudioLeaves
@@ -34,17 +34,14 @@ class Reading:
     Errors: OSError, also of a symbolic link.
     """
 
-    def __init__(self, path: Path, *, file_bytes: int | None = None) -> None:
+    def __init__(self, source: Path | StoredFile, *, file_bytes: int | None = None) -> None:
         """Open a file that is ``file_bytes`` long, or will be; None = as long as it is."""
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        found = os.fstat(self._descriptor)
-        self._name = path.name
-        self._inode = (found.st_dev, found.st_ino)
-        self._file_bytes = found.st_size if file_bytes is None else file_bytes
+        self._file = FolderFile(source) if isinstance(source, Path) else source
+        self._file_bytes = self._file.size_bytes if file_bytes is None else file_bytes
         self._digest = hashlib.sha256()
-        self._tree = _Tree() if path.name.endswith(audio_name("")) else None
+        self._tree = _Tree() if self._file.name.endswith(audio_name("")) else None
         self._head = bytearray()
-        self._head_bytes = _head_bytes(path.name)
+        self._head_bytes = _head_bytes(self._file.name)
         self.at_bytes = 0
 
     def go_on(self, *, until_bytes: int | None = None, advance: Advance | None = None) -> None:
@@ -52,7 +49,7 @@ class Reading:
         while until_bytes is None or self.at_bytes < until_bytes:
             left_bytes = _BLOCK_BYTES if until_bytes is None else until_bytes - self.at_bytes
             wanted_bytes = min(_BLOCK_BYTES, left_bytes)
-            block = os.read(self._descriptor, wanted_bytes)
+            block = self._file.read_at(self.at_bytes, wanted_bytes)
             if not block:
                 return
             if self._tree is not None:
@@ -68,13 +65,13 @@ class Reading:
 
     def start_writing(self, *, until_bytes: int) -> None:
         """Let the kernel begin to write what is about to be read; nothing is promised (see ``durable``)."""
-        size_bytes = until_bytes - self.at_bytes
-        durable.start_writing(self._descriptor, offset_bytes=self.at_bytes, size_bytes=size_bytes)
+        if isinstance(self._file, FolderFile):
+            size_bytes = until_bytes - self.at_bytes
+            durable.start_writing(self._file.descriptor, offset_bytes=self.at_bytes, size_bytes=size_bytes)
 
     def is_of(self, path: Path) -> bool:
         """Tell whether this is still what stands at ``path``, as long as was said in the beginning."""
-        found = path.lstat()
-        return (found.st_dev, found.st_ino) == self._inode and found.st_size == self._file_bytes
+        return isinstance(self._file, FolderFile) and self._file.is_at(path, size_bytes=self._file_bytes)
 
     @property
     def sha256(self) -> str:
@@ -92,9 +89,7 @@ class Reading:
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._file.close()
 
 
 class _Tree:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, text, update
@@ -109,27 +108,27 @@ class Reindexer:
             detail = f"{told.rows} rows, {len(fresh)} new receipts, {len(told.left_out)} folders left out"
             audit = AuditLog(self._database, clock=self._clock)
             audit.note(who, "reindexed", self._archive_id, detail=detail, connection=connection)
-        keep_receipts(self._store.root, [row.entry for row in fresh])
+        keep_receipts(self._store.published, [row.entry for row in fresh])
         return told
 
     def count(self) -> int:
         """Count the folders that are to be read."""
-        return sum(1 for _ in self._folders())
+        return sum(1 for _ in self._paths())
 
-    def _folders(self) -> Iterator[Path]:
-        for day in sorted((self._store.root / "store").glob("*/*/*")):
-            yield from sorted(path for path in day.iterdir() if path.is_dir())
+    def _paths(self) -> Iterator[str]:
+        for day in self._store.published.days():
+            yield from self._store.published.groups_of(day)
 
     def _rows(
         self, before: Connection, told: Rebuilt, advance: Callable[[int], None] | None
     ) -> Iterator[FoundRow]:
-        for folder in self._folders():
+        for path in self._paths():
             if advance is not None:
                 advance(1)
             try:
-                yield self._reader.read(before, folder)
+                yield self._reader.read(before, path)
             except Unfit as why:
-                told.left_out.append((folder.relative_to(self._store.root).as_posix(), str(why)))
+                told.left_out.append((path, str(why)))
 
     def _receipted(self, row: FoundRow, number: int) -> FoundRow:
         """Give a row its number, and a receipt that says so."""

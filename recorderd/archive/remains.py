@@ -6,9 +6,9 @@ Contract: small files only; of a recording whose manifest is encrypted its index
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from recorderd.archive.catalogue import Entry
+from recorderd.archive.groups import Group
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
 from recorderd.wire.names import index_name, index_names, signature_name, signer_name
@@ -17,11 +17,11 @@ from recorderd.wire.recording_index import RecordingIndex, parse_index
 from recorderd.wire.stamp_batch import stamp_name, stamps_of
 
 
-def small_names(folder: Path, recording_id: str) -> tuple[str, ...]:
+def small_names(group: Group, recording_id: str) -> tuple[str, ...]:
     """Name what stays; not all of it need be there."""
     manifest = manifest_name(recording_id)
     signature = signature_name(manifest)
-    if not (folder / index_name(recording_id)).exists():
+    if not group.has(index_name(recording_id)):
         return manifest, signature, signer_name(recording_id), stamp_name(signature)
     own = (*index_names(recording_id), signature, signer_name(recording_id))
     return (*own, *stamps_of(own))

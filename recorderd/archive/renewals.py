@@ -16,10 +16,12 @@ from typing import Final
 
 from recorderd import durable
 from recorderd.archive.deposits import FOLDER_NAME
+from recorderd.archive.groups import sha256_of
 from recorderd.archive.inclusion import checked_root
 from recorderd.archive.renewal_rows import RenewalFiles, ended, judge_row, renewals_of
+from recorderd.archive.store import Store
 from recorderd.core.errors import AuthorityUnknown, EvidenceError, ExportBlocked, StampFormatError
-from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.renewal import renewal_reasons
 from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES, Stamp
 from recorderd.evidence.verify import TrustStore
@@ -32,6 +34,8 @@ from recorderd.wire.stamp_batch import (
 )
 
 RENEWALS_NAME: Final = "renewals"
+_STAMP: Final = ".tsr"
+_LIMIT_BYTES: Final = max(TIMESTAMP_MAX_BYTES, PROOF_LIMIT_BYTES) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +59,16 @@ class RowProblem:
     is_doubt: bool
 
 
-def stamp_states(root: Path, *, now_utc_s: int, renew_before_s: int) -> Iterator[StampState]:
+def stamp_states(store: Store, *, now_utc_s: int, renew_before_s: int) -> Iterator[StampState]:
     """Look at every stamp of an archive.
 
     Errors: OSError when a file cannot be read.
     """
-    for path in _stamps(root):
-        name, renewals = str(path.relative_to(root)), _renewals(root, path)
-        newest = sha256_bytes(renewals[-1].tsr if renewals else _read(path) or b"")
+    for name in _stamps(store):
+        renewals = _renewals(store.root, name)
+        newest = sha256_bytes(renewals[-1].tsr if renewals else _stamp(store, name) or b"")
         try:
-            stamp = _judge(path, renewals, trust=None)
+            stamp = _judge(store, name, renewals, trust=None)
         except (EvidenceError, StampFormatError, FileNotFoundError) as problem:
             yield StampState(
                 path=name,
@@ -84,17 +88,17 @@ def stamp_states(root: Path, *, now_utc_s: int, renew_before_s: int) -> Iterator
             )
 
 
-def row_problems(root: Path, *, trust: TrustStore | None, now_utc_s: int) -> Iterator[RowProblem]:
+def row_problems(store: Store, *, trust: TrustStore | None, now_utc_s: int) -> Iterator[RowProblem]:
     """Look at every stamp with its renewals, and for renewals of nothing; name what does not hold.
 
     Errors: OSError when a file cannot be read.
     """
-    known = set()
-    for path in _stamps(root):
-        name, renewals = str(path.relative_to(root)), _renewals(root, path)
-        known |= {_beside(root, path, entry) for renewal in renewals for entry in renewal.names}
+    known, root = set(), store.root
+    for name in _stamps(store):
+        renewals = _renewals(root, name)
+        known |= {_beside(root, name, entry) for renewal in renewals for entry in renewal.names}
         try:
-            stamp = _judge(path, renewals, trust=trust)
+            stamp = _judge(store, name, renewals, trust=trust)
         except (EvidenceError, StampFormatError, FileNotFoundError) as problem:
             is_doubt = isinstance(problem, AuthorityUnknown)
             yield RowProblem(path=name, reason=str(problem), is_doubt=is_doubt)
@@ -113,7 +117,7 @@ def keep_renewal(root: Path, state: StampState, tsr: bytes, proof: RenewalProof 
     Durable: after return it survives; a cut before leaves at most a proof that counts for nothing.
     """
     proof_name, tsr_name = renewal_names(Path(state.path).name, state.renewals + 1)
-    folder = _beside(root, root / state.path, proof_name).parent
+    folder = _beside(root, state.path, proof_name).parent
     durable.make_dir(folder)
     if proof is not None:
         durable.replace(folder / proof_name, encode_proof(proof))
@@ -122,8 +126,8 @@ def keep_renewal(root: Path, state: StampState, tsr: bytes, proof: RenewalProof 
     durable.replace(folder / tsr_name, tsr)
 
 
-def export_renewals(root: Path, stamps: Iterable[tuple[Path, Path]]) -> Iterator[Path]:
-    """Copy renewals beside exported stamps, which are given with their place in the archive.
+def export_renewals(root: Path, stamps: Iterable[tuple[str, Path]]) -> Iterator[Path]:
+    """Copy renewals beside exported stamps, which are given with their path in the archive.
 
     Errors: ExportBlocked when a file of that name holds something else; OSError.
     """
@@ -141,35 +145,58 @@ def export_renewals(root: Path, stamps: Iterable[tuple[Path, Path]]) -> Iterator
                 yield target
 
 
-def _stamps(root: Path) -> list[Path]:
-    return sorted([*root.glob("store/*/*/*/*/*.p7s.tsr"), *root.glob(f"{FOLDER_NAME}/*/*.tsr")])
+def stamps_of_group(store: Store, path: str) -> list[str]:
+    """List the paths of the time stamps that a published recording has."""
+    return [f"{path}/{name}" for name in store.group(path).names() if name.endswith(_STAMP)]
 
 
-def _judge(path: Path, renewals: tuple[RenewalFiles, ...], *, trust: TrustStore | None) -> Stamp:
-    digest, tsr = _stamped_sha256(path), _read(path) or b""
-    return judge_row(tsr, renewals, sha256_hex=digest, trust=trust, subject=path.name.removesuffix(".tsr"))
+def _stamps(store: Store) -> Iterator[str]:
+    """List every first stamp: those of recordings, then the batches'."""
+    for day in store.published.days():
+        for path in store.published.groups_of(day):
+            yield from (name for name in stamps_of_group(store, path) if name.endswith(f".p7s{_STAMP}"))
+    deposits = store.root.glob(f"{FOLDER_NAME}/*/*{_STAMP}")
+    yield from sorted(path.relative_to(store.root).as_posix() for path in deposits)
 
 
-def _beside(root: Path, stamp: Path, name: str) -> Path:
-    return root / RENEWALS_NAME / stamp.relative_to(root).with_name(name)
+def _judge(store: Store, name: str, renewals: tuple[RenewalFiles, ...], *, trust: TrustStore | None) -> Stamp:
+    digest, tsr = _stamped_sha256(store, name), _stamp(store, name) or b""
+    subject = Path(name).stem
+    return judge_row(tsr, renewals, sha256_hex=digest, trust=trust, subject=subject)
 
 
-def _renewals(root: Path, path: Path) -> tuple[RenewalFiles, ...]:
-    return tuple(renewals_of(path.name, lambda name: _read(_beside(root, path, name))))
+def _beside(root: Path, stamp: str, name: str) -> Path:
+    return (root / RENEWALS_NAME / stamp).with_name(name)
 
 
-def _stamped_sha256(path: Path) -> str:
+def _renewals(root: Path, stamp: str) -> tuple[RenewalFiles, ...]:
+    return tuple(renewals_of(Path(stamp).name, lambda name: _read(_beside(root, stamp, name))))
+
+
+def _stamped_sha256(store: Store, stamp: str) -> str:
     """Say what a published stamp must be over: a signature file, or a batch's root."""
-    batch = path.with_suffix(".json")
-    if path.parent.parent.name == FOLDER_NAME:
+    if stamp.startswith(f"{FOLDER_NAME}/"):
+        batch = (store.root / stamp).with_suffix(".json")
         return checked_root(parse_batch(batch.read_bytes()), subject=batch.name)
-    return sha256_file(path.with_suffix(""))[0]
+    path, _, name = stamp.rpartition("/")
+    return sha256_of(store.group(path), name.removesuffix(_STAMP))[0]
+
+
+def _stamp(store: Store, stamp: str) -> bytes | None:
+    """Read a first stamp; one that is too long is cut, and does not hold."""
+    if stamp.startswith(f"{FOLDER_NAME}/"):
+        return _read(store.root / stamp)
+    path, _, name = stamp.rpartition("/")
+    try:
+        return store.group(path).read(name, limit_bytes=_LIMIT_BYTES)
+    except FileNotFoundError:
+        return None
 
 
 def _read(path: Path) -> bytes | None:
     """Read a stamp or proof; one that is too long is cut, and does not hold."""
     try:
         with path.open("rb") as stream:
-            return stream.read(max(TIMESTAMP_MAX_BYTES, PROOF_LIMIT_BYTES) + 1)
+            return stream.read(_LIMIT_BYTES)
     except FileNotFoundError:
         return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
@@ -18,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, 
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.retention_tables import RECORDING_TERMS, RETENTION_TERMS
+from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import EvidenceError, FormatError, SignerUnknown
@@ -136,7 +136,7 @@ class RetentionBook:
             audit.note(who, "retention_stated", f"terms {body.number}", detail=detail, connection=connection)
             return body
 
-    def enrol(self, root: Path) -> Iterator[int]:
+    def enrol(self, store: Store) -> Iterator[int]:
         """Note what new recordings are kept by, a group at a time; give how many were in each.
 
         Durable: what was given survives.
@@ -148,13 +148,13 @@ class RetentionBook:
             if not rows:
                 break
             last = rows[-1].row_id
-            self._note(root, rows)
+            self._note(store, rows)
             yield len(rows)
         with self._database.read() as connection:  # what could not be read may be readable now
             query = select(_R.row_id, _R.id, _R.path).where(_R.row_id == _T.row_id, _T.retention_class == "")
             unread = connection.execute(query.order_by(_R.row_id).limit(_GROUP)).all()
         if unread:
-            self._note(root, unread)
+            self._note(store, unread)
 
     def kept(
         self,
@@ -176,8 +176,8 @@ class RetentionBook:
             for row in rows:
                 yield _kept(row)
 
-    def _note(self, root: Path, rows: Sequence[Any]) -> None:
-        values = [_terms_row(root, row) for row in rows]
+    def _note(self, store: Store, rows: Sequence[Any]) -> None:
+        values = [_terms_row(store, row) for row in rows]
         with self._database.write() as connection:
             there = select(_T.row_id).where(_T.row_id.in_([row["row_id"] for row in values]))
             known = set(connection.execute(there).scalars())  # by another process, or unreadable until now
@@ -258,7 +258,7 @@ def parties_of(manifest: Manifest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for key in map(party_key, named) if key))
 
 
-def _terms_row(root: Path, row: Any) -> dict[str, Any]:
+def _terms_row(store: Store, row: Any) -> dict[str, Any]:
     values = {
         "row_id": row.row_id,
         "retention_class": "",
@@ -266,14 +266,14 @@ def _terms_row(root: Path, row: Any) -> dict[str, Any]:
         "has_audio": False,
         "parties": "",
     }
-    index = root / row.path / index_name(row.id)
+    group, index = store.group(row.path), index_name(row.id)
     stated: Manifest | RecordingIndex
     parties: tuple[str, ...] = ()
     try:
-        if index.exists():
-            stated = parse_index(index.read_bytes())
+        if group.has(index):
+            stated = parse_index(group.read(index))
         else:
-            stated = parse_manifest((root / row.path / manifest_name(row.id)).read_bytes())
+            stated = parse_manifest(group.read(manifest_name(row.id)))
             parties = parties_of(stated)
         retention_class, ended_utc_s = terms_of_stated(stated)
     except (OSError, FormatError, ValueError):

@@ -6,21 +6,24 @@ of which the very same files stand published.
     incoming/<recorder>/<id>.offer.json    what was offered: the parts beside it belong to this offer
     incoming/<recorder>/<id>/              the parts, under their final names
     incoming/<recorder>/<id>.target        where the verified upload is going, until its catalogue row stands
-    store/YYYY/MM/DD/<id>/                 published, files read-only
+    store/YYYY/MM/DD/<id>/                 published (``published``: here, or in an object store)
     rejected/<recorder>/<id>.<n>/          refused uploads with reason.txt
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from recorderd import durable
+from recorderd.archive.folders import Folders
+from recorderd.archive.groups import Group, sha256_of
+from recorderd.archive.published import Move, Published
 from recorderd.core.errors import ExportBlocked, FrameFormatError, StoreBroken
 from recorderd.core.ids import is_safe_id
 from recorderd.evidence.digest import sha256_bytes, sha256_file
@@ -30,7 +33,6 @@ from recorderd.wire.manifest_xml import render_manifest, rendering_name
 from recorderd.wire.names import manifest_name
 from recorderd.wire.recording_index import RecordingIndex
 
-READ_ONLY_MODE: Final = 0o440
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _OFFER: Final = ".offer.json"
 _TARGET: Final = ".target"
@@ -97,17 +99,22 @@ class Store:
     Thread: any; an upload has one owner at a time.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, published: Published | None = None) -> None:
         self.root = root
-        self._file_system: durable.FileSystem | None = None
+        self.published = published or Folders(root)
 
     def prepare(self) -> None:
         """Create the folders that are missing.
 
         Durable: after return they survive.
         """
-        for name in ("incoming", "store", "rejected"):
+        for name in ("incoming", "rejected"):
             durable.make_dir(self.root / name)
+        self.published.prepare()
+
+    def group(self, path: str) -> Group:
+        """Give the files of a published recording."""
+        return self.published.group(path)
 
     def incoming(self, key: Key) -> Path:
         """Name the folder of an upload."""
@@ -158,61 +165,59 @@ class Store:
         durable.replace(self._beside(key, _TARGET), target.encode(), synced=False)
 
     def announced(self) -> list[tuple[Key, str]]:
-        """List uploads that went into the store and whose row may be missing."""
+        """List uploads that went into the store and whose row may be missing.
+
+        Where uploads are kept until their rows stand, also those that are on their way.
+        """
         rows = []
         for note in sorted((self.root / "incoming").glob(f"*/*{_TARGET}")):
             key = Key(note.parent.name, note.name.removesuffix(_TARGET))
             if is_safe_id(key.recorder_id) and is_safe_id(key.recording_id):
-                target = self.arrived(key)
+                is_kept = self.published.keeps_uploads
+                target = self._target_of(key) if is_kept else self.arrived(key)
                 if target is not None:
                     rows.append((key, target))
         return rows
 
     def arrived(self, key: Key) -> str | None:
-        """Say where an upload went that was published; None while it stands in ``incoming``."""
-        note = self._beside(key, _TARGET)
-        if not note.exists() or self.incoming(key).exists():
-            return None
-        target = note.read_text()
-        return target if (self.root / target).is_dir() else None
+        """Say where an upload went that was published; None while it stands in ``incoming``.
 
-    def publish_all(self, moves: Sequence[tuple[Key, str]]) -> list[OSError | None]:
-        """Move verified uploads into the store, their files read-only; returns what went wrong with each.
-
-        The disk is waited for twice, however many they are: once for contents, notes and offers, once for
-        the moves.
-        Durable: each stands at exactly one place at every instant; after return those without a problem in
-        the store. From the first move on a note beside each survives, until ``conclude``.
-        A place that is taken is a FileExistsError.
+        Where uploads are kept until their rows stand, they are simply published once more: nothing changes.
         """
-        if self._file_system is None:  # kept: a failure is told to whoever had it open
-            self._file_system = durable.FileSystem(self.root)
-        groups: list[list[Path]] = []
-        early: list[OSError | None] = []
-        for key, target in moves:
+        if self.incoming(key).exists():
+            return None
+        target = self._target_of(key)
+        return target if target is not None and self.group(target).is_there() else None
+
+    def publish_all(
+        self, moves: Sequence[tuple[Key, str]], *, locked_until_utc_s: Mapping[Key, int] | None = None
+    ) -> list[OSError | None]:
+        """Put verified uploads into the store; returns what went wrong with each.
+
+        Durable: each stands whole in ``incoming``, in the store, or in both, at every instant; after return
+        those without a problem in the store. A note beside each stays until ``conclude``.
+        A place that is taken by something else is a FileExistsError.
+        """
+        until = locked_until_utc_s or {}
+        problems: list[OSError | None] = [None] * len(moves)
+        ready: list[tuple[int, Move]] = []
+        for number, (key, target) in enumerate(moves):
             try:
-                groups.append(self._prepare(key, target))
-                early.append(None)
+                self.announce(key, target)
             except OSError as refused:
-                groups.append([])
-                early.append(refused)
-        synced = durable.sync_groups(self._file_system, groups)
-        problems = [first or second for first, second in zip(early, synced, strict=True)]
-        good = [number for number, problem in enumerate(problems) if problem is None]
-        paths = [(self.incoming(moves[number][0]), self.root / moves[number][1]) for number in good]
-        for number, problem in zip(good, durable.publish_all(paths), strict=True):
+                problems[number] = refused
+                continue
+            move = Move(
+                folder=self.incoming(key),
+                target=target,
+                note=self._beside(key, _TARGET),
+                locked_until_utc_s=until.get(key, 0),
+            )
+            ready.append((number, move))
+        published = self.published.publish_all([move for _, move in ready])
+        for (number, _), problem in zip(ready, published, strict=True):
             problems[number] = problem
         return problems
-
-    def _prepare(self, key: Key, target: str) -> list[Path]:
-        """Write down where an upload goes; list everything that has to last before it does."""
-        folder, note = self.incoming(key), self._beside(key, _TARGET)
-        self.announce(key, target)
-        durable.make_dir((self.root / target).parent)
-        files = list(folder.iterdir())
-        for path in files:
-            path.chmod(READ_ONLY_MODE)
-        return [*files, folder, note, folder.parent]
 
     def conclude(self, key: Key) -> None:
         """Forget an upload whose catalogue row stands, with the remains of a copy that came twice.
@@ -247,21 +252,27 @@ class Store:
         """Copy a published recording's files into ``out``, and render its manifest as XML beside them.
 
         A copy that is there already is left as it is.
-        Errors: ExportBlocked when a file of that name holds something else; ManifestFormatError.
+        Errors: ExportBlocked when a file of that name holds something else; ManifestFormatError; OSError
+        when nothing is there.
         """
         out.mkdir(parents=True, exist_ok=True)
-        copies = []
-        for source in sorted((self.root / path).iterdir()):
-            copy = out / source.name
+        group, copies = self.group(path), []
+        names = group.names()
+        if not names:
+            raise FileNotFoundError(errno.ENOENT, "nothing of the recording is there", path)
+        for name in names:
+            copy = out / name
             if not copy.exists():
-                fresh = out / f".{source.name}.new"
-                shutil.copyfile(source, fresh)
+                fresh = out / f".{name}.new"
+                _copy(group, name, fresh)
                 durable.supersede(fresh, copy)
-            elif sha256_file(copy) != sha256_file(source):
+            elif sha256_file(copy) != sha256_of(group, name):
                 raise ExportBlocked(path=copy)
             copies.append(copy)
-        for source in (self.root / path).glob(manifest_name("*")):
-            raw = source.read_bytes()
+        for name in names:
+            if not name.endswith(manifest_name("")):
+                continue
+            raw = group.read(name)
             manifest = parse_manifest(raw)
             content = render_manifest(manifest, manifest_sha256=sha256_bytes(raw))
             rendering = out / rendering_name(manifest)
@@ -271,6 +282,10 @@ class Store:
                 raise ExportBlocked(path=rendering)
             copies.append(rendering)
         return copies
+
+    def _target_of(self, key: Key) -> str | None:
+        note = self._beside(key, _TARGET)
+        return note.read_text() if note.exists() else None
 
     def _beside(self, key: Key, ending: str) -> Path:
         folder = self.incoming(key)
@@ -285,6 +300,12 @@ class Store:
         except FrameFormatError:
             return None
         return message if isinstance(message, Offer) else None
+
+
+def _copy(group: Group, name: str, fresh: Path) -> None:
+    with group.open(name) as file, fresh.open("wb") as stream:
+        for block in file.blocks():
+            stream.write(block)
 
 
 def _size_bytes(path: Path) -> int:

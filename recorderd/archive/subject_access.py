@@ -1,7 +1,8 @@
 """Everything that the archive holds about a number or a person, as one sealed folder (GDPR, article 15).
 
-Contract: the folder appears whole under its name, or not at all. What it holds stands in SHA256SUMS, which
-the archive signs; recordings are as it exports them, each with the recorder's own signatures.
+Contract: the folder appears whole under its name, or not at all; of what is sent file by file
+(``tar_pieces``), what was cut off has no SHA256SUMS. What it holds stands there, and the archive signs it;
+recordings are as it exports them, each with the recorder's own signatures.
 
     index.html  index.json           what there is, for people and for programs
     recordings/<recorder>/<id>/      files, manifest as XML beside them, proofs of time stamps
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +24,16 @@ from recorderd import durable
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.audit_log import AuditFilter, AuditLog
 from recorderd.archive.catalogue import Entry
+from recorderd.archive.database import Database
+from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.inclusion import export_inclusion
-from recorderd.archive.renewals import export_renewals
+from recorderd.archive.renewals import export_renewals, stamps_of_group
+from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.store import Store
 from recorderd.core.errors import BundleBlocked
 from recorderd.evidence.digest import sha256_file
 from recorderd.evidence.keys import Signer
+from recorderd.policy.retention import KeptRecording
 
 SUMS_NAME: Final = "SHA256SUMS"
 CERTIFICATE_NAME: Final = "archive-certificate.pem"
@@ -51,6 +57,7 @@ class Subject:
     number: str
     reason: str
     by: str
+    scope: str  # among which recordings was looked
     archive_id: str
     made_at: str  # RFC 3339, UTC
     made_utc_s: int
@@ -64,6 +71,31 @@ class Found:
     retention_class: str
     due: str  # when it is erased; empty = not known
     holds: tuple[int, ...]
+
+
+def found_of(
+    pairs: Sequence[tuple[KeptRecording, Entry]],
+    *,
+    database: Database,
+    book: RetentionBook,
+    holds: HoldBook,
+    now_utc: str,
+) -> list[Found]:
+    """Say of each recording how long it is kept.
+
+    Errors: CatalogueFailed, EvidenceError.
+    """
+    with database.read() as connection:
+        ruling = book.ruling(connection)
+        index = holds.index(connection, now_utc=now_utc)
+    found = []
+    for row, entry in pairs:
+        name = row.facts.retention_class
+        due = ruling.due(row_id=row.row_id, ended_utc_s=row.ended_utc_s, name=name).due_utc_s
+        day = datetime.fromtimestamp(due, tz=UTC).date().isoformat() if due is not None else ""
+        numbers = tuple(hold.number for hold in index.of(row.facts))
+        found.append(Found(entry=entry, retention_class=name, due=day, holds=numbers))
+    return found
 
 
 def check_free(out: Path) -> None:
@@ -96,30 +128,68 @@ def make_bundle(
     if partial.exists():  # of a run that was cut
         _clear(partial)
     partial.mkdir(parents=True)
-    rows = []
+    bundle = Bundle(subject, store=store, annotations=annotations, audit=audit, signer=signer)
     for row in found:
-        place = Path("recordings") / row.entry.recorder_id / row.entry.id
-        _export(store, row.entry, partial / place)
-        names = sorted(path.name for path in (partial / place).iterdir())
-        rows.append(_row(row, place, names, annotations, audit))
+        bundle.add(row, partial)
         if advance is not None:
             advance(row.entry.size_bytes)
-    index = {**asdict(subject), "recordings": rows}
-    _write(partial / "index.json", json.dumps(index, indent=2, ensure_ascii=False).encode())
-    _write(partial / "index.html", _page(subject, rows).encode())
-    _write(partial / CERTIFICATE_NAME, signer.certificate_pem)
-    files = sorted(path for path in partial.rglob("*") if path.is_file())
-    lines = [f"{sha256_file(path)[0]}  {path.relative_to(partial).as_posix()}\n" for path in files]
-    sums = "".join(lines).encode()
-    _write(partial / SUMS_NAME, sums)
-    signature = signer.sign_bytes(sums, signing_time_utc_s=subject.made_utc_s)
-    _write(partial / f"{SUMS_NAME}.p7s", signature)
-    for folder in sorted({path.parent for path in files}):
+    bundle.close(partial)
+    for folder in sorted({(partial / name).parent for name in bundle.names}):
         durable.sync_dir(folder)
     if out.exists():
         out.rmdir()
     durable.publish(partial, out)
-    return [path.relative_to(partial).as_posix() for path in files]
+    return sorted(bundle.names)
+
+
+class Bundle:
+    """A bundle that is being made: recording by recording, then its index and its seal.
+
+    Thread: one.
+    Errors: OSError, KeyUnusable, CatalogueFailed.
+    """
+
+    def __init__(
+        self, subject: Subject, *, store: Store, annotations: Annotations, audit: AuditLog, signer: Signer
+    ) -> None:
+        self._subject = subject
+        self._store = store
+        self._annotations = annotations
+        self._audit = audit
+        self._signer = signer
+        self._rows: list[dict[str, Any]] = []
+        self._sha256s: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The files that stand in SHA256SUMS."""
+        return list(self._sha256s)
+
+    def add(self, found: Found, into: Path) -> list[str]:
+        """Write a recording's files below ``into``; give their names."""
+        place = Path("recordings") / found.entry.recorder_id / found.entry.id
+        _export(self._store, found.entry, into / place)
+        names = sorted(path.name for path in (into / place).iterdir())
+        self._rows.append(_row(found, place, names, self._annotations, self._audit))
+        return self._sum(into, [(place / name).as_posix() for name in names])
+
+    def close(self, into: Path) -> list[str]:
+        """Write index, digests and signature; give their names."""
+        subject = self._subject
+        index = {**asdict(subject), "recordings": self._rows}
+        _write(into / "index.json", json.dumps(index, indent=2, ensure_ascii=False).encode())
+        _write(into / "index.html", _page(subject, self._rows).encode())
+        _write(into / CERTIFICATE_NAME, self._signer.certificate_pem)
+        names = self._sum(into, ["index.html", "index.json", CERTIFICATE_NAME])
+        sums = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(self._sha256s.items())).encode()
+        _write(into / SUMS_NAME, sums)
+        signature = self._signer.sign_bytes(sums, signing_time_utc_s=subject.made_utc_s)
+        _write(into / f"{SUMS_NAME}.p7s", signature)
+        return [*names, SUMS_NAME, f"{SUMS_NAME}.p7s"]
+
+    def _sum(self, into: Path, names: Sequence[str]) -> list[str]:
+        self._sha256s |= {name: sha256_file(into / name)[0] for name in names}
+        return list(names)
 
 
 def _export(store: Store, entry: Entry, into: Path) -> None:
@@ -128,7 +198,7 @@ def _export(store: Store, entry: Entry, into: Path) -> None:
     proof = export_inclusion(
         root, entry.recorder_id, recording_id=entry.id, manifest_sha256=entry.manifest_sha256, out=into
     )
-    stamps = [(path, into / path.name) for path in sorted((root / entry.path).glob("*.tsr"))]
+    stamps = [(path, into / Path(path).name) for path in stamps_of_group(store, entry.path)]
     for _ in export_renewals(root, [*stamps, *proof.stamps]):
         pass
 
@@ -175,6 +245,7 @@ def _page(subject: Subject, rows: Sequence[dict[str, Any]]) -> str:
         f"<h1>Recordings with {escape(subject.number)}</h1>",
         f"<p>{len(rows)} recordings, by archive {escape(subject.archive_id)}, {escape(subject.made_at)}, "
         f"made by {escape(subject.by)}: {escape(subject.reason)}</p>",
+        f"<p>Looked for among {escape(subject.scope)}.</p>",
         f"<p>Is this what the archive gave out? <code>{escape(CHECK)}</code></p>",
         "<table><tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>",
     ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, func, select
@@ -18,6 +17,7 @@ from recorderd.archive.database import Database
 from recorderd.archive.erasure import AT_ONCE, Eraser, Wish
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.retention_book import ERASED, RetentionBook
+from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.core.events import Ev, EventLog
@@ -48,7 +48,7 @@ class Sweeper:
     def __init__(
         self,
         *,
-        root: Path,
+        store: Store,
         database: Database,
         book: RetentionBook,
         holds: HoldBook,
@@ -56,7 +56,7 @@ class Sweeper:
         clock: Clock,
         log: EventLog,
     ) -> None:
-        self._root = root
+        self._store = store
         self._database = database
         self._book = book
         self._holds = holds
@@ -66,7 +66,7 @@ class Sweeper:
 
     def enrol(self, advance: Callable[[int], None] | None = None) -> None:
         """Note what new recordings are kept by."""
-        for count in self._book.enrol(self._root):
+        for count in self._book.enrol(self._store):
             if advance is not None:
                 advance(count)
 

@@ -18,13 +18,15 @@ from recorderd.archive.anonymising import samples_root
 from recorderd.archive.audit_tables import AUDIT
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
+from recorderd.archive.groups import FolderGroup, Group, sha256_of
 from recorderd.archive.judgement import Verdict
 from recorderd.archive.lineage import Place
 from recorderd.archive.retention_book import terms_of_stated
 from recorderd.archive.retention_tables import HOLDS, RECORDING_TERMS, RETENTION_TERMS, TOMBSTONES
+from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import EvidenceError, FormatError, RecorderError, SignerUnknown
-from recorderd.evidence.digest import sha256_bytes, sha256_file
+from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import Ruling
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name
@@ -64,8 +66,8 @@ class Tombstones:
     Thread: one; also beside a running archive.
     """
 
-    def __init__(self, root: Path, database: Database, receipts: TrustStore) -> None:
-        self._root = root
+    def __init__(self, store: Store, database: Database, receipts: TrustStore) -> None:
+        self._store = store
         self._database = database
         self._receipts = receipts
         self._has_tables: bool | None = None  # of a release before there were any, opened to be read only
@@ -109,7 +111,7 @@ class Tombstones:
             return None, []
         reasons = [*_row_problems(entry, body), *_receipt_problems(entry, body)]
         if row.done_at:
-            reasons += folder_problems(self._root / entry.path, body, bytes(row.document), trust)
+            reasons += group_problems(self._store.group(entry.path), body, bytes(row.document), trust)
         flaws = [Flaw(subject=entry.id, code="tombstone", reason=reason) for reason in reasons]
         return place_of(body), flaws
 
@@ -189,25 +191,25 @@ def _hold_flaws(connection: Connection) -> list[Flaw]:
     return [Flaw(subject=name, code="hold", reason=reason) for name, reason in sorted(reasons)]
 
 
-def folder_problems(
-    folder: Path, body: Tombstone, document: bytes, trust: TrustStore, *, exported: bool = False
+def group_problems(
+    group: Group, body: Tombstone, document: bytes, trust: TrustStore, *, exported: bool = False
 ) -> Iterator[str]:
-    """Compare a folder with its tombstone; beside an ``exported`` one there may be more."""
+    """Compare a recording's files with its tombstone; beside an ``exported`` one there may be more."""
     name = tombstone_name(body.recording_id)
-    if not (folder / name).is_file():
+    if not group.has(name):
         yield f"{name} is missing in the store"
-    elif (folder / name).read_bytes() != document:
+    elif group.read(name) != document:
         yield f"{name} is not the one that was signed"
-    there = {path.name for path in folder.iterdir()} - {name} if folder.is_dir() else set()
+    there = {row.name for row in group.rows()} - {name} if group.is_there() else set()
     for extra in sorted(there - {row.name for row in body.kept}) if not exported else ():
         yield f"{extra} is there, and was to be erased"
     for row in body.kept:
         if row.name not in there:
             yield f"{row.name} is missing, and was to stay"
-        elif sha256_file(folder / row.name) != (row.sha256, row.size_bytes):
+        elif sha256_of(group, row.name) != (row.sha256, row.size_bytes):
             yield f"{row.name} is not what the tombstone names"
         else:
-            yield from _content_problems(folder, row.name, body, trust)
+            yield from _content_problems(group, row.name, body, trust)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +239,7 @@ def judge_exported(path: Path, trust: TrustStore) -> JudgedStone:
     place = None if flaws else place_of(stone.body)
     flaws += [
         Flaw(subject=recording_id, code="tombstone", reason=reason)
-        for reason in folder_problems(path.parent, stone.body, document, trust, exported=True)
+        for reason in group_problems(FolderGroup(path.parent), stone.body, document, trust, exported=True)
     ]
     return JudgedStone(path=path, recording_id=recording_id, place=place, flaws=tuple(flaws))
 
@@ -308,37 +310,37 @@ def _row_problems(entry: Entry, body: Tombstone) -> Iterator[str]:
             yield f"{name} is {getattr(entry, name)!r} in the catalogue, {value!r} by the tombstone"
 
 
-def _content_problems(folder: Path, name: str, body: Tombstone, trust: TrustStore) -> Iterator[str]:
+def _content_problems(group: Group, name: str, body: Tombstone, trust: TrustStore) -> Iterator[str]:
     """Check what is left: the manifest with its recorder's signature, or the audio's samples."""
     if body.audio is not None and name == body.audio.name:
         try:
-            root = samples_root(folder / name, body.audio.leaf_samples)
+            with group.open(name) as file:
+                root = samples_root(file, body.audio.leaf_samples)
         except (FormatError, OSError) as problem:
             yield f"{name}: {problem}"
             return
         if root != (body.audio.root_sha256, body.audio.leaves):
             yield f"{name} has other samples than were signed"
     if name == index_name(body.recording_id):
-        yield from _index_problems(folder, name, body, trust)
+        yield from _index_problems(group, name, body, trust)
     if name == manifest_name(body.recording_id):
-        signature = folder / signature_name(name)
-        digest = sha256_file(folder / name)[0]
+        digest = sha256_of(group, name)[0]
         if digest != body.manifest_sha256:
             yield f"{name} is not the manifest of the chain"
         try:
-            verify_detached(signature.read_bytes(), sha256_hex=digest, trust=trust, subject=name)
+            verify_detached(group.read(signature_name(name)), sha256_hex=digest, trust=trust, subject=name)
         except (SignerUnknown, FileNotFoundError):
             return  # the former cannot be told, the latter has been said
         except EvidenceError as problem:
             yield str(problem)
 
 
-def _index_problems(folder: Path, name: str, body: Tombstone, trust: TrustStore) -> Iterator[str]:
+def _index_problems(group: Group, name: str, body: Tombstone, trust: TrustStore) -> Iterator[str]:
     try:
-        raw = (folder / name).read_bytes()
+        raw = group.read(name)
         if parse_index(raw).manifest_sha256 != body.manifest_sha256:
             yield f"{name} is not of the manifest of the chain"
-        signature = (folder / signature_name(name)).read_bytes()
+        signature = group.read(signature_name(name))
         verify_detached(signature, sha256_hex=sha256_bytes(raw), trust=trust, subject=name)
     except (SignerUnknown, FileNotFoundError):
         return  # the former cannot be told, the latter has been said

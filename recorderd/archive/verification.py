@@ -5,9 +5,9 @@ Contract: small files are hashed from the very octets that are judged; large one
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from recorderd.archive.groups import FolderGroup, Group, group_of
 from recorderd.archive.index_judgement import judge_index, sealed_id_of, with_index
 from recorderd.archive.judgement import Bundle, BundleVerdict, Check, Finding, Verdict, judge
 from recorderd.archive.reading import Advance, Reading
@@ -20,7 +20,7 @@ __all__ = ["Advance", "BundleVerdict", "Check", "Finding", "Verdict", "read_bund
 
 
 def verify_bundle(
-    folder: Path,
+    source: Path | Group,
     trust: TrustStore,
     *,
     advance: Advance | None = None,
@@ -29,14 +29,14 @@ def verify_bundle(
     at_utc_s: int | None = None,
     begun: Reading | None = None,
 ) -> BundleVerdict:
-    """Read and judge one recording's folder; ``advance`` hears of the octets that were read.
+    """Read and judge one recording's files, or its folder; ``advance`` hears of the octets that were read.
 
     In one that was ``exported`` there may be a folder of copies for the ear: it is not looked at. A file that
     was ``begun`` is read on, if it is still what stands there.
 
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
-    bundle = read_bundle(folder, advance=advance, exported=exported, begun=begun)
+    bundle = read_bundle(source, advance=advance, exported=exported, begun=begun)
     if sealed_id_of({*bundle.sha256s, *bundle.unreadable}):
         return judge_index(bundle, trust, authorities=authorities, at_utc_s=at_utc_s)
     return with_index(judge(bundle, trust, authorities=authorities, at_utc_s=at_utc_s), bundle, trust)
@@ -48,27 +48,30 @@ def is_listening_folder(path: Path) -> bool:
 
 
 def read_bundle(
-    folder: Path, *, advance: Advance | None = None, exported: bool = False, begun: Reading | None = None
+    source: Path | Group,
+    *,
+    advance: Advance | None = None,
+    exported: bool = False,
+    begun: Reading | None = None,
 ) -> Bundle:
-    """Read one recording's folder, without a receipt that lies in it.
+    """Read one recording's files, without a receipt that lies among them.
 
     Errors: OSError when the folder itself cannot be read.
     """
     readings: dict[str, Reading] = {}
     irregular, unreadable = [], {}
-    with os.scandir(folder) as entries:
-        rows = sorted(entries, key=lambda entry: entry.name)
-    for entry in rows:
-        path = folder / entry.name
-        if entry.name == RECEIPT_NAME or (exported and is_listening_folder(path)):
+    group = group_of(source)
+    for row in group.rows():
+        is_for_the_ear = isinstance(group, FolderGroup) and is_listening_folder(group.folder / row.name)
+        if row.name == RECEIPT_NAME or (exported and is_for_the_ear):
             continue
-        if not entry.is_file(follow_symlinks=False):
-            irregular.append(entry.name)
+        if not row.is_regular:
+            irregular.append(row.name)
             continue
         try:
-            readings[entry.name] = _read(path, advance, begun)
+            readings[row.name] = _read(group, row.name, advance, begun)
         except OSError as problem:
-            unreadable[entry.name] = problem.strerror or str(problem)
+            unreadable[row.name] = problem.strerror or str(problem)
     audio = next((name for name in readings if name.endswith(audio_name(""))), "")
     return Bundle(
         sha256s={name: reading.sha256 for name, reading in readings.items()},
@@ -81,9 +84,10 @@ def read_bundle(
     )
 
 
-def _read(path: Path, advance: Advance | None, begun: Reading | None) -> Reading:
+def _read(group: Group, name: str, advance: Advance | None, begun: Reading | None) -> Reading:
     """Read a file to its end; what was begun of it is not read again."""
-    reading = begun if begun is not None and begun.is_of(path) else Reading(path)
+    is_begun = isinstance(group, FolderGroup) and begun is not None and begun.is_of(group.folder / name)
+    reading = begun if begun is not None and is_begun else Reading(group.open(name))
     try:
         reading.go_on(advance=advance)
     finally:

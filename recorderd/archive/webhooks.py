@@ -1,9 +1,10 @@
-"""Tells other systems what happened to recordings: archived, held, released, erased.
+"""Tells other systems what happened to recordings: archived, held, released, erased; and what was missing.
 
-Contract: what is to be told is not kept twice: the catalogue and the audit log are the queue, and how far
-each hook has come stands in the database. It moves on only after the other side has answered with success, so
-each thing is told at least once, in order, also after an outage or a kill; its id tells a repetition. A hook
-that fails waits longer and longer, alone. A new hook begins with what comes after it was configured.
+Contract: what is to be told is not kept twice: the catalogue, the audit log and the missing calls are the
+queue, and how far each hook has come stands in the database. It moves on only after the other side has
+answered with success, so each thing is told at least once, in order, also after an outage or a kill; its id
+tells a repetition. A hook that fails waits longer and longer, alone. A new hook begins with what comes after
+it was configured.
 
 POST, JSON, `X-Recorder-Signature: t=SECONDS,v1=HEX`: HMAC-SHA256 by the shared secret over SECONDS, a dot and
 the body. Numbers of people are not in it: who may know them asks the archive.
@@ -25,20 +26,25 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select, update
 
 from recorderd.archive.audit_tables import AUDIT, AUDIT_EXPORTS
+from recorderd.archive.call_tables import MISSING_CALLS
 from recorderd.archive.database import Database
 from recorderd.archive.tables import RECORDINGS
-from recorderd.core.clock import NS_PER_S, Clock
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, utc_text
 from recorderd.core.errors import WebhookFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.wire.canonical import canonical_json
 
-KINDS: Final = ("archived", "held", "released", "erased")
+KINDS: Final = ("archived", "held", "released", "erased", "missing")
 FIRST_WAIT_S: Final = 5.0
 LONGEST_WAIT_S: Final = 3600.0
 _TIMEOUT_S: Final = 15.0
 _AT_ONCE: Final = 100
 _KIND_OF: Final = {"hold_added": "held", "hold_released": "released", "recording_erased": "erased"}
-_SOURCES: Final = {"recordings": RECORDINGS.c.row_id, "audit": AUDIT.c.number}
+_SOURCES: Final = {
+    "recordings": RECORDINGS.c.row_id,
+    "audit": AUDIT.c.number,
+    "missing": MISSING_CALLS.c.number,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +111,7 @@ class Teller:
         with self._database.read() as connection:
             query = select(AUDIT_EXPORTS.c.number).where(AUDIT_EXPORTS.c.target == target)
             reached = int(connection.execute(query).scalar() or 0)
-            find = _archived if source == "recordings" else _audited
-            rows = list(find(connection, reached))
+            rows = list(_FIND[source](connection, reached))
         told = reached
         try:
             for number, content in rows:
@@ -182,3 +187,15 @@ def _audited(connection: Connection, reached: int) -> Iterator[tuple[int, dict[s
             int(row.number),
             {"kind": kind, "at": row.at, "subject": row.subject} if is_deed else None,
         )
+
+
+def _missing(connection: Connection, reached: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    table = MISSING_CALLS
+    query = select(table).where(table.c.number > reached).order_by(table.c.number)
+    for row in connection.execute(query.limit(_AT_ONCE)):
+        started_at = utc_text(row.started_ms * NS_PER_MS)
+        told = {"call": row.call_id, "call_record": row.record_id, "started_at": started_at}
+        yield int(row.number), {"kind": "missing", "at": row.found_at, **told}
+
+
+_FIND: Final = {"recordings": _archived, "audit": _audited, "missing": _missing}

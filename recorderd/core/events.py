@@ -178,6 +178,16 @@ class Ev(Enum):
     HTTP_LIMITED = "http_limited"
     WEBHOOK_FAILED = "webhook_failed"
     RECEIPTS_BEHIND = "receipts_behind"
+    STORE_BEHIND = "store_behind"
+    STORE_STRAYS = "store_strays"
+    DELIVERED = "delivered"
+    DELIVERY_FAILED = "delivery_failed"
+    MIRROR_LEFT = "mirror_left"
+    MIRROR_BEHIND = "mirror_behind"
+    MIRROR_WHOLE = "mirror_whole"
+    SCRUB_DIFFERS = "scrub_differs"
+    SCRUB_FINISHED = "scrub_finished"
+    SCRUB_PUT_OFF = "scrub_put_off"
     CATALOGUE_REBUILT = "catalogue_rebuilt"
 
     @property

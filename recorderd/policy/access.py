@@ -7,6 +7,7 @@ Pure: no clock, no I/O.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -43,6 +44,9 @@ class Action(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     ERASE = "erase"
+    ANONYMISE = "anonymise"
+    SUBJECT_ACCESS = "subject_access"  # give somebody everything about them
+    RECONCILE = "reconcile"  # call records of the exchange against recordings
     PLAN = "plan"  # see what is due for erasure
     AUDIT = "audit"  # read the audit log
     ACCOUNTS = "accounts"
@@ -59,8 +63,12 @@ class Ruling(StrEnum):
 
 ON_RECORDINGS: Final = (
     *(Action.VIEW, Action.PLAY, Action.DOWNLOAD, Action.NOTE, Action.TAG, Action.SHARE),
-    *(Action.HOLD, Action.RELEASE, Action.ERASE),
+    *(Action.HOLD, Action.RELEASE, Action.ERASE, Action.ANONYMISE),
 )
+# Of a selection too: then each recording that it covers is asked for as well.
+OF_SELECTIONS: Final = (Action.HOLD, Action.RELEASE, Action.ERASE, Action.ANONYMISE)
+# What cannot be told apart by recorder: for administrators of every recorder only.
+WHOLE_HOUSE: Final = frozenset({Action.RECONCILE})
 IN_THE_HOUSE: Final = tuple(action for action in Action if action not in ON_RECORDINGS)
 _HEARING: Final = (Action.PLAY, Action.DOWNLOAD)
 
@@ -69,7 +77,7 @@ _GROUP: Final = _OWN | {Action.TAG: Ruling.ALLOWED, Action.SHARE: Ruling.REASON}
 _SITE: Final = {
     **dict.fromkeys((Action.VIEW, Action.NOTE, Action.TAG), Ruling.ALLOWED),
     **dict.fromkeys((Action.PLAY, Action.DOWNLOAD, Action.SHARE), Ruling.REASON),
-    **dict.fromkeys((Action.HOLD, Action.RELEASE, Action.ERASE), Ruling.REASON),
+    **dict.fromkeys(OF_SELECTIONS, Ruling.REASON),
 }
 # Rule: only what stands here is allowed.
 RECORDING_RIGHTS: Final[dict[tuple[Role, Reach], dict[Action, Ruling]]] = {
@@ -81,7 +89,12 @@ RECORDING_RIGHTS: Final[dict[tuple[Role, Reach], dict[Action, Ruling]]] = {
 HOUSE_RIGHTS: Final[dict[Role, frozenset[Action]]] = {
     Role.USER: frozenset({Action.SEARCH}),
     Role.SUPERVISOR: frozenset({Action.SEARCH}),
-    Role.ADMINISTRATOR: frozenset({Action.SEARCH, Action.PLAN, Action.AUDIT, Action.ACCOUNTS, Action.STATUS}),
+    Role.ADMINISTRATOR: frozenset(
+        {
+            *(Action.SEARCH, Action.PLAN, Action.AUDIT, Action.ACCOUNTS, Action.STATUS),
+            *(Action.SUBJECT_ACCESS, Action.RECONCILE, *OF_SELECTIONS),
+        }
+    ),
     Role.AUDITOR: frozenset({Action.AUDIT, Action.STATUS}),
 }
 
@@ -146,7 +159,25 @@ def rule_on_recording(viewer: Viewer, action: Action, facts: Facts) -> Ruling:
 def rule_in_the_house(viewer: Viewer, action: Action) -> Ruling:
     """Say whether somebody may do this, which concerns no single recording."""
     allowed = action in HOUSE_RIGHTS[viewer.role] and action in viewer.scopes
+    if action in WHOLE_HOUSE and not viewer.all_recorders:
+        return Ruling.REFUSED
     return Ruling.ALLOWED if allowed else Ruling.REFUSED
+
+
+def reaches_as_far(
+    viewer: Viewer, *, places: Iterable[str], recorders: Iterable[str], second_right: bool
+) -> bool:
+    """Tell whether an account with this reach reaches no further than somebody who gives or changes it.
+
+    ``places`` are extensions and queues, its groups' too; of those that are meant at any recorder, only
+    administrators of every recorder dispose.
+    """
+    if second_right and not viewer.second_right:
+        return False
+    if viewer.all_recorders:
+        return True
+    named = {place.rpartition(":")[0] for place in places}
+    return named | set(recorders) <= viewer.recorders
 
 
 def _names(names: frozenset[str], recorder_id: str, number: str) -> bool:
@@ -170,7 +201,8 @@ def rights_table() -> list[str]:
         if action in ON_RECORDINGS:
             cells = [_SIGNS[RECORDING_RIGHTS[c].get(action, Ruling.REFUSED)] for c in _COLUMNS] + [""]
         else:
-            cells = ["yes" if action in HOUSE_RIGHTS[role] else "" for role, _ in _COLUMNS]
+            yes = "yes, of every recorder" if action in WHOLE_HOUSE else "yes"
+            cells = [yes if action in HOUSE_RIGHTS[role] else "" for role, _ in _COLUMNS]
             cells.append("yes" if action in HOUSE_RIGHTS[Role.AUDITOR] else "")
         lines.append(f"| {action} | {' | '.join(cells)} |")
     return lines

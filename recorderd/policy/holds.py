@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recorderd.policy.selection import RecordingFacts, Selection, covers, party_end, party_key
+from recorderd.policy.selection import RecordingFacts, Selection, covers, end_of, party_end, party_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +21,14 @@ class Hold:
     reason: str
     by: str
     added_at: str  # RFC 3339, UTC, as are the others
-    until: str = ""  # it ends by itself at that time; empty = when somebody releases it
+    until: str = ""  # it ends by itself at that time, or after that day; empty = when somebody releases it
     released_at: str = ""
     released_by: str = ""
     release_reason: str = ""
 
     def in_force(self, now_utc: str) -> bool:
         """Tell whether it holds at a time."""
-        return not self.released_at and (not self.until or now_utc < self.until)
+        return not self.released_at and (not self.until or now_utc < end_of(self.until))
 
 
 class HoldIndex:

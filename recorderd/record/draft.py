@@ -8,13 +8,15 @@ fails raises DraftFailed; the file stays, and what was appended before can still
 With a ``Vault`` all of it rests encrypted, and is what the WAV would be when it is read back (``plain``).
 The running check is a CRC-32, for a disk or a memory that fails; what guards against people is the sha256
 that ``prove`` takes of the octets on disk, and its signature.
+A sync that the disk refuses is made good once: what is proven to be there is written anew in its place.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from struct import Struct
 from typing import Any, Final
@@ -29,6 +31,7 @@ from recorderd.core.errors import DraftFailed, EnvelopeUnopened
 from recorderd.evidence.audio_proof import AudioLeaves
 from recorderd.record.draft_file import ClearFile, DraftFile
 from recorderd.record.left_draft import KnownAudio, LeftDraft
+from recorderd.record.space import is_no_space
 from recorderd.record.vault import Vault, VaultFile, left_file
 from recorderd.record.wav_file import erase_kept
 from recorderd.wire.wav import WavEncoding, WavHeader, WavLayout, parse_wav
@@ -217,7 +220,7 @@ class Draft:
         try:
             self._file.sync()
         except OSError as problem:
-            raise DraftFailed(path=self.path, reason=problem) from None
+            self._write_anew(problem)
         self.check_size()
 
     def checkpoint(self) -> None:
@@ -241,13 +244,14 @@ class Draft:
             first, last = (
                 self._layout.data_start_bytes + frames * self._frame_bytes for frames in (start, end)
             )
-            self._file.fill(self.encoding.silence, start=first, end=last)
-            self._file.sync()
+            refused = self._twice(lambda: self._file.fill(self.encoding.silence, start=first, end=last))
             self._prove(old)
             self._crc = new
             self._hash_again(start)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
+        if refused is not None:
+            self._write_anew(refused)
 
     def cut(self, frames: int) -> None:
         """Drop what lies behind the first ``frames``.
@@ -258,13 +262,42 @@ class Draft:
         self.check_size()
         try:
             old, new = self._reread(frames, start=0, end=0, frames=frames)
-            self._file.resize(self._layout.data_start_bytes + frames * self._frame_bytes)
-            self._file.sync()
+            end_bytes = self._layout.data_start_bytes + frames * self._frame_bytes
+            refused = self._twice(lambda: self._file.resize(end_bytes))
             self._prove(old)
             self._crc, self.frames = new, frames
             self._hash_again(frames)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
+        if refused is not None:
+            self._write_anew(refused)
+
+    def _twice(self, step: Callable[[], None]) -> OSError | None:
+        """Change the file and sync it; change it again where the disk has refused, and return what it said.
+
+        Errors: OSError, when it wants room, or refuses twice.
+        """
+        try:
+            step()
+            self._file.sync()
+        except OSError as problem:
+            if not _is_passing(problem):
+                raise
+            step()
+            return problem
+        return None
+
+    def _write_anew(self, problem: OSError) -> None:
+        """Let another file take this one's place, of which the disk has refused something.
+
+        The kernel may have forgotten what it could not keep: the samples are proven before they are trusted.
+        Durable: see ``widen``. Errors: DraftFailed.
+        """
+        if problem.errno not in durable.PASSING:
+            raise DraftFailed(path=self.path, reason=problem) from None
+        fresh = self._copied(self.channels)
+        self._file.close()
+        self._file, self._file.path = fresh._file, self.path
 
     def erase(self) -> None:
         """Give the file up, with what else its folder holds of the call.
@@ -281,30 +314,46 @@ class Draft:
         Errors: DraftFailed, also when the disk gives back other samples than were appended; the narrow file
         stands and can be gone on with then.
         """
-        self.check_size()
-        wide_path = self.path.with_suffix(".widening")
-        wide = Draft(
-            wide_path,
-            sample_rate_hz=self.sample_rate_hz,
-            channels=channels,
-            encoding=self.encoding,
-            notes=self.notes,
-            vault=self._vault,
-        )
         try:
-            crc = 0
-            for block in self._blocks(0, self.frames):
-                crc = crc32(block, crc)
-                wide.append_raw(self._widened(block, channels), frames=len(block) // self._frame_bytes)
-            self._prove(crc)
-            wide.checkpoint()
-            durable.supersede(wide_path, self.path)
-        except (OSError, DraftFailed) as problem:
-            wide.close()
-            durable.discard(wide_path)
-            raise DraftFailed(path=self.path, reason=problem) from None
+            wide = self._copied(channels)
+        except DraftFailed as problem:
+            if not _is_passing(problem.fields["reason"]):
+                raise
+            wide = self._copied(channels)
         self._file.close()
         self._take_over(wide)
+
+    def _copied(self, channels: int) -> Draft:
+        """Put a copy, perhaps with more channels, in the place of the file, which stays open.
+
+        Errors: DraftFailed; the file stands as it was then.
+        """
+        self.check_size()
+        wide_path = self.path.with_suffix(".widening")
+        with ExitStack() as undo:
+            undo.callback(durable.discard, wide_path)
+            wide = Draft(
+                wide_path,
+                sample_rate_hz=self.sample_rate_hz,
+                channels=channels,
+                encoding=self.encoding,
+                notes=self.notes,
+                vault=self._vault,
+            )
+            undo.callback(wide.close)
+            try:
+                crc = 0
+                for block in self._blocks(0, self.frames):
+                    crc = crc32(block, crc)
+                    wide.append_raw(self._widened(block, channels), frames=len(block) // self._frame_bytes)
+                self._prove(crc)
+                wide.show_length()
+                wide._file.sync()
+                durable.supersede(wide_path, self.path)
+            except OSError as problem:
+                raise DraftFailed(path=self.path, reason=problem) from None
+            undo.pop_all()
+        return wide
 
     def finish(self) -> tuple[str, int]:
         """Write the header as it is to stay, close the file and return its sha256 and size.
@@ -490,3 +539,9 @@ class Draft:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _is_passing(reason: object) -> bool:
+    """Tell whether a disk that has refused may take the same a moment later, without more room."""
+    passing = isinstance(reason, OSError) and reason.errno in durable.PASSING
+    return passing and not is_no_space(reason)

@@ -364,13 +364,17 @@ class RecordingFiles:
 
     def sync(self) -> None:
         """Make everything so far last."""
+        self._do(self._sync)
 
-        def job() -> None:
-            self._written.sync()
-            if self._draft is not None:
-                self._draft.checkpoint()
+    def sync_now(self) -> None:
+        """Make last what has been written, unless it is being sealed.  # thread: the disk's"""
+        if self._journal is not None and not self._is_over:
+            self._guarded(self._sync)
 
-        self._do(job)
+    def _sync(self) -> None:
+        self._written.sync()
+        if self._draft is not None:
+            self._draft.checkpoint()
 
     # --- the running proof ----------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from isal.isal_zlib import crc32
+
 from recorderd import durable
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import (
@@ -105,12 +107,14 @@ class Journal:
 class JournalWriter:
     """Appends to one draft's journal; with a ``veil`` nothing that it tells of people can be read there.
 
+    A sync that the disk refuses is made good once: the whole journal is written anew in its place.
     Thread: one.
     """
 
     def __init__(self, folder: Path, *, veil: NameVeil | None = None) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = durable.insist(os.open, folder / JOURNAL_NAME, flags, durable.FILE_MODE)
+        self._size_bytes = self._crc = 0  # of what the disk must hold
         self._gaps_written: dict[str, int] = {}
         self._folder = folder
         self._veil = veil
@@ -124,7 +128,9 @@ class JournalWriter:
         """
         writer = cls(folder, veil=veil)
         content = (folder / JOURNAL_NAME).read_bytes()
-        durable.resize(writer._descriptor, content.rfind(b"\n") + 1)
+        content = content[: content.rfind(b"\n") + 1]
+        durable.resize(writer._descriptor, len(content))
+        writer._size_bytes, writer._crc = len(content), crc32(content)
         return writer
 
     def session(self, started: SessionStarted) -> None:
@@ -244,12 +250,34 @@ class JournalWriter:
         """Make the lines last.
 
         Durable: after return every line appended before survives, and the draft's folder.
+        Errors: OSError, the first one, when the disk refuses and cannot be given the journal anew.
         """
-        durable.sync_file(self._descriptor)
+        try:
+            durable.sync_file(self._descriptor)
+        except OSError as problem:
+            self._write_anew(problem)
         if not self._has_name:
-            durable.sync_dir(self._folder)
-            durable.sync_dir(self._folder.parent)
+            durable.sync_names(self._folder)
+            durable.sync_names(self._folder.parent)
             self._has_name = True
+
+    def _write_anew(self, problem: OSError) -> None:
+        """Let another file take the journal's place, of which the disk has refused something.
+
+        The kernel may have forgotten what it could not keep: the content is proven before it is trusted.
+        Durable: at every instant one of them stands whole; after return the fresh one survives.
+        """
+        path = self._folder / JOURNAL_NAME
+        content = path.read_bytes()
+        if problem.errno not in durable.PASSING or (len(content), crc32(content)) != (
+            self._size_bytes,
+            self._crc,
+        ):
+            raise problem
+        durable.replace(path, content)
+        fresh = durable.insist(os.open, path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        os.close(self._descriptor)
+        self._descriptor = fresh
 
     def close(self) -> None:
         """Stop writing."""
@@ -261,7 +289,9 @@ class JournalWriter:
         Errors: OSError.
         """
         known = row if self._veil is None else hidden(row, self._veil)
-        durable.append_whole(self._descriptor, canonical_json(known) + b"\n")
+        line = canonical_json(known) + b"\n"
+        durable.append_whole(self._descriptor, line)
+        self._size_bytes, self._crc = self._size_bytes + len(line), crc32(line, self._crc)
 
 
 def read_journal(folder: Path, *, veil: NameVeil | None = None) -> Journal:

@@ -203,8 +203,8 @@ class Recorder:
         is_sync_due = now_ns - self._synced_mono_ns >= self.checkpoint_ns
         self._tail.keep(ordered, now_ns=now_ns, heard_ns=heard_ns, drafts_to_ns=due_ns, sync=not is_sync_due)
         if is_sync_due:
-            proving = self._proof.due([recording.files for recording in ordered], now_ns=now_ns)
-            self._disk.put(partial(self._sync, proving))
+            files = [recording.files for recording in ordered]
+            self._disk.put(partial(self._sync, files, self._proof.due(files, now_ns=now_ns)))
             self._synced_mono_ns = now_ns
         self._close_over(ordered, heard_ns)
         if now_ns - self._looked_mono_ns >= LOOK_NS:
@@ -456,14 +456,16 @@ class Recorder:
         except (RecorderError, OSError) as problem:
             recording.files.give_up(problem)
 
-    def _sync(self, proving: Sequence[RecordingFiles]) -> None:
-        """Make everything last; what the disk has lost is found out when its recording is read back."""
+    def _sync(self, going: Sequence[RecordingFiles], proving: Sequence[RecordingFiles]) -> None:
+        """Make everything last; where the disk refuses, of each recording by itself."""
         try:
             self._spool.sync()
             self._tail.synced()
-            self._proof.take(proving)
         except OSError as problem:
             self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
+            for files in going:
+                files.sync_now()
+        self._proof.take(proving)
 
     def _take_causes(self) -> None:
         for known in self._source.gap_causes():

@@ -258,16 +258,20 @@ class Recording:
                 source,
                 origin=self.origin,
                 end=end,
-                clock=self.clock_of(track, source) if measured else None,
+                clock=self.clock_of(track, source, afresh=False) if measured else None,
             )
             for track in self.tracks.values()
         ]
 
-    def clock_of(self, track: Track, source: Source) -> ClockEntry:
-        """Measure a sender's clock over all that came."""
+    def clock_of(self, track: Track, source: Source, *, afresh: bool = True) -> ClockEntry:
+        """Measure a sender's clock over all that came; unless ``afresh``, as it was not long ago."""
         started = self.started
         return track.clock(
-            source, origin=self.origin, start_mono_ns=started.at_mono_ns, start_utc_ns=started.at_utc_ns
+            source,
+            origin=self.origin,
+            start_mono_ns=started.at_mono_ns,
+            start_utc_ns=started.at_utc_ns,
+            afresh=afresh,
         )
 
     def _render(self, source: Source, segment: Segment) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dsp import levels, quality, sender_reports, skew
+from dsp import levels, quality
 from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import HOLD, KERNEL_DROP, LATE, NETWORK_LOSS, RING_OVERRUN
@@ -34,10 +34,11 @@ from recorderd.record.reading import (
     negative_zeros,
     position_rate_hz,
 )
+from recorderd.record.sender_clock import SenderClock, clock_entry
 from recorderd.record.source import Clocked, Counted, Source
 from recorderd.record.steering import Steering
 from recorderd.wire.manifest import Gap, StreamEntry
-from recorderd.wire.manifest_rows import ClockEntry, Correction, QualityEntry
+from recorderd.wire.manifest_rows import ClockEntry, QualityEntry
 
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
 FRAME_MS: Final = 20  # of speech activity
@@ -62,6 +63,7 @@ class Track:
     account: Account = field(default_factory=Account)
     keys: Keys = field(default_factory=Keys)
     steering: Steering = field(default_factory=Steering)
+    sender_clock: SenderClock = field(default_factory=SenderClock)
     taken_on_at: int = 0  # samples before this one are another session's
     taken_on_from: str = ""
     let_go_at: int | None = None  # samples from this one on are another session's
@@ -304,38 +306,24 @@ class Track:
         account.speech_frames, account.is_dirty = int(standing["speech_frames"]), True
         self.steering.go_on(standing["steering"])
 
-    def clock(self, source: Source, *, origin: int, start_mono_ns: int, start_utc_ns: int) -> ClockEntry:
-        """Compare the sender's clock with ours, over all that came, and state what it says of it itself.
-
-        Its own statement corrects nothing. What puts two streams side by side is how fast samples come by
-        our clock; that its wall clock agrees with its media clock, or does not, moves no sample of either.
-        ``start_mono_ns`` and ``start_utc_ns`` are the session's start on our two clocks.
-        """
+    def clock(
+        self, source: Source, *, origin: int, start_mono_ns: int, start_utc_ns: int, afresh: bool
+    ) -> ClockEntry:
+        """Compare the sender's clock with ours; see ``sender_clock``."""
         if self.let_go_at is not None or self.placement is None:
             return ClockEntry(known=False)
         slot = source.slot_of(self.opened.stream)
-        trend = source.arrival_trend(slot)
-        found = skew.fit(trend.position_ticks, trend.delay_ns, rate_hz=position_rate_hz(self.opened.codecs))
-        begins_ns = origin * NS_PER_S // self.rate_hz
-        told = sender_reports.tell(
-            source.reported(slot),
-            at_mono_ns=start_mono_ns + begins_ns,
-            at_utc_ns=start_utc_ns + begins_ns,
-            media_ppm=found.ppm if found.span_s else None,
-        )
-        return ClockEntry(
-            skew_ppb=round(found.ppm * 1000),
-            offset_us=round((self.placed_ns - found.offset_ns) / 1000) if found.span_s else 0,
-            residual_us=round(found.residual_ns / 1000),
-            span_s=round(found.span_s),
-            corrected_samples=self.steering.corrected,
-            corrections=tuple(
-                Correction(at_samples=max(0, at - origin), samples=count)
-                for at, count in self.steering.corrections
-            ),
-            reports=told.reports,
-            reported_skew_ppb=round(told.skew_ppm * 1000),
-            wall_offset_us=round(told.wall_offset_ns / 1000),
+        rate_hz = position_rate_hz(self.opened.codecs)
+        return clock_entry(
+            self.sender_clock.fit(source, slot, rate_hz=rate_hz, afresh=afresh),
+            source,
+            slot,
+            placed_ns=self.placed_ns,
+            steering=self.steering,
+            origin=origin,
+            start_mono_ns=start_mono_ns,
+            start_utc_ns=start_utc_ns,
+            rate_hz=self.rate_hz,
         )
 
     # --- where it lies --------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def archive(tmp_path: Path, catalogue_url: str) -> Iterator[Archive]:
 def sweeper(archive: Archive) -> Sweeper:
     """Give what sweeps."""
     return Sweeper(
-        root=archive.root,
+        store=archive.store,
         database=archive.database,
         book=archive.book,
         holds=archive.holds,

@@ -25,7 +25,6 @@ from recorderd.app.retention_parts import RetentionParts, retention_parts
 from recorderd.archive.audit import Auditor
 from recorderd.archive.audit_log import Actor, AuditFilter
 from recorderd.archive.catalogue import Catalogue
-from recorderd.archive.store import Store
 from recorderd.core.clock import NS_PER_S
 from recorderd.evidence.verify import TrustStore
 from recorderd.policy.retention import RetentionClass
@@ -102,7 +101,7 @@ def _parts(root: Path) -> RetentionParts:
 
 def _troubles(root: Path, parts: RetentionParts) -> list[str]:
     auditor = Auditor(
-        store=Store(parts.root),
+        store=parts.store,
         catalogue=Catalogue(parts.database, read_only=True),
         trusts={RECORDER: TrustStore.from_files([GOLDEN / "ca.pem"])},
         receipts=TrustStore.from_files([root / "archive.cert.pem"]),

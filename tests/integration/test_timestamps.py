@@ -21,6 +21,7 @@ import pytest
 from recorderd.app.control import ask as ask_program
 from recorderd.archive.inclusion import deposit_problems, find_inclusion, prove_inclusion, verify_proof
 from recorderd.archive.renewals import RENEWALS_NAME, stamp_states
+from recorderd.archive.store import Store
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import AuthorityRefused, StampFormatError, TimestampInvalid
@@ -434,7 +435,9 @@ def assert_due_stamps_are_listed(
     """A certificate of 30 days is due within 90, not within 10, and not any more once it was renewed."""
 
     def due(days: int) -> list[tuple[int, tuple[str, ...]]]:
-        states = stamp_states(loopback.data_dir, now_utc_s=int(time.time()), renew_before_s=days * 86_400)
+        states = stamp_states(
+            Store(loopback.data_dir), now_utc_s=int(time.time()), renew_before_s=days * 86_400
+        )
         return [(state.renewals, state.reasons) for state in states]
 
     (row,) = json.loads(archive_command(loopback, "stamps", "--json"))

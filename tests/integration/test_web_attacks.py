@@ -306,7 +306,7 @@ def test_every_answer_tells_browsers_to_keep_and_guess_nothing(archive: WebArchi
 
 def test_an_error_of_ours_tells_nothing_of_our_insides(archive: WebArchive, tmp_path: Path) -> None:
     entry = archive.record("own")
-    (archive.desk.root / entry.path / f"{entry.id}.manifest.json").write_text("{}")
+    (archive.desk.store.root / entry.path / f"{entry.id}.manifest.json").write_text("{}")
     response = archive.known(Role.USER).get(at(entry, "/audio"))
     problem(response)
     assert str(tmp_path) not in response.text

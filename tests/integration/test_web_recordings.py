@@ -33,7 +33,7 @@ def own(archive: WebArchive) -> Entry:
 
 
 def stored(archive: WebArchive, entry: Entry) -> Path:
-    return audio_of(archive.desk.root / entry.path)
+    return audio_of(archive.desk.store.root / entry.path)
 
 
 def samples(path: Path) -> np.ndarray:
@@ -91,7 +91,7 @@ def test_audio_is_encoded_while_it_is_sent(archive: WebArchive, own: Entry, form
 def test_a_file_is_downloaded_as_it_was_signed_or_a_part_of_it(archive: WebArchive, own: Entry) -> None:
     client = archive.known(Role.USER)
     names = {row["name"] for row in client.get(at(own, "/files")).json()}
-    folder = archive.desk.root / own.path
+    folder = archive.desk.store.root / own.path
     assert names == {path.name for path in folder.iterdir()}
     name = stored(archive, own).name
     content = (folder / name).read_bytes()
@@ -135,7 +135,7 @@ def test_g711_as_it_came_is_heard_as_plain_wav(archive: WebArchive) -> None:
 
 def test_an_encrypted_recording_is_not_played_but_downloaded(archive: WebArchive) -> None:
     entry = archive.record("own")
-    path = archive.desk.root / entry.path / f"{entry.id}.manifest.json"
+    path = archive.desk.store.root / entry.path / f"{entry.id}.manifest.json"
     path.chmod(0o600)
     text = path.read_text().replace('"role":"audio"', '"encryption":"cms","role":"audio"')
     if '"encryption":""' in path.read_text():
@@ -149,7 +149,9 @@ def test_an_encrypted_recording_is_not_played_but_downloaded(archive: WebArchive
 
 
 def stored_name(archive: WebArchive, entry: Entry) -> str:
-    return next(path.name for path in (archive.desk.root / entry.path).iterdir() if path.suffix == ".wav")
+    return next(
+        path.name for path in (archive.desk.store.root / entry.path).iterdir() if path.suffix == ".wav"
+    )
 
 
 def test_a_search_finds_what_one_reaches_and_nothing_else(tmp_path: Path) -> None:

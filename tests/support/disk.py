@@ -11,6 +11,7 @@ _SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -32,6 +33,13 @@ int fdatasync(int fd) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     if (want("DISK_NO_SYNC")) { errno = EIO; return -1; }
+    int coming = want("DISK_SYNC_FAILS_IN"); /* this one only: 1 = the next */
+    if (coming) {
+        char rest[16];
+        snprintf(rest, sizeof rest, "%d", coming - 1);
+        setenv("DISK_SYNC_FAILS_IN", rest, 1);
+        if (coming == 1) { errno = EIO; return -1; }
+    }
     return real(fd);
 }
 

@@ -13,6 +13,9 @@ from recorderd.archive.catalogue import CATALOGUE_NAME, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser, Outcome, Wish
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.locks import LockUntil, ObjectLocks
+from recorderd.archive.objects import Objects
+from recorderd.archive.published import Published
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.core.clock import SystemClock, utc_text
 from recorderd.evidence.keys import Signer
@@ -39,8 +42,10 @@ class Archive(Vault):
         worm: bool = False,
         take: bool = True,
         database: Database | None = None,
+        published: Published | None = None,
+        lock_until: LockUntil | None = None,
     ) -> None:
-        super().__init__(folder, database)
+        super().__init__(folder, database, published=published)
         self.signer = Signer.from_files(
             key_file=folder / "archive.key.pem", certificate_file=folder / "archive.cert.pem"
         )
@@ -49,8 +54,15 @@ class Archive(Vault):
         self.audit_log = AuditLog(self.database, clock=self.clock)
         self.book = RetentionBook(self.database, trust=self.receipts)
         self.holds = HoldBook(self.database, audit=self.audit_log)
+        self.locks = None
+        if lock_until is not None:
+            assert isinstance(published, Objects)
+            self.locks = ObjectLocks(
+                published, self.database, book=self.book, holds=self.holds, until=lock_until, clock=self.clock
+            )
+            self.custody = self.make_custody(self.locks)
         self.eraser = Eraser(
-            root=self.root,
+            store=self.store,
             database=self.database,
             book=self.book,
             holds=self.holds,
@@ -59,6 +71,7 @@ class Archive(Vault):
             archive_id="arc-1",
             clock=self.clock,
             log=self.log,
+            locks=self.locks,
         )
         self.state(*classes, worm=worm)
         if take:
@@ -78,7 +91,7 @@ class Archive(Vault):
 
     def enrol(self) -> int:
         """Note what new recordings are kept by."""
-        return sum(self.book.enrol(self.root))
+        return sum(self.book.enrol(self.store))
 
     def entry(self, recording_id: str) -> Entry:
         """Give a recording's row."""
@@ -109,10 +122,10 @@ class Archive(Vault):
         """Make a recording anonymous."""
         entry = self.entry(recording_id)
         wish = Wish(kind=Kind.ANONYMISED, cause=Cause.RIGHT, who=WHO, reason="opposed")
-        audio = {entry.row_id: stage_audio(self.root, entry)}
+        audio = {entry.row_id: stage_audio(self.store, entry)}
         (outcome,) = self.eraser.dispose([entry.row_id], wish, audio=audio)
         return outcome
 
     def names(self, recording_id: str) -> set[str]:
         """Name the files of a recording in the store."""
-        return {path.name for path in self.folder(recording_id).iterdir()}
+        return set(self.store.group(self.entry(recording_id).path).names())

@@ -12,6 +12,9 @@ from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.database import Database
 from recorderd.archive.intake import BundleRefused
+from recorderd.archive.locks import ObjectLocks
+from recorderd.archive.mirror import Mirror
+from recorderd.archive.published import Published
 from recorderd.archive.store import Key, Store
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import EventLog
@@ -23,24 +26,32 @@ from tests.support.golden import GOLDEN, IDS, RECORDER
 class Vault:
     """One archive that takes in the golden chain or its twins."""
 
-    def __init__(self, folder: Path, database: Database | None = None) -> None:
+    def __init__(
+        self, folder: Path, database: Database | None = None, *, published: Published | None = None
+    ) -> None:
         self.root = folder / "archive"
         self.place: Path | Database = database or self.root / CATALOGUE_NAME
         self.root.mkdir(parents=True)
-        signer = make_signer(folder, "archive")
-        self.receipts = TrustStore.from_pem(signer.certificate_pem)
+        self._signer = make_signer(folder, "archive")
+        self.receipts = TrustStore.from_pem(self._signer.certificate_pem)
         self.trusts = {RECORDER: TrustStore.from_files([GOLDEN / "ca.pem"])}
-        self.store = Store(self.root)
+        self.store = Store(self.root, published)
         self.store.prepare()
         self.log = EventLog(logger=logging.getLogger("vault"), clock=SystemClock())
-        self.custody = Custody(
+        self.custody = self.make_custody()
+
+    def make_custody(self, locks: ObjectLocks | None = None, mirror: Mirror | None = None) -> Custody:
+        """Put together what takes recordings in."""
+        return Custody(
             archive_id="arc-1",
             store=self.store,
             catalogue=Catalogue(self.place),
             trusts=self.trusts,
-            signer=signer,
+            signer=self._signer,
             clock=SystemClock(),
             log=self.log,
+            locks=locks,
+            mirror=mirror,
         )
 
     def take(self, folder: Path, *, recording_id: str = "") -> Entry | BundleRefused:

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from recorderd.app.archive_configuration import load_archive_configuration
 from recorderd.app.web_desk import make_desk
-from recorderd.archive.accounts import Reaching
+from recorderd.archive.accounts import EVERY_RECORDER, Reaching
 from recorderd.archive.audit_log import Actor, AuditRow
 from recorderd.archive.catalogue import Entry, entry_of
 from recorderd.archive.receipts import make_receipt
@@ -71,6 +71,7 @@ class WebArchive:
         self.app = make_application(log=self.log, clock=clock, requests_per_minute=per_minute)
         put_desk(self.app, self.desk)
         self.tokens: dict[tuple[Role, bool], str] = {}
+        self.chief_token = ""
         self._chain = ChainHead()
 
     def client(self, token: str = "") -> TestClient:
@@ -101,6 +102,15 @@ class WebArchive:
         """Make a client of an account."""
         return self.client(self.tokens[role, second])
 
+    def chief(self) -> TestClient:
+        """Make a client of an administrator of every recorder, to whom nothing is restricted."""
+        accounts = self.desk.accounts
+        if not self.chief_token:
+            reaching = Reaching(recorders=(EVERY_RECORDER,))
+            accounts.add(ROOT, "chief", Role.ADMINISTRATOR, reaching, second_right=True)
+            _, self.chief_token = accounts.add_token(ROOT, "chief", name="test", scopes=list(Action), days=1)
+        return self.client(self.chief_token)
+
     def record(self, place: str = "own", *, tags: tuple[str, ...] = (), duration_s: float = 0.1) -> Entry:
         """Put a recording into store and catalogue."""
         recorder_id, extension, queue = PLACES[place]
@@ -119,8 +129,8 @@ class WebArchive:
         manifest = replace(manifest, call=replace(manifest.call, extension=extension, queue=queue))
         path.write_bytes(encode_manifest(manifest))
         target = f"store/2026/11/23/{recording_id}"
-        (self.desk.root / target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, self.desk.root / target)
+        (self.desk.store.root / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, self.desk.store.root / target)
         row = entry_of(
             manifest,
             manifest_sha256=sha256_bytes(encode_manifest(manifest)),
@@ -134,7 +144,7 @@ class WebArchive:
                 recording_id=recording_id,
                 recorder_id=recorder_id,
                 manifest_sha256=row.manifest_sha256,
-                sha256s=folder_digests(self.desk.root / target),
+                sha256s=folder_digests(self.desk.store.root / target),
                 archive_id="arc-1",
                 sequence=number,
                 archived_utc_ns=SystemClock().utc_ns(),

@@ -243,7 +243,7 @@ def test_a_cut_before_the_files_are_gone_is_made_good_by_the_next_start(tmp_path
 def test_audio_that_is_to_stay_and_is_missing_stops_the_removal(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     entry = archive.entry(FIRST)
-    staged = stage_audio(archive.root, entry)
+    staged = stage_audio(archive.store, entry)
     staged_audio(archive.root, RECORDER, FIRST).unlink()
     wish = Wish(kind=Kind.ANONYMISED, cause=Cause.RIGHT, who=WHO, reason="opposed")
     with pytest.raises(StoreBroken):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorderd.archive.judgement import Verdict
-from recorderd.archive.lineage import Break, Place, judge_chains
+from recorderd.archive.lineage import Break, Place, judge_chains, judge_shelf
+from recorderd.archive.place_shelf import PlaceShelf
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256
 from recorderd.wire.shed_note import ShedNote, parse_shed_note
@@ -202,3 +203,51 @@ def test_an_entry_holds_no_place_behind_its_own() -> None:
     places[1] = replace(places[1], shed=note)
     del places[4]
     assert (5, "missing") in _told(judge_chains(places))
+
+
+_DAMAGE = st.lists(
+    st.tuples(
+        st.sampled_from(["drop", "double", "replay", "swap", "relink", "rename", "late", "shed", "other"]),
+        st.integers(0, 11),
+        st.integers(0, 11),
+    ),
+    max_size=6,
+)
+
+
+def _damaged(damage: list[tuple[str, int, int]]) -> list[Place]:
+    places = _chain(12)
+    for kind, at, other in damage:
+        row = places[at % len(places)]
+        if kind == "drop" and len(places) > 1:
+            places.remove(row)
+        elif kind == "double":
+            places.append(replace(row, recording_id=f"x{other}", manifest_sha256=_digest(100 + other)))
+        elif kind == "replay":
+            places.append(row)
+        elif kind == "swap":
+            places[at % len(places)] = replace(row, sequence=other + 1)
+        elif kind == "relink":
+            places[at % len(places)] = replace(row, previous_manifest_sha256=_digest(other))
+        elif kind == "rename":
+            places[at % len(places)] = replace(row, recording_id=f"r{other}")
+        elif kind == "late":
+            places[at % len(places)] = replace(row, signed_utc_s=other or None)
+        elif kind == "shed":
+            note = ShedNote(recording_id=f"r{other}", sequence=other + 1, manifest_sha256=_digest(other + 1))
+            places[at % len(places)] = replace(row, shed=note)
+        else:
+            places.append(replace(row, recorder_id="rec-2"))
+    return places
+
+
+@given(_DAMAGE, st.lists(st.integers(1, 14), max_size=4))
+def test_what_lies_on_the_disk_is_judged_as_what_is_in_memory(
+    damage: list[tuple[str, int, int]], heads: list[int]
+) -> None:
+    places = _damaged(damage)
+    stated = [*_heads(*sorted(heads)), *_heads(3, recorder_id="rec-3")]
+    with PlaceShelf() as shelf:
+        for place in places:
+            shelf.put(place)
+        assert judge_shelf(shelf, stated) == judge_chains(places, stated)

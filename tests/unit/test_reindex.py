@@ -111,12 +111,12 @@ def test_where_every_receipt_is_gone_recordings_are_verified_and_get_new_ones(ar
     assert rebuild(archive).reissued == list(IDS)
     archive.take_heads()
     assert archive.audit().troubles == []
-    assert receipt_path(archive.root, rows_of(archive)[0].path).read_bytes() == rows_of(archive)[0].receipt
+    assert (archive.root / receipt_path(rows_of(archive)[0].path)).read_bytes() == rows_of(archive)[0].receipt
 
 
 def test_a_number_that_was_given_is_not_given_again_and_its_loss_is_told(archive: Archive) -> None:
     lose_catalogue(archive)
-    receipt_path(archive.root, archive.folder(SECOND).relative_to(archive.root).as_posix()).unlink()
+    (archive.root / receipt_path(archive.folder(SECOND).relative_to(archive.root).as_posix())).unlink()
     assert rebuild(archive).reissued == [SECOND]
     assert {row.id: row.row_id for row in rows_of(archive)} == {FIRST: 1, SECOND: 4, THIRD: 3}
     archive.take_heads()
@@ -126,7 +126,7 @@ def test_a_number_that_was_given_is_not_given_again_and_its_loss_is_told(archive
 def test_a_folder_that_does_not_hold_is_left_out_and_named(archive: Archive) -> None:
     lose_catalogue(archive)
     path = archive.folder(THIRD)
-    receipt_path(archive.root, path.relative_to(archive.root).as_posix()).unlink()
+    (archive.root / receipt_path(path.relative_to(archive.root).as_posix())).unlink()
     (wav,) = path.glob("*.wav")
     wav.chmod(0o600)
     wav.write_bytes(wav.read_bytes()[:-2] + b"\0\1")
@@ -141,7 +141,8 @@ def test_a_folder_that_does_not_hold_is_left_out_and_named(archive: Archive) -> 
 def test_a_receipt_that_was_forged_or_is_of_another_vouches_for_nothing(archive: Archive) -> None:
     lose_catalogue(archive)
     paths = [
-        receipt_path(archive.root, archive.folder(name).relative_to(archive.root).as_posix()) for name in IDS
+        (archive.root / receipt_path(archive.folder(name).relative_to(archive.root).as_posix()))
+        for name in IDS
     ]
     for path in paths[:2]:
         path.chmod(0o600)
@@ -154,7 +155,7 @@ def test_a_receipt_that_was_forged_or_is_of_another_vouches_for_nothing(archive:
 def test_what_was_erased_comes_back_as_erased(archive: Archive) -> None:
     archive.erase(SECOND)
     before = rows_of(archive)
-    assert not receipt_path(archive.root, before[1].path).exists()  # it told numbers by names of files
+    assert not (archive.root / receipt_path(before[1].path)).exists()  # it told numbers by names of files
     lose_catalogue(archive)
     told = rebuild(archive)
     assert (told.rows, told.tombstones, told.reissued, told.left_out) == (3, 1, [], [])
@@ -198,13 +199,13 @@ def _killed(work: Callable[[], object], step: str) -> None:
 def test_receipt_files_that_a_cut_took_are_written_again_and_not_those_of_the_erased(
     archive: Archive,
 ) -> None:
-    path = receipt_path(archive.root, archive.entry(FIRST).path)
+    path = archive.root / receipt_path(archive.entry(FIRST).path)
     path.chmod(0o600)
     path.write_bytes(b"")
-    receipt_path(archive.root, archive.entry(SECOND).path).unlink()
+    (archive.root / receipt_path(archive.entry(SECOND).path)).unlink()
     archive.erase(THIRD)
-    assert catch_up(archive.root, archive.database, stopped=lambda: False) == 2
+    assert catch_up(archive.store.published, archive.database, stopped=lambda: False) == 2
     assert path.read_bytes() == archive.entry(FIRST).receipt
-    assert receipt_path(archive.root, archive.entry(SECOND).path).exists()
-    assert not receipt_path(archive.root, archive.entry(THIRD).path).exists()
-    assert catch_up(archive.root, archive.database, stopped=lambda: False) == 0
+    assert (archive.root / receipt_path(archive.entry(SECOND).path)).exists()
+    assert not (archive.root / receipt_path(archive.entry(THIRD).path)).exists()
+    assert catch_up(archive.store.published, archive.database, stopped=lambda: False) == 0

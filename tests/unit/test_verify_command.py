@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from recorderd.app.progress import SlowWork
+from recorderd.app.progress import SlowWork, counted
 from recorderd.app.recorderctl import main
 from tests.support.golden import FIRST, GOLDEN, SECOND, THIRD
 from tests.support.golden_twins import write_twin
@@ -181,6 +181,18 @@ def test_a_bar_is_shown_only_where_work_takes_longer_than_two_seconds(seconds: f
         work.advance(500)
     assert ("verifying" in written.getvalue()) is is_shown
     assert ("1.5/2.0 kB" in written.getvalue()) is is_shown
+
+
+def test_things_are_counted_in_the_bar_and_none_is_lost() -> None:
+    clock, written = _Clock(), io.StringIO()
+    console = Console(file=written, force_terminal=True, width=100)
+    with SlowWork("reading", counts="lines", console=console, clock=clock) as work:
+        seen = []
+        for number in counted(range(2500), work):
+            seen.append(number)
+            clock.now_ns = number * 10**6
+    assert seen == list(range(2500))
+    assert "2500 lines" in written.getvalue()
 
 
 def test_no_bar_is_written_into_a_pipe() -> None:

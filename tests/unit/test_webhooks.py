@@ -16,14 +16,30 @@ import pytest
 from recorderd.app.webhooks_configuration import WebhookSection, webhooks_problems
 from recorderd.archive.audit_log import AuditLog
 from recorderd.archive.catalogue import Catalogue
+from recorderd.archive.missing_calls import note_missing
 from recorderd.archive.webhooks import FIRST_WAIT_S, KINDS, Hook, Teller
 from recorderd.core.clock import SystemClock
 from recorderd.core.events import EventLog
+from recorderd.policy.reconciliation import CallRecord
 from recorderd.wire.urls import is_safe_url
 from tests.support.audit_logs import ALICE
 from tests.support.catalogues import add, entry
 
 SECRET = "between the two of us"
+CALL = CallRecord(
+    record_id=7,
+    call_ids=("1795415.1",),
+    caller="+442079460123",
+    callee="1001",
+    extension="",
+    trunk="",
+    queue="",
+    direction="",
+    started_ms=1_795_414_920_000,
+    answered_ms=1_795_414_924_000,
+    ended_ms=1_795_414_984_000,
+    is_answered=True,
+)
 
 
 class Listener:
@@ -151,6 +167,28 @@ def test_a_hook_hears_only_what_it_wants(tmp_path: Path, listener: Listener) -> 
     scene.log.note(ALICE, "recording_erased", "id-1")
     teller.step()
     assert listener.kinds() == ["erased"]
+
+
+def test_a_call_that_is_found_missing_is_told_once_and_names_nobody(
+    tmp_path: Path, listener: Listener
+) -> None:
+    scene = Scene(tmp_path, listener)
+    teller = scene.teller()
+    for _ in range(2):  # a report that is made again
+        with scene.catalogue.database.write() as connection:
+            note_missing(connection, [CALL], found_at="2026-11-24T01:00:00.000Z")
+    listener.answers = [503]
+    assert teller.step() == FIRST_WAIT_S
+    assert scene.teller().step() == 0
+    (told,) = (json.loads(body) for _, body in listener.told)
+    assert told == {
+        "id": "arc-1/missing/1",
+        "kind": "missing",
+        "at": "2026-11-24T01:00:00.000Z",
+        "call": "1795415.1",
+        "call_record": 7,
+        "started_at": "2026-11-23T06:22:00.000Z",
+    }
 
 
 def test_a_hook_has_a_name_of_its_own() -> None:

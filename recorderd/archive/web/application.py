@@ -7,16 +7,33 @@ from typing import Final
 from fastapi import APIRouter, Depends, FastAPI
 
 from recorderd import __version__
-from recorderd.archive.web import keeping, office, provider, recordings, sessions, sharing
+from recorderd.archive.web import (
+    disposing,
+    giving,
+    holding,
+    keeping,
+    office,
+    provider,
+    reconciling,
+    recordings,
+    sessions,
+    sharing,
+)
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.gates import OpenGate
-from recorderd.archive.web.limits import Limits
+from recorderd.archive.web.limits import STANDARD_PATIENCE, Limits, Patience
 from recorderd.archive.web.problems import CONTENT_TYPE, add_handlers
 from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
 
 PREFIX: Final = "/api/v1"
-PARTS: Final = tuple(part.router for part in (sessions, provider, recordings, keeping, sharing, office))
+PARTS: Final = tuple(
+    part.router
+    for part in (
+        *(sessions, provider, recordings, keeping, holding, disposing),
+        *(giving, reconciling, sharing, office),
+    )
+)
 _PROBLEM: Final = {
     "description": "A problem (RFC 9457).",
     "content": {
@@ -36,7 +53,9 @@ _PROBLEM: Final = {
 }
 
 
-def make_application(*, log: EventLog, clock: Clock, requests_per_minute: int) -> FastAPI:
+def make_application(
+    *, log: EventLog, clock: Clock, requests_per_minute: int, patience: Patience = STANDARD_PATIENCE
+) -> FastAPI:
     """Make the application; who runs it puts the desk into its state."""
     app = FastAPI(
         title="recorder-archive",
@@ -59,7 +78,7 @@ def make_application(*, log: EventLog, clock: Clock, requests_per_minute: int) -
 
     app.include_router(api)
     add_handlers(app, log)
-    app.add_middleware(Limits, per_minute=requests_per_minute, clock=clock, log=log)
+    app.add_middleware(Limits, per_minute=requests_per_minute, clock=clock, log=log, patience=patience)
     return app
 
 

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import Request
 
 from recorderd.archive.accounts import Accounts
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.audit_log import AuditLog
+from recorderd.archive.call_records import CallRecords, Columns
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.oidc import Oidc
+from recorderd.archive.reconciling import Reconciler
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
 from recorderd.archive.sign_in import SignIn
+from recorderd.archive.store import Store
 from recorderd.archive.sweeping import Sweeper
 from recorderd.archive.web.peaks import Peaks
 from recorderd.core.clock import Clock
 from recorderd.core.events import EventLog
+from recorderd.evidence.keys import Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +49,35 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """The exchange's call records: how files are read, where they are kept, what they are held against."""
+
+    columns: Columns
+    records: CallRecords
+    reconciler: Reconciler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
     """The archive's parts, as the HTTP interface needs them."""
 
     archive_id: str
-    root: Path  # of the store
+    store: Store
     terms: AccessTerms
     database: Database
     catalogue: Catalogue
     search: Search
     annotations: Annotations
     keeping: Keeping
+    calls: Calls
     accounts: Accounts
     sign_in: SignIn
     oidc: Oidc | None
     shares: Shares
     audit_log: AuditLog
     peaks: Peaks
+    signer: Signer  # of bundles
+    keep_free_bytes: int  # of the store's disk
     clock: Clock
     log: EventLog
 

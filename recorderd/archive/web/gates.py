@@ -124,7 +124,7 @@ class RecordingGate:
             raise Problem(403, "refused", "You may see this recording, but not do that with it.")
         if ruling is Ruling.REASON and not reason:
             self._refuse(desk, identity, subject, reason, "no reason")
-            raise Problem(403, "reason-wanted", "Say why: in the query as reason, or in X-Reason.")
+            raise _reason_wanted()
         if self.by_deed:
             request.state.deed = Deed(who=identity.actor, what=self.what, subject=subject, reason=reason)
         else:
@@ -143,6 +143,7 @@ class HouseGate:
     action: Action
     what: str
     by_deed: bool = False
+    wants_reason: bool = False
 
     def __call__(self, request: Request, identity: Known, reason: Reason) -> Identity:
         """Let somebody in, or say no."""
@@ -153,6 +154,9 @@ class HouseGate:
                 identity.actor, self.what, subject, reason=reason, outcome="refused", detail=query
             )
             raise Problem(403, "refused", "Your account may not do that.")
+        if self.wants_reason and not reason:
+            desk.audit_log.note(identity.actor, self.what, subject, outcome="refused", detail="no reason")
+            raise _reason_wanted()
         if self.by_deed:
             request.state.deed = Deed(who=identity.actor, what=self.what, subject=subject, reason=reason)
         else:
@@ -168,6 +172,10 @@ class OpenGate:
 
     def __call__(self) -> None:
         """Let everybody pass."""
+
+
+def _reason_wanted() -> Problem:
+    return Problem(403, "reason-wanted", "Say why: in the query as reason, or in X-Reason.")
 
 
 def _shown(query: str) -> str:

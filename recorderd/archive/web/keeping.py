@@ -1,4 +1,4 @@
-"""How long recordings are kept, over HTTP: holds, erasure, and what the next sweep would do."""
+"""How long recordings are kept, over HTTP: terms, what the next sweep would do, holds of one recording."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Body, Depends, Request
 from fastapi import Path as InPath
 
-from recorderd.archive.erasure import Wish
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, desk_of
 from recorderd.archive.web.gates import Granted, HouseGate, RecordingGate
 from recorderd.archive.web.problems import Problem, unknown
-from recorderd.core.clock import utc_text
+from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.policy.access import Action
 from recorderd.policy.holds import Hold
-from recorderd.policy.retention import ClassTally, PlanTally
+from recorderd.policy.retention import ClassTally, PlanTally, RetentionClass, decide
 from recorderd.policy.selection import Selection
-from recorderd.wire.tombstone import Cause, Kind
 
 router: Final = APIRouter(tags=["keeping"])
 _ONE: Final = "/recordings/{recorder_id}/{recording_id}"
-_UNTIL: Final = r"^(\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z)?)?$"
+UNTIL: Final = r"^(\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}:\d{2}(\.\d{1,3})?Z)?)?$"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldView:
-    """One hold in force on a recording."""
+    """One hold."""
 
     number: int
     covers: str
@@ -35,6 +33,9 @@ class HoldView:
     by: str
     added_at: str
     until: str
+    released_at: str
+    released_by: str
+    release_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,30 +46,70 @@ class PlanView:
     unknown: list[str]  # classes that are in no terms: kept
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermsView:
+    """Terms that were signed: under which classes recordings came from ``from_row`` on."""
+
+    number: int
+    stated_at: str
+    by: str
+    from_row: int
+    worm: bool
+    classes: list[RetentionClass]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptUntil:
+    """How long one recording is kept; days of UTC, empty = never, or not under WORM."""
+
+    retention_class: str
+    verdict: str
+    nobody_before: str
+    due: str
+    worm_until: str
+    holds: list[int]
+
+
+@router.get(f"{_ONE}/retention")
+def kept_until(
+    request: Request,
+    granted: Annotated[Granted, Depends(RecordingGate(Action.VIEW, "retention_shown"))],
+) -> KeptUntil:
+    """Say until when a recording is kept."""
+    desk = desk_of(request)
+    keeping, now_utc_ns = desk.keeping, desk.clock.utc_ns()
+    keeping.sweeper.enrol()
+    with desk.database.read() as connection:
+        ruling = keeping.book.ruling(connection)
+        index = keeping.holds.index(connection, now_utc=utc_text(now_utc_ns))
+        kept = next(iter(keeping.book.kept(connection, [granted.entry.row_id])), None)
+    if kept is None:
+        raise unknown()  # erased
+    decision = decide(kept, ruling, index, now_utc_s=now_utc_ns // NS_PER_S)
+    return KeptUntil(
+        retention_class=kept.facts.retention_class,
+        verdict=decision.verdict.value,
+        nobody_before=_day(decision.due.earliest_utc_s),
+        due=_day(decision.due.due_utc_s),
+        worm_until=_day(decision.due.floor_utc_s),
+        holds=[hold.number for hold in index.of(kept.facts)],
+    )
+
+
 @router.get(f"{_ONE}/holds")
 def holds(
     request: Request,
     granted: Annotated[Granted, Depends(RecordingGate(Action.VIEW, "holds_listed"))],
 ) -> list[HoldView]:
     """List the holds that a recording is under."""
-    return [
-        HoldView(
-            number=hold.number,
-            covers=str(hold.selection),
-            reason=hold.reason,
-            by=hold.by,
-            added_at=hold.added_at,
-            until=hold.until,
-        )
-        for hold in _holds(desk_of(request), granted)
-    ]
+    return [told_hold(hold) for hold in _holds(desk_of(request), granted)]
 
 
 @router.post(f"{_ONE}/holds", status_code=201)
 def add_hold(
     request: Request,
     granted: Annotated[Granted, Depends(RecordingGate(Action.HOLD, "hold_added", by_deed=True))],
-    until: Annotated[str, Body(embed=True, pattern=_UNTIL)] = "",
+    until: Annotated[str, Body(embed=True, pattern=UNTIL)] = "",
 ) -> dict[str, int]:
     """Put a recording on hold, until a day or until somebody releases it."""
     desk, entry = desk_of(request), granted.entry
@@ -99,27 +140,6 @@ def release_hold(
     desk.keeping.holds.release(number, reason=granted.reason, who=who, now_utc=now_utc)
 
 
-@router.post(f"{_ONE}/erase", status_code=204)
-def erase(
-    request: Request,
-    granted: Annotated[Granted, Depends(RecordingGate(Action.ERASE, "recording_erased", by_deed=True))],
-    right_to_erasure: Annotated[bool, Body(embed=True)] = False,
-) -> None:
-    """Erase a recording for good; a signed tombstone stays. Refused under a hold and before its time."""
-    desk = desk_of(request)
-    wish = Wish(
-        kind=Kind.ERASED,
-        cause=Cause.RIGHT if right_to_erasure else Cause.REQUEST,
-        who=granted.identity.actor,
-        reason=granted.reason,
-    )
-    desk.keeping.sweeper.enrol()
-    request.state.deed = None  # the eraser notes what came of it, whatever that is
-    for outcome in desk.keeping.eraser.dispose([granted.entry.row_id], wish):
-        if outcome.refusal:
-            raise Problem(409, "kept", f"It {outcome.refusal}.")
-
-
 @router.get("/retention/plan")
 def plan(
     request: Request,
@@ -133,6 +153,47 @@ def plan(
             if viewer.all_recorders or decision.recording.facts.recorder_id in viewer.recorders:
                 tally.count(decision)
     return PlanView(classes=tally.classes, unknown=sorted(tally.unknown))
+
+
+@router.get("/retention/classes")
+def classes(
+    request: Request,
+    _: Annotated[Identity, Depends(HouseGate(Action.PLAN, "terms_shown"))],
+) -> list[TermsView]:
+    """Show the terms that were ever signed, the oldest first."""
+    desk = desk_of(request)
+    with desk.database.read() as connection:
+        steps = desk.keeping.book.signed(connection)
+    return [
+        TermsView(
+            number=step.number,
+            stated_at=step.stated_at,
+            by=step.by,
+            from_row=step.from_row,
+            worm=step.worm,
+            classes=list(step.classes),
+        )
+        for step in steps
+    ]
+
+
+def told_hold(hold: Hold) -> HoldView:
+    """Tell a hold."""
+    return HoldView(
+        number=hold.number,
+        covers=str(hold.selection),
+        reason=hold.reason,
+        by=hold.by,
+        added_at=hold.added_at,
+        until=hold.until,
+        released_at=hold.released_at,
+        released_by=hold.released_by,
+        release_reason=hold.release_reason,
+    )
+
+
+def _day(utc_s: int | None) -> str:
+    return "" if utc_s is None else utc_text(utc_s * NS_PER_S)[:10]
 
 
 def _holds(desk: Desk, granted: Granted) -> tuple[Hold, ...]:

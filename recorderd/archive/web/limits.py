@@ -1,13 +1,16 @@
 """What stands before every request: how much may come, how often, how many at once; headers of answers.
 
 Contract: a body that is too long is refused before it is in memory; a client that asks too often hears when
-to come again; what is refused here costs neither the database nor a password's hash. Counts are bounded.
+to come again; one that sends or reads too slowly is left; what is refused here costs neither the database nor
+a password's hash. Counts are bounded.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +22,9 @@ from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.events import Ev, EventLog
 
 BODY_LIMIT_BYTES: Final = 64 * 1024
+LONG_BODIES: Final = {"/api/v1/call-records": 32 * 1024 * 1024}  # read piece by piece, behind a gate
 AT_ONCE: Final = 100  # requests under way
+SLOWEST_BYTES_PER_S: Final = 16 * 1024  # of a body
 CLIENTS_MAX: Final = 10_000  # whose counts are kept; who was quiet longest is forgotten
 GUESSES_PER_MINUTE: Final = 20  # at a door that takes secrets
 DOORS: Final = ("/api/v1/session", "/api/v1/shared/")  # by POST
@@ -33,6 +38,22 @@ HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a client may take, in seconds."""
+
+    headers_s: float = 10.0  # from the first octet to the last header
+    body_s: float = 20.0  # for a body of no length; one of some length has ``SLOWEST_BYTES_PER_S`` beside it
+    answer_s: float = 60.0  # to read the next piece of an answer, at most 256 KiB
+
+
+STANDARD_PATIENCE: Final = Patience()
+
+
+class _TooSlow(Exception):
+    """A client was left."""
 
 
 @dataclass(slots=True)
@@ -79,9 +100,18 @@ class Limits:
     Thread: the event loop's.
     """
 
-    def __init__(self, app: ASGIApp, *, per_minute: int, clock: Clock, log: EventLog) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        per_minute: int,
+        clock: Clock,
+        log: EventLog,
+        patience: Patience = STANDARD_PATIENCE,
+    ) -> None:
         self._app = app
         self._log = log
+        self._patience = patience
         self._buckets = Buckets(per_minute=per_minute, clock=clock)
         self._guesses = Buckets(per_minute=GUESSES_PER_MINUTE, clock=clock)
         self._under_way = 0
@@ -91,20 +121,29 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        send = _with_headers(send)
+        exchange = _Exchange(
+            receive,
+            send,
+            limit_bytes=_limit_bytes(scope),
+            patience=self._patience,
+            leave=lambda: self._note(scope, "too-slow"),
+        )
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, send)
+            await refusal(scope, receive, exchange.send)
             return
         self._under_way += 1
         try:
-            await self._app(scope, _bounded(receive), send)
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception:
+            if not exchange.is_too_slow:
+                raise
         finally:
             self._under_way -= 1
 
     def _refusal(self, scope: Scope) -> Any:
         client = (scope.get("client") or ("?", 0))[0]
-        if _length(scope) > BODY_LIMIT_BYTES:
+        if _length(scope) > _limit_bytes(scope):
             return self._told(scope, 413, "too-long")
         if self._under_way >= AT_ONCE:
             return self._told(scope, 503, "busy", wait_s=1)
@@ -114,10 +153,69 @@ class Limits:
         return self._told(scope, 429, "too-often", wait_s=wait_s) if wait_s else None
 
     def _told(self, scope: Scope, status: int, kind: str, *, wait_s: float = 0) -> Any:
-        client = (scope.get("client") or ("?", 0))[0]
-        self._log.warning(Ev.HTTP_LIMITED, subject=client, reason=kind, path=scope["path"][:200])
+        self._note(scope, kind)
         headers = {"Retry-After": str(int(wait_s) + 1)} if wait_s else None
         return problem_response(status, kind, headers=headers)
+
+    def _note(self, scope: Scope, kind: str) -> None:
+        client = (scope.get("client") or ("?", 0))[0]
+        self._log.warning(Ev.HTTP_LIMITED, subject=client, reason=kind, path=scope["path"][:200])
+
+
+class _Exchange:
+    """What is received and sent of one request, each in its time."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        limit_bytes: int,
+        patience: Patience,
+        leave: Callable[[], None],
+    ) -> None:
+        self._receive = receive
+        self._send = _with_headers(send)
+        self._leave = leave  # told when the client is left, before it hears of it
+        self._limit_bytes = limit_bytes
+        self._answer_s = patience.answer_s
+        self._body_s = patience.body_s + limit_bytes / SLOWEST_BYTES_PER_S
+        self._begun_s: float | None = None
+        self._size_bytes = 0
+        self._is_whole = False
+        self.is_too_slow = False
+
+    async def receive(self) -> Message:
+        """Take the next piece of the body; afterwards wait for the client's leaving, however long."""
+        if self._is_whole:
+            return await self._receive()
+        now_s = asyncio.get_running_loop().time()
+        self._begun_s = now_s if self._begun_s is None else self._begun_s
+        try:
+            async with asyncio.timeout(max(0.0, self._begun_s + self._body_s - now_s)):
+                message = await self._receive()
+        except TimeoutError:
+            self._give_up()
+            raise HTTPException(408) from None
+        self._is_whole = not message.get("more_body", False)
+        self._size_bytes += len(message.get("body", b""))
+        if self._size_bytes > self._limit_bytes:
+            raise HTTPException(413)
+        return message
+
+    def _give_up(self) -> None:
+        if not self.is_too_slow:
+            self.is_too_slow = True
+            self._leave()
+
+    async def send(self, message: Message) -> None:
+        """Send the next piece of the answer, once the client has read enough of those before."""
+        try:
+            async with asyncio.timeout(self._answer_s):
+                await self._send(message)
+        except TimeoutError:
+            self._give_up()
+            raise _TooSlow from None
 
 
 def _is_door(scope: Scope) -> bool:
@@ -133,18 +231,8 @@ def _length(scope: Scope) -> int:
     return 0
 
 
-def _bounded(receive: Receive) -> Receive:
-    size_bytes = 0
-
-    async def take() -> Message:
-        nonlocal size_bytes
-        message = await receive()
-        size_bytes += len(message.get("body", b""))
-        if size_bytes > BODY_LIMIT_BYTES:
-            raise HTTPException(413)
-        return message
-
-    return take
+def _limit_bytes(scope: Scope) -> int:
+    return LONG_BODIES.get(str(scope["path"]), BODY_LIMIT_BYTES)
 
 
 def _with_headers(send: Send) -> Send:

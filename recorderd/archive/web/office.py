@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
@@ -10,10 +11,12 @@ from fastapi import Path as InPath
 
 from recorderd import __version__
 from recorderd.archive.accounts import LONGEST_TOKEN_DAYS, Account, Reaching
+from recorderd.archive.audit_heads import kept_heads
 from recorderd.archive.audit_log import AuditFilter, AuditRow
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import desk_of
 from recorderd.archive.web.gates import HouseGate
+from recorderd.archive.web.ranks import check_account, check_members, check_reach, check_scopes
 from recorderd.policy.access import Action, Role
 
 router: Final = APIRouter(tags=["office"])
@@ -35,6 +38,14 @@ class AuditPage:
 
     rows: list[AuditRow]
     next_before: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadView:
+    """A signed head; the document is base64."""
+
+    number: int
+    document: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +88,17 @@ def audit(
     return AuditPage(rows=rows, next_before=rows[-1].number if len(rows) == limit else 0)
 
 
+@router.get("/audit/heads")
+def audit_heads(
+    request: Request, _: Annotated[Identity, Depends(HouseGate(Action.AUDIT, "audit_exported"))]
+) -> list[HeadView]:
+    """Give the signed heads of the audit log: with its rows, proof for whoever holds our certificate."""
+    return [
+        HeadView(number=number, document=base64.b64encode(document).decode("ascii"))
+        for number, document in kept_heads(desk_of(request).database)
+    ]
+
+
 @router.get("/status")
 def status(
     request: Request, _: Annotated[Identity, Depends(HouseGate(Action.STATUS, "status_asked"))]
@@ -117,7 +139,11 @@ def put_account(
     """Make an account, or give one another role and reach."""
     desk = desk_of(request)
     reaching = Reaching(extensions=tuple(extensions), groups=tuple(groups), recorders=tuple(recorders))
-    change = desk.accounts.change if desk.accounts.is_known(name) else desk.accounts.add
+    check_reach(desk, identity, reaching, second_right=second_right)
+    is_known = desk.accounts.is_known(name)
+    if is_known:
+        check_account(desk, identity, name)
+    change = desk.accounts.change if is_known else desk.accounts.add
     return change(identity.actor, name, role, reaching, second_right=second_right)
 
 
@@ -129,7 +155,9 @@ def put_password(
     password: Annotated[str, Body(embed=True, max_length=1024)],
 ) -> None:
     """Give an account a password."""
-    desk_of(request).accounts.set_password(identity.actor, name, password)
+    desk = desk_of(request)
+    check_account(desk, identity, name)
+    desk.accounts.set_password(identity.actor, name, password)
 
 
 @router.put("/accounts/{name}/disabled", status_code=204)
@@ -140,7 +168,9 @@ def put_disabled(
     disabled: Annotated[bool, Body(embed=True)],
 ) -> None:
     """Shut an account, or open it again."""
-    desk_of(request).accounts.set_disabled(identity.actor, name, disabled=disabled)
+    desk = desk_of(request)
+    check_account(desk, identity, name)
+    desk.accounts.set_disabled(identity.actor, name, disabled=disabled)
 
 
 @router.put("/accounts/{name}/totp")
@@ -151,7 +181,22 @@ def put_totp(
     wanted: Annotated[bool, Body(embed=True)],
 ) -> dict[str, str]:
     """Give an account a new seed for a telephone's app, told this once; or want no code any more."""
-    return {"secret": desk_of(request).accounts.set_totp(identity.actor, name, wanted=wanted)}
+    desk = desk_of(request)
+    check_account(desk, identity, name)
+    return {"secret": desk.accounts.set_totp(identity.actor, name, wanted=wanted)}
+
+
+@router.put("/accounts/{name}/oidc", status_code=204)
+def put_oidc(
+    request: Request,
+    name: AccountName,
+    identity: Annotated[Identity, _deed("oidc_subject_set")],
+    subject: Annotated[str, Body(embed=True, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")],
+) -> None:
+    """Say whom an account is at the OpenID provider; empty = nobody."""
+    desk = desk_of(request)
+    check_account(desk, identity, name)
+    desk.accounts.set_oidc_subject(identity.actor, name, subject)
 
 
 @router.get("/accounts/{name}/tokens")
@@ -175,9 +220,10 @@ def add_token(
     days: Annotated[int, Body(ge=1, le=LONGEST_TOKEN_DAYS)] = 90,
 ) -> dict[str, str]:
     """Make an API token; it is told this once."""
-    token, text = desk_of(request).accounts.add_token(
-        identity.actor, name, name=label, scopes=scopes, days=days
-    )
+    desk = desk_of(request)
+    check_account(desk, identity, name)
+    check_scopes(identity, scopes)
+    token, text = desk.accounts.add_token(identity.actor, name, name=label, scopes=scopes, days=days)
     return {"id": token.id, "token": text}
 
 
@@ -188,7 +234,11 @@ def revoke_token(
     identity: Annotated[Identity, _deed("token_revoked")],
 ) -> None:
     """Make a token worthless."""
-    desk_of(request).accounts.revoke_token(identity.actor, token_id)
+    desk = desk_of(request)
+    for token in desk.accounts.tokens():
+        if token.id == token_id:
+            check_account(desk, identity, token.account)
+    desk.accounts.revoke_token(identity.actor, token_id)
 
 
 @router.get("/groups")
@@ -211,4 +261,6 @@ def put_group(
     queues: Places = [],  # noqa: B006
 ) -> None:
     """Say who belongs to a group; nobody = it is gone."""
-    desk_of(request).accounts.set_group(identity.actor, group, extensions=extensions, queues=queues)
+    desk = desk_of(request)
+    check_members(desk, identity, group, [*extensions, *queues])
+    desk.accounts.set_group(identity.actor, group, extensions=extensions, queues=queues)

@@ -16,6 +16,7 @@ import numpy as np
 
 from recorderd import durable
 from recorderd.archive.audio_forms import Audio
+from recorderd.archive.groups import FileAt
 from recorderd.evidence.digest import sha256_bytes
 
 POINTS_MAX: Final = 2000
@@ -53,9 +54,9 @@ class Peaks:
         self._folder = folder
         self._limit_bytes = limit_bytes
 
-    def of(self, audio: Path, *, points: int) -> dict[str, Any]:
+    def of(self, audio: FileAt, *, points: int) -> dict[str, Any]:
         """Give the peaks of a stored WAV."""
-        name = sha256_bytes(f"{audio}:{points}".encode()) + ".json"
+        name = sha256_bytes(f"{audio.path}/{audio.name}:{points}".encode()) + ".json"
         kept = self._folder / name
         with contextlib.suppress(OSError, ValueError):
             table: dict[str, Any] = json.loads(kept.read_bytes())
@@ -83,8 +84,8 @@ class Peaks:
             left_bytes -= size_bytes
 
 
-def _compute(path: Path, points: int) -> dict[str, Any]:
-    audio = Audio(path)
+def _compute(place: FileAt, points: int) -> dict[str, Any]:
+    audio = Audio(place.open())
     try:
         channels = min(audio.channels, CHANNELS_MAX)
         points = max(1, min(points, audio.frames or 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -15,10 +14,12 @@ from fastapi.responses import StreamingResponse
 
 from recorderd.archive.audio_forms import MEDIA_TYPES, Audio, Form
 from recorderd.archive.catalogue import Entry
+from recorderd.archive.groups import FileAt, Group, StoredFile
 from recorderd.archive.retention_book import ANONYMISED
+from recorderd.archive.store import Store
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.errors import AudioUnplayable, FormatError
-from recorderd.wire.manifest import manifest_name, parse_manifest
+from recorderd.wire.manifest import audio_name, manifest_name, parse_manifest
 from recorderd.wire.names import index_name
 
 ENCODERS: Final = 4  # at once: each takes a good part of a processor
@@ -27,49 +28,49 @@ _BLOCK_BYTES: Final = 1 << 18
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
 
-def audio_of(root: Path, entry: Entry) -> Path:
+def audio_of(store: Store, entry: Entry) -> FileAt:
     """Find a recording's audio: the manifest says how it is called.
 
     Errors: Problem; AudioUnplayable when it is encrypted, or there is none.
     """
-    folder = root / entry.path
+    group = store.group(entry.path)
     try:
-        manifest = parse_manifest((folder / manifest_name(entry.id)).read_bytes())
+        manifest = parse_manifest(group.read(manifest_name(entry.id)))
     except FileNotFoundError:
-        if (folder / index_name(entry.id)).exists():
+        if group.has(index_name(entry.id)):
             raise AudioUnplayable(recording=entry.id, reason="it is encrypted, with its manifest") from None
-        return _without_manifest(folder, entry)
+        return _without_manifest(group, entry)
     except (FormatError, OSError) as problem:
         raise AudioUnplayable(recording=entry.id, reason=type(problem).__name__) from None
     if manifest.audio is None:
         raise AudioUnplayable(recording=entry.id, reason=f"there is none ({manifest.outcome})")
     if manifest.audio.encryption:
         raise AudioUnplayable(recording=entry.id, reason=f"it is encrypted ({manifest.audio.encryption})")
-    path = folder / manifest.audio.name
-    if not path.is_file():
+    if not group.has(manifest.audio.name):
         raise unknown()
-    return path
+    return FileAt(path=entry.path, group=group, name=manifest.audio.name)
 
 
-def _without_manifest(folder: Path, entry: Entry) -> Path:
+def _without_manifest(group: Group, entry: Entry) -> FileAt:
     """Find the audio of a recording that was made anonymous: its manifest is gone, the audio alone stays."""
-    found = sorted(folder.glob("*.wav")) if entry.state == ANONYMISED else []
+    names = group.names() if entry.state == ANONYMISED else []
+    found = [name for name in names if name.endswith(audio_name(""))]
     if len(found) != 1:
         raise unknown()
-    return found[0]
+    return FileAt(path=entry.path, group=group, name=found[0])
 
 
-def audio_response(request: Request, path: Path, form: Form) -> Response:
+def audio_response(request: Request, place: FileAt, form: Form) -> Response:
     """Answer with audio.
 
     Errors: Problem, AudioUnplayable.
     """
     if form is Form.WAV:
-        return _wav(request, path)
+        return _wav(request, place)
     if not _ENCODING.acquire(blocking=False):
         raise Problem(503, "busy", "Other audio is being encoded.", headers={"Retry-After": "5"})
     try:
-        audio = Audio(path)
+        audio = Audio(place.open())
     except BaseException:
         _ENCODING.release()
         raise
@@ -80,41 +81,41 @@ def audio_response(request: Request, path: Path, form: Form) -> Response:
 
     headers = {
         "Accept-Ranges": "none",
-        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.stem)}.{form}",
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(Path(place.name).stem)}.{form}",
     }
     return StreamingResponse(
         _Held(audio.encoded(form), release), media_type=MEDIA_TYPES[form], headers=headers
     )
 
 
-def file_response(request: Request, path: Path) -> Response:
+def file_response(request: Request, place: FileAt) -> Response:
     """Answer with a file, or a range of it.
 
     Errors: Problem.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # erased meanwhile
+        file = place.open()
+    except FileNotFoundError:  # erased meanwhile
         raise unknown() from None
+    size_bytes = file.size_bytes
     try:
-        size_bytes = os.fstat(descriptor).st_size
         first, last, status = _range(request.headers.get("range", ""), size_bytes)
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
     headers = _headers(first, last, status, size_bytes) | {
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.name)}"
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(place.name)}"
     }
 
-    pieces = _Held(_octets(descriptor, first, last), lambda: os.close(descriptor))
+    pieces = _Held(_octets(file, first, last), file.close)
     return StreamingResponse(
         pieces, status_code=status, media_type="application/octet-stream", headers=headers
     )
 
 
-def _octets(descriptor: int, first: int, last: int) -> Iterator[bytes]:
+def _octets(file: StoredFile, first: int, last: int) -> Iterator[bytes]:
     at = first
-    while at <= last and (octets := os.pread(descriptor, min(_BLOCK_BYTES, last + 1 - at), at)):
+    while at <= last and (octets := file.read_at(at, min(_BLOCK_BYTES, last + 1 - at))):
         at += len(octets)
         yield octets
 
@@ -151,8 +152,8 @@ class _Held:
             self._release()
 
 
-def _wav(request: Request, path: Path) -> Response:
-    audio = Audio(path)
+def _wav(request: Request, place: FileAt) -> Response:
+    audio = Audio(place.open())
     size_bytes = audio.wav_bytes
     try:
         first, last, status = _range(request.headers.get("range", ""), size_bytes)
@@ -160,7 +161,7 @@ def _wav(request: Request, path: Path) -> Response:
         audio.close()
         raise
     headers = _headers(first, last, status, size_bytes) | {
-        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.stem)}.wav"
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(Path(place.name).stem)}.wav"
     }
 
     pieces = _Held(audio.wav(first, last), audio.close)

@@ -20,8 +20,10 @@ from recorderd.core.errors import (
     AccountUnknown,
     AnnotationRefused,
     AudioUnplayable,
+    CallRecordsUnreadable,
     CatalogueFailed,
     CodeWanted,
+    ConfigurationError,
     ErasureRefused,
     HoldRefused,
     PasswordUnfit,
@@ -29,6 +31,7 @@ from recorderd.core.errors import (
     RecorderError,
     SearchRefused,
     SearchTooWide,
+    SelectionEmpty,
     ShareRefused,
     ShareUnknown,
     SignInLocked,
@@ -69,9 +72,12 @@ STATUS_OF: Final[dict[type[RecorderError], tuple[int, str]]] = {
     AccountUnknown: (404, "unknown"),
     AccountRefused: (409, "refused"),
     PasswordUnfit: (422, "password-unfit"),
+    CallRecordsUnreadable: (422, "call-records"),
     CatalogueFailed: (503, "catalogue"),
+    ConfigurationError: (503, "configuration"),
     SearchRefused: (422, "search"),
     SearchTooWide: (422, "search-too-wide"),
+    SelectionEmpty: (422, "search"),
     AnnotationRefused: (422, "annotation"),
     AudioUnplayable: (409, "unplayable"),
     ShareUnknown: (404, "unknown"),
@@ -81,8 +87,11 @@ STATUS_OF: Final[dict[type[RecorderError], tuple[int, str]]] = {
     ShareRefused: (403, "share-refused"),
 }
 _OPAQUE: Final = frozenset(
-    {"not-let-in", "catalogue", "provider", "unknown"}
+    {"not-let-in", "catalogue", "configuration", "provider", "unknown"}
 )  # whose text is not for strangers
+
+
+_AGAIN_S: Final = "30"  # where the store does not answer
 
 
 def unknown() -> Problem:
@@ -108,11 +117,12 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
         _note_failed(request, problem.kind)
         return problem_response(problem.status, problem.kind, problem.detail, headers=problem.headers)
 
-    def framework(_: Request, problem: Exception) -> JSONResponse:
+    def framework(request: Request, problem: Exception) -> JSONResponse:
         status = problem.status_code if isinstance(problem, HTTPException) else 500
         headers = dict(getattr(problem, "headers", None) or {})
         phrase = HTTPStatus(status).phrase.lower().replace(" ", "-")
         kind = "too-long" if status == 413 else phrase
+        _note_failed(request, kind)
         return problem_response(status, kind, headers=headers)
 
     def malformed(request: Request, problem: Exception) -> JSONResponse:
@@ -140,6 +150,11 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
                 )
         return unexpected(request, problem)
 
+    def storage(request: Request, problem: Exception) -> JSONResponse:
+        log.error(Ev.HTTP_FAILED, subject=request.url.path, reason=problem)
+        _note_failed(request, "storage")
+        return problem_response(503, "storage", headers={"Retry-After": _AGAIN_S})
+
     def unexpected(request: Request, problem: Exception) -> JSONResponse:
         reason = f"{type(problem).__name__}: {problem}"
         log.error(Ev.INTERNAL_ERROR, subject=f"{request.method} {request.url.path}", reason=reason)
@@ -149,6 +164,7 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
     app.add_exception_handler(HTTPException, framework)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(RecorderError, catalogue)
+    app.add_exception_handler(OSError, storage)
     app.add_exception_handler(Exception, unexpected)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
@@ -12,6 +11,7 @@ from fastapi import Path as InPath
 from recorderd.archive.audio_forms import Form
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.criteria import KINDS, parse_criteria
+from recorderd.archive.groups import FileAt, FileRow
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, desk_of
 from recorderd.archive.web.gates import Granted, HouseGate, RecordingGate
@@ -144,8 +144,8 @@ def files(
 ) -> list[StoredFile]:
     """List its files: audio, manifest, signatures."""
     return [
-        StoredFile(name=path.name, size_bytes=path.stat().st_size)
-        for path in _files(desk_of(request), granted.entry)
+        StoredFile(name=row.name, size_bytes=row.size_bytes)
+        for row in _files(desk_of(request), granted.entry)
     ]
 
 
@@ -163,9 +163,10 @@ def download(
     granted: Annotated[Granted, Depends(RecordingGate(Action.DOWNLOAD, "file_downloaded"))],
 ) -> Response:
     """Download a file as it was signed, or a range of it."""
-    for path in _files(desk_of(request), granted.entry):
-        if path.name == name:  # compared with what is there; a path is never made of what was asked
-            return file_response(request, path)
+    group = desk_of(request).store.group(granted.entry.path)
+    for row in _files(desk_of(request), granted.entry):
+        if row.name == name:  # compared with what is there; a path is never made of what was asked
+            return file_response(request, FileAt(path=granted.entry.path, group=group, name=row.name))
     raise unknown()
 
 
@@ -183,7 +184,7 @@ def play(
     form: Annotated[Form, Query(alias="format")] = Form.WAV,
 ) -> Response:
     """Hear it: made while it is sent; ranges of WAV only. The original is what `files` gives."""
-    return audio_response(request, audio_of(desk_of(request).root, granted.entry), form)
+    return audio_response(request, audio_of(desk_of(request).store, granted.entry), form)
 
 
 @router.get(f"{_ONE}/peaks")
@@ -194,7 +195,7 @@ def peaks(
 ) -> RecordingPeaks:
     """Give the least and the greatest sample of each stretch, for drawing."""
     desk = desk_of(request)
-    table = desk.peaks.of(audio_of(desk.root, granted.entry), points=points)
+    table = desk.peaks.of(audio_of(desk.store, granted.entry), points=points)
     channels = [ChannelPeaks(**row) for row in table["channels"]]
     return RecordingPeaks(**(table | {"channels": channels}))
 
@@ -267,6 +268,9 @@ def _note_tag(desk: Desk, granted: Granted, what: str, tag: str, connection: Any
     desk.audit_log.note(who, what, granted.subject, reason=reason, detail=tag, connection=connection)
 
 
-def _files(desk: Desk, entry: Entry) -> list[Path]:
-    folder = desk.root / entry.path
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+def _files(desk: Desk, entry: Entry) -> list[FileRow]:
+    group = desk.store.group(entry.path)
+    try:
+        return [row for row in group.rows() if row.is_regular]
+    except FileNotFoundError:
+        return []

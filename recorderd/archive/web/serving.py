@@ -12,7 +12,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from recorderd.archive.web.limits import STANDARD_PATIENCE, Patience
+from recorderd.archive.web.patience import protocol_of, raise_descriptor_limit
 from recorderd.core.errors import KeyUnusable, PortTaken
+from recorderd.core.events import EventLog
 from recorderd.evidence.secret_files import read_secret
 
 
@@ -25,6 +28,8 @@ def serve_https(
     key_file: Path,
     stop: threading.Event,
     ready: Callable[[str], None],
+    log: EventLog,
+    patience: Patience = STANDARD_PATIENCE,
 ) -> None:
     """Listen, say so, and answer until ``stop`` is set; requests under way are given five seconds.
 
@@ -42,11 +47,11 @@ def serve_https(
         access_log=False,  # the audit log tells more, and keeps it
         server_header=False,
         date_header=True,
-        timeout_keep_alive=10,
+        timeout_keep_alive=int(patience.headers_s),
         timeout_graceful_shutdown=5,
         limit_max_requests=None,
         h11_max_incomplete_event_size=32 * 1024,
-        http="h11",
+        http=protocol_of(patience, log),
         ws="none",
         lifespan="off",
         proxy_headers=False,
@@ -61,6 +66,7 @@ def serve_https(
         listening = settings.bind_socket()
     except SystemExit:  # uvicorn's way to say so
         raise PortTaken(address=f"{address}:{port}", reason="cannot be listened on") from None
+    raise_descriptor_limit()
     server = _Server(settings)
     watcher = threading.Thread(target=_watch, args=(server, stop), name="http-stop", daemon=True)
     watcher.start()

@@ -114,7 +114,7 @@ def hear_shared(
     entry = desk.catalogue.find(share.recorder_id, share.recording_id)
     if entry is None:
         raise Problem(410, "gone", "The recording is not there any more.")
-    return audio_response(request, audio_of(desk.root, entry), form)
+    return audio_response(request, audio_of(desk.store, entry), form)
 
 
 def _may_share(desk: Desk, identity: Identity, share: Share) -> bool:

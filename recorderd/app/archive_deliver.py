@@ -1,0 +1,86 @@
+"""recorder-archive deliver: tells what was delivered to customers' own servers, or delivers now."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from recorderd.app.archive_actor import command_line_actor
+from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.delivery_duty import route_of
+from recorderd.app.progress import SlowWork
+from recorderd.app.put_off import look_at_power
+from recorderd.app.retention_parts import quiet_log, retention_parts
+from recorderd.archive.deliveries import Deliveries
+from recorderd.core.clock import NS_PER_S, utc_text
+from recorderd.core.errors import ConfigurationError
+
+EXIT_LEFT: Final = 75
+_ROWS: Final = 50
+_PLAIN_WIDTH: Final = 200
+
+
+def add_deliver(commands: Any) -> None:
+    """Declare the command."""
+    command = commands.add_parser(
+        "deliver", help="tell what was delivered to a customer's server; with --now, deliver"
+    )
+    command.add_argument("--config", type=Path, required=True, metavar="F", help="archive.toml")
+    command.add_argument("--route", metavar="NAME", help="this one; else all")
+    command.add_argument("--now", action="store_true", help="deliver now what is not delivered")
+    command.add_argument("--failed", action="store_true", help="only what could not be delivered")
+    command.add_argument("--limit", type=int, default=_ROWS, metavar="N", help="so many rows at most")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(run=_deliver)
+
+
+def _deliver(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    """Deliver or tell; 0 when everything is delivered, 75 when something is left.
+
+    Errors: ConfigurationError without such a route; OSError when a server cannot be reached, or is another.
+    """
+    sections = [row for row in configuration.deliveries if arguments.route in (None, row.name)]
+    if not sections:
+        missing = f"none is called {arguments.route}" if arguments.route else "missing; add [[deliveries]]"
+        raise ConfigurationError(path=arguments.config, count=1, problems=f"  deliveries: {missing}")
+    parts = retention_parts(configuration)
+    deliveries = Deliveries(
+        parts.store, parts.database, audit=parts.audit, clock=parts.clock, log=quiet_log(parts.clock)
+    )
+    told, behind = [], 0
+    for section in sections:
+        route = route_of(section)
+        if arguments.now:
+            look_at_power(configuration, work="a delivery")
+            parts.sweeper.enrol()
+            with SlowWork(f"delivering to {route.name}") as work:
+                deliveries.run(route, command_line_actor(), advance=work.advance)
+        behind += (left := deliveries.behind(route))
+        rows = deliveries.log_of(route, limit=arguments.limit, failed_only=arguments.failed)
+        told.append({"route": route.name, "behind": left, "log": [asdict(row) for row in rows]})
+    if arguments.json:
+        print(json.dumps(told, indent=2))
+    else:
+        _show(told)
+    return EXIT_LEFT if behind else 0
+
+
+def _show(told: list[dict[str, Any]]) -> None:
+    table = Table("route", Column("recording", no_wrap=True), "delivered", "tries", "where, or why not")
+    for route in told:
+        for row in route["log"]:
+            at = utc_text(row["delivered_utc_s"] * NS_PER_S) if row["delivered_utc_s"] else "not yet"
+            what = escape(row["reason"] or row["path"])
+            table.add_row(route["route"], row["recording_id"], at, str(row["tries"]), what)
+    if table.rows:
+        Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    for route in told:
+        print(f"{route['route']}: {route['behind']} not delivered")

@@ -1,0 +1,67 @@
+"""What the daemon does for its store beside taking in: locks, copy off site, reading again, deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event as StopToken
+from typing import Any
+
+from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.archive_store import open_objects, open_store
+from recorderd.app.delivery_duty import DeliveryDuty, route_of
+from recorderd.app.mirror_duty import MirrorDuty
+from recorderd.app.object_lock_duty import ObjectLockDuty
+from recorderd.app.retention_parts import RetentionParts
+from recorderd.app.scrub_duty import ScrubDuty
+from recorderd.archive.mirror import Mirror
+from recorderd.core.conditions import Power
+from recorderd.core.events import EventLog
+
+
+def required_mirror(configuration: ArchiveConfiguration, parts: RetentionParts) -> Mirror | None:
+    """Give the off-site copy if receipts are to wait for it."""
+    return parts.mirror if configuration.mirror is not None and configuration.mirror.required else None
+
+
+def check_stores(configuration: ArchiveConfiguration) -> None:
+    """Read every key that the store, its copy and deliveries need; nobody is asked.
+
+    Errors: KeyUnusable.
+    """
+    open_store(configuration)
+    if configuration.mirror is not None and configuration.mirror.is_s3:
+        open_objects(configuration.mirror)
+    for section in configuration.deliveries:
+        route_of(section)
+
+
+class StoreDuties:
+    """The duties of one running archive's store.
+
+    Thread: made by the main thread; each of the ``loops`` has one; ``picture`` is any's.
+    """
+
+    def __init__(
+        self,
+        configuration: ArchiveConfiguration,
+        parts: RetentionParts,
+        *,
+        power: Callable[[], Power],
+        log: EventLog,
+    ) -> None:
+        self._scrub = ScrubDuty(configuration.scrub, parts, power=power, log=log)
+        self._locks = ObjectLockDuty(
+            parts.store, parts.locks, enrol=parts.sweeper.enrol, clock=parts.clock, log=log
+        )
+
+        self._mirror = MirrorDuty(parts, log=log)
+        self._deliveries = DeliveryDuty(configuration.deliveries, parts, power=power, log=log)
+
+    def loops(self) -> dict[str, Callable[[StopToken], None]]:
+        """Give the work of each thread, by the thread's name."""
+        duties = self._locks, self._scrub, self._mirror, self._deliveries
+        return {name: work for duty in duties for name, work in duty.loops().items()}
+
+    def picture(self) -> dict[str, Any]:
+        """Tell of them, for the status."""
+        return self._scrub.picture() | self._mirror.picture() | self._deliveries.picture()
