@@ -12,7 +12,7 @@ Thread: the recording's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, Final
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dsp.shapes import BOOL, I64
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
+from recorderd.core.errors import RecorderError
 from recorderd.core.messages import RecordingState
 from recorderd.record.native import LAWS
 from recorderd.record.session import Recording
@@ -70,8 +71,10 @@ class _Group:
 class Tail:
     """What is taken of the recordings, and how far."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, on_problem: Callable[[str, RecorderError], None]) -> None:
+        """Begin; ``on_problem`` hears of a recording that could not be rendered ahead."""
         self._source = source
+        self._on_problem = on_problem
         self._number = 0
         self._known: list[Steadiness] = []
         self._groups: list[_Group] = []
@@ -212,7 +215,11 @@ class Tail:
         if not files.is_open or recording.failed or files.is_choked or _stands_still(recording):
             return
         heard_ns = heard_ns - SETTLE_NS if ended is None else min(heard_ns, ended.at_mono_ns)
-        ahead = look_ahead(recording, self._source, until=recording.samples_at(heard_ns))
+        try:
+            ahead = look_ahead(recording, self._source, until=recording.samples_at(heard_ns))
+        except RecorderError as problem:
+            self._on_problem(recording.started.session, problem)
+            return
         if ahead is None:
             return
         start, written = ahead.start, recording.written

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
+from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState
 from recorderd.record.disk import Disk
@@ -35,7 +36,7 @@ class TailKeeping:
 
     def __init__(self, *, source: Source, spool: Spool, disk: Disk, log: EventLog) -> None:
         self.due_ns = 0
-        self._tail = Tail(source)
+        self._tail = Tail(source, on_problem=self._one_left_out)
         self._spool = spool
         self._disk = disk
         self._log = log
@@ -109,6 +110,9 @@ class TailKeeping:
             self._files.forget(recording_id, start=start, before=before)
         except OSError as problem:
             self._left_out(problem)
+
+    def _one_left_out(self, recording_id: str, problem: RecorderError) -> None:
+        self._log.warning(Ev.TAIL_LEFT_OUT, subject=recording_id, reason=problem)
 
     def _left_out(self, problem: OSError) -> None:
         """Do without, and give the room back.  # thread: the disk's"""

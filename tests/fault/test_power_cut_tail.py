@@ -299,7 +299,7 @@ def test_a_tail_of_another_version_is_named_and_ignored(house: tuple[Signer, Pat
     scene.studio.run(3000)
     for path, content in held(tmp_path / "spool" / TAIL_DIR):
         path.write_bytes(content[:8] + b"\x07" + content[9:])
-    scene.studio.crash()
+    scene.studio.crash(tail=True)
     assert scene.studio.log.counters()[Ev.TAIL_IGNORED.value]
     for name in scene.voices:
         assert scene.studio.manifest(name).duration_samples <= 2200 * RATE_HZ // 1000  # what was rendered
@@ -315,7 +315,7 @@ def test_a_torn_row_costs_no_other_call_anything(house: tuple[Signer, Path], tmp
     content = bytes(octets[int(row["at"]) :][: int(row["size"])])
     for path, whole in held(tmp_path / "spool" / TAIL_DIR):
         path.write_bytes(whole.replace(content[:64], bytes(64)))
-    scene.studio.crash()
+    scene.studio.crash(tail=True)
     lasts_ms = {name: scene.studio.manifest(name).duration_samples * 1000 // RATE_HZ for name in scene.voices}
     assert lasts_ms["c0"] == pytest.approx(2500, abs=60)
     assert lasts_ms["c2"] == pytest.approx(3000 - 140, abs=60)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.tail_files import TAIL_DIR
 from recorderd.record.tail_recovery import extend_drafts
 from recorderd.spool.layout import Place, Spool
 from recorderd.tap.intake import Intake
@@ -375,8 +377,10 @@ class Studio:
         )
         self.tap.heard_until_ns = self.mono_ns()
 
-    def crash(self) -> None:
-        """Lose everything that is not on disk, and start again."""
+    def crash(self, *, tail: bool = False) -> None:
+        """Lose everything that is not on disk, and start again; without the ``tail``, which is tested apart."""
+        if not tail:
+            shutil.rmtree(self.spool.root / TAIL_DIR, ignore_errors=True)
         self._restart()
 
     # --- what came of it ------------------------------------------------------------------------
