@@ -378,7 +378,7 @@ class Studio:
         self.tap.heard_until_ns = self.mono_ns()
 
     def crash(self, *, tail: bool = False) -> None:
-        """Lose everything that is not on disk, and start again; without the ``tail``, which is tested apart."""
+        """Lose everything that is not on disk, and start again; the ``tail`` is tested apart."""
         if not tail:
             shutil.rmtree(self.spool.root / TAIL_DIR, ignore_errors=True)
         self._restart()
