@@ -48,6 +48,7 @@ gpg-agent: holds the private keys of the tests' OpenPGP recipients
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
 mount: a small file system that a test fills
+e2fsprogs: one of a disk whose power can go
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd

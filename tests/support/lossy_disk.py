@@ -1,0 +1,60 @@
+"""A disk of its own for one folder, whose power can go: ext4 in an image, mounted through a loop device.
+
+What a program has written and nobody has synced is in the mounted file system's memory; the image holds what
+came to the disk. So a copy of the image is what a cut at that moment leaves.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class LossyDisk:
+    """One disk, mounted at a folder."""
+
+    image: Path
+    folder: Path
+
+    def cut(self) -> None:
+        """Take the power away and give it back: what did not come to the disk is gone.
+
+        Nobody may have a file open there.
+        """
+        left = self.image.with_suffix(".left")
+        shutil.copyfile(self.image, left)
+        self.unmount()
+        left.replace(self.image)
+        self.mount()
+
+    def mount(self) -> None:
+        """Mount it, as a machine does when it starts."""
+        _run("mount", "-o", "loop", self.image, self.folder)
+
+    def unmount(self) -> None:
+        """Unmount it."""
+        _run("umount", self.folder)
+
+
+@contextmanager
+def lossy_disk(folder: Path, *, size_bytes: int) -> Iterator[LossyDisk]:
+    """Mount a disk at a folder, which is created; needs the right to mount."""
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = LossyDisk(image=folder.with_suffix(".image"), folder=folder)
+    with disk.image.open("wb") as stream:
+        stream.truncate(size_bytes)
+    _run("mkfs.ext4", "-q", "-F", disk.image)
+    disk.mount()
+    try:
+        yield disk
+    finally:
+        disk.unmount()
+
+
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
