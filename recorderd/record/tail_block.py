@@ -53,9 +53,9 @@ ROW: Final = np.dtype(
 ROWS_MAX: Final = 100_000
 
 
-# Of a SEALED row: where the blocks are to stand in the container, and the CRC-32 of what stands there before
-# them, from a place on that is known to be on disk.
-SEALED_HEAD: Final = struct.Struct("<QQI")
+# Of a SEALED row: up to where the container is known to be on disk. Behind it stands what the container has
+# from there on, its last blocks those of the tail.
+SEALED_HEAD: Final = struct.Struct("<Q")
 
 
 class RowKind(IntEnum):

@@ -1,8 +1,8 @@
 """What the tail knows of a draft that rests encrypted, put back without its key.
 
-Contract: a row's blocks were sealed for one place in the container; they are written there, as the last, if
-what stands before is what stood there when the row was made: known to be on disk by then, and by its check
-from there on. What stood behind is overwritten or cut off: the blocks tell the same.
+Contract: a row holds all that the container has behind a block that is known to be on disk, and behind that
+the blocks of the tail. It is written there if such a block stands on the disk. What stood behind it is
+overwritten or cut off: the row tells the same.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-
-from isal.isal_zlib import crc32
 
 from recorderd import durable
 from recorderd.evidence.draft_cipher import HEADING_BYTES, parse_heading
@@ -31,16 +29,15 @@ def extend_container(folder: Path, container: Path, rows: Sequence[TailRow], jou
     """
     descriptor = os.open(container, os.O_RDWR | os.O_CLOEXEC)
     try:
-        before = _frames(descriptor, container.name)
-        row = next((row for row in reversed(rows) if _stands(descriptor, row)), None)
+        before, ends = _frames(descriptor, container.name)
+        row = next((row for row in reversed(rows) if _known(row) in ends), None)
         if row is None:
             return 0.0
-        _, position, _ = SEALED_HEAD.unpack_from(row.content)
         octets = row.content[SEALED_HEAD.size : len(row.content) - int(row.row["notes_bytes"])]
-        durable.resize(descriptor, position)
-        durable.write_at(descriptor, octets, offset_bytes=position)
+        durable.resize(descriptor, _known(row))
+        durable.write_at(descriptor, octets, offset_bytes=_known(row))
         durable.sync_file(descriptor)
-        after = _frames(descriptor, container.name)
+        after, _ = _frames(descriptor, container.name)
     finally:
         os.close(descriptor)
     gaps: tuple[Spans, ...] = tuple(row.gaps())
@@ -79,15 +76,14 @@ def _cut_torn(folder: Path) -> None:
         durable.truncate(folder / JOURNAL_NAME, end)
 
 
-def _stands(descriptor: int, row: TailRow) -> bool:
-    """Tell whether the container is what it was up to where a row's blocks belong."""
-    known, position, check = SEALED_HEAD.unpack_from(row.content)
-    before = os.pread(descriptor, position - known, known) if known <= position else b""
-    return bool(known <= position == known + len(before) and crc32(before) == check)
+def _known(row: TailRow) -> int:
+    """Say up to where a row takes the container for granted."""
+    (known,) = SEALED_HEAD.unpack_from(row.content)
+    return int(known)
 
 
-def _frames(descriptor: int, name: str) -> int:
-    """Count the frames that a container's blocks tell."""
+def _frames(descriptor: int, name: str) -> tuple[int, set[int]]:
+    """Count the frames that a container's blocks tell, and say where each block ends."""
 
     def read(position: int, size_bytes: int) -> bytes:
         return os.pread(descriptor, size_bytes, position)
@@ -95,4 +91,5 @@ def _frames(descriptor: int, name: str) -> int:
     heading = parse_heading(read(0, HEADING_BYTES), subject=name)
     found = survey(read, heading, size_bytes=os.fstat(descriptor).st_size)
     end = max((piece.end for piece in pieces_of(found.blocks)), default=heading.head_bytes)
-    return (end - heading.head_bytes) // heading.frame_bytes
+    ends = {heading.blocks_at, *(block.position + block.total_bytes for block in found.blocks)}
+    return (end - heading.head_bytes) // heading.frame_bytes, ends

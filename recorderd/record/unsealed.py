@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from recorderd.record import tail_block
@@ -69,4 +68,4 @@ def _sealed(one: Unsealed, *, number: int, synced: int) -> bytes | None:
     if sealed.position - known > _LOOK_BACK_BYTES:
         return None
     before = os.pread(sealed.descriptor, sealed.position - known, known)
-    return SEALED_HEAD.pack(known, sealed.position, crc32(before)) + sealed.octets + one.notes
+    return SEALED_HEAD.pack(known) + before + sealed.octets + one.notes
