@@ -51,18 +51,20 @@ class TailFiles:
     """The two files."""
 
     def __init__(self, spool: Path) -> None:
-        """Begin with empty files: what an earlier process has left must be dealt with before.
+        """Open the files. What an earlier process has left in them stays until the first block is written.
 
+        Durable: after return they have names that survive.
         Errors: OSError.
         """
         folder = spool / TAIL_DIR
         durable.make_dir(folder)
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._files = [_Filling(os.open(folder / name, flags, durable.FILE_MODE)) for name in TAIL_NAMES]
         for file in self._files:
             weakref.finalize(self, os.close, file.descriptor)
         durable.sync_dir(folder)
         self._filled = self._files[0]
+        self._is_begun = False
         self.synced_number = 0  # number of the block with which the drafts were made last
         self._drafts_to_ns = 0  # what was heard before this is in the drafts, and lasts
         self._lock = threading.Lock()  # only ``give_back`` contends
@@ -73,6 +75,9 @@ class TailFiles:
         Durable: after return with ``sync`` the block survives.
         Errors: OSError, which leaves the files empty when the disk is full.
         """
+        if not self._is_begun:
+            self.give_back()
+            self._is_begun = True
         with self._lock:
             file = self._turn(heard_ns)
             head, table = block.finish(synced=self.synced_number)

@@ -40,10 +40,11 @@ class TailKeeping:
         self._spool = spool
         self._disk = disk
         self._log = log
-        self._files: TailFiles | None = None  # opened with the first block
+        self._files: TailFiles | None = None
         self._written: tuple[int, int] = (0, 0)  # number of the last block, and up to when drafts go
         self._idle_ns = -1  # since when nothing came; 0 = something did, -1 = and the files are empty
         self._given_back = False
+        self._open()
 
     def keep(
         self,
@@ -92,12 +93,20 @@ class TailKeeping:
         if self._files is not None and self._written[1]:
             self._files.synced(self._written[0], drafts_to_ns=self._written[1])
 
+    def _open(self) -> TailFiles | None:
+        try:
+            self._files = TailFiles(self._spool.root)
+        except OSError as problem:
+            self._left_out(problem)
+        return self._files
+
     def _write(self, block: TailBlock, heard_ns: int, drafts_to_ns: int, sync: bool) -> None:
         try:
-            if self._files is None:
-                self._files = TailFiles(self._spool.root)
-            block.seal(synced=self._files.synced_number)
-            self._files.write(block, heard_ns=heard_ns, sync=sync)
+            files = self._files or self._open()
+            if files is None:
+                return
+            block.seal(synced=files.synced_number)
+            files.write(block, heard_ns=heard_ns, sync=sync)
         except OSError as problem:
             self._left_out(problem)
             return
