@@ -48,7 +48,7 @@ from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
-from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror
+from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror, store_lines
 from recorderd.app.web_duty import WebDuty
 from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
@@ -189,10 +189,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
     keeping = Keeping(custody)
     willingness = Willingness(
-        archive.data_dir,
-        keep_free_bytes=archive.keep_free_bytes,
-        power=lambda: duty.power,
-        log=service.log,
+        archive.data_dir, keep_free_bytes=archive.keep_free_bytes, power=lambda: duty.power, log=service.log
     )
     receiver = Receiver(
         settings=_receiver_settings(configuration, secret),
@@ -372,7 +369,7 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
     table.add_row("power", power_line(status["power"]))
-    for name, text in (*intake_lines(status), *retention_lines(status)):
+    for name, text in (*intake_lines(status), *retention_lines(status), *store_lines(status)):
         table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))

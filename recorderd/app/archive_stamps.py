@@ -84,14 +84,16 @@ def renew_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurat
     root = configuration.archive.data_dir
     durable.make_dir(root / RENEWALS_NAME)
     lock = FolderLock(root / RENEWALS_NAME / _LOCK_NAME)
-    left = 0
+    count = left = 0
     try:
         states = _states(arguments, configuration)
         for done in renew_due(root, states, asked=authorities(configuration.timestamps)):
-            left += done.stamp is None
+            count, left = count + 1, left + (done.stamp is None)
             print(f"{done.path}: {done.problem or f'renewed by {done.stamp}'}")
     finally:
         lock.close()
+    if not count:
+        print("nothing is to be renewed")
     return EXIT_AGAIN if left else 0
 
 

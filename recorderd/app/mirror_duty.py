@@ -56,6 +56,8 @@ class MirrorDuty:
             if is_again:
                 again_ns = self._clock.mono_ns() + _AGAIN_NS
             try:
+                if not is_again and self._is_whole and self._mirror.progress().is_whole:
+                    continue  # its place is not asked for nothing
                 self._tell(self._mirror, self._mirror.run(stopped=stop.is_set, again=is_again))
             except (RecorderError, OSError) as problem:
                 self._is_whole, self._problem = False, str(problem)

@@ -5,6 +5,8 @@ ended, sealed and synced, the exchange is told, the chain's head is signed; then
 refuses: one that ended would be started anew. What cannot be read back in time is laid down, signed for, and
 sealed by the next start (``record.haste``). In this order, so that a supply that fails early finds most
 of it done: a sync of all drafts, BYE to the exchange, the recordings, the head.
+A restart that comes in the middle of it hands nothing over; one that has begun to leaves the rest to the next
+process.
 Thread: the judging one, which has nothing else to do then.
 """
 
@@ -59,6 +61,7 @@ class PowerCut:
         self._on_done = on_done
         self._clock = clock
         self._log = log
+        self.is_shut = False  # every call is ended here: none is left to another process
 
     def changed(self, power: Power) -> None:
         """Do what follows."""
@@ -79,7 +82,7 @@ class PowerCut:
         return outlook_of(self._spool, power, waiting_bytes=self._waiting_bytes(), clock=self._clock)
 
     def _shut(self, power: Power) -> None:
-        began_ns = self._clock.mono_ns()
+        began_ns, self.is_shut = self._clock.mono_ns(), True
         dialogs, sealed = self._sip.status()["dialogs"], self._recorder.sealed
         haste = self._recorder.closing.haste
         haste.until_mono_ns = began_ns + SEALING_NS
@@ -90,6 +93,8 @@ class PowerCut:
         # Behind the last recording on both disks' threads.
         self._disks.audio.put(partial(self._disks.sealing.put, partial(self._end_chain, done)))
         in_time = in_time and self._wait(done.is_set, began_ns)
+        if self._recorder.leaves.is_set():
+            return  # to a process that finds the machine shutting down, and does the rest
         self._log.warning(
             Ev.POWER_SHUTDOWN,
             took_ms=(self._clock.mono_ns() - began_ns) // NS_PER_MS,
@@ -112,7 +117,7 @@ class PowerCut:
 
     def _wait(self, condition: Callable[[], bool], began_ns: int) -> bool:
         while not condition():
-            if self._clock.mono_ns() - began_ns > _WAIT_NS:
+            if self._recorder.leaves.is_set() or self._clock.mono_ns() - began_ns > _WAIT_NS:
                 return False
             time.sleep(_LOOK_S)
         return True

@@ -33,6 +33,7 @@ from recorderd.app.signalling import rule_of, sip_settings
 from recorderd.app.signing import KeyWatch
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import Ev
+from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlAction, SessionSilent
 from recorderd.evidence.keys import Signer
 from recorderd.policy.file_names import NameTemplate
@@ -176,6 +177,7 @@ class Appliance:
             on_silent=self._hang_up,
             encryption=recipients,
             on_closed=self.continuing.standing.closed,
+            on_left=self._left_over,
             draft_keys=self.continuing.draft_keys,
         )
         self.recipients = RecipientWatch(recipients, clock=clock, log=log)
@@ -228,6 +230,7 @@ class Appliance:
         )  # fmt: skip
         going = self.continuing.go_on(tap=self.tap, ports=ports, recorder=self.recorder, desk=desk)
         self._unsealed: tuple[str, ...] = ()  # drafts that want the key, or a disk that takes them
+        self._left: tuple[str, ...] = ()  # drafts of this process that were given up
         left_drafts = [name for name in left_drafts if name not in going]
         extend_drafts(self.spool, left_drafts, chain=chain, log=log)
         if going or not is_quick(self.spool, left_drafts):  # calls do not wait for what is over
@@ -299,7 +302,9 @@ class Appliance:
             self._stopping.set()
             self.space.stop()
             self.service.stopping()
-            leaves = not failed and self.continuing.leaves(self.sip, self.recorder)
+            leaves = (
+                not failed and not self._power_cut.is_shut and self.continuing.leaves(self.sip, self.recorder)
+            )
             for stop, thread in (
                 (sip_stop, sip),
                 (speaker_stop, speaker),
@@ -336,7 +341,9 @@ class Appliance:
 
     @property
     def _waiting(self) -> int:
-        return len(self._unsealed) + len(self.entries.unsealed) + self.recorder.closing.waiting
+        return (
+            len(self._unsealed) + len(self._left) + len(self.entries.unsealed) + self.recorder.closing.waiting
+        )
 
     def _look_at_key(self) -> None:
         reload = self.service.reload.is_set()
@@ -350,8 +357,15 @@ class Appliance:
         entries, self.entries.unsealed = self.entries.unsealed, []
         if self._unsealed or entries:
             self._unsealed = self._recover(only=(*self._unsealed, *entries))
+        if self._left:  # tried for as long as the disk refuses: only a start sets aside
+            self._left = self._recover(only=self._left, refused=set())
         self.recorder.closing.seal_waiting()
         self.heads.state_owed()
+
+    def _left_over(self, session: SessionId) -> None:
+        """Let a draft that was given up be recovered by this process.  # thread: sealing"""
+        if self.spool.path(Place.DRAFTS, session).exists():
+            self._left = (*self._left, session)
 
     def _thread(self, name: str, work: Callable[[], None], failed: list[BaseException]) -> threading.Thread:
         def body() -> None:

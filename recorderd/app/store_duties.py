@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from threading import Event as StopToken
 from typing import Any
 
@@ -20,7 +21,11 @@ from recorderd.core.events import EventLog
 
 def required_mirror(configuration: ArchiveConfiguration, parts: RetentionParts) -> Mirror | None:
     """Give the off-site copy if receipts are to wait for it."""
-    return parts.mirror if configuration.mirror is not None and configuration.mirror.required else None
+    if parts.mirror is None or configuration.mirror is None or not configuration.mirror.required:
+        return None
+    with suppress(OSError):  # away: recordings wait at their recorders, and `mirror_behind` tells
+        parts.mirror.begin()
+    return parts.mirror
 
 
 def check_stores(configuration: ArchiveConfiguration) -> None:
@@ -65,3 +70,19 @@ class StoreDuties:
     def picture(self) -> dict[str, Any]:
         """Tell of them, for the status."""
         return self._scrub.picture() | self._mirror.picture() | self._deliveries.picture()
+
+
+def store_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Tell of them in words."""
+    scrub = status.get("scrub") or {}
+    if newest := scrub.get("round"):
+        state = "ended" if newest["ended_utc_s"] else "under way"
+        read = f"{newest['recordings']} recordings, {newest['read_bytes']} octets"
+        yield "scrub", f"round {newest['number']} {state}: {read}; {scrub['differences']} differ"
+    if mirror := status.get("mirror"):
+        behind = f"{mirror['rows_behind']} recordings and {mirror['tombstones_behind']} tombstones behind"
+        problem = f": {mirror['problem']}" if mirror["problem"] else ""
+        yield "copy", f"{mirror['place']}, {behind}, {mirror['left']} could not be copied{problem}"
+    for name, route in (status.get("deliveries") or {}).items():
+        problem = (route["last"] or {}).get("problem", "")
+        yield f"delivery {name}", f"{route['behind']} not delivered{problem and f': {problem}'}"

@@ -140,8 +140,10 @@ class Eraser:
             ruling = self._book.ruling(connection)
             holds = self._holds.index(connection, now_utc=utc_text(now_utc_ns))
         claims_right, now_utc_s = wish.cause is Cause.RIGHT, now_utc_ns // NS_PER_S
+        locked = self._locks.locked([row.row_id for row in recordings]) if self._locks is not None else {}
         return {
             row.row_id: refusal(row, ruling, holds, now_utc_s=now_utc_s, claims_right=claims_right)
+            or locked.get(row.row_id, "")
             for row in recordings
         }
 

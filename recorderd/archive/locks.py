@@ -16,10 +16,10 @@ from sqlalchemy import Connection, delete, insert, select
 from recorderd.archive.database import Database
 from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.locks_tables import OBJECT_LOCKS
-from recorderd.archive.objects import Objects
+from recorderd.archive.objects import Objects, why_locked
 from recorderd.archive.retention_book import RetentionBook, terms_of_stated
 from recorderd.archive.tables import RECORDINGS
-from recorderd.core.clock import Clock, utc_text
+from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.policy.retention import Ruling
 from recorderd.wire.manifest import Manifest
 from recorderd.wire.recording_index import RecordingIndex
@@ -84,6 +84,20 @@ class ObjectLocks:
                 found.append(0)
             else:
                 found.append(self._until_utc_s(ruling, _NEW_ROW, ended_utc_s, name))
+        return found
+
+    def locked(self, row_ids: Sequence[int]) -> dict[int, str]:
+        """Foresee, by row, why the object store will not let recordings go, by what was set there."""
+        if not self._objects.is_final:
+            return {}
+        now_utc_s = self._clock.utc_ns() // NS_PER_S
+        found: dict[int, str] = {}
+        with self._database.read() as connection:
+            for at in range(0, len(row_ids), _STEP_ROWS):
+                query = select(_L.row_id, _L.until_utc_s).where(
+                    _L.row_id.in_(list(row_ids[at : at + _STEP_ROWS])), _L.until_utc_s > now_utc_s
+                )
+                found |= {row_id: why_locked(until) for row_id, until in connection.execute(query)}
         return found
 
     def state(self) -> tuple[int, tuple[int, ...]]:

@@ -108,6 +108,11 @@ class Objects(Published):
         self._pool = pool
         self._clock = clock
 
+    @property
+    def is_final(self) -> bool:
+        """Tell whether a lock binds us too."""
+        return bool(self._bucket.settings.lock) and self._bucket.settings.lock != GOVERNANCE
+
     def prepare(self, *, is_new: bool = True) -> None:
         """See that the bucket is there, and locks objects if it is to."""
         self._bucket.check()
@@ -186,8 +191,7 @@ class Objects(Published):
             if lock.is_held:
                 return "is on legal hold in the object store"
             if lock.until_utc_s > now_utc_s and not self._may_bypass(lock):
-                day = utc_text(lock.until_utc_s * NS_PER_S)[:10]
-                return f"is locked in the object store until {day}"
+                return why_locked(lock.until_utc_s)
         return ""
 
     def lock(self, path: str, *, until_utc_s: int, is_held: bool | None) -> None:
@@ -283,6 +287,11 @@ class Objects(Published):
 
     def _may_bypass(self, lock: Lock) -> bool:
         return lock.mode == GOVERNANCE and self._bucket.settings.lock == GOVERNANCE
+
+
+def why_locked(until_utc_s: int) -> str:
+    """Say until when nobody removes an object."""
+    return f"is locked in the object store until {utc_text(until_utc_s * NS_PER_S)[:10]}"
 
 
 def _goes_last(name: str) -> bool:

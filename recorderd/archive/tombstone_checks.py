@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from recorderd.archive.anonymising import samples_root
 from recorderd.archive.audit_tables import AUDIT
@@ -47,6 +47,8 @@ from recorderd.wire.tombstone import (
 )
 
 GONE: Final = frozenset({"erased", "anonymised"})  # states of rows that a tombstone stands for
+_AT_ONCE: Final = 500  # rows that are asked for together
+_BEFORE_ALL: Final = -(2**62)  # also numbers that nobody gave are looked at
 _NUMBERS: Final = ("caller", "callee", "extension", "call_id", "trunk", "queue")
 
 
@@ -124,11 +126,9 @@ class Tombstones:
 
     def _stones(self, connection: Connection, terms: Sequence[TermsBody]) -> list[Flaw]:
         found: list[Flaw] = []
-        same = RECORDINGS.c.row_id == TOMBSTONES.c.row_id
-        joined = TOMBSTONES.join(RECORDINGS, same, isouter=True)
-        query = select(TOMBSTONES, RECORDINGS.c.state).select_from(joined).order_by(TOMBSTONES.c.number)
-        previous, states = GENESIS_SHA256, dict[str, tuple[Tombstone, str]]()
-        for number, row in enumerate(connection.execute(query), start=1):
+        # What a recording's newest tombstone says decides; of those that hold nothing is kept in memory.
+        previous, differing = GENESIS_SHA256, dict[str, str]()
+        for number, row in enumerate(_tombstone_rows(connection), start=1):
             subject = f"tombstone {row.number}"
             try:
                 stone = parse_tombstone(bytes(row.document))
@@ -144,13 +144,15 @@ class Tombstones:
                 reason = "its row in the database is not what was signed"
                 found.append(Flaw(subject=subject, code="tombstone", reason=reason))
             previous = body.sha256
-            states[body.recording_id] = body, row.state or "missing"
+            differing.pop(body.recording_id, None)
+            if row.state != body.kind.value:
+                reason = f"tombstone {body.number} says {body.kind.value}, its row {row.state or 'missing'}"
+                differing[body.recording_id] = reason
             reasons = _too_soon(body, terms)
             found += [Flaw(subject=body.recording_id, code="terms", reason=reason) for reason in reasons]
-        for body, state in states.values():
-            if state != body.kind.value:
-                reason = f"tombstone {body.number} says {body.kind.value}, its row {state}"
-                found.append(Flaw(subject=body.recording_id, code="tombstone", reason=reason))
+        found += [
+            Flaw(subject=subject, code="tombstone", reason=reason) for subject, reason in differing.items()
+        ]
         return found
 
     def _terms(self, connection: Connection) -> tuple[list[Flaw], list[TermsBody]]:
@@ -173,6 +175,16 @@ class Tombstones:
             previous = body.sha256
             bodies.append(body)
         return found, bodies
+
+
+def _tombstone_rows(connection: Connection) -> Iterator[Row[Any]]:
+    """Give every tombstone with the state of its row, some at a time."""
+    same, last = RECORDINGS.c.row_id == TOMBSTONES.c.row_id, _BEFORE_ALL
+    joined = TOMBSTONES.join(RECORDINGS, same, isouter=True)
+    query = select(TOMBSTONES, RECORDINGS.c.state).select_from(joined).order_by(TOMBSTONES.c.number)
+    while rows := connection.execute(query.where(TOMBSTONES.c.number > last).limit(_AT_ONCE)).all():
+        yield from rows
+        last = rows[-1].number
 
 
 def _hold_flaws(connection: Connection) -> list[Flaw]:

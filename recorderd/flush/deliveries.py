@@ -75,6 +75,11 @@ class Deliveries:
         """What the archive takes; None = it has not said."""
         return self._outbox.allowance
 
+    @property
+    def limit_bytes_per_s(self) -> int | None:
+        """The limit that holds at this time of the day; None = as fast as it goes."""
+        return self._outbox.limit_bytes_per_s
+
     # --- the link ----------------------------------------------------------------------------------------
 
     def link_lost(self) -> None:

@@ -85,6 +85,11 @@ class Outbox:
         self._pace.look(now_ns=self._clock.mono_ns(), minute=local_minute(self._clock.utc_ns()))
 
     @property
+    def limit_bytes_per_s(self) -> int | None:
+        """The limit that holds at this time of the day; None = as fast as it goes."""
+        return self._pace.bytes_per_s
+
+    @property
     def has_room(self) -> bool:
         """Tell whether another recording may be offered."""
         return self.allowance is None or self.window.room_bytes > 0 or not self.window.flying_bytes

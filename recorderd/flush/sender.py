@@ -236,6 +236,8 @@ class Sender:
             state, reason = ArchiveState.REFUSING, self._far_end.refusal
         elif waited_ns > SLOW_AFTER_NS:
             state, reason = ArchiveState.SLOW, f"a recording has waited for {waited_ns // NS_PER_S} s"
+            limit = self._deliveries.limit_bytes_per_s
+            reason += f", and the limit of this hour is {limit} bytes/s" if limit is not None else ""
         return ArchiveLink(
             state=state,
             reason=reason,
@@ -291,12 +293,14 @@ class Sender:
 
     def _picture(self) -> dict[str, Any]:
         link = "up" if self._archive_id else ("standing" if self._link.stands else "down")
+        limit = self._deliveries.limit_bytes_per_s
         return {
             "link": link,
             "endpoint": self._settings.endpoint,
             "archive_id": self._archive_id,
             "archive": self._far_end.describe(),
             "bytes_per_s": round(self._rate.bytes_per_s),
+            **({"limit_bytes_per_s": limit} if limit is not None else {}),
             **self._deliveries.picture(),
             "figures": {**self._figures, "claims": self._shelf.claims_made},
             **({"stamps": self._stamper.status()} if self._stamper is not None else {}),

@@ -1,9 +1,9 @@
 """The end of a recording: rendered to its end, its files closed, sealed by a thread of its own.
 
 Contract: first ``render``, then ``close``, which returns at once; the recording's streams are free then.
-What goes wrong afterwards is reported and leaves the draft for recovery. Recordings that wait to be sealed
-are sealed together. What only wants the key, which may be away, room on a full disk, or the move into
-``ready`` that the disk has refused, waits for it here.
+What goes wrong afterwards is reported and leaves the draft to recovery, of which ``on_left`` hears.
+Recordings that wait to be sealed are sealed together. What only wants the key, which may be away, room on a
+full disk, or the move into ``ready`` that the disk has refused, waits for it here.
 Thread: ``render`` and ``close`` the recording's; the rest is done on the sealing thread, where one slow
 signature keeps nobody's audio from the disk.
 """
@@ -11,12 +11,13 @@ signature keeps nobody's audio from the disk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from recorderd.core.clock import Clock
 from recorderd.core.errors import KeyUnusable, NotPublished, RecorderError
 from recorderd.core.events import Ev, EventLog
+from recorderd.core.ids import SessionId
 from recorderd.core.messages import SessionEnded, StreamEnd
 from recorderd.core.outcomes import CHOSEN, NOT_STARTED
 from recorderd.record.disk import Disk
@@ -35,9 +36,18 @@ class Closing:
     """Closes and seals recordings."""
 
     def __init__(
-        self, *, source: Source, sealer: Sealer, entries: Entries, disk: Disk, clock: Clock, log: EventLog
+        self,
+        *,
+        source: Source,
+        sealer: Sealer,
+        entries: Entries,
+        disk: Disk,
+        clock: Clock,
+        log: EventLog,
+        on_left: Callable[[SessionId], None],
     ) -> None:
-        """Begin; ``disk`` is the sealing thread's."""
+        """Begin; ``disk`` is the sealing thread's, on which ``on_left`` hears of what was given up."""
+        self._on_left = on_left
         self.haste = Haste(sealer=sealer, clock=clock, log=log)
         self._disk = disk
         self._source = source
@@ -69,6 +79,7 @@ class Closing:
         cause = StreamEnd.JOINED if recording.notes.joined_into else ended.cause
         try:
             if recording.failed:
+                recording.files.leave_over(self._on_left)
                 return
             finished = finish(
                 recording,
@@ -103,6 +114,7 @@ class Closing:
                 continue
             if proved is None:
                 files.leave()
+                self._on_left(finished.started.session)
                 continue
             digest, size_bytes, descriptor = proved
             known = replace(
@@ -131,6 +143,7 @@ class Closing:
                 self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=result)
             else:
                 files.give_up(result)
+                self._on_left(finished.started.session)
 
     def seal_where_room_is(self) -> None:
         """Seal and publish what waits for room, as far as there is some.

@@ -562,6 +562,19 @@ class RecordingFiles:
         if self._encryption is not None:
             self._encryption.drop(self._session)
 
+    def leave_over(self, then: Callable[[SessionId], None]) -> None:
+        """Close what was given up; ``then`` hears of it on the sealing thread, behind everything else."""
+
+        def leave() -> None:
+            self.leave()
+            then(self._session)
+
+        def job() -> None:
+            self._is_over = True
+            self._sealing.put(leave)
+
+        self._disk.put(job)
+
     def drop(self) -> None:
         """Remove the draft: nothing is to be kept of it."""
 

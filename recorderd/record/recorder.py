@@ -73,6 +73,7 @@ TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, wh
 PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
+STALL_NS: Final = 300 * NS_PER_MS  # so late a round was because nobody got his turn, the tap neither
 MANY_SESSIONS: Final = 200
 MANY_WINDOW_NS: Final = 800 * NS_PER_MS  # with delay, closing and ``TAP_WAIT_NS`` 3.4 s of the ring's four
 GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
@@ -110,6 +111,7 @@ class Recorder:
         encryption: Mapping[str, Recipients] | None = None,
         draft_keys: DraftKeys | None = None,
         on_closed: Callable[[SessionId], None] = lambda _: None,  # thread: the disk's
+        on_left: Callable[[SessionId], None] = lambda _: None,  # a draft to recovery; thread: the sealing
     ) -> None:
         self._on_closed = on_closed
         self.leaves = threading.Event()  # sessions go on in another process: ``run`` ends none of them
@@ -122,8 +124,9 @@ class Recorder:
         self._spool = spool
         self._disks, self._disk = disks, disks.audio
         self.closing = Closing(
-            source=source, sealer=sealer, entries=entries, disk=disks.sealing, clock=clock, log=log
-        )
+            source=source, sealer=sealer, entries=entries, disk=disks.sealing, clock=clock, log=log,
+            on_left=on_left,
+        )  # fmt: skip
         self._entries = entries
         self._tail = TailKeeping(source=source, spool=spool, disk=disks.audio, log=log)
         self._proof = RunningProof(every_s=pace.proof_s, disks=disks, sealer=sealer, clock=clock, log=log)
@@ -137,6 +140,7 @@ class Recorder:
         self._log = log
         self._sessions: dict[SessionId, Recording] = {}
         self._synced_mono_ns = self._looked_mono_ns = 0
+        self._awake_ns = -TAP_WAIT_NS  # since when this process is known to get its turns, the tap too
         self._has_joins = False
         self._over: deque[tuple[Recording, SessionEnded]] = deque()  # rendered to their end, not closed yet
 
@@ -164,13 +168,15 @@ class Recorder:
 
     def run(self, stop: threading.Event) -> None:
         """Record until ``stop``, then seal everything that is open."""
-        due_ns = self._clock.mono_ns()
+        due_ns = self._awake_ns = self._clock.mono_ns()
         if not self._sessions:  # what goes on is written at once: the next kill may come early
             due_ns += self._window_ns
         stopped_ns: int | None = None
         while True:
             self._wait(min(due_ns, self._tail.due_ns or due_ns))
             now_ns = self._clock.mono_ns()
+            if now_ns - due_ns > STALL_NS and self._source.heard_until_ns >= self._awake_ns:
+                self._awake_ns = now_ns
             if now_ns >= due_ns:
                 self.round(now_ns)
                 due_ns = max(due_ns + self._window_ns, now_ns)
@@ -191,7 +197,8 @@ class Recorder:
         self._take_keys()
         sessions = self._sessions
         ordered = in_order(sessions) if self._has_joins else list(sessions.values())
-        heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS))
+        hangs = now_ns - self._awake_ns > TAP_WAIT_NS
+        heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS if hangs else 0))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
         for recording in ordered:
             if not self._steady.take(recording, due_ns=due_ns):

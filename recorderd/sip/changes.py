@@ -15,7 +15,7 @@ from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError, MetadataFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId
-from recorderd.core.messages import ControlAction, RecordingState, StreamEnd
+from recorderd.core.messages import ControlAction, Origin, RecordingState, StreamEnd
 from recorderd.core.terms import Consent, Mode
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
@@ -95,7 +95,9 @@ class Changes:
         if entry is None:
             return None
         if not offer and entry.sdp_given:
-            return entry.offer_again(record_state=record_word(entry.session) if entry.record_aware else "")
+            ours = entry.offer_again(record_state=record_word(entry.session) if entry.record_aware else "")
+            self._report.answered(entry.session, entry.dialog, ours)
+            return ours
         entry.sdp_given = True
         return entry.sdp
 
@@ -137,6 +139,7 @@ class Changes:
         )
         entry.sdp = change.answer.decode()
         self._apply(entry, change)
+        self._report.answered(session, entry.dialog, entry.sdp)
 
     def _apply(self, entry: Dialog, change: Change) -> None:
         at_mono_ns = self._clock.mono_ns()
@@ -176,9 +179,13 @@ class Changes:
             self.link(session, said.linked_call_id)
             self._note_call_id(session, said.description.call_id)
         if said.sdp is not None:
-            self._preferences(session, said.sdp, arrived_mono_ns=arrived_mono_ns)
-            if entry.offer.kind is OfferKind.SIPREC:
-                self._holds(entry, said.sdp, arrived_mono_ns=arrived_mono_ns)
+            self.wishes(session, said.sdp, arrived_mono_ns=arrived_mono_ns)
+
+    def wishes(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
+        """Follow what an SDP says besides its lines: preferences, and a client that holds all of them."""
+        self._preferences(session, sdp, arrived_mono_ns=arrived_mono_ns)
+        if session.description.origin is Origin.SIPREC:
+            self._holds(session, sdp, arrived_mono_ns=arrived_mono_ns)
 
     def _preferences(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
         """Honour a=recordpref. Source: RFC 7866 section 7.1.3."""
@@ -197,9 +204,8 @@ class Changes:
                 continue
             self._conductor.request(session, action, via="siprec", arrived_mono_ns=arrived_mono_ns)
 
-    def _holds(self, entry: Dialog, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
+    def _holds(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
         """Take a dialog whose lines are all held as a pause by the client, where the rule knows pauses."""
-        session = entry.session
         lines = [media for media in sdp.media if media.port]
         if not lines or session.terms.mode is Mode.ALWAYS:
             return

@@ -28,6 +28,7 @@ from recorderd.sip.answering import Answering
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
+from recorderd.sip.following import Following
 from recorderd.sip.gate import Gate
 from recorderd.sip.library import LINES_MAX, RecorderCall
 from recorderd.sip.orphans import Orphans, tell_left
@@ -96,9 +97,14 @@ class SessionDesk:
             answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech,
             clock=clock, log=log,
         )  # fmt: skip
+        following = Following(
+            streams_of=self._streams_of, changes=self.changes, conductor=self.conductor, report=report,
+            settings=settings, clock=clock, log=log,
+        )  # fmt: skip
         self.orphans = Orphans(
-            book=self._book, conductor=self.conductor, report=report, allowed=settings.allowed, clock=clock
-        )
+            book=self._book, conductor=self.conductor, report=report, following=following,
+            allowed=settings.allowed, clock=clock,
+        )  # fmt: skip
         self.gate = Gate(
             dialogs=self._dialogs, changes=self.changes, requests=self.requests, orphans=self.orphans,
             settings=settings, log=log,
@@ -217,6 +223,7 @@ class SessionDesk:
         if is_new:
             self._report.session_started(session, at_mono_ns=at_mono_ns, at_utc_ns=at_utc_ns)
             self.conductor.began(session, at_mono_ns=at_mono_ns)
+        self._report.answered(session, dialog, entry.sdp)
         self._report.offer_received(entry, wire)
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
@@ -260,20 +267,23 @@ class SessionDesk:
             call_id=call_id,
             dialog=dialog,
             offer=offer,
-            streams=DialogStreams(
-                ports=self._ports,
-                tap=self._tap,
-                address=self._settings.rtp_address,
-                srtp=self._settings.srtp,
-                log=self._log,
-                name_stream=lambda: self._name_stream(dialog),  # of ``entry`` it would keep ``call`` too long
-            ),
+            streams=self._streams_of(dialog),
             session=session,
             digits=DigitCollector(codes=self._settings.control.digit_actions),
             session_number=self._calls_taken,
             record_aware=offer.record_aware or preferences,
         )
         return entry
+
+    def _streams_of(self, dialog: DialogId) -> DialogStreams:
+        return DialogStreams(
+            ports=self._ports,
+            tap=self._tap,
+            address=self._settings.rtp_address,
+            srtp=self._settings.srtp,
+            log=self._log,
+            name_stream=lambda: self._name_stream(dialog),
+        )
 
     def _name_stream(self, dialog: DialogId) -> StreamId:
         session = self._book.of_dialog(dialog)

@@ -20,7 +20,7 @@ from recorderd.sip.streams import DialogStreams
 from recorderd.wire.digits import DigitCollector
 from recorderd.wire.offer import Offer
 
-_ORIGIN: Final = re.compile(r"(?m)^(o=\S+ \d+ )(\d+)( .*)$")
+_ORIGIN: Final = re.compile(r"(?m)^(o=\S+ \d+ )(\d+)(.*)$")
 _RECORD: Final = re.compile(r"(?m)^a=record:\w+")
 _RECORD_WORDS: Final = {RecordingState.ON: "on", RecordingState.PAUSED: "paused"}
 
@@ -28,6 +28,19 @@ _RECORD_WORDS: Final = {RecordingState.ON: "on", RecordingState.PAUSED: "paused"
 def record_word(session: Session) -> str:
     """Give the value of a=record that tells what we do. Source: RFC 7866 section 7.1.2."""
     return _RECORD_WORDS.get(session.conduct.state, "off")
+
+
+def as_sent(ours: str, *, before: str | None) -> str:
+    """Write the version into our SDP by which the peer gets it, who had the one ``before``, or none.
+
+    Source: RFC 3264 section 8; the library counts by itself and begins behind ours (pjmedia's sdp_neg.c).
+    """
+    if before is not None and _ORIGIN.sub(r"\1", before) == _ORIGIN.sub(r"\1", ours):
+        return before
+    found = _ORIGIN.search(before or ours)
+    if found is None:
+        return ours
+    return _ORIGIN.sub(lambda m: f"{m[1]}{int(found[2]) + 1}{m[3]}", ours, count=1)
 
 
 @dataclass(slots=True, kw_only=True)

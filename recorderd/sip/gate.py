@@ -25,6 +25,7 @@ from recorderd.wire.sip_message import SipMessage, parse_sip
 ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY, MESSAGE, PRACK"
 EXTENSIONS: Final = ("siprec", "record-aware", "timer", "100rel", "replaces", "norefersub")
 PASSED: Final = ("BYE", "CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library answers these
+ORPHANED: Final = ("BYE", "INVITE", "UPDATE")  # of a dialog of an earlier process
 CHANGES: Final = ("INVITE", "UPDATE", "ACK")
 CONTROL: Final = ("INFO", "NOTIFY", "MESSAGE")
 REFUSED: Final = ("REGISTER", "PUBLISH")
@@ -54,7 +55,7 @@ class Gate:
     def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
         """Say what becomes of a request."""
         method = raw.partition(" ")[0]
-        if method in ("BYE", "UPDATE") and (reply := self._orphans.requested(raw, source)) is not LEFT:
+        if method in ORPHANED and (reply := self._orphans.requested(raw, source)) is not LEFT:
             return reply
         if method in PASSED:
             return LEFT

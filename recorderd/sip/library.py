@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import pjsua2
@@ -38,6 +38,8 @@ class Reply:
     code: int = 0  # 0 = the library goes on with it
     reason: str = ""
     headers: tuple[tuple[str, str], ...] = ()  # of the answer
+    body: str = field(default="", repr=False)  # of the answer; may hold keys
+    content_type: str = ""  # of the body
     drop_body: bool = False  # the library shall not see its body
 
 
@@ -144,6 +146,8 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
             if reply is LEFT:
                 return
             prm.statusCode, prm.reason, prm.dropBody = reply.code, reply.reason, reply.drop_body
+            if reply.body:
+                prm.body, prm.contentType = reply.body, reply.content_type
             for name, value in reply.headers:
                 prm.headers.append(sip_header(name, value))
 
@@ -230,8 +234,8 @@ def check_capability(endpoint: pjsua2.Endpoint, *, max_calls: int) -> None:
             problems.append(f"{name} is {limits.get(name, 0)}, {needed} is needed")
     if not hasattr(pjsua2, "PJSUA_SIP_SIPREC_OPTIONAL"):
         problems.append("it has no SIPREC")
-    if not hasattr(pjsua2, "OnRxRequestParam"):
-        problems.append("it lacks first-look.patch")
+    if not hasattr(getattr(pjsua2, "OnRxRequestParam", None), "contentType"):
+        problems.append("it lacks first-look.patch, or has an older one")
     codecs = [entry.codecId for entry in endpoint.codecEnum2()]
     missing = [name for name in _CODECS_NEEDED if not any(known.startswith(name) for known in codecs)]
     if missing:

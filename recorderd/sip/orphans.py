@@ -2,8 +2,9 @@
 
 Contract: their sessions go on to be recorded. A BYE of such a dialog is answered with 200 and ends it, as
 does a silence past the limit; a new INVITE for the same call joins its session (see ``sessions``). An UPDATE
-that only keeps the dialog alive (session timers) gets 200: else an exchange would hang up within the half
-hour. What else comes of such a dialog is answered by the library: 481. Nothing can be asked of the peer.
+or re-INVITE that keeps the dialog alive (session timers), or changes what ``following`` can follow, gets 200:
+else an exchange would hang up within the half hour. What else comes of such a dialog is answered by the
+library: 481. Nothing can be asked of the peer.
 Thread: the SIP thread.
 Source: RFC 3261 sections 12.2.2 and 15.1.2; RFC 4028 section 9; RFC 3311 section 5.2.
 """
@@ -20,6 +21,7 @@ from recorderd.core.ids import DialogId, StreamId
 from recorderd.core.messages import StreamEnd
 from recorderd.policy.peers import Network, is_allowed
 from recorderd.sip.conductor import Conductor
+from recorderd.sip.following import Following, kept_alive
 from recorderd.sip.library import LEFT, Reply
 from recorderd.sip.report import Report
 from recorderd.sip.sessions import Left, Session, SessionBook
@@ -29,7 +31,6 @@ from recorderd.wire.offer import Offer
 from recorderd.wire.sip_message import parse_sip
 
 _CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
-_WE_REFRESH: Final = re.compile(r"refresher[ \t]*=[ \t]*uas", re.IGNORECASE)  # which we never do
 
 
 class Orphans:
@@ -41,12 +42,14 @@ class Orphans:
         book: SessionBook,
         conductor: Conductor,
         report: Report,
+        following: Following,
         allowed: Sequence[Network],
         clock: Clock,
     ) -> None:
         self._book = book
         self._conductor = conductor
         self._report = report
+        self._following = following
         self._allowed = allowed
         self._clock = clock
         self._by_call_id: dict[str, DialogId] = {}
@@ -63,6 +66,7 @@ class Orphans:
             call_id = left.sip_call_ids.get(dialog, dialog)
             self._by_call_id[call_id] = dialog
         self._lines |= left.lines
+        self._following.go_on(left.answers)
         at_mono_ns = self._clock.mono_ns()
         self._conductor.go_on(session, at_mono_ns=at_mono_ns)
         self._report.go_on(left.told.values())
@@ -87,14 +91,18 @@ class Orphans:
         return None
 
     def requested(self, raw: str, source: str) -> Reply:
-        """Answer the BYE of such a dialog, or an UPDATE that changes nothing."""
+        """Answer the BYE of such a dialog, or an UPDATE or re-INVITE that goes on with it."""
         call_id = self._call_id_of(raw, source)
         if call_id is None:
             return LEFT
-        if raw.startswith("UPDATE "):
-            return _kept_alive(raw)
-        self._leave(call_id, StreamEnd.BYE)
-        return Reply(code=200)
+        if raw.startswith("BYE "):
+            self._leave(call_id, StreamEnd.BYE)
+            return Reply(code=200)
+        if raw.startswith("UPDATE ") and (reply := _kept_alive(raw)) is not LEFT:
+            return reply
+        dialog = self._by_call_id[call_id]
+        session = self._book.of_dialog(dialog)
+        return LEFT if session is None else self._following.follow(raw, session, dialog, self._lines)
 
     def _call_id_of(self, raw: str, source: str) -> str | None:
         found = _CALL_ID.search(raw)
@@ -111,7 +119,9 @@ class Orphans:
 
     def _leave(self, call_id: str, cause: StreamEnd) -> None:
         at_mono_ns = self._clock.mono_ns()
-        left = self._book.leave(self._by_call_id.pop(call_id), at_mono_ns=at_mono_ns)
+        dialog = self._by_call_id.pop(call_id)
+        self._following.forget(dialog)
+        left = self._book.leave(dialog, at_mono_ns=at_mono_ns)
         if left is not None:
             for stream in left.streams:
                 self._lines.pop(stream, None)
@@ -129,10 +139,7 @@ def _kept_alive(raw: str) -> Reply:
         return LEFT
     if message.body.strip():
         return LEFT
-    headers = [("Contact", f"<{raw.split(' ', 2)[1]}>")]  # it was sent to what we had named
-    expires = [row for row in message.headers("session-expires") if _WE_REFRESH.search(row) is None]
-    headers += [("Session-Expires", row) for row in expires] + [("Require", "timer") for _ in expires]
-    return Reply(code=200, headers=tuple(headers))
+    return Reply(code=200, headers=kept_alive(raw, message))
 
 
 def tell_left(left: Left, cause: StreamEnd, *, conductor: Conductor, report: Report, at_mono_ns: int) -> None:

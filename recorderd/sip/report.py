@@ -13,7 +13,7 @@ from typing import Protocol
 
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import StreamId, new_session_id
+from recorderd.core.ids import DialogId, StreamId, new_session_id
 from recorderd.core.messages import (
     CallDescribed,
     CallDescription,
@@ -151,10 +151,16 @@ class Report:
 
     def offer_received(self, entry: Dialog, wire: bytes) -> None:
         """A message that offers, or answers an offer of ours, came; keys in it are not kept."""
-        wire = without_keys(wire)
-        session = entry.session.session
-        at_utc_ns = self._clock.utc_ns()
-        self.tell(OfferReceived(session=session, dialog=entry.dialog, raw=wire, at_utc_ns=at_utc_ns))
+        self.offer_kept(entry.session, entry.dialog, wire)
+
+    def offer_kept(self, session: Session, dialog: DialogId, wire: bytes) -> None:
+        """The same, of a dialog by its id."""
+        raw, at_utc_ns = without_keys(wire), self._clock.utc_ns()
+        self.tell(OfferReceived(session=session.session, dialog=dialog, raw=raw, at_utc_ns=at_utc_ns))
+
+    def answered(self, session: Session, dialog: DialogId, sdp: str) -> None:
+        """A dialog was given our SDP, which another process may have to give again."""
+        self._standing.answered(session, dialog, sdp)
 
     def stream_opened(self, entry: Dialog, number: int, line: Line, *, at_mono_ns: int) -> None:
         """A line of a dialog was taken."""

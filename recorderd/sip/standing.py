@@ -35,6 +35,7 @@ from recorderd.core.messages import (
 from recorderd.core.terms import RecordingTerms
 from recorderd.policy.modes import Conduct
 from recorderd.sip.choosing import Pace
+from recorderd.sip.dialogs import as_sent
 from recorderd.sip.sessions import Session
 from recorderd.sip.streams import Line
 from recorderd.wire.sdes import SrtpKeys
@@ -53,6 +54,7 @@ class LeftSession:
     sip_call_ids: dict[DialogId, str] = field(default_factory=dict)
     lines: dict[StreamId, Line] = field(default_factory=dict)
     told: dict[tuple[str, str], RecordMessage] = field(default_factory=dict)  # by kind, and stream or change
+    answers: dict[DialogId, str] = field(default_factory=dict, repr=False)  # our SDP; holds keys
 
     @property
     def is_over(self) -> bool:
@@ -79,7 +81,7 @@ def begun_anew(
         },
         streams_named=len(names),
     )
-    anew = LeftSession(session=session, sip_call_ids=left.sip_call_ids)
+    anew = LeftSession(session=session, sip_call_ids=left.sip_call_ids, answers=left.answers)
     anew.lines = {
         names[key]: replace(line, stream=names[key]) for key, line in left.lines.items() if key in names
     }
@@ -136,6 +138,19 @@ class Standing:
             if dialog is not None:
                 left.sip_call_ids[dialog] = call_id
 
+    def answered(self, session: Session, dialog: DialogId, sdp: str) -> None:
+        """Leave our SDP of a dialog as the peer has it."""
+        left = self._left.get(session.session)
+        if left is None:
+            return
+        before = left.answers.get(dialog)
+        left.answers[dialog] = as_sent(sdp, before=before)
+        if left.answers[dialog] == before:
+            return
+        with self._lock:
+            if session.session in self._left and self._carry is not None:
+                self._carry.put(session.session, left)
+
     def tell(self, message: RecordMessage) -> None:
         """Leave what the recording is about to be told."""
         left = self._left.get(message.session)
@@ -176,3 +191,4 @@ class Standing:
         if line is not None:
             into.lines[stream] = line
         into.sip_call_ids |= come_from.sip_call_ids
+        into.answers |= come_from.answers

@@ -129,7 +129,26 @@ class DialogStreams:
         self._name_stream = name_stream
         self._srtp = SrtpPolicy(srtp)
         self._lines: dict[int, Line] = {}
-        self._version = 0
+        self._version = self._agreed = 0
+
+    def go_on(self, lines: Sequence[Line], ours: SessionDescription) -> None:
+        """Know the lines of a dialog of an earlier process, and its last SDP, which tells their numbers."""
+        by_port = {line.port: line for line in lines}
+        ports = [media.port for media in ours.media]
+        self._lines = {number: by_port[port] for number, port in enumerate(ports) if port in by_port}
+        self._agreed = len(ports)
+
+    def can_follow(self, offer: SessionDescription) -> bool:
+        """Tell whether ``answer`` would open nothing, and close only what the offer gives up."""
+        for number, media in enumerate(offer.media):
+            if not media.port:
+                continue
+            line, terms = self._lines.get(number), self._terms(number, media, wanted="recvonly")
+            if line is None and terms is None and number < self._agreed:
+                continue  # refused as ever
+            if line is None or terms is None or not _goes_on(line, terms):
+                return False
+        return True
 
     @property
     def lines(self) -> dict[int, Line]:

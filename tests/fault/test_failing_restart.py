@@ -106,3 +106,20 @@ def test_a_disk_that_refuses_once_after_a_restart_costs_no_call_a_sample(ward: t
         list(several.map(lambda number: _live(ward, number, struck[number::LIVES]), range(LIVES)))
     print(f"{len(struck)} starts with a fault")
     assert len(struck) >= 8
+
+
+@pytest.mark.timeout(120)
+def test_what_the_disk_has_refused_to_seal_is_sealed_by_the_same_process(ward: tuple[Nursery, Path]) -> None:
+    with Life(ward[0], ward[1] / "sealing") as life:
+        fault = Fault(under=str(life.house.folder), named="/chain.jsonl", kind="sync", at=1, how="EIO")
+        child = life.start(Cut(name=str(fault), act=lambda _: None, fault=fault))
+        assert life.is_up(child), child.text()
+        one = life.place("always")
+        life.pause_s(0.6)
+        life.hang_up(one)
+        ready = life.house.folder / "spool" / "ready"
+        life.wait_for(lambda: len(list(ready.glob("*/*.manifest.json"))) == 1, what="sealed all the same")
+        assert "draft_failed" in child.text()
+        assert "recording_recovered" in child.text()
+        life.close(child)
+        judge([one], [Recorded(folder) for folder in ready.iterdir()])

@@ -28,18 +28,20 @@ class Shell:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._shown = ""  # and not yet waited for
 
     def type(self, keys: str) -> None:
         os.write(self._descriptor, keys.encode())
 
-    def until(self, wanted: str, *, within_s: float = 60) -> str:
+    def until(self, wanted: str, *, within_s: float = 60) -> None:
         """Read the screen until it shows this."""
-        seen, end_s = "", time.monotonic() + within_s
-        while wanted not in seen:
-            assert time.monotonic() < end_s, f"no {wanted!r} in {seen!r}"
+        end_s = time.monotonic() + within_s
+        while wanted not in self._shown:
+            assert time.monotonic() < end_s, f"no {wanted!r} in {self._shown!r}"
             if select.select([self._descriptor], [], [], 0.2)[0]:
-                seen += _CONTROL.sub("", os.read(self._descriptor, 4096).decode(errors="replace"))
-        return seen
+                octets = os.read(self._descriptor, 4096)
+                self._shown += _CONTROL.sub("", octets.decode(errors="replace"))
+        self._shown = self._shown.partition(wanted)[2]
 
     def completes(self, typed: str, into: str) -> None:
         """See what the tab key makes of what was typed; then forget the line."""

@@ -196,6 +196,16 @@ def test_a_hold_by_search_covers_what_comes_later_and_only_who_reaches_all_of_it
     assert client.post(at(later, "/erase"), headers=WHY).status_code == 204
 
 
+def test_a_hold_of_a_restricted_recording_is_as_if_there_were_none(archive: WebArchive) -> None:
+    apart = archive.record("own", tags=("restricted",))
+    archive.known(Role.ADMINISTRATOR, second=True).post(at(apart, "/holds"), json={}, headers=WHY)
+    (hold,) = archive.known(Role.ADMINISTRATOR, second=True).get(f"{PREFIX}/holds").json()
+    client = archive.known(Role.ADMINISTRATOR)
+    assert client.get(f"{PREFIX}/holds").json() == []
+    assert client.delete(f"{PREFIX}/holds/{hold['number']}", headers=WHY).status_code == 404
+    assert archive.chief().delete(f"{PREFIX}/holds/{hold['number']}", headers=WHY).status_code == 204
+
+
 @pytest.mark.parametrize("until", ["2030-02-31", "2030-13-01", "2020-01-01"])
 def test_a_hold_does_not_end_on_a_day_that_never_comes(archive: WebArchive, until: str) -> None:
     entry = archive.record("own")

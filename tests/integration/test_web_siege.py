@@ -21,7 +21,7 @@ from recorderd.policy.access import Role
 from tests.support.programs import wait_until
 from tests.support.web_archive import WebArchive, at
 
-PATIENCE = Patience(headers_s=2.0, body_s=1.0, answer_s=2.0)
+PATIENCE = Patience(headers_s=2.0, body_s=1.0, slowest_bytes_per_s=1 << 20, answer_s=2.0)
 
 
 @dataclass
@@ -101,15 +101,15 @@ def is_closed(connection: ssl.SSLSocket) -> bool:
 @pytest.mark.parametrize(
     ("sent", "counted"),
     [
-        (b"", 20),
-        (b"GET /api/v1/status HTTP/1.1\r\nHost: a", 20),
+        (b"", 10),
+        (b"GET /api/v1/status HTTP/1.1\r\nHost: a", 10),
         (b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: a\r\n\r\nGET /", 0),  # kept open for a while, as any
     ],
     ids=["nothing", "half a header", "a request, then half of one"],
 )
 def test_who_does_not_ask_to_the_end_is_left(besieged: Besieged, sent: bytes, counted: int) -> None:
     before = besieged.limited()
-    connections = [besieged.connect() for _ in range(20)]
+    connections = [besieged.connect() for _ in range(10)]
     for connection in connections:
         connection.sendall(sent)
     assert besieged.answers()
@@ -162,3 +162,13 @@ def test_one_address_has_so_many_connections_and_no_more(besieged: Besieged) -> 
     for connection in connections:
         connection.close()
     wait_until(besieged.answers, what="room for others", timeout_s=60)
+
+
+def test_connections_that_never_begin_tls_keep_nobody_out(besieged: Besieged) -> None:
+    host, _, port = besieged.address.removeprefix("https://").rpartition(":")
+    connections = [socket.create_connection((host, int(port)), 30) for _ in range(300)]
+    for connection in connections[::2]:
+        connection.sendall(b"\x16\x03\x01")  # the beginning of a greeting
+    assert besieged.answers()
+    for connection in connections:
+        connection.close()

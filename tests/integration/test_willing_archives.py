@@ -174,6 +174,7 @@ def test_a_limit_is_kept_and_what_shrinks_is_packed(loopback: Loopback, programs
     programs.archive(loopback.archive_toml)
     flush = programs.flush(loopback.recorder_toml)
     flush.wait_for("link_up")
+    wait_until(lambda: flush_status(loopback).get("limit_bytes_per_s") == 20_000, what="it is told")
     begun_ns = SystemClock().mono_ns()
     ids = loopback.record(1, duration_s=2)  # 64 kB of noise, which does not shrink
     wait_until(lambda: not loopback.left_in_spool(), what="the spool is empty")

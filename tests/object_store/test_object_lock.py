@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from recorderd.archive.erasure import Wish
 from recorderd.archive.locks import LockUntil
 from recorderd.policy.retention import RetentionClass
-from recorderd.wire.tombstone import Cause
+from recorderd.wire.tombstone import Cause, Kind
 from tests.object_store.test_objects import LARGE_BYTES, PATH, upload
 from tests.support.ceph import ObjectServer
 from tests.support.golden import FIRST, GOLDEN, IDS, SECOND
-from tests.support.retention import Archive
+from tests.support.retention import WHO, Archive
 
 DAYS = RetentionClass(name="default", minimum_days=0, maximum_days=180, right_to_erasure=True)
 ENDED = datetime(2026, 11, 23, 6, 31, tzinfo=UTC)
@@ -82,13 +83,25 @@ def test_nobody_with_the_key_removes_a_locked_object(compliance: Locked) -> None
 def test_an_erasure_is_refused_under_compliance_and_nothing_is_lost(compliance: Locked) -> None:
     (outcome,) = compliance.archive.erase(FIRST, cause=Cause.RIGHT)
     assert outcome.refusal.startswith("is locked in the object store until 2027-05-2")
+    assert foreseen(compliance.archive) == {outcome.refusal}
     assert compliance.archive.names(FIRST) == {path.name for path in (GOLDEN / FIRST).iterdir()}
     assert compliance.archive.audit().troubles == []
+
+
+def foreseen(archive: Archive) -> set[str]:
+    """Say what an erasure would be refused for, before anybody tries."""
+    assert archive.locks is not None
+    archive.locks.match()
+    wish = Wish(kind=Kind.ERASED, cause=Cause.RIGHT, who=WHO, reason="asked for")
+    with archive.database.read() as connection:
+        recordings = list(archive.book.kept(connection, [archive.entry(FIRST).row_id]))
+    return set(archive.eraser.refusals(recordings, wish).values())
 
 
 def test_under_governance_what_our_terms_permit_is_erased(governance: Locked) -> None:
     with pytest.raises(ClientError, match="AccessDenied"):
         governance.remove_behind_our_back(FIRST)
+    assert foreseen(governance.archive) == {""}
     (outcome,) = governance.archive.erase(FIRST)
     assert outcome.refusal == ""
     assert governance.archive.names(FIRST) == {f"{FIRST}.tombstone.json"}

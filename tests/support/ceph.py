@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -78,7 +79,7 @@ class ObjectServer:
         missing = [name for name in _PROGRAMS if shutil.which(name) is None]
         assert not missing, f"no {missing}: apt-get install radosgw ceph-mon ceph-osd ceph-common"
         self.folder = Path(tempfile.mkdtemp(prefix="ceph-"))  # short: a socket's name has a limit of 107
-        self.port = free_ports(4)
+        self.port = free_ports(4, kind=socket.SOCK_STREAM)
         self.tls_port = self.port + 1
         self.access_key, self.secret_key = "recorder-archive", secrets.token_hex(20)
         self.certificate = self.folder / "server.pem"

@@ -6,14 +6,14 @@ import random
 import socket
 
 
-def free_ports(count: int, *, address: str = "127.0.0.1") -> int:
+def free_ports(count: int, *, address: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
     """Find so many ports in a row and return the first, an even one; they may be taken a moment later."""
     for _ in range(1000):
         low = random.randrange(40_000, 60_000 - count, 2)
         held: list[socket.socket] = []
         try:
             for port in range(low, low + count):
-                held.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                held.append(socket.socket(socket.AF_INET, kind))
                 held[-1].bind((address, port))
         except OSError:
             continue

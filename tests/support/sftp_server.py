@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,19 @@ class SftpServer:
         assert SSHD.exists(), "no sshd: apt-get install openssh-server"
         self.folder, self.there = folder, folder / "there"
         self.there.mkdir(parents=True)
-        self.port = free_ports(1)
+        self.port = 0
         for name in ("host", "other", "client", "stranger"):
             self._run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(folder / name))
         (folder / "authorized").write_text((folder / "client.pub").read_text())
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # which Debian's unit makes
+        self._process: subprocess.Popen[bytes] | None = None
+        while not self._is_begun():
+            pass
+
+    def _is_begun(self) -> bool:
+        """Begin on a port that was free a moment ago; tell whether it still was."""
+        self.port, folder = free_ports(1, kind=socket.SOCK_STREAM), self.folder
         (folder / "sshd_config").write_text(
             f"""
 Port {self.port}
@@ -46,14 +57,17 @@ PidFile none
 Subsystem sftp internal-sftp
 """
         )
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)  # which Debian's unit makes
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except AssertionError as problem:
+            if "Address already in use" not in str(problem):
+                raise
+            return False
+        return True
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        with (self.folder / "log").open("ab") as log:
+        with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [SSHD, "-D", "-e", "-f", self.folder / "sshd_config"],
                 stdin=subprocess.DEVNULL,
@@ -74,7 +88,8 @@ Subsystem sftp internal-sftp
         """Kill it with the sessions that it has."""
         if self._process is not None:
             for child in self._children(self._process.pid):
-                os.kill(child, 9)
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
             self._process.kill()
             self._process.wait(30)
             self._process = None
@@ -101,7 +116,10 @@ Subsystem sftp internal-sftp
 
     def _children(self, pid: int) -> list[int]:
         """List the processes below one, the deepest first."""
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        try:
+            listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:  # it has ended by itself
+            return []
         return [row for child in map(int, listed) for row in (*self._children(child), child)]
 
     def _run(self, *command: str) -> None:

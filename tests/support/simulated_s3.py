@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
@@ -20,7 +21,7 @@ class SimulatedServer:
     """One simulator in this process."""
 
     def __init__(self) -> None:
-        port = free_ports(1)
+        port = free_ports(1, kind=socket.SOCK_STREAM)
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
         self._server.start()
         self._endpoint = f"http://127.0.0.1:{port}"

@@ -26,6 +26,7 @@ class Talker:
     stream: RtpStream
     sent: int = 0
     stopped: bool = False
+    late_s: float = 0.0  # by which a packet left later than was due, at most
 
     def samples(self) -> Any:
         """What it has said."""
@@ -70,6 +71,7 @@ class Talking:
             while not self._stop.is_set():
                 with self._lock:
                     for talker in self._talkers:
+                        talker.late_s = max(talker.late_s, time.monotonic() - due_s)
                         sender.sendto(talker.stream.packet(talker.sent), ("127.0.0.1", talker.stream.port))
                         talker.sent += 1
                 due_s += PTIME_S

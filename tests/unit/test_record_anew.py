@@ -49,7 +49,7 @@ from recorderd.record.journal import JOURNAL_NAME, JournalWriter
 folder = Path("call")
 folder.mkdir()
 writer = JournalWriter(folder)
-inode = os.stat(folder / JOURNAL_NAME).st_ino
+held = os.open(folder / JOURNAL_NAME, os.O_RDONLY)  # its number is given to no other file meanwhile
 for number in range(4):
     if number == 2:
         writer.close()
@@ -66,7 +66,7 @@ try:
     writer.sync()
 except OSError as problem:
     print(problem)
-print(os.stat(folder / JOURNAL_NAME).st_ino != inode)
+print(os.stat(folder / JOURNAL_NAME).st_ino != os.fstat(held).st_ino)
 """
 
 

@@ -18,9 +18,10 @@ from recorderd.archive.web.choosing import Conditions, chosen, is_within_reach
 from recorderd.archive.web.desk import Desk, desk_of
 from recorderd.archive.web.gates import HouseGate
 from recorderd.archive.web.keeping import UNTIL, HoldView, told_hold
+from recorderd.archive.web.labels import facts_of
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.clock import utc_text
-from recorderd.policy.access import Action
+from recorderd.policy.access import Action, Ruling, Viewer, rule_on_recording
 from recorderd.policy.holds import Hold
 
 router: Final = APIRouter(prefix="/holds", tags=["keeping"])
@@ -46,7 +47,7 @@ def holds(
     return [
         told_hold(hold)
         for hold in desk.keeping.holds.listed()
-        if (ended or hold.in_force(now)) and _reaches(desk, identity, hold)
+        if (ended or hold.in_force(now)) and _reaches(desk, identity.viewer, hold, Action.HOLD)
     ]
 
 
@@ -84,7 +85,7 @@ def release_hold(
     """End a hold, of one recording or of many."""
     desk, reason = desk_of(request), request.state.deed.reason
     hold = next((row for row in desk.keeping.holds.listed() if row.number == number), None)
-    if hold is None or not _reaches(desk, identity, hold):
+    if hold is None or not _reaches(desk, identity.viewer, hold, Action.RELEASE):
         raise unknown()
     keeping = desk.keeping
     all_of_it = covered_by(hold.selection, database=desk.database, book=keeping.book, sweeper=keeping.sweeper)
@@ -94,10 +95,12 @@ def release_hold(
     keeping.holds.release(number, reason=reason, who=identity.actor, now_utc=now_utc)
 
 
-def _reaches(desk: Desk, identity: Identity, hold: Hold) -> bool:
-    """Tell whether a hold covers nothing that somebody does not reach."""
-    viewer, selection = identity.viewer, hold.selection
-    if is_within_reach(viewer, selection):
-        return True
+def _reaches(desk: Desk, viewer: Viewer, hold: Hold, action: Action) -> bool:
+    """Tell whether somebody reaches all that a hold covers; of one recording, whether they see it."""
+    selection = hold.selection
     found = desk.catalogue.by_id(selection.recording_id) if selection.recording_id else []
-    return bool(found) and all(entry.recorder_id in viewer.recorders for entry in found)
+    found = [entry for entry in found if selection.recorder_id in ("", entry.recorder_id)]
+    if not found:
+        return is_within_reach(viewer, selection)
+    facts = facts_of(desk, found, desk.annotations.tags_of([entry.row_id for entry in found]))
+    return all(rule_on_recording(viewer, action, seen) is not Ruling.REFUSED for seen in facts.values())

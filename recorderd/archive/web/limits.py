@@ -24,7 +24,6 @@ from recorderd.core.events import Ev, EventLog
 BODY_LIMIT_BYTES: Final = 64 * 1024
 LONG_BODIES: Final = {"/api/v1/call-records": 32 * 1024 * 1024}  # read piece by piece, behind a gate
 AT_ONCE: Final = 100  # requests under way
-SLOWEST_BYTES_PER_S: Final = 16 * 1024  # of a body
 CLIENTS_MAX: Final = 10_000  # whose counts are kept; who was quiet longest is forgotten
 GUESSES_PER_MINUTE: Final = 20  # at a door that takes secrets
 DOORS: Final = ("/api/v1/session", "/api/v1/shared/")  # by POST
@@ -45,7 +44,8 @@ class Patience:
     """How long a client may take, in seconds."""
 
     headers_s: float = 10.0  # from the first octet to the last header
-    body_s: float = 20.0  # for a body of no length; one of some length has ``SLOWEST_BYTES_PER_S`` beside it
+    body_s: float = 20.0  # for a body of no length; a longer one has its time beside it
+    slowest_bytes_per_s: int = 16 * 1024  # of a body
     answer_s: float = 60.0  # to read the next piece of an answer, at most 256 KiB
 
 
@@ -128,18 +128,19 @@ class Limits:
             patience=self._patience,
             leave=lambda: self._note(scope, "too-slow"),
         )
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await refusal(scope, receive, exchange.send)
-            return
-        self._under_way += 1
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            refusal = self._refusal(scope)
+            if refusal is not None:
+                await refusal(scope, receive, exchange.send)
+                return
+            self._under_way += 1
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            finally:
+                self._under_way -= 1
         except Exception:
             if not exchange.is_too_slow:
                 raise
-        finally:
-            self._under_way -= 1
 
     def _refusal(self, scope: Scope) -> Any:
         client = (scope.get("client") or ("?", 0))[0]
@@ -179,7 +180,7 @@ class _Exchange:
         self._leave = leave  # told when the client is left, before it hears of it
         self._limit_bytes = limit_bytes
         self._answer_s = patience.answer_s
-        self._body_s = patience.body_s + limit_bytes / SLOWEST_BYTES_PER_S
+        self._body_s = patience.body_s + limit_bytes / patience.slowest_bytes_per_s
         self._begun_s: float | None = None
         self._size_bytes = 0
         self._is_whole = False
