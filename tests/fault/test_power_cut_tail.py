@@ -228,7 +228,7 @@ def test_a_power_cut_costs_a_call_of_any_kind_a_second_at_most(
         for name in old:
             folder = spool.path(Place.READY, name)
             if kind == "encrypted names":
-                assert verdict_on(folder).good
+                assert verdict_on(folder).good, [str(row) for row in verdict_on(folder).findings]
                 recovered += 1
                 continue
             manifest = parse_manifest((folder / manifest_name(name)).read_bytes())
