@@ -223,7 +223,7 @@ class Tail:
         if ahead is None:
             return
         start, written = ahead.start, recording.written
-        notes = canonical_json({"gaps": ahead.gaps})
+        notes = canonical_json({"gaps": ahead.gaps, "back": ahead.back, "told": ahead.told})
         table = raw_rows(
             names_of([recording.started.session]),
             rate_hz=recording.rate_hz,

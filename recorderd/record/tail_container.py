@@ -17,7 +17,7 @@ from recorderd.evidence.draft_cipher import HEADING_BYTES, parse_heading
 from recorderd.evidence.draft_container import pieces_of, survey
 from recorderd.record.journal import JOURNAL_NAME, Journal, JournalWriter
 from recorderd.record.tail_block import SEALED_HEAD
-from recorderd.record.tail_line import Spans, TailLine
+from recorderd.record.tail_line import TailLine
 from recorderd.record.tail_span import TailRow
 
 
@@ -40,8 +40,9 @@ def extend_container(folder: Path, container: Path, rows: Sequence[TailRow], jou
         after, _ = _frames(descriptor, container.name)
     finally:
         os.close(descriptor)
-    gaps: tuple[Spans, ...] = tuple(row.gaps())
-    line = TailLine(start=row.start - journal.origin_samples, frames=row.count, gaps=gaps)
+    back, gaps = row.told()
+    start = row.start - back - journal.origin_samples
+    line = TailLine(start=start, frames=row.count + back, gaps=tuple(gaps))
     note(folder, journal, [line])
     return max(0, after - before) / journal.sample_rate_hz
 

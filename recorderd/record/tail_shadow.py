@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from recorderd.record.session import Recording
 from recorderd.record.source import Clocked, Counted, Source
 from recorderd.wire.manifest import Gap
 
+TOLD_BACK_S: Final = 8  # the journal may have lost what it noted since the last sync
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
@@ -37,6 +39,8 @@ class Ahead:
     start: int  # of the session
     frames: I16 | U8
     gaps: tuple[tuple[Gap, ...], ...]
+    back: int  # so many frames before the first ``told`` begins to say what is missing in them
+    told: tuple[tuple[Gap, ...], ...]
 
 
 def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | None:
@@ -66,7 +70,12 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         tuple(within(track.account.gaps, start=start, end=shadow.written)) for track in shadow.tracks.values()
     )
     frames: NDArray[Any] = np.concatenate(files.blocks)
-    return Ahead(start=start, frames=frames, gaps=gaps)
+    back = min(start - recording.origin, TOLD_BACK_S * recording.rate_hz)
+    told = tuple(
+        tuple(within(track.account.gaps, start=start - back, end=start))
+        for track in recording.tracks.values()
+    )
+    return Ahead(start=start, frames=frames, gaps=gaps, back=back, told=told)
 
 
 def _forked(channels: Channels) -> Channels:

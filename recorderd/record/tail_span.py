@@ -62,11 +62,23 @@ class TailRow:
 
         Errors: ValueError, KeyError or TypeError when it says nothing of the kind.
         """
-        notes = json.loads(bytes(self.content[len(self.content) - int(self.row["notes_bytes"]) :]))
-        return [
-            tuple((int(gap["start_samples"]), int(gap["length_samples"]), str(gap["cause"])) for gap in one)
-            for one in notes["gaps"]
-        ]
+        return [_spans(one) for one in self._notes()["gaps"]]
+
+    def told(self) -> tuple[int, list[Spans]]:
+        """Read what is missing from so many frames before the first on, by stream.
+
+        Errors: ValueError, KeyError or TypeError when it says nothing of the kind.
+        """
+        notes = self._notes()
+        back = int(notes["back"])
+        later = [tuple((at + back, count, cause) for at, count, cause in one) for one in self.gaps()]
+        return back, [(*_spans(one), *more) for one, more in zip(notes["told"], later, strict=True)]
+
+    def _notes(self) -> dict[str, Any]:
+        notes: dict[str, Any] = json.loads(
+            bytes(self.content[len(self.content) - int(self.row["notes_bytes"]) :])
+        )
+        return notes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,6 +185,10 @@ class TailSpan:
             for number, of in enumerate(channels):
                 if of == channel:
                     self.missing[number, here][came] = 0
+
+
+def _spans(gaps: list[dict[str, Any]]) -> Spans:
+    return tuple((int(gap["start_samples"]), int(gap["length_samples"]), str(gap["cause"])) for gap in gaps)
 
 
 def _coded(octets: U8, marks: U8, *, encoding: WavEncoding, width: int) -> NDArray[Any]:
