@@ -357,7 +357,12 @@ def publish_all(moves: Sequence[tuple[Path, Path]]) -> list[OSError | None]:
 def _move(draft: Path, target: Path) -> None:
     if target.exists():
         raise FileExistsError(str(target))
-    insist(draft.rename, target)
+    try:
+        insist(draft.rename, target)
+    except OSError as problem:
+        if problem.errno == errno.ENOTEMPTY:  # another process's folder arrived there meanwhile
+            raise FileExistsError(str(target)) from None
+        raise
 
 
 def rename_in(folder: Path, old: str, new: str) -> None:

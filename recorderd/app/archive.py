@@ -21,14 +21,15 @@ from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
 from recorderd.app.archive_configuration import (
     CONTROL_NAME,
-    LOCK_NAME,
     ArchiveConfiguration,
     load_archive_configuration,
 )
 from recorderd.app.archive_deliver import add_deliver
+from recorderd.app.archive_export import add_export, export_call
 from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
 from recorderd.app.archive_mirror import add_mirror
 from recorderd.app.archive_reconcile import add_reconcile
+from recorderd.app.archive_recorders import add_recorders
 from recorderd.app.archive_reindex import add_reindex
 from recorderd.app.archive_retention import add_retention, retention_lines
 from recorderd.app.archive_rights import add_rights
@@ -39,14 +40,16 @@ from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_store import open_store
 from recorderd.app.archive_web import add_web
 from recorderd.app.audit_duty import AuditDuty
-from recorderd.app.catching_up import CatchingUp, refuse_lost_catalogue
+from recorderd.app.catching_up import CatchingUp
 from recorderd.app.control import ControlServer, ask
+from recorderd.app.front_end import FrontEnd, front_end_lines
 from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
 from recorderd.app.retention_duty import RetentionDuty
 from recorderd.app.retention_parts import retention_parts
-from recorderd.app.service import FolderLock, Service, run_reporting
+from recorderd.app.roster_duty import RosterDuty, registered
+from recorderd.app.service import Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
 from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror, store_lines
 from recorderd.app.web_duty import WebDuty
@@ -54,23 +57,17 @@ from recorderd.app.webhook_duty import webhook_loops
 from recorderd.app.workers import Workers
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
-from recorderd.archive.inclusion import export_inclusion
 from recorderd.archive.keeping import Keeping
-from recorderd.archive.listening import export_listening_copy
 from recorderd.archive.receiver import Receiver, ReceiverSettings
-from recorderd.archive.renewals import export_renewals, stamps_of_group
+from recorderd.archive.roster import Roster
 from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import KeyUnusable, RecordingUnknown
 from recorderd.core.events import Ev
 from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
-from recorderd.evidence.verify import TrustStore
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-_LISTEN_HELP: Final = (
-    "also write DIR/listen/NAME.listen.wav, lost packets concealed: for the ear, no evidence"
-)
 CURVE_KEY_LENGTH: Final = 40
 
 
@@ -124,8 +121,7 @@ def _parser() -> argparse.ArgumentParser:
             )
             fsck.add_mirror_option(command)
         if name == "export":
-            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to")
-            command.add_argument("--listen", action="store_true", help=_LISTEN_HELP)
+            add_export(command)
         if name == "drain":
             add_drain(command)
         if name == "heads":
@@ -142,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     add_mirror(commands)
     add_scrub(commands)
     add_web(commands)
+    add_recorders(commands)
     return parser
 
 
@@ -149,18 +146,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    signer, trusts, secret = _keys(configuration)
+    signer, secret = _keys(configuration)
     archive, clock = configuration.archive, SystemClock()
     service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
     keep_freed_memory()
     for folder in (archive.data_dir, archive.run_dir):
         durable.make_dir(folder)
     duty = PowerDuty(configuration.power, service=service, clock=clock)
-    lock = FolderLock(archive.data_dir / LOCK_NAME)
+    front = FrontEnd(archive, open_store(configuration), clock=clock, log=service.log)
     service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
-    store, catalogue = open_store(configuration), open_catalogue(configuration)
-    store.prepare()
-    refuse_lost_catalogue(store, recordings=catalogue.count())
+    store, catalogue = front.store, open_catalogue(configuration)
+    front.enter(catalogue)
+    recorders = RosterDuty(
+        configuration, store, catalogue.database, curve_secret=secret, clock=clock, log=service.log
+    )
     catching_up = CatchingUp(
         store, catalogue.database, region=configuration.catalogue.region, log=service.log
     )
@@ -169,7 +168,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         archive_id=archive.id,
         store=store,
         catalogue=catalogue,
-        trusts=trusts,
+        trusts=recorders.roster.trusts,
         signer=signer,
         clock=clock,
         log=service.log,
@@ -189,10 +188,10 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
     store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
     keeping = Keeping(custody)
     willingness = Willingness(
-        archive.data_dir, keep_free_bytes=archive.keep_free_bytes, power=lambda: duty.power, log=service.log
+        store.own, keep_free_bytes=archive.keep_free_bytes, power=lambda: duty.power, log=service.log
     )
     receiver = Receiver(
-        settings=_receiver_settings(configuration, secret),
+        settings=_receiver_settings(configuration, secret, recorders.roster),
         store=store,
         custody=custody,
         keeping=keeping,
@@ -212,26 +211,27 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
             "version": __version__,
             **receiver.status(),
             **retention.picture(),
+            **front.picture(),
             **store_duties.picture(),
             "power": duty.describe(),
             "events": service.log.counters(),
         }
 
-    control_stop = threading.Event()
+    control_stop, workers = threading.Event(), Workers(service)
     try:
         endpoint = receiver.open()
         control = ControlServer(archive.run_dir / CONTROL_NAME, answer, log=service.log)
         thread = control.start(control_stop)
         service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
         service.ready(f"listening on {endpoint}")
-        workers = Workers(service)
         audit.begin()
         retention.begin()
         hooks = webhook_loops(
             configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
         )
-        loops = keeping.loops() | audit.loops() | retention.loops() | catching_up.loops() | hooks
-        for name, work in (loops | store_duties.loops()).items():
+        led = audit.loops() | retention.loops() | catching_up.loops() | hooks | recorders.led()
+        led |= store_duties.loops()
+        for name, work in (keeping.loops() | recorders.loops() | front.loops(led)).items():
             workers.start(name, work)
         if configuration.http is not None:
             workers.start("http", WebDuty(arguments.config, log=service.log).run)
@@ -251,22 +251,22 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
         keeping.close()
         audit.end()
         catalogue.close()
-        lock.close()
+        front.close()
     service.log.info(Ev.STOPPED)
     return 0
 
 
-def _receiver_settings(configuration: ArchiveConfiguration, secret: str) -> ReceiverSettings:
+def _receiver_settings(configuration: ArchiveConfiguration, secret: str, roster: Roster) -> ReceiverSettings:
     return ReceiverSettings(
         archive_id=configuration.archive.id,
         endpoint=configuration.archive.bind,
         secret_key=secret,
-        recorders={entry.curve_public_key: name for name, entry in configuration.recorders.items()},
+        recorders=roster.recorders,
     )
 
 
-def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustStore], str]:
-    """Read every key and certificate that the configuration names.
+def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, str]:
+    """Read our own keys.
 
     Errors: KeyUnusable.
     """
@@ -274,19 +274,16 @@ def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, dict[str, TrustS
     signer = Signer.from_files(
         key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
     )
-    trusts = {
-        name: TrustStore.from_files(entry.certificate_files)
-        for name, entry in configuration.recorders.items()
-    }
     path = resolve_secret(configuration.archive.secret_key_file)
     secret = read_secret_text(path).strip()
     if len(secret) != CURVE_KEY_LENGTH:
         raise KeyUnusable(path=path, reason="not a CURVE secret key of 40 characters")
-    return signer, trusts, secret
+    return signer, secret
 
 
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     _keys(configuration)
+    registered(configuration)
     authorities(configuration.timestamps)
     check_stores(configuration)
     PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
@@ -341,23 +338,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
 
 
 def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    entry, store = _entry(arguments, configuration), open_store(configuration)
-    written = list(store.export(entry.path, arguments.out))
-    proof = export_inclusion(
-        store.root,
-        entry.recorder_id,
-        recording_id=entry.id,
-        manifest_sha256=entry.manifest_sha256,
-        out=arguments.out,
-    )
-    stamps = [(path, arguments.out / Path(path).name) for path in stamps_of_group(store, entry.path)]
-    written += [*proof.copies, *export_renewals(store.root, [*stamps, *proof.stamps])]
-    if arguments.listen:
-        written.append(export_listening_copy(store.group(entry.path), arguments.out))
-    if arguments.json:
-        print(json.dumps([str(path) for path in written], indent=2))
-    else:
-        print(*written, sep="\n")
+    export_call(_entry(arguments, configuration), arguments, configuration)
     return 0
 
 
@@ -369,7 +350,8 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     table = Table.grid(padding=(0, 2))
     table.add_row("uploads", str(len(status.get("uploads", []))))
     table.add_row("power", power_line(status["power"]))
-    for name, text in (*intake_lines(status), *retention_lines(status), *store_lines(status)):
+    lines = (intake_lines, retention_lines, store_lines, front_end_lines)
+    for name, text in (row for tell in lines for row in tell(status)):
         table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))

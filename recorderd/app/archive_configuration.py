@@ -15,7 +15,9 @@ from recorderd.app.call_records_configuration import CallRecordsSection, call_re
 from recorderd.app.catalogue_configuration import CatalogueSection, catalogue_problems
 from recorderd.app.checks import curve_key, safe_id, tcp_endpoint
 from recorderd.app.delivery_configuration import DeliverySection, delivery_problems
+from recorderd.app.enrolment_configuration import EnrolmentSection
 from recorderd.app.http_configuration import AccessSection, HttpSection
+from recorderd.app.pairs_configuration import PairSection, pairs_problems
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.recorder_configuration import LogSection
 from recorderd.app.retention_configuration import RetentionSection, retention_problems, unswept
@@ -28,6 +30,10 @@ from recorderd.core.ids import is_safe_id
 
 LOCK_NAME: Final = ".archive.lock"  # in archive.data_dir
 CONTROL_NAME: Final = "archive.sock"  # in archive.run_dir
+
+
+def _front_end(value: Any) -> str | None:
+    return None if not value or is_safe_id(value) else "give 1 to 64 letters, digits, _ or -"
 
 
 def _some_files(value: Any) -> str | None:
@@ -45,6 +51,11 @@ class ArchiveSection:
     run_dir: Path = option("Folder for the control socket.")
     keep_free_bytes: int = option(
         "With less free than this nothing is taken.", default=1 << 30, minimum=0, maximum=1 << 50
+    )
+    front_end: str = option(
+        "Name of this front end where several serve one PostgreSQL and one store; empty = it is alone.",
+        default="",
+        check=_front_end,
     )
 
 
@@ -72,7 +83,11 @@ class ArchiveConfiguration:
 
     archive: ArchiveSection = section("Who and where this archive is.")
     receipt: ReceiptSection = section("Signing of receipts.")
-    recorders: dict[str, RecorderEntry] = section("Recorders that may deliver.")
+    recorders: dict[str, RecorderEntry] = section(
+        "Recorders that may deliver, beside those that were enrolled.", default_factory=dict
+    )
+    pairs: tuple[PairSection, ...] = section("Recorders of the same calls.", default=())
+    enrolment: EnrolmentSection | None = section("Where recorders join; absent = nowhere.", default=None)
     timestamps: RenewalSection | None = section("Renewal of time stamps; absent = none.", default=None)
     audit: AuditSection = section("The log of who did what.", default_factory=AuditSection)
     http: HttpSection | None = section("The interface for people; absent = none.", default=None)
@@ -99,8 +114,12 @@ class ArchiveConfiguration:
     def cross_check(self) -> Iterator[Problem]:
         """Find what is wrong between keys that are right by themselves."""
         yield from catalogue_problems(self.catalogue)
+        if self.archive.front_end and not self.catalogue.url:
+            remedy = "give catalogue.url of a PostgreSQL database, or leave front_end out"
+            yield Problem(key="archive.front_end", reason="an SQLite file has one program", remedy=remedy)
         yield from stamps_problems(self.timestamps)
         yield from power_problems(self.power)
+        yield from pairs_problems(self.pairs)
         yield from webhooks_problems(self.webhooks)
         yield from retention_problems(self.retention)
         yield from call_records_problems(self.call_records)

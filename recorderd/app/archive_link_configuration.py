@@ -34,6 +34,10 @@ def _time_of_day(value: Any) -> str | None:
     return None if re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", str(value)) else "give a time as HH:MM"
 
 
+def _endpoints(value: Any) -> str | None:
+    return next((why for why in map(tcp_endpoint, value) if why is not None), None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandwidthSection:
     """[[archive.bandwidth]]"""
@@ -48,6 +52,11 @@ class ArchiveLinkSection:
     """[archive]"""
 
     endpoint: str = option("tcp://HOST:PORT of the archive.", check=tcp_endpoint)
+    further_endpoints: tuple[str, ...] = option(
+        "tcp://HOST:PORT of further front ends of the same archive, with the same keys; asked in turn.",
+        default=(),
+        check=_endpoints,
+    )
     server_public_key: str = option("The archive's CURVE public key.", check=curve_key)
     secret_key_file: Path = option("Our CURVE secret key, mode 600.")
     receipt_certificate_file: Path = option("Certificate that signs the archive's receipts, PEM.")

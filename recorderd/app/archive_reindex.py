@@ -12,7 +12,9 @@ from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import LOCK_NAME, ArchiveConfiguration
 from recorderd.app.archive_store import open_store
 from recorderd.app.progress import SlowWork
+from recorderd.app.roster_duty import make_roster
 from recorderd.app.service import FolderLock
+from recorderd.archive.front_ends import Presence
 from recorderd.archive.reindex import Reindexer
 from recorderd.core.clock import SystemClock
 from recorderd.evidence.keys import Signer, resolve_secret
@@ -34,14 +36,14 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
     archive, receipt = configuration.archive, configuration.receipt
     durable.make_dir(archive.data_dir)
     lock = FolderLock(archive.data_dir / LOCK_NAME)
+    database = open_to_write(configuration)
+    presence = Presence(database)
     try:
+        presence.enter()
         reindexer = Reindexer(
             store=open_store(configuration),
-            database=open_to_write(configuration),
-            trusts={
-                name: TrustStore.from_files(entry.certificate_files)
-                for name, entry in configuration.recorders.items()
-            },
+            database=database,
+            trusts=make_roster(configuration, database).trusts,
             receipts=TrustStore.from_files([receipt.certificate_file]),
             signer=Signer.from_files(
                 key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
@@ -53,6 +55,7 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
         with SlowWork("reading", total_bytes=reindexer.count(), counts="recordings") as work:
             told = reindexer.run(command_line_actor(), advance=work.advance)
     finally:
+        presence.leave()
         lock.close()
     for recording_id in told.reissued:
         print(f"{recording_id}: its receipt was gone, it was verified and has a new one")

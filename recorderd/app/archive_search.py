@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,7 +87,14 @@ def _search(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     audit.note(actor, "searched", "catalogue", detail=told)
     behind = SearchIndex(database, region=region).behind()
     if arguments.json:
-        rows = [{**entry.plain(), "tags": list(page.tags.get(entry.row_id, ()))} for entry in page.entries]
+        rows = [
+            {
+                **entry.plain(),
+                "tags": list(page.tags.get(entry.row_id, ())),
+                "copies": [asdict(copy) for copy in page.copies.get(entry.row_id, ())],
+            }
+            for entry in page.entries
+        ]
         print(json.dumps({"recordings": rows, "next_after": page.next_after, "behind": behind}, indent=2))
         return 0
     _show(page, arguments)
@@ -102,6 +110,8 @@ def _show(page: Page, arguments: argparse.Namespace) -> None:
         cells = (entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s")
         facets = (entry.extension, entry.queue, entry.trunk, entry.direction, entry.state)
         tags = ", ".join(page.tags.get(entry.row_id, ()))
+        others = [copy for copy in page.copies.get(entry.row_id, ()) if copy.recording_id != entry.id]
+        tags += "".join(f" (also {copy.recording_id} of {copy.recorder_id})" for copy in others)
         table.add_row(*(escape(cell) for cell in (*cells, *facets, tags)))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     if page.next_after:

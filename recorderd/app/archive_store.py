@@ -29,7 +29,8 @@ def open_store(configuration: ArchiveConfiguration) -> Store:
     Errors: KeyUnusable when the secret key cannot be read.
     """
     section, root = configuration.store, configuration.archive.data_dir
-    return Store(root, open_objects(section) if section.is_s3 else None)
+    published = open_objects(section) if section.is_s3 else None
+    return Store(root, published, front_end=configuration.archive.front_end)
 
 
 def open_objects(section: ObjectStoreSection) -> Objects:

@@ -72,15 +72,15 @@ class CatchingUp:
                 return
 
 
-def refuse_lost_catalogue(store: Store, *, recordings: int) -> None:
+def refuse_lost_catalogue(store: Store, count: Callable[[], int]) -> None:
     """Refuse to begin a new catalogue beside a store that is not empty: numbers would be given twice.
 
     Errors: CatalogueLost.
     """
-    if recordings:
+    if count():
         return
-    under_way = {target for _, target in store.announced()}
+    under_way = store.under_way()
     for day in store.published.days():
         for path in store.published.groups_of(day):
-            if path not in under_way:
+            if path not in under_way and not count():  # the first may just have come by another
                 raise CatalogueLost(path=path)

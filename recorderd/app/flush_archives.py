@@ -74,6 +74,7 @@ def _archive(name: str, section: ArchiveLinkSection) -> Archive:
         server_public_key=section.server_public_key,
         secret_key=secret,
         heartbeat_ms=section.heartbeat_s * 1000,
+        further_endpoints=section.further_endpoints,
     )
     trust = TrustStore.from_files([section.receipt_certificate_file])
     return Archive(name=name, section=section, link=link, trust=trust)

@@ -14,6 +14,7 @@ from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_store import open_mirror, open_store
 from recorderd.app.progress import SlowWork
 from recorderd.app.retention_parts import quiet_log
+from recorderd.app.roster_duty import make_roster
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit import Audit, Auditor, Trouble
 from recorderd.archive.catalogue import Catalogue
@@ -29,15 +30,12 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
 
     Errors: KeyUnusable, EvidenceError, CatalogueFailed.
     """
-    trusts = {
-        name: TrustStore.from_files(entry.certificate_files)
-        for name, entry in configuration.recorders.items()
-    }
+    catalogue = open_catalogue(configuration, read_only=True)
     receipts = TrustStore.from_files([configuration.receipt.certificate_file])
     auditor = Auditor(
         store=open_store(configuration),
-        catalogue=open_catalogue(configuration, read_only=True),
-        trusts=trusts,
+        catalogue=catalogue,
+        trusts=make_roster(configuration, catalogue.database).trusts,
         receipts=receipts,
         authorities=TrustStore.from_files([arguments.tsa]) if arguments.tsa is not None else None,
         now_utc_s=SystemClock().utc_ns() // NS_PER_S,

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recorderd import __version__
-from recorderd.app import explain, keys_command, opening, verify
+from recorderd.app import explain, join_command, keys_command, opening, verify
 from recorderd.app.backpressure_words import spool_lines
 from recorderd.app.control import ask
 from recorderd.app.flush_words import refusal_lines
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_command(commands)
     keys_command.add_command(commands)
     add_steering(commands)
+    join_command.add_command(commands)
     return parser
 
 

@@ -156,15 +156,15 @@ def run_reporting(work: Any, arguments: Sequence[str] | None) -> int:
 
 
 class FolderLock:
-    """Keeps a second process off a folder until this one ends, however it ends.
+    """Keeps a second process off a folder until this one ends, however it ends; ``shared`` ones go together.
 
     Errors: AlreadyRunning.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.FILE_MODE)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             os.close(self._descriptor)
             raise AlreadyRunning(path=path) from None

@@ -224,9 +224,8 @@ class Auditor:
         """Tell whether a folder has no row, nor is just being given one: announced first, then committed."""
         if self._catalogue.by_path(path) is not None:
             return False
-        under_way = {target for _, target in self._store.announced()}
         return (
-            path not in under_way
+            path not in self._store.under_way()
             and not self._store.published.is_settling(path)
             and self._catalogue.by_path(path) is None
         )

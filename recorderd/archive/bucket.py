@@ -24,7 +24,9 @@ ATTEMPTS: Final = 3
 CONNECTIONS: Final = 16
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "NotFound"})
 _NO_LOCK: Final = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"})
-_FORBIDDEN: Final = frozenset({"403", "AccessDenied", "Forbidden"})
+_FORBIDDEN: Final = frozenset(
+    {"403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+)
 _NO_CONDITIONS: Final = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 
 
@@ -57,6 +59,7 @@ class StoredObject:
     sha256: str  # as it was stated when it was put
     etag: str
     encryption: str = ""
+    locked_until_utc_s: int = 0  # 0 = not at all, or the server does not tell it here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +134,7 @@ class Bucket:
             sha256=answer.get("Metadata", {}).get(SHA256_NAME, ""),
             etag=answer.get("ETag", "").strip('"'),
             encryption=answer.get("ServerSideEncryption", ""),
+            locked_until_utc_s=_utc_s(answer.get("ObjectLockRetainUntilDate")),
         )
 
     def put(
@@ -237,14 +241,14 @@ class Bucket:
 
     def lock_of(self, key: str) -> Lock:
         """Ask how an object is locked."""
-        retention = self._lock_answer("get_object_retention", key).get("Retention", {})
+        mode, until_utc_s = self.locked_until(key)
         hold = self._lock_answer("get_object_legal_hold", key).get("LegalHold", {})
-        until = retention.get("RetainUntilDate")
-        return Lock(
-            mode=retention.get("Mode", ""),
-            until_utc_s=int(until.timestamp()) if until is not None else 0,
-            is_held=hold.get("Status") == "ON",
-        )
+        return Lock(mode=mode, until_utc_s=until_utc_s, is_held=hold.get("Status") == "ON")
+
+    def locked_until(self, key: str) -> tuple[str, int]:
+        """Ask in which mode, and until when, an object is locked."""
+        retention = self._lock_answer("get_object_retention", key).get("Retention", {})
+        return retention.get("Mode", ""), _utc_s(retention.get("RetainUntilDate"))
 
     def lock(self, key: str, *, until_utc_s: int) -> None:
         """Lock an object until then; a lock is only ever lengthened."""
@@ -332,6 +336,10 @@ def _told(subject: str, ask: Callable[[], Any]) -> Any:
 def _authorities(ca_file: Path | None) -> str | bool:
     """Name the file of those who may vouch for the server: the configured one, or the system's."""
     return str(ca_file) if ca_file is not None else ssl.get_default_verify_paths().cafile or True
+
+
+def _utc_s(at: datetime | None) -> int:
+    return int(at.timestamp()) if at is not None else 0
 
 
 def _utc(utc_s: int) -> datetime:

@@ -128,16 +128,22 @@ class Catalogue:
             self.database.close()
 
     def add_all(
-        self, rows: Sequence[tuple[Entry, Callable[[int], bytes]]]
+        self, rows: Sequence[tuple[Entry, Callable[[int], bytes]]], *, once: bool = False
     ) -> list[tuple[Entry, list[Entry]]]:
         """Add rows, all or none, and settle the chain around each; give each and the rows found broken by it.
 
-        What stands beside a row makes its receipt from the row's number; it is committed with the row.
+        What stands beside a row makes its receipt from the row's number; it is committed with the row. With
+        ``once`` the row of the same recording, which another front end has added, is given as it stands.
         Durable: after return the rows survive.
         """
         with self.database.write() as connection:
-            added = [_add(connection, entry, make_receipt) for entry, make_receipt in rows]
-            index_rows(connection, [entry for entry, _ in added], region=self._region)
+            known = [_same(connection, entry) if once else None for entry, _ in rows]
+            added = [
+                (there, []) if there is not None else _add(connection, entry, make_receipt)
+                for there, (entry, make_receipt) in zip(known, rows, strict=True)
+            ]
+            fresh = [entry for there, (entry, _) in zip(known, added, strict=True) if there is None]
+            index_rows(connection, fresh, region=self._region)
             return added
 
     def find(self, recorder_id: str, recording_id: str) -> Entry | None:
@@ -262,6 +268,17 @@ class Catalogue:
 
 def _entries(connection: Connection, query: Select[Any]) -> list[Entry]:
     return [Entry(**row) for row in connection.execute(query).mappings()]
+
+
+def _same(connection: Connection, entry: Entry) -> Entry | None:
+    """Find the row of this very recording."""
+    same = ROWS.where(
+        _R.recorder_id == entry.recorder_id,
+        _R.id == entry.id,
+        _R.path == entry.path,
+        _R.manifest_sha256 == entry.manifest_sha256,
+    )
+    return next(iter(_entries(connection, same)), None)
 
 
 def _add(

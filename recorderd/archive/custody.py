@@ -6,11 +6,14 @@ disk is waited for once per step, not once per recording. Cut anywhere, the next
   1. verified: the upload stands in `incoming`, and is verified again,
   2. announced and published: the folder stands in the store, is verified again and gets its row,
   3. committed: a repeated offer gets the stored receipt; the upload's notes are removed, now or at a start.
+Several front ends may be at it: each has uploads of its own, a place in the store is taken once, and a row is
+added once. Who comes second finds what the first has done, and gives the same receipt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
@@ -22,7 +25,7 @@ from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.mirror import Mirror
 from recorderd.archive.reading import Reading
 from recorderd.archive.receipts import make_receipt
-from recorderd.archive.rows import row_of
+from recorderd.archive.rows import is_of, row_of
 from recorderd.archive.store import Key, Store
 from recorderd.archive.tombstone_checks import files_that_were_erased
 from recorderd.archive.verification import verify_bundle
@@ -76,6 +79,17 @@ class Custody:
                     self._store.conclude(key)
             except OSError as problem:  # the next offer goes on
                 self._log.warning(Ev.STORE_BEHIND, subject=key.recording_id, reason=problem)
+        for key in self._store.uploads():
+            self.forget_if_archived(key)
+
+    def forget_if_archived(self, key: Key) -> None:
+        """Forget an upload that nobody goes on with if its recording came by another front end."""
+        offer = self._store.offered(key)
+        entry = self._catalogue.find(key.recorder_id, key.recording_id) if offer is not None else None
+        if offer is None or entry is None or not is_of(entry, offer):
+            return
+        if self._is_over(entry, {row.name: row.sha256 for row in offer.files}):
+            self.conclude([key])
 
     def known(self, key: Key) -> Entry | None:
         """Return the row of an archived recording; one whose commit failed gets its row now."""
@@ -201,14 +215,28 @@ class Custody:
     def _taken(
         self, key: Key, target: str, verdict: BundleVerdict
     ) -> Entry | BundleRefused | OSError | RecorderError:
-        """See whose the place is that an upload was to take."""
+        """See whose the place is that an upload was to take: often its own, come by another front end."""
         try:
             entry = self._adopt(key, target, like=verdict)
+            if entry is None:  # last, for the other one may have added its row just now
+                entry = self._catalogue.find(key.recorder_id, key.recording_id)
+            if entry is not None and entry.path == target:
+                receipt = self._receipt_over(entry, verdict)
+                if receipt:
+                    return replace(entry, receipt=receipt)
         except (OSError, RecorderError) as problem:
             return problem
-        return entry or BundleRefused(
-            code="id_taken", reason=f"{target} holds another recording", retryable=False
-        )
+        return BundleRefused(code="id_taken", reason=f"{target} holds another recording", retryable=False)
+
+    def _receipt_over(self, entry: Entry, verdict: BundleVerdict) -> bytes:
+        """Give a row's receipt if it is over these very files; empty when it is not."""
+        return self.receipt_of(entry, verdict.sha256s) if self._is_over(entry, verdict.sha256s) else b""
+
+    def _is_over(self, entry: Entry, sha256s: Mapping[str, str]) -> bool:
+        """Tell whether a row is of these very files."""
+        if not entry.receipt:
+            return files_that_were_erased(self._catalogue.database, entry) == digest_of_files(sha256s)
+        return {row.name: row.sha256 for row in parse_receipt(entry.receipt).body.files} == dict(sha256s)
 
     def keep_head(self, recorder_id: str, document: bytes) -> str:
         """Verify a recorder's signed head and keep it; say why not, or nothing when it is kept.
@@ -250,6 +278,7 @@ class Custody:
             return None
         if like is not None and like.sha256s != verdict.sha256s:
             return None  # the upload is not the very same; it must not be dropped
+        self._store.published.secure(target)  # whoever published it may not have come so far
         if (problem := self._mirrored(target, verdict)) is not None:
             raise problem
         entry = self._commit_all([(key, verdict, target)])[0]
@@ -263,13 +292,17 @@ class Custody:
         """
         if not arrived:
             return []
-        rows = [self._row(key, verdict, target) for key, verdict, target in arrived]
+        signed: set[Key] = set()
+        rows = [self._row(key, verdict, target, signed) for key, verdict, target in arrived]
         entries = []
-        added = self._catalogue.add_all(rows)
-        self._keep_receipts([entry for entry, _ in added])
-        for (_, verdict, _), (entry, broken) in zip(arrived, added, strict=True):
-            self._report(entry, verdict, broken)
-            entries.append(entry)
+        added = self._catalogue.add_all(rows, once=True)
+        self._keep_receipts([entry for entry, _ in added if entry.receipt])
+        for (key, verdict, _), (entry, broken) in zip(arrived, added, strict=True):
+            if key in signed:
+                self._report(entry, verdict, broken)
+                entries.append(entry)
+            else:  # it was added by another front end
+                entries.append(replace(entry, receipt=self._receipt_over(entry, verdict)))
         return entries
 
     def _keep_receipts(self, entries: list[Entry]) -> None:
@@ -279,8 +312,10 @@ class Custody:
         except OSError as problem:
             self._log.warning(Ev.RECEIPTS_BEHIND, subject=self._archive_id, reason=problem)
 
-    def _row(self, key: Key, verdict: BundleVerdict, target: str) -> tuple[Entry, Callable[[int], bytes]]:
-        """Make the row of a recording, and what makes its receipt."""
+    def _row(
+        self, key: Key, verdict: BundleVerdict, target: str, signed: set[Key]
+    ) -> tuple[Entry, Callable[[int], bytes]]:
+        """Make the row of a recording, and what makes its receipt and notes that it did."""
         stated = verdict.stated
         if stated is None:
             raise RecorderError(reason=f"{target} has no manifest")
@@ -294,6 +329,7 @@ class Custody:
         )
 
         def receipt(sequence: int) -> bytes:
+            signed.add(key)
             return make_receipt(
                 recording_id=key.recording_id,
                 recorder_id=key.recorder_id,

@@ -7,6 +7,8 @@ whatever the number of processes. What the database refuses becomes CatalogueFai
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -27,6 +29,18 @@ _WRITER: Final = 0x7265_636F_7264_6572  # PostgreSQL's advisory lock of whoever 
 _CANCELED: Final = "57014"  # PostgreSQL's SQLSTATE of a query that took too long
 _STEPS: Final = 100_000  # of SQLite's machine, between two looks at the clock
 _WRITES: Final = "recorderd_writes"
+_STORE_TURN: Final = 0x7265_636F_7264_7475  # of whoever changes files of the store that rows decide over
+_TURN_WAIT_S: Final = 60
+_TURN_LOOK_S: Final = 0.05
+# Whose machine lost its power holds its locks until the server notices: 25 s, not TCP's two hours.
+_SERVER_KEEPALIVE: Final = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+_CLIENT_KEEPALIVE: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms
+}
+_IDLE_WRITER_S: Final = 60  # a writer that says nothing for so long has lost its machine or stands still
 
 
 class Database:
@@ -79,8 +93,8 @@ class Database:
                     yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Change something, all of it or nothing.
+    def write(self, *, idle_limit_s: int = _IDLE_WRITER_S) -> Iterator[Connection]:
+        """Change something, all of it or nothing; who says nothing to a server for too long is put out.
 
         Durable: after its end the changes survive.
         """
@@ -90,8 +104,42 @@ class Database:
             connection = plain.execution_options(**{_WRITES: True})
             with connection.begin():
                 if not self.is_sqlite:
+                    idle = f"SET LOCAL idle_in_transaction_session_timeout = '{int(idle_limit_s)}s'"
+                    connection.execute(text(idle))  # the others do not wait for it for ever
                     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITER})
                 yield connection
+
+    @contextmanager
+    def store_turn(self) -> Iterator[None]:
+        """Be the only one, of all threads and processes, that brings the store to what rows decided.
+
+        Rows may be read and written inside. A process that ends gives its turn up.
+        Errors: CatalogueFailed, also when another one does not end for a minute.
+        """
+        if self.is_sqlite:
+            with _folder_turn(Path(self.name).parent):
+                yield
+            return
+        with self._failures(), self._engine.connect() as plain:
+            session = plain.execution_options(isolation_level="AUTOCOMMIT")
+            self._take_turn(session)
+            try:
+                yield
+            finally:
+                session.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _STORE_TURN})
+
+    def _take_turn(self, session: Connection) -> None:
+        end_s, ask = time.monotonic() + _TURN_WAIT_S, text("SELECT pg_try_advisory_lock(:lock)")
+        while not session.execute(ask, {"lock": _STORE_TURN}).scalar():
+            _wait_for_turn(end_s, self.name)
+
+    def session(self) -> Connection:
+        """Open a connection of one's own that stands outside of transactions; whoever asks closes it.
+
+        Errors: CatalogueFailed.
+        """
+        with self._failures():
+            return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def has_table(self, name: str) -> bool:
         """Tell whether there is a table: one may be missing in a file of an earlier release."""
@@ -108,6 +156,29 @@ class Database:
             raise CatalogueFailed(path=self.name, reason=_reason(problem.orig)) from None
         except SQLAlchemyError as problem:
             raise CatalogueFailed(path=self.name, reason=type(problem).__name__) from problem
+
+
+@contextmanager
+def _folder_turn(folder: Path) -> Iterator[None]:
+    """Hold a folder itself: a file beside SQLite's would be somebody's who could not open it again."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end_s = time.monotonic() + _TURN_WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                _wait_for_turn(end_s, str(folder))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for_turn(end_s: float, name: str) -> None:
+    if time.monotonic() > end_s:
+        raise CatalogueFailed(path=name, reason="another process has held the store's turn for a minute")
+    time.sleep(_TURN_LOOK_S)
 
 
 def _reason(problem: BaseException | None) -> str:
@@ -165,7 +236,8 @@ def _postgresql_engine(place: URL, password: str) -> Engine:
     arguments: dict[str, Any] = {
         "connect_timeout": 10,
         "application_name": "recorder-archive",
-        "options": f"-c lock_timeout={_LOCK_WAIT_S}s -c timezone=UTC -c jit=off",
+        "options": f"-c lock_timeout={_LOCK_WAIT_S}s -c timezone=UTC -c jit=off {_SERVER_KEEPALIVE}",
+        **_CLIENT_KEEPALIVE,
     }
     if password:
         arguments["password"] = password

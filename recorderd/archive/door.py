@@ -16,6 +16,7 @@ ZAP_ENDPOINT: Final = "inproc://zeromq.zap.01"
 ZAP_DOMAIN: Final = "recorder-archive"
 _FRAMES: Final = 7  # version, request id, domain, address, identity, mechanism, the client's key
 _KEY_BYTES: Final = 32
+KEY_PROPERTY: Final = "X-Curve-Key"  # of every message: by which key its sender came in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +44,17 @@ def answer(request: Sequence[bytes], recorders: Mapping[str, str]) -> Knock:
         reason = "" if recorder_id else "its CURVE key is not listed"
     status = (b"200", b"OK") if recorder_id else (b"400", b"No access")
     return Knock(
-        reply=(b"1.0", request_id, *status, recorder_id.encode("ascii"), b""),
+        reply=(b"1.0", request_id, *status, recorder_id.encode("ascii"), _property(public_key, recorder_id)),
         address=address,
         public_key=public_key,
         recorder_id=recorder_id,
         reason=reason,
     )
+
+
+def _property(public_key: str, recorder_id: str) -> bytes:
+    """Write the metadata of a connection that comes in (RFC 27, as in ZMTP's READY)."""
+    if not recorder_id:
+        return b""
+    name, value = KEY_PROPERTY.encode("ascii"), public_key.encode("ascii")
+    return bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from recorderd.archive.anonymising import NewAudio
 from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.call_groups import leave
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.forgetting import forget_people, index_anew
@@ -152,12 +153,9 @@ class Eraser:
 
         Errors: CatalogueFailed, OSError.
         """
-        with self._database.read() as connection:
-            query = select(_S.number, _S.path, _S.document).where(_S.done_at == "").order_by(_S.number)
-            pending = connection.execute(query).all()
-        self._settle([(int(row[0]), str(row[1]), bytes(row[2])) for row in pending])
+        done = self._settle(None)
         drop_staged(self._store.root, older_than_utc_s=self._clock.utc_ns() / NS_PER_S - _STAGED_S)
-        return len(pending)
+        return done
 
     # --- the steps -----------------------------------------------------------------------------------------
 
@@ -200,7 +198,8 @@ class Eraser:
                         at_utc_ns=now_utc_ns,
                     )
                     try:
-                        decided.append(self._decide(connection, entry, body, now_utc_ns))
+                        self._decide(connection, entry, body, now_utc_ns)
+                        decided.append(entry.path)
                     except FormatError as problem:  # what we could not read again is not signed
                         why = f"cannot be told of in a tombstone: {problem}"
                 outcomes.append(Outcome(row_id=entry.row_id, recording_id=entry.id, refusal=why))
@@ -260,9 +259,7 @@ class Eraser:
             audio=audio.audio if audio is not None and wish.kind is Kind.ANONYMISED else None,
         )
 
-    def _decide(
-        self, connection: Connection, entry: Entry, body: Tombstone, at_utc_ns: int
-    ) -> tuple[int, str, bytes]:
+    def _decide(self, connection: Connection, entry: Entry, body: Tombstone, at_utc_ns: int) -> None:
         """Sign a tombstone and let rows say what it says, within the caller's transaction."""
         signature = self._signer.sign_bytes(encode_body(body), signing_time_utc_s=at_utc_ns // NS_PER_S)
         document = encode_tombstone(body, signature)
@@ -284,21 +281,38 @@ class Eraser:
         connection.execute(update(RECORDINGS).where(_R.row_id == entry.row_id).values(**values))
         if body.kind is Kind.ANONYMISED or not body.kept:  # names of files tell numbers, too
             forget_people(connection, entry.row_id)
+        if body.kind is Kind.ERASED:
+            leave(connection, entry.row_id)
         index_anew(connection, entry.row_id)
-        return body.number, entry.path, document
 
-    def _settle(self, decided: Sequence[tuple[int, str, bytes]]) -> None:
-        if not decided:
-            return
-        for _, path, document in decided:
-            body = parse_tombstone(document).body
-            settle(self._store, path, body, document)
-            event = Ev.ARCHIVED_ANONYMISED if body.kind is Kind.ANONYMISED else Ev.ARCHIVED_ERASED
-            self._log.info(event, subject=body.recording_id, cause=body.cause.value, tombstone=body.number)
-        at = utc_text(self._clock.utc_ns())
-        with self._database.write() as connection:
-            numbers = [number for number, _, _ in decided]
-            connection.execute(update(TOMBSTONES).where(_S.number.in_(numbers)).values(done_at=at))
+    def _settle(self, paths: Sequence[str] | None) -> int:
+        """Do what was decided over these places, or all, and not done; by one process at a time.
+
+        In the order of the tombstones, whoever decided: a later one is not taken back by an earlier one.
+        """
+        if paths is not None and not paths:
+            return 0
+        with self._database.store_turn():
+            pending = self._pending(paths)
+            for _, path, document in pending:
+                body = parse_tombstone(document).body
+                settle(self._store, path, body, document)
+                event = Ev.ARCHIVED_ANONYMISED if body.kind is Kind.ANONYMISED else Ev.ARCHIVED_ERASED
+                self._log.info(
+                    event, subject=body.recording_id, cause=body.cause.value, tombstone=body.number
+                )
+            if pending:
+                at, numbers = utc_text(self._clock.utc_ns()), [row[0] for row in pending]
+                with self._database.write() as connection:
+                    connection.execute(update(TOMBSTONES).where(_S.number.in_(numbers)).values(done_at=at))
+            return len(pending)
+
+    def _pending(self, paths: Sequence[str] | None) -> list[tuple[int, str, bytes]]:
+        query = select(_S.number, _S.path, _S.document).where(_S.done_at == "").order_by(_S.number)
+        if paths is not None:
+            query = query.where(_S.path.in_(paths))
+        with self._database.read() as connection:
+            return [(int(row[0]), str(row[1]), bytes(row[2])) for row in connection.execute(query)]
 
     def _read(self, entry: Entry) -> _Ready:
         """Read what stays of a recording whose audio goes, and what its entry may stand for."""

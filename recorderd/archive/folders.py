@@ -81,6 +81,13 @@ class Folders(Published):
             problems[number] = problem
         return problems
 
+    def secure(self, path: str) -> None:
+        """Sync the names of a folder and of those above it; its contents were, before it came here."""
+        folder = self.root / path
+        while folder != self.root:
+            durable.sync_dir(folder)
+            folder = folder.parent
+
     def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
         """Copy files into a folder; one that was not there is made beside and moved in."""
         target = self.root / path

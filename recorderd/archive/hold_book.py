@@ -7,13 +7,15 @@ turn in the database. What was erased before stays so, and is told. A hold is ne
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from recorderd.archive.audit_log import Actor, AuditLog
+from recorderd.archive.call_groups import ids_of_copies
 from recorderd.archive.database import Database
 from recorderd.archive.retention_book import ERASED
 from recorderd.archive.retention_tables import HOLDS
@@ -107,7 +109,17 @@ class HoldBook:
 
     def index(self, connection: Connection, *, now_utc: str) -> HoldIndex:
         """Give those in force, to be asked."""
-        return HoldIndex(self.all(connection), now_utc=now_utc)
+        holds = self.all(connection)
+        return HoldIndex([*holds, *_of_copies(connection, holds, now_utc)], now_utc=now_utc)
+
+
+def _of_copies(connection: Connection, holds: Sequence[Hold], now_utc: str) -> Iterator[Hold]:
+    """Let a hold of one recording hold what other recorders have of its call, also what came later."""
+    named = [row for row in holds if row.selection.recording_id and row.in_force(now_utc)]
+    copies = ids_of_copies(connection, [hold.selection.recording_id for hold in named])
+    for hold in named:
+        for other in copies.get(hold.selection.recording_id, ()):
+            yield replace(hold, selection=replace(hold.selection, recording_id=other, recorder_id=""))
 
 
 def _see_that_it_stands(connection: Connection, recording_id: str) -> None:

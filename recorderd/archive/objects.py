@@ -9,7 +9,7 @@ stated, its encryption and its lock. The octets were compared with that digest b
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import Executor
 from hashlib import md5, sha256
 from pathlib import Path
@@ -150,13 +150,22 @@ class Objects(Published):
         """
         return list(self._pool.map(self._publish, moves))
 
+    def secure(self, path: str) -> None:
+        """Nothing: what an object store has confirmed is there for good."""
+
     def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
         """Put files, the manifest last."""
+        self._copy(path, source, names, self._keys(path), locked_until_utc_s=locked_until_utc_s)
+
+    def _copy(
+        self, path: str, source: Group, names: Sequence[str], there: Set[str], *, locked_until_utc_s: int
+    ) -> None:
         is_ahead = locked_until_utc_s > self._clock.utc_ns() // NS_PER_S  # servers refuse a date that is past
         until_utc_s = locked_until_utc_s if is_ahead else 0
         for name in sorted(names, key=lambda name: (_goes_last(name), name)):
             with source.open(name) as file:
-                self._put_file(f"{path}/{name}", file, lock_until_utc_s=until_utc_s)
+                key = f"{path}/{name}"
+                self._put_file(key, file, is_there=key in there, lock_until_utc_s=until_utc_s)
 
     def put(self, path: str, name: str, content: bytes) -> None:
         """Put a small object, in place of one of that name."""
@@ -173,7 +182,8 @@ class Objects(Published):
         if found is not None and (found.sha256, found.size_bytes) != (digest, size_bytes):
             self._remove(key)
         with FolderFile(source) as file:
-            self._put_file(key, file, lock_until_utc_s=0)
+            is_there = self._bucket.head(key) is not None
+            self._put_file(key, file, is_there=is_there, lock_until_utc_s=0)
         durable.discard(source)
 
     def remove(self, path: str, names: Sequence[str]) -> None:
@@ -230,24 +240,30 @@ class Objects(Published):
 
     # --- one file ------------------------------------------------------------------------------------
 
+    def _keys(self, path: str) -> set[str]:
+        return {row.key for row in self._bucket.listed(f"{path}/")}
+
     def _publish(self, move: Move) -> OSError | None:
         try:
             group = FolderGroup(move.folder)
-            self.copy(move.target, group, group.names(), locked_until_utc_s=move.locked_until_utc_s)
-            more = {row.name for row in self.group(move.target).rows()} - set(group.names())
+            names = group.names()
+            there = self._keys(move.target)
+            more = there - {f"{move.target}/{name}" for name in names}
             if more:
-                raise FileExistsError(errno.EEXIST, f"{move.target} holds {min(more)} too")
+                raise FileExistsError(errno.EEXIST, f"{min(more)} is there, and is not of it")
+            until_utc_s = move.locked_until_utc_s
+            self._copy(move.target, group, names, there, locked_until_utc_s=until_utc_s)
         except OSError as problem:
             return problem
         return None
 
-    def _put_file(self, key: str, file: StoredFile, *, lock_until_utc_s: int) -> None:
+    def _put_file(self, key: str, file: StoredFile, *, is_there: bool, lock_until_utc_s: int) -> None:
         whole, tag = sha256(), md5(usedforsecurity=False)
         for block in file.blocks():
             whole.update(block)
             tag.update(block)
         digest, size_bytes = whole.hexdigest(), file.size_bytes
-        found = self._bucket.head(key)
+        found = self._bucket.head(key) if is_there else None
         if found is not None and (found.sha256, found.size_bytes) != (digest, size_bytes):
             raise FileExistsError(errno.EEXIST, f"{key} holds something else")
         in_parts = size_bytes > PART_BYTES
@@ -257,10 +273,11 @@ class Objects(Published):
             content = b"".join(file.blocks())
             self._bucket.put(key, content, sha256=digest, lock_until_utc_s=lock_until_utc_s)
         tag_text = "" if in_parts else tag.hexdigest()
-        self._confirm(key, size_bytes=size_bytes, sha256=digest, tag=tag_text)
-        self._confirm_lock(key, until_utc_s=lock_until_utc_s)
+        stored = self._confirm(key, size_bytes=size_bytes, sha256=digest, tag=tag_text)
+        if stored.locked_until_utc_s < lock_until_utc_s:  # some servers tell it apart only
+            self._confirm_lock(key, until_utc_s=lock_until_utc_s)
 
-    def _confirm(self, key: str, *, size_bytes: int, sha256: str, tag: str) -> None:
+    def _confirm(self, key: str, *, size_bytes: int, sha256: str, tag: str) -> StoredObject:
         """See that an object is there as it was put.
 
         Errors: OSError.
@@ -272,14 +289,15 @@ class Objects(Published):
             raise OSError(errno.EINVAL, f"{key} was not encrypted by the server as was asked: {wanted}")
         if tag and not found.encryption and found.etag != tag:  # of encrypted ones it may be anything
             raise OSError(errno.EIO, f"{key} is not what was put: its tag is {found.etag}, not {tag}")
+        return found
 
     def _confirm_lock(self, key: str, *, until_utc_s: int) -> None:
         """See that an object is locked for as long as it is to be; some servers forget it of parts."""
         if not (self._bucket.settings.lock and until_utc_s):
             return
-        if self._bucket.lock_of(key).until_utc_s < until_utc_s:
+        if self._bucket.locked_until(key)[1] < until_utc_s:
             self._bucket.lock(key, until_utc_s=until_utc_s)
-            if self._bucket.lock_of(key).until_utc_s < until_utc_s:
+            if self._bucket.locked_until(key)[1] < until_utc_s:
                 raise OSError(errno.EIO, f"{key} was not locked by the server as was asked")
 
     def _remove(self, key: str) -> None:

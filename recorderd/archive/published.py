@@ -69,6 +69,13 @@ class Published(ABC):
         """
 
     @abstractmethod
+    def secure(self, path: str) -> None:
+        """See that a group survives that somebody else has published, who may not have come so far.
+
+        Durable: after return it does.
+        """
+
+    @abstractmethod
     def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
         """Copy files of a group that lies elsewhere; those that are the same here already are left.
 

@@ -48,7 +48,7 @@ class ReceiverSettings:
     archive_id: str
     endpoint: str
     secret_key: str
-    recorders: Mapping[str, str]  # CURVE public key -> recorder id
+    recorders: Mapping[str, str]  # CURVE public key -> recorder id; may change meanwhile
 
 
 class Receiver:
@@ -198,6 +198,9 @@ class Receiver:
                     Ev.CLIENT_REFUSED, subject="message", reason="without an authenticated sender"
                 )
                 continue
+            if self._settings.recorders.get(str(body[-1].get(door.KEY_PROPERTY))) != recorder_id:
+                self._turn_away(peer, recorder_id)
+                continue
             self._figures["messages"] += 1
             try:
                 message = f.parse_message([frame.buffer for frame in body])
@@ -206,6 +209,13 @@ class Receiver:
                 continue
             turn_bytes += len(body[-1])
             self._on_message(peer, recorder_id, message)
+
+    def _turn_away(self, peer: bytes, recorder_id: str) -> None:
+        """Hear nothing more of a connection whose key does not count any more."""
+        reason = "its CURVE key is not listed any more"
+        self._log.warning(Ev.CLIENT_REFUSED, subject=recorder_id, reason=reason)
+        self._peers.gone(peer)
+        self._send(peer, f.Unwelcome(reason=reason))
 
     def _on_message(self, peer: bytes, recorder_id: str, message: f.FlushMessage) -> None:
         match message:

@@ -82,7 +82,7 @@ class Reindexer:
         Errors: CatalogueFailed, KeyUnusable, OSError: nothing was changed.
         """
         told = Rebuilt()
-        with self._database.read() as before, self._database.write() as connection:
+        with self._database.read() as before, self._database.write(idle_limit_s=0) as connection:
             issued = _newest(before)
             connection.execute(delete(SEARCH_ROWS))
             connection.execute(delete(RECORDINGS))

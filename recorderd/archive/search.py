@@ -29,6 +29,8 @@ from sqlalchemy import (
     union,
 )
 
+from recorderd.archive.call_group_tables import CALL_GROUPS
+from recorderd.archive.call_groups import Copy, copies_of
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.criteria import Criteria, Facets, Sort, cursor_of
 from recorderd.archive.database import Database
@@ -48,6 +50,7 @@ _KEYS: Final[dict[Sort, ColumnElement[int]]] = {
     Sort.ARCHIVED: _S.row_id,
 }
 _TIMES, _DURATIONS = "times", "durations"
+_COPIES: Final = "copies"  # leaves nearly all rows
 _NATIVE: Final = {Sort.STARTED: _TIMES, Sort.DURATION: _DURATIONS}  # a walk begins and ends where these do
 _WITH_TIMES: Final = ("number", "part", "facets")  # in whose indexes the time comes next
 _PARTIES: Final = (_S.caller_id, _S.callee_id)
@@ -61,6 +64,7 @@ class Page:
 
     entries: tuple[Entry, ...]
     tags: dict[int, tuple[str, ...]]  # by row
+    copies: dict[int, tuple[Copy, ...]]  # all recordings of the same call, of rows that are not alone
     next_after: str  # where the next page begins; empty = this is the last one
 
 
@@ -108,10 +112,11 @@ class Search:
                 row["row_id"]: Entry(**row)
                 for row in connection.execute(ROWS.where(RECORDINGS.c.row_id.in_(row_ids))).mappings()
             }
-            tags = _tags_of(connection, row_ids)
+            tags, copies = _tags_of(connection, row_ids), copies_of(connection, row_ids)
         return Page(
             entries=tuple(entries[row_id] for row_id in row_ids if row_id in entries),
             tags=tags,
+            copies=copies,
             next_after=cursor_of(*found[-1]) if more else "",
         )
 
@@ -147,6 +152,7 @@ class Search:
         if criteria.part:
             _ask_part(question, connection, criteria.part)
         _ask_facets(question, connection)
+        _ask_once(question, connection)
         return question
 
 
@@ -235,6 +241,16 @@ def _ask_facets(question: _Question, connection: Connection) -> None:
     )
 
 
+def _ask_once(question: _Question, connection: Connection) -> None:
+    """Leave out what another recorder has better, unless what was asked for may be this one's alone."""
+    criteria = question.criteria
+    own = (criteria.tags, criteria.words, criteria.facets.recorder, criteria.facets.state, criteria.within)
+    if any(own) or connection.execute(select(CALL_GROUPS.c.row_id).limit(1)).first() is None:
+        return
+    worse = exists().where(CALL_GROUPS.c.row_id == _S.row_id, CALL_GROUPS.c.is_best.is_(False))
+    question.parts[_COPIES] = _Criterion(sieve=~worse)
+
+
 def _facets(facets: Facets) -> ColumnElement[bool]:
     names = ("extension", "queue", "trunk", "direction", "recorder", "state")
     asked = [(FACETS.c[name], getattr(facets, name)) for name in names]
@@ -291,7 +307,7 @@ def _steps_of_walk(connection: Connection, question: _Question, counts: Mapping[
         rows = max(rows if counts[native] >= GATHERED_MAX else counts[native], 1)
     share = 1.0
     for name in question.parts:
-        if name not in (along, native):
+        if name not in (along, native, _COPIES):
             share *= min(counts.get(name, rows * _UNKNOWN_SHARE) / rows, 1.0)
     return question.criteria.limit / max(share, 1e-12)
 

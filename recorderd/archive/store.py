@@ -8,6 +8,7 @@ of which the very same files stand published.
     incoming/<recorder>/<id>.target        where the verified upload is going, until its catalogue row stands
     store/YYYY/MM/DD/<id>/                 published (``published``: here, or in an object store)
     rejected/<recorder>/<id>.<n>/          refused uploads with reason.txt
+    front-ends/<name>/incoming/...         uploads of one of several front ends, as in incoming/
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from recorderd.wire.recording_index import RecordingIndex
 _HASH_BLOCK_BYTES: Final = 1 << 20
 _OFFER: Final = ".offer.json"
 _TARGET: Final = ".target"
+_INCOMING: Final = "incoming"
+_FRONT_ENDS: Final = "front-ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,11 @@ class Key:
 
     recorder_id: str
     recording_id: str
+
+
+def front_end_folder(root: Path, front_end: str) -> Path:
+    """Say where one of several front ends has what is its own; the only one has it in the data folder."""
+    return root / _FRONT_ENDS / front_end if front_end else root
 
 
 class Part:
@@ -99,8 +107,9 @@ class Store:
     Thread: any; an upload has one owner at a time.
     """
 
-    def __init__(self, root: Path, published: Published | None = None) -> None:
+    def __init__(self, root: Path, published: Published | None = None, *, front_end: str = "") -> None:
         self.root = root
+        self.own = front_end_folder(root, front_end)
         self.published = published or Folders(root)
 
     def prepare(self) -> None:
@@ -108,8 +117,8 @@ class Store:
 
         Durable: after return they survive.
         """
-        for name in ("incoming", "rejected"):
-            durable.make_dir(self.root / name)
+        for folder in (self.own / _INCOMING, self.root / "rejected"):
+            durable.make_dir(folder)
         self.published.prepare()
 
     def group(self, path: str) -> Group:
@@ -121,7 +130,7 @@ class Store:
         for name in (key.recorder_id, key.recording_id):
             if not is_safe_id(name):
                 raise StoreBroken(path=repr(name), reason="not an id")
-        return self.root / "incoming" / key.recorder_id / key.recording_id
+        return self.own / _INCOMING / key.recorder_id / key.recording_id
 
     def begin(self, key: Key, offer: Offer) -> tuple[tuple[int, ...], Path | None]:
         """Take up an upload: sizes of the parts that stand, and where an earlier, different one was put.
@@ -130,7 +139,7 @@ class Store:
         sent again. Parts whose offer a cut has taken are tried as they are.
         """
         folder = self.incoming(key)
-        moved, known = None, self._offer(key)
+        moved, known = None, self.offered(key)
         if folder.exists() and known is not None and known != offer:
             moved = self.reject(key, reason="another offer for the same recording came before this was whole")
         if known != offer:
@@ -169,15 +178,24 @@ class Store:
 
         Where uploads are kept until their rows stand, also those that are on their way.
         """
-        rows = []
-        for note in sorted((self.root / "incoming").glob(f"*/*{_TARGET}")):
-            key = Key(note.parent.name, note.name.removesuffix(_TARGET))
-            if is_safe_id(key.recorder_id) and is_safe_id(key.recording_id):
-                is_kept = self.published.keeps_uploads
-                target = self._target_of(key) if is_kept else self.arrived(key)
-                if target is not None:
-                    rows.append((key, target))
-        return rows
+        place_of = self._target_of if self.published.keeps_uploads else self.arrived
+        rows = [(key, place_of(key)) for key in self._noted(_TARGET)]
+        return [(key, target) for key, target in rows if target is not None]
+
+    def under_way(self) -> set[str]:
+        """Name the places that uploads went to and whose rows may be missing, of all front ends."""
+        names = ["", *(path.name for path in (self.root / _FRONT_ENDS).glob("*"))]
+        stores = [Store(self.root, self.published, front_end=name) for name in names]
+        return {target for store in stores for _, target in store.announced()}
+
+    def uploads(self) -> list[Key]:
+        """List what was offered and is not concluded."""
+        return self._noted(_OFFER)
+
+    def _noted(self, ending: str) -> list[Key]:
+        notes = sorted((self.own / _INCOMING).glob(f"*/*{ending}"))
+        keys = [Key(note.parent.name, note.name.removesuffix(ending)) for note in notes]
+        return [key for key in keys if is_safe_id(key.recorder_id) and is_safe_id(key.recording_id)]
 
     def arrived(self, key: Key) -> str | None:
         """Say where an upload went that was published; None while it stands in ``incoming``.
@@ -283,15 +301,8 @@ class Store:
             copies.append(rendering)
         return copies
 
-    def _target_of(self, key: Key) -> str | None:
-        note = self._beside(key, _TARGET)
-        return note.read_text() if note.exists() else None
-
-    def _beside(self, key: Key, ending: str) -> Path:
-        folder = self.incoming(key)
-        return folder.with_name(folder.name + ending)
-
-    def _offer(self, key: Key) -> Offer | None:
+    def offered(self, key: Key) -> Offer | None:
+        """Give the offer that an upload's parts belong to, if it can be read."""
         path = self._beside(key, _OFFER)
         if not path.exists():
             return None
@@ -300,6 +311,14 @@ class Store:
         except FrameFormatError:
             return None
         return message if isinstance(message, Offer) else None
+
+    def _target_of(self, key: Key) -> str | None:
+        note = self._beside(key, _TARGET)
+        return note.read_text() if note.exists() else None
+
+    def _beside(self, key: Key, ending: str) -> Path:
+        folder = self.incoming(key)
+        return folder.with_name(folder.name + ending)
 
 
 def _copy(group: Group, name: str, fresh: Path) -> None:

@@ -55,6 +55,7 @@ RECORDINGS: Final = Table(
     Index("by_sequence", "recorder_id", "sequence"),
     Index("by_id", "id"),
     Index("by_start", "started_at"),
+    Index("by_call", "recorder_id", "call_id"),
     sqlite_autoincrement=True,  # a number that was given is never given again
 )
 

@@ -108,6 +108,7 @@ class Uploads:
             for key, upload in list(self._uploads.items()):
                 if now_ns - upload.heard_ns > IDLE_NS and not upload.is_with_keeping:
                     self._put_down(key)
+                    self._forget_if_archived(key)
 
     def close(self) -> None:
         """Put every upload down."""
@@ -335,6 +336,12 @@ class Uploads:
         self._log.error(Ev.INTERNAL_ERROR, subject=key.recording_id, reason=problem)
         reason = f"the archive cannot take it now: {problem}"
         self._refuse(peer, key, i.Refuse(code="storage", reason=reason, retryable=True))
+
+    def _forget_if_archived(self, key: Key) -> None:
+        try:
+            self._custody.forget_if_archived(key)
+        except (RecorderError, OSError) as problem:  # the next start does
+            self._log.warning(Ev.INTERNAL_ERROR, subject=key.recording_id, reason=problem)
 
     def _put_down(self, key: Key) -> None:
         upload = self._uploads.pop(key, None)

@@ -106,6 +106,10 @@ class StampFormatError(FormatError):
     """Malformed batch or proof of time stamps: {field}: {reason}."""
 
 
+class EnrolmentFormatError(FormatError):
+    """Malformed {what} of an enrolment: {field}: {reason}."""
+
+
 class FrameFormatError(FormatError):
     """Malformed flush message: {field}: {reason}."""
 
@@ -346,6 +350,34 @@ class CatalogueLost(RecorderError):
 
     exit_code = 78
     hint = "Is [catalogue] right? `recorder-archive reindex` makes the catalogue anew from the store."
+
+
+class ArchiveServed(RecorderError):
+    """{path} is served already, and {name} may not beside it."""
+
+    exit_code = 75
+    hint = "Several front ends need [archive] front_end, each a name of its own; one without it is alone."
+
+
+class StoreForeign(RecorderError):
+    """{path} is not the store of this catalogue: it has {found}, wanted is {wanted}."""
+
+    exit_code = 78
+    hint = "Is its file system mounted? If this is the right one, write what is wanted into its store-mark."
+
+
+class RecorderUnknown(RecorderError):
+    """This archive knows no recorder {recorder_id}."""
+
+    exit_code = 65
+    hint = "`recorder-archive recorder list` names those it knows."
+
+
+class EnrolmentRefused(RecorderError):
+    """{archive} does not take the code: {reason}."""
+
+    exit_code = 77
+    hint = "A code counts once and for a limited time: make a new one with `recorder-archive enroll`."
 
 
 class AccountUnknown(RecorderError):

@@ -2,7 +2,8 @@
 
 Rule: this file turns ZeroMQ's silence into events. A message is handed over only while a connection stands
 (IMMEDIATE), nothing lingers, nothing blocks without a bound; a link that is refused or dead is rebuilt from
-nothing, after a wait that doubles, a part of it by chance.
+nothing, after a wait that doubles, a part of it by chance. Where an archive has several front ends, a link
+that broke or does not come to stand is rebuilt too, and each time it goes to the next one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ RECONNECT_MS: Final = 100
 RECONNECT_MAX_MS: Final = 10_000
 REBUILD_MAX_MS: Final = 30_000  # a refused client asks again at least this often
 CONNECT_TIMEOUT_MS: Final = 5000
+ELSEWHERE_MS: Final = 3000  # without a connection for so long, another front end is asked
 _REFUSALS: Final = (
     zmq.Event.HANDSHAKE_FAILED_AUTH
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
@@ -40,6 +42,12 @@ class LinkSettings:
     server_public_key: str
     secret_key: str
     heartbeat_ms: int
+    further_endpoints: tuple[str, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All front ends of the archive."""
+        return (self.endpoint, *self.further_endpoints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,7 @@ class LinkTurnedAway:
     """The handshake failed; the link is rebuilt later."""
 
     reason: str
+    endpoint: str = ""
 
 
 LinkEvent = LinkStood | LinkBroke | LinkTurnedAway
@@ -76,7 +85,19 @@ class Link:
         self._rebuild_ms = RECONNECT_MS
         self._rebuild_at_ns = 0
         self._stands = False
+        self._place = 0  # of the front end
+        self._elsewhere_at_ns = 0
         self._open(now_ns)
+
+    @property
+    def endpoint(self) -> str:
+        """Where the link goes to now."""
+        return self._settings.endpoints[self._place]
+
+    @property
+    def has_others(self) -> bool:
+        """Tell whether the archive has further front ends."""
+        return len(self._settings.endpoints) > 1
 
     @property
     def stands(self) -> bool:
@@ -90,6 +111,9 @@ class Link:
                 time.sleep(timeout_ms / 1000)  # nothing else to wait for
                 return [], []
             self._open(now_ns)
+        elif self.has_others and not self._stands and now_ns >= self._elsewhere_at_ns:
+            self.rebuild(now_ns=now_ns)
+            return [], []
         socket, monitor = self._socket, self._monitor
         if socket is None or monitor is None:
             return [], []
@@ -118,6 +142,7 @@ class Link:
     def rebuild(self, *, now_ns: int) -> None:
         """Drop the connection and make a new one after a wait that doubles from one to the next."""
         self.close()
+        self._place = (self._place + 1) % len(self._settings.endpoints)
         wait_ms = self._rebuild_ms * random.uniform(0.5, 1.0)
         self._rebuild_at_ns = now_ns + round(wait_ms * NS_PER_MS)
         self._rebuild_ms = min(2 * self._rebuild_ms, REBUILD_MAX_MS)
@@ -164,7 +189,8 @@ class Link:
             zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.DISCONNECTED | _REFUSALS
         )
         self._socket = socket
-        socket.connect(settings.endpoint)
+        self._elsewhere_at_ns = now_ns + ELSEWHERE_MS * NS_PER_MS
+        socket.connect(self.endpoint)
 
     def _read_monitor(self, monitor: zmq.Socket[bytes], now_ns: int) -> list[LinkEvent]:
         events: list[LinkEvent] = []
@@ -177,8 +203,10 @@ class Link:
             elif kind == zmq.Event.DISCONNECTED:
                 self._stands = False
                 events.append(LinkBroke())
+                if self.has_others:
+                    self.rebuild(now_ns=now_ns)
             elif kind & _REFUSALS:
-                events.append(LinkTurnedAway(reason=_refusal(kind, row["value"])))
+                events.append(LinkTurnedAway(reason=_refusal(kind, row["value"]), endpoint=self.endpoint))
                 self.rebuild(now_ns=now_ns)
         return events
 

@@ -112,6 +112,8 @@ class Sender:
             clock=clock,
             log=log,
         )
+        self._endpoint = settings.endpoint  # of the front end that we speak with, or spoke with last
+        self._refused_ns = 0  # since when it takes nothing
         self._archive_id = ""  # set while the archive has welcomed us
         self._heard_ns = self._asked_ns = clock.mono_ns()
         self._adopt_at_ns = self._look_at_ns = self._status_at_ns = 0
@@ -188,19 +190,20 @@ class Sender:
                 self._hello()
             case LinkBroke():
                 self._lost("the connection broke")
-            case LinkTurnedAway(reason=reason):
+            case LinkTurnedAway(reason=reason, endpoint=endpoint):
                 self._lost(reason)
-                self._log.warning(Ev.LINK_REFUSED, subject=self._settings.endpoint, reason=reason)
+                self._log.warning(Ev.LINK_REFUSED, subject=endpoint or self._endpoint, reason=reason)
 
     def _lost(self, reason: str) -> None:
         if self._archive_id:
             self._archive_id = ""
-            self._log.warning(Ev.LINK_DOWN, subject=self._settings.endpoint, reason=reason)
+            self._log.warning(Ev.LINK_DOWN, subject=self._endpoint, reason=reason)
         self._deliveries.link_lost()
         self._far_end.lost()
         self._gone_because = reason
 
     def _hello(self) -> None:
+        self._endpoint = self._link.endpoint
         self._heard_ns = self._asked_ns = self._clock.mono_ns()
         self._link.send(f.encode_message(f.Hello(recorder_id=self._settings.recorder_id)))
 
@@ -212,12 +215,22 @@ class Sender:
             self._lost(f"no answer for {(now_ns - self._heard_ns) // NS_PER_S} s")
             self._link.rebuild(now_ns=now_ns)
             self._heard_ns = now_ns
+        elif self._is_better_elsewhere(now_ns):
+            self._lost(f"it takes nothing: {self._far_end.refusal}")
+            self._link.rebuild(now_ns=now_ns)
         elif now_ns - self._asked_ns > heartbeat_ns:
             self._asked_ns = now_ns
             message: f.FlushMessage = f.Hello(recorder_id=self._settings.recorder_id)
             if self._archive_id:
                 message = self._ping(now_ns)
             self._link.send(f.encode_message(message))
+
+    def _is_better_elsewhere(self, now_ns: int) -> bool:
+        """Tell whether to try another front end: this one has taken nothing for two heartbeats."""
+        if not self._far_end.refusal or self._deliveries.is_busy:
+            self._refused_ns = now_ns
+        waited_ns = now_ns - self._refused_ns
+        return self._link.has_others and waited_ns > 2 * self._settings.heartbeat_ns
 
     def _ping(self, now_ns: int) -> f.Ping:
         self._figures["pings"] += 1
@@ -285,7 +298,7 @@ class Sender:
             return
         self._link.settle()
         if not self._archive_id:
-            self._log.info(Ev.LINK_UP, subject=self._settings.endpoint, archive=message.archive_id)
+            self._log.info(Ev.LINK_UP, subject=self._endpoint, archive=message.archive_id)
         self._archive_id, self._protocol = message.archive_id, message.protocol
         self._welcomed_ns = self._clock.mono_ns()
         self._asked_ns = 0  # let both ends know each other at once
@@ -296,7 +309,7 @@ class Sender:
         limit = self._deliveries.limit_bytes_per_s
         return {
             "link": link,
-            "endpoint": self._settings.endpoint,
+            "endpoint": self._endpoint,
             "archive_id": self._archive_id,
             "archive": self._far_end.describe(),
             "bytes_per_s": round(self._rate.bytes_per_s),

@@ -29,6 +29,7 @@ from recorderd.wire.manifest import (
     signature_name,
     signer_name,
 )
+from recorderd.wire.manifest_streams import Gap
 
 SAMPLE_RATE_HZ = 8000
 STARTED_UTC_NS = 1_795_415_456_125_000_000  # 2026-11-23
@@ -74,6 +75,7 @@ def make_recording(
     duration_s: float = 0.1,
     seed: int = 0,
     recording_id: str = "",
+    lost_samples: int = 0,
 ) -> str:
     """Seal a stereo recording of noise into `ready/`; return its id."""
     recording_id = recording_id or new_session_id(STARTED_UTC_NS)
@@ -83,7 +85,13 @@ def make_recording(
         audio.setparams((2, 2, SAMPLE_RATE_HZ, 0, "NONE", "not compressed"))
         audio.writeframes(random.Random(seed).randbytes(samples * 4))
     (folder / offer_name(recording_id, 1)).write_bytes(b"INVITE sip:recorder SIP/2.0\r\n\r\n")
-    seal(folder, signer, recorder_id=recorder_id, samples=samples, chain=chain or ChainHead())
+    chain = chain or ChainHead()
+    manifest = _manifest(folder, recorder_id=recorder_id, samples=samples, chain=chain)
+    if lost_samples:
+        gap = Gap(start_samples=0, length_samples=lost_samples, cause="network_loss")
+        streams = tuple(replace(stream, gaps=(gap,)) for stream in manifest.streams)
+        manifest = replace(manifest, streams=streams)
+    _write(folder, signer, manifest, chain)
     spool.publish(recording_id)
     return recording_id
 

@@ -15,6 +15,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Body, Depends, Request
 
 from recorderd.archive.anonymising import NewAudio, stage_audio
+from recorderd.archive.call_groups import with_copies
 from recorderd.archive.erasure import Wish
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.choosing import Chosen, Conditions, chosen
@@ -152,9 +153,17 @@ def _dispose_one(request: Request, granted: Granted, kind: Kind, claims_right: b
         if kind is Kind.ANONYMISED and not _foreseen(desk, row_id, wish):
             audio[row_id] = stage_audio(desk.store, granted.entry)
         request.state.deed = None  # the eraser notes what came of it, whatever that is
-        for outcome in desk.keeping.eraser.dispose([row_id], wish, audio=audio):
+        for outcome in desk.keeping.eraser.dispose(_rows_of(desk, row_id, kind), wish, audio=audio):
             if outcome.refusal:
                 raise Problem(409, "kept", f"It {outcome.refusal}.")
+
+
+def _rows_of(desk: Desk, row_id: int, kind: Kind) -> list[int]:
+    """Name what is erased with a recording: what other recorders have of its call."""
+    if kind is not Kind.ERASED:
+        return [row_id]
+    with desk.database.read() as connection:
+        return with_copies(connection, [row_id])
 
 
 def _foreseen(desk: Desk, row_id: int, wish: Wish) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi import Path as InPath
 
 from recorderd.archive.audio_forms import Form
+from recorderd.archive.call_groups import Copy
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.criteria import KINDS, parse_criteria
 from recorderd.archive.groups import FileAt, FileRow
@@ -54,6 +55,7 @@ class Recording:
     chain: str
     archived_at: str
     tags: list[str]
+    copies: list[str]  # what other recorders have of the call, as RECORDER/ID; told in searches of everything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,11 @@ class NoteView:
     text: str
 
 
-def told(entry: Entry, tags: tuple[str, ...]) -> Recording:
+def told(entry: Entry, tags: tuple[str, ...], copies: tuple[Copy, ...] = ()) -> Recording:
     """Tell a recording."""
-    values = {name: getattr(entry, name) for name in Recording.__slots__ if name != "tags"}
-    return Recording(**values, tags=list(tags))
+    values = {name: getattr(entry, name) for name in Recording.__slots__ if name not in ("tags", "copies")}
+    others = [f"{row.recorder_id}/{row.recording_id}" for row in copies if row.recording_id != entry.id]
+    return Recording(**values, tags=list(tags), copies=others)
 
 
 _SEARCHED: Final[dict[str, Any]] = {
@@ -124,7 +127,7 @@ def search(
     page = desk.search.page(replace(criteria, within=within))
     facts = facts_of(desk, page.entries, page.tags)
     rows = [
-        told(entry, page.tags.get(entry.row_id, ()))
+        told(entry, page.tags.get(entry.row_id, ()), page.copies.get(entry.row_id, ()) if not within else ())
         for entry in page.entries
         if rule_on_recording(identity.viewer, Action.VIEW, facts[entry.row_id]) is not Ruling.REFUSED
     ]
