@@ -21,6 +21,7 @@ from recorderd.archive.folders import Folders
 from recorderd.archive.published import Published
 from tests.support import own_network
 from tests.support.postgres import PostgresServer
+from tests.support.programs import Programs
 from tests.support.workers import BySharing, turn
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="what holds of every store is tried on a real S3 server too",
     )
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    """Start our programs, and end those that still run after the test."""
+    started = Programs(tmp_path)
+    yield started
+    started.end()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -43,10 +43,10 @@ def add_recorders(commands: Any) -> None:
     rows = _command(parts, "list", _list, "list recorders, with what is held of each")
     rows.add_argument("--json", action="store_true", help="for programs")
     revoke = _command(parts, "revoke", _revoke, "let a recorder in no more; what it delivered stays")
-    revoke.add_argument("name", metavar="NAME")
+    revoke.add_argument("name", metavar="NAME", help="the recorder's id")
     revoke.add_argument("--reason", required=True, metavar="TEXT", help="told in the audit log")
     quota = _command(parts, "quota", _quota, "say how much a recorder may have here before somebody is told")
-    quota.add_argument("name", metavar="NAME")
+    quota.add_argument("name", metavar="NAME", help="the recorder's id")
     quota.add_argument("bytes", type=_bytes, metavar="BYTES", help="0 = no quota")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, func, select
@@ -165,8 +165,3 @@ def _plain(value: str, limit: int) -> str:
     """Make a text fit for every database, and no longer than ``limit``."""
     clean = value.encode(errors="replace").decode().replace("\x00", "\ufffd")
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
-
-
-def plain_row(row: AuditRow) -> dict[str, object]:
-    """Return a row for JSON."""
-    return asdict(row)

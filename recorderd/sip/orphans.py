@@ -73,9 +73,13 @@ class Orphans:
         if not session.dialogs:  # the last one had just ended
             over = Left(session=session, streams=list(left.lines), is_over=True, ended_mono_ns=at_mono_ns)
             self._book.forget(session)
-            tell_left(
-                over, StreamEnd.BYE, conductor=self._conductor, report=self._report, at_mono_ns=at_mono_ns
-            )
+            self._tell(over, StreamEnd.BYE, at_mono_ns)
+        elif not left.lines:  # the recording was told of none: it would never find this one silent
+            for dialog in list(session.dialogs):
+                self._by_call_id.pop(left.sip_call_ids.get(dialog, dialog), None)
+                self._book.leave(dialog, at_mono_ns=at_mono_ns)
+            over = Left(session=session, streams=[], is_over=True, ended_mono_ns=at_mono_ns)
+            self._tell(over, StreamEnd.SIGNALLING_LOST, at_mono_ns)
 
     def lines_of(self, session: Session) -> list[Line]:
         """List the lines of a session's dialogs."""

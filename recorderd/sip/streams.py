@@ -139,7 +139,12 @@ class DialogStreams:
         self._agreed = len(ports)
 
     def can_follow(self, offer: SessionDescription) -> bool:
-        """Tell whether ``answer`` would open nothing, and close only what the offer gives up."""
+        """Tell whether ``answer`` would open nothing, and close only what the offer gives up.
+
+        Source: RFC 3264 section 8 (an offer has as many lines as the one before, or more).
+        """
+        if len(offer.media) < self._agreed:
+            return False
         for number, media in enumerate(offer.media):
             if not media.port:
                 continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +16,6 @@ from tests.support.programs import Programs, wait_until
 RECORDERS: Final = 4
 RECORDINGS: Final = int(os.environ.get("FRONT_END_RECORDINGS", "2000"))
 DURATION_S: Final = 5
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 @pytest.mark.soak

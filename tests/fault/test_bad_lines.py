@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ from tests.support.programs import Programs, wait_until
 from tests.support.relay import Relay
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 def through(loopback: Loopback, relay: Relay) -> None:

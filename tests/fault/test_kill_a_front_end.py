@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ from tests.support.programs import Programs, wait_until
 RECORDERS = 2
 EACH = 30
 DURATION_S = 15  # 480 kB each, in pieces of 16 kB: the kill falls into transfers
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 @pytest.mark.timeout(180)

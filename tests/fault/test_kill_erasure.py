@@ -11,7 +11,6 @@ import os
 import shutil
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.evidence.verify import TrustStore
 from recorderd.policy.retention import RetentionClass
 from tests.support import faults
-from tests.support.faults import DISK, KILLED, Fault, Nursery
+from tests.support.faults import KILLED, Fault, Nursery
 from tests.support.golden import FIRST, GOLDEN, RECORDER, SECOND, THIRD
 from tests.support.retention_house import RetentionHouse
 
@@ -73,13 +72,7 @@ class Ward:
         under = self.folder / command / "archive"
         _, code = self.run(command, command, Fault(under=str(under), log=str(log)))
         assert code == 0, (self.folder / f"{command}.log").read_text()
-        seen, rows = Counter[str](), []
-        for line in log.read_text().splitlines():
-            kind, _, path = line.partition(" ")
-            seen[kind] += 1
-            if kind in DISK:
-                rows.append((kind, seen[kind], path.removeprefix(str(under))))
-        return rows
+        return faults.disk_calls(log, under)
 
 
 @pytest.fixture(scope="module")

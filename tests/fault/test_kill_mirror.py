@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from recorderd.archive.mirror_checks import mirror_flaws
 from recorderd.policy.retention import RetentionClass
 from tests.fault.test_kill_erasure import ALL, AT_A_TIME, KILLS, _parts, _troubles
 from tests.support import faults
-from tests.support.faults import DISK, KILLED, Fault, Nursery
+from tests.support.faults import KILLED, Fault, Nursery
 from tests.support.golden import FIRST, SECOND
 from tests.support.retention_house import RetentionHouse
 
@@ -54,13 +53,7 @@ class Ward:
         log, under = self.folder / f"{state}.calls", self.folder / f"whole-{state}"
         _, code = self.run(under.name, state, Fault(under=str(under), log=str(log)))
         assert code == 0, (self.folder / f"{under.name}.log").read_text()
-        seen, rows = Counter[str](), []
-        for line in log.read_text().splitlines():
-            kind, _, path = line.partition(" ")
-            seen[kind] += 1
-            if kind in DISK:
-                rows.append((kind, seen[kind], path.removeprefix(str(under))))
-        return rows
+        return faults.disk_calls(log, under)
 
 
 @pytest.fixture(scope="module")

@@ -167,7 +167,7 @@ def _archived(nursery: Nursery, life: Life) -> list[Recorded]:
 def _live(ward: tuple[Nursery, Path], folder: Path, cuts: list[Cut]) -> str:
     with Life(ward[0], folder) as life:
         begun_s = time.monotonic()
-        for cut in cuts:
+        for cut in sorted(cuts, key=lambda cut: "RESTARTED" in cut.name):  # which needs a call that goes on
             life.cut(cut)
         life.end()
         recordings = _archived(ward[0], life)
@@ -188,4 +188,4 @@ def test_a_kill_at_any_edge_of_a_session_costs_no_sample(ward: tuple[Nursery, Pa
     with ThreadPoolExecutor(LIVES) as several:
         told = list(several.map(lambda row: _live(ward, *row), zip(names, lives, strict=True)))
     print("\n".join(told))
-    assert sum(map(len, lives)) >= (25 if ALL else 40)
+    assert sum(map(len, lives)) >= (18 if ALL else 40)

@@ -184,13 +184,6 @@ def loopback(tmp_path: Path) -> Loopback:
     return Loopback(tmp_path / "set-up")
 
 
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
-
-
 def test_a_head_on_the_link_is_answered_alike_however_often_it_comes(
     loopback: Loopback, programs: Programs
 ) -> None:

@@ -7,7 +7,6 @@ import re
 import socket
 import threading
 import tomllib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,13 +82,6 @@ class Town:
             for row in reversed(rows)
             if row.what.startswith(("recorder_", "enrolment_"))
         ]
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 @pytest.fixture

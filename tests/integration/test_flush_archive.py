@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,6 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture
 def loopback(tmp_path: Path) -> Loopback:
     return Loopback(tmp_path / "set-up")
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 # --- the way it should be ---------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture
 def loopback(tmp_path: Path) -> Loopback:
     return Loopback(tmp_path / "set-up")
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 # --- messages that do not fit -------------------------------------------------------------------------

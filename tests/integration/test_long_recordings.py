@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ LONG_S = 750.0  # 24 MB: three steps of reading
 @pytest.fixture
 def loopback(tmp_path: Path) -> Loopback:
     return Loopback(tmp_path / "set-up", chunk_bytes=1 << 20)
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 def part_of(loopback: Loopback, recording_id: str) -> Path | None:

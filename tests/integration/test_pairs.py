@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tests.support.programs import Programs, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 PAIRS = '[[pairs]]\nrecorders = ["rec-1", "rec-2"]\n[retention.classes.default]\nmaximum_days = 10000\n'
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 def record(outpost: Outpost, *, duration_s: float, lost_samples: int = 0, seed: int = 0) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,13 +28,6 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture
 def loopback(tmp_path: Path) -> Loopback:
     return Loopback(tmp_path / "set-up")
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 def held_heads(loopback: Loopback) -> list[bytes]:

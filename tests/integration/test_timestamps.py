@@ -63,13 +63,6 @@ def authority(machine: StampingMachine) -> Iterator[TimeAuthority]:
         yield running
 
 
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
-
-
 def configured(*authorities: TimeAuthority | str, wait_s: int = 60, batch_s: int = 3600) -> str:
     """Write the part of recorderd.toml about time stamps."""
     rows = [f"[timestamps]\nwait_s = {wait_s}\nbatch_s = {batch_s}\nretry_s = 1"]

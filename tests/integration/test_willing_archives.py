@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ pytestmark = pytest.mark.timeout(90)
 @pytest.fixture
 def loopback(tmp_path: Path) -> Loopback:
     return Loopback(tmp_path / "set-up")
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 def flush_status(loopback: Loopback) -> dict[str, Any]:

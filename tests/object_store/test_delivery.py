@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,13 +69,6 @@ lock = "{lock}"
     def delivered(self) -> None:
         """Wait until the recorder has every receipt."""
         wait_until(lambda: not self.loopback.left_in_spool(), what="the spool is empty", timeout_s=120)
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.end()
 
 
 def test_from_the_spool_into_the_object_store_and_out_again(

@@ -86,7 +86,7 @@ def _flip(path: Path) -> None:
 
 SCENES: Final[dict[str, Scene]] = {
     "nothing happens": Scene(),
-    "the archive cannot begin": Scene(faults={ARCHIVE: ("create", ".offer.json.new")}),
+    "the archive cannot begin": Scene(faults={ARCHIVE: ("mkdir", "/incoming/rec-1")}),
     "the archive cannot write": Scene(faults={ARCHIVE: ("create", ".wav")}),
     "the archive cannot publish": Scene(faults={ARCHIVE: ("chmod", "/incoming/rec-1/")}),
     "the receipt cannot be kept": Scene(faults={FLUSH: ("sync", ".receipt.json.new")}),

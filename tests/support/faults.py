@@ -184,3 +184,14 @@ def nursery(folder: Path, *, tracer: Path | None = None) -> Iterator[Nursery]:
 def tally(rows: list[str]) -> str:
     """Add up how cuts have ended."""
     return ", ".join(f"{name} {number}" for name, number in sorted(Counter(rows).items()))
+
+
+def disk_calls(log: Path, under: Path) -> list[tuple[str, int, str]]:
+    """List the calls on the disk that a run without a cut has noted: kind, which of that kind, on what."""
+    seen, rows = Counter[str](), []
+    for line in log.read_text().splitlines():
+        kind, _, path = line.partition(" ")
+        seen[kind] += 1
+        if kind in DISK:
+            rows.append((kind, seen[kind], path.removeprefix(str(under))))
+    return rows

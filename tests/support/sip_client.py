@@ -81,6 +81,7 @@ class SipClient:
         self._waiting: dict[tuple[str, str], queue.Queue[Message]] = {}
         self._lock = threading.Lock()
         self.answers: dict[str, int] = {}  # by method
+        self.patience_s = TRANSACTION_S  # with an answer
         self.requests: queue.Queue[Message] = queue.Queue()  # what the recorder sent by itself
         self._closed = False
         self._reader = threading.Thread(target=self._read, name="sip-client", daemon=True)
@@ -132,7 +133,7 @@ class SipClient:
         transaction = self.begin(
             method, call_id=call_id, cseq=cseq, headers=headers, body=body, uri=uri, branch=branch
         )
-        return transaction.final()
+        return transaction.final(timeout_s=self.patience_s)
 
     def begin(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,23 @@ def test_what_waits_in_the_kernel_while_the_tap_gets_no_turn_is_not_late(tmp_pat
     studio.end(session, ms=5000)
     studio.tap_hangs_ms = range(2100, 2100 + DELAY_MS + 900)
     studio.run(8000)
+    assert studio.plain("s")["streams"][0]["packets_late"] == 0
+    assert np.array_equal(studio.samples("s")[:, 0], voice.samples)
+
+
+def test_a_start_that_takes_long_waits_for_the_first_turn_of_the_tap(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"))
+    session = studio.session("s")
+    voice = studio.voice(session, "s/a", first_ms=0, packets=350)
+    studio.end(session, ms=7000)
+    studio.run(2000)
+    studio.now_ms += 2600  # until the threads run, and the recording's is the first of them
+    stop = threading.Event()
+    stop.set()
+    studio.recorder.leaves.set()
+    studio.recorder.run(stop)  # one round
+    studio.recorder.leaves.clear()
+    studio.run(10_000)
     assert studio.plain("s")["streams"][0]["packets_late"] == 0
     assert np.array_equal(studio.samples("s")[:, 0], voice.samples)
 
