@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -204,6 +204,14 @@ class JournalWriter:
             if number < len(standing):
                 row["standing"] = standing[number]
             rows.append(row)
+        self._line({"streams": rows})
+
+    def streams_again(self, streams: Sequence[object]) -> None:
+        """Note streams that this journal has lost, as a ``StreamEntry`` or its fields tell them."""
+        rows = []
+        for entry in streams:
+            row = dict(entry) if isinstance(entry, Mapping) else field_values(entry)
+            rows.append({**row, "afresh": True, "settled": len(row["gaps"])})
         self._line({"streams": rows})
 
     def checkpoint(

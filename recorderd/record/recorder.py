@@ -142,6 +142,7 @@ class Recorder:
         self._synced_mono_ns = self._looked_mono_ns = 0
         self._awake_ns = -TAP_WAIT_NS  # since when this process is known to get its turns, the tap too
         self._has_joins = False
+        self._has_begun = False  # a session, of which no sync has made the journal last
         self._over: deque[tuple[Recording, SessionEnded]] = deque()  # rendered to their end, not closed yet
 
     @property
@@ -208,11 +209,13 @@ class Recorder:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
         is_sync_due = now_ns - self._synced_mono_ns >= self.checkpoint_ns
-        self._tail.keep(ordered, now_ns=now_ns, heard_ns=heard_ns, drafts_to_ns=due_ns, sync=not is_sync_due)
+        sync = not (is_sync_due or self._has_begun)
+        self._tail.keep(ordered, now_ns=now_ns, heard_ns=heard_ns, drafts_to_ns=due_ns, sync=sync)
         if is_sync_due:
             files = [recording.files for recording in ordered]
             self._disk.put(partial(self._sync, files, self._proof.due(files, now_ns=now_ns)))
-            self._synced_mono_ns = now_ns
+            self._synced_mono_ns, self._has_begun = now_ns, False
+        self._sync_begun(ordered)
         self._close_over(ordered, heard_ns)
         if now_ns - self._looked_mono_ns >= LOOK_NS:
             self._looked_mono_ns = now_ns
@@ -223,9 +226,15 @@ class Recorder:
         """Keep what came for a power cut, between two rounds, when it is due."""
         if now_ns >= self._tail.due_ns:
             self._take_waiting()  # a pause is known before what it is about is kept
-            self._tail.keep(
-                list(self._sessions.values()), now_ns=now_ns, heard_ns=self._source.heard_until_ns
-            )
+            going, heard_ns = list(self._sessions.values()), self._source.heard_until_ns
+            self._tail.keep(going, now_ns=now_ns, heard_ns=heard_ns, sync=not self._has_begun)
+            self._sync_begun(going)
+
+    def _sync_begun(self, going: Sequence[Recording]) -> None:
+        """Let the journals of sessions that have just begun last with the tail that tells of them."""
+        if self._has_begun:
+            self._has_begun = False
+            self._disk.put(partial(self._sync, [recording.files for recording in going], ()))
 
     def handle(self, message: RecordMessage | _Question) -> None:
         """Take one message."""
@@ -326,6 +335,7 @@ class Recorder:
         if encrypt and encrypt not in self._encryption:  # never in clear
             files.give_up(EncryptionFailed(subject=session, reason=f"there is no [encryption.{encrypt}]"))
         files.begin(message)
+        self._has_begun = True
         self._sessions[session] = self._make(message, files)
 
     def _files_of(self, started: SessionStarted) -> RecordingFiles:

@@ -212,7 +212,9 @@ class Tail:
     def _take_alone(self, recording: Recording, block: TailBlock, heard_ns: int) -> None:
         """Take what a recording that is not steady would write next."""
         files, ended = recording.files, recording.ended
-        if not files.is_open or recording.failed or files.is_choked or _stands_still(recording):
+        if recording.failed or files.is_choked or _stands_still(recording):
+            return
+        if not files.is_open and not _can_begin(recording):
             return
         heard_ns = heard_ns - SETTLE_NS if ended is None else min(heard_ns, ended.at_mono_ns)
         try:
@@ -222,17 +224,18 @@ class Tail:
             return
         if ahead is None:
             return
-        start, written = ahead.start, recording.written
-        notes = canonical_json({"gaps": ahead.gaps, "back": ahead.back, "told": ahead.told})
+        written = recording.written if files.is_open else ahead.start
+        told: dict[str, object] = {"gaps": ahead.gaps, "back": ahead.back, "told": ahead.told}
+        notes = canonical_json(told if ahead.begins is None else {**told, "begins": ahead.begins})
         table = raw_rows(
             names_of([recording.started.session]),
             rate_hz=recording.rate_hz,
-            encoding=files.encoding,
+            encoding=ahead.encoding,
             channels=ahead.frames.shape[1],
             linear_bytes=0,
             kind=RowKind.SEALED if files.rests_encrypted else RowKind.FRAMES,
         )
-        table["start"], table["frames"], table["written"] = start, len(ahead.frames), written
+        table["start"], table["frames"], table["written"] = ahead.start, len(ahead.frames), written
         table["notes_bytes"] = len(notes)
         if files.rests_encrypted:
             block.unsealed.append(
@@ -241,6 +244,17 @@ class Tail:
             return
         octets = np.ascontiguousarray(ahead.frames).view(np.uint8).reshape(-1)
         block.add(table, np.concatenate([octets, np.frombuffer(notes, dtype=np.uint8)])[None, :])
+
+
+def _can_begin(recording: Recording) -> bool:
+    """Tell whether a recording whose audio nobody has opened yet can be told of in clear."""
+    return (
+        not recording.files.rests_encrypted
+        and recording.state is RecordingState.ON
+        and recording.preroll.start is None
+        and recording.ended is None
+        and bool(recording.tracks)
+    )
 
 
 def _stands_still(recording: Recording) -> bool:

@@ -3,11 +3,12 @@
 Form, little-endian: a head (mark, version, rows, number, number of the last block whose drafts were synced
 before, octets in all, CRC-32 of head and table), a table of ``ROW``, then the rows' contents one behind the
 other. A block begins at a page and is whole as far as each row's own CRC-32 is right: a torn page costs the
-rows that touch it. A recording is named by its id, as its draft's folder is; nothing else of a call is told.
+rows that touch it. A recording is named by its id, as its draft's folder is. Nothing else of a call
+is told, but by the rows of one in clear whose audio is not open yet: they say what it begins with.
 
 A row's content, by ``kind``: RAW, the octets of the streams as they came, a channel behind the other, each of
 one coding (``laws``); MARKED, the same with a mark for each octet behind them, 0 = never came; FRAMES, what
-the draft is to hold, and behind it, as JSON, what is missing in it; SEALED, the same as the draft's container
+the draft is to hold, and behind it, as JSON, what is missing in it (and ``tail_begin``); SEALED, the same as the draft's container
 is to hold it, behind ``SEALED_HEAD``. Samples are counted from the session's start.
 Pure: no clock, no I/O.
 """

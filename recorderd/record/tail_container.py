@@ -52,7 +52,7 @@ def note(folder: Path, journal: Journal, lines: Sequence[TailLine]) -> None:
     fresh = [line for line in lines if line not in journal.tails]
     if not fresh:
         return
-    _cut_torn(folder)
+    cut_torn(folder)
     writer = JournalWriter.go_on(folder)
     try:
         for line in fresh:
@@ -61,7 +61,7 @@ def note(folder: Path, journal: Journal, lines: Sequence[TailLine]) -> None:
         writer.close()
 
 
-def _cut_torn(folder: Path) -> None:
+def cut_torn(folder: Path) -> None:
     """Cut a journal behind its last line that ``read_journal`` reads, so that one more can be read.
 
     Durable: after return the cut survives. Errors: OSError.

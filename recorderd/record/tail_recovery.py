@@ -24,6 +24,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState
 from recorderd.record.chain import Chain
 from recorderd.record.journal import Journal, read_journal
+from recorderd.record.tail_begin import begin_draft, is_begun
 from recorderd.record.tail_block import LeftBlock, RowKind, content_of
 from recorderd.record.tail_container import extend_container, note
 from recorderd.record.tail_files import TAIL_DIR, read_tail
@@ -89,15 +90,19 @@ def _extend(folder: Path, left: _Rows) -> float:
     """Write into a draft what its rows tell; return how many seconds longer it is."""
     journal = read_journal(folder)
     audio = folder / audio_name(folder.name)
-    if journal.notes.timeline.state is RecordingState.ERASED or journal.sample_rate_hz < 1:
+    if journal.started is None or journal.notes.timeline.state is RecordingState.ERASED:
         return 0.0
     container = folder / vault_name(audio.name)
     if container.exists():
+        if journal.sample_rate_hz < 1:
+            return 0.0
         return extend_container(
             folder, container, [row for row in left.rows if _is(row, RowKind.SEALED)], journal
         )
-    if not audio.exists():
-        return 0.0
+    if journal.sample_rate_hz < 1 or not journal.streams or not is_begun(audio):
+        if not begin_draft(folder, left.rows, journal):
+            return 0.0
+        journal = read_journal(folder)
     descriptor = os.open(audio, os.O_RDWR | os.O_CLOEXEC)
     try:
         layout = read_layout(descriptor)

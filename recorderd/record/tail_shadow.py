@@ -24,7 +24,10 @@ from recorderd.record.frames import WholePacket
 from recorderd.record.gaps import within
 from recorderd.record.session import Recording
 from recorderd.record.source import Clocked, Counted, Source
+from recorderd.record.tail_begin import Begins
 from recorderd.wire.manifest import Gap
+from recorderd.wire.wav import WavEncoding
+from recorderd.wire.wav_notes import WavNotes
 
 TOLD_BACK_S: Final = 8  # the journal may have lost what it noted since the last sync
 
@@ -41,6 +44,8 @@ class Ahead:
     gaps: tuple[tuple[Gap, ...], ...]
     back: int  # so many frames before the first ``told`` begins to say what is missing in them
     told: tuple[tuple[Gap, ...], ...]
+    begins: Begins | None = None  # of a draft whose audio is not open yet
+    encoding: WavEncoding
 
 
 def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | None:
@@ -62,20 +67,30 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
     )
     shadow.notes = recording.notes
     shadow.channels = _forked(recording.channels)
-    start = recording.written
-    shadow.render(cast(Source, _Peeking(source)), until=until)
-    if not files.blocks:
+    begins, peeking = None, cast(Source, _Peeking(source))
+    shadow.render(peeking, until=until)
+    if not files.blocks or (files.notes is not None and not _is_heard(shadow)):
         return None
+    start = recording.written if recording.files.is_open else shadow.origin
     gaps = tuple(
         tuple(within(track.account.gaps, start=start, end=shadow.written)) for track in shadow.tracks.values()
     )
     frames: NDArray[Any] = np.concatenate(files.blocks)
-    back = min(start - recording.origin, TOLD_BACK_S * recording.rate_hz)
+    if files.notes is not None:
+        streams = shadow.entries(peeking, end=shadow.written)
+        begins = Begins(origin_samples=shadow.origin, notes=files.notes, streams=streams)
+    back = min(start - shadow.origin, TOLD_BACK_S * recording.rate_hz)
     told = tuple(
         tuple(within(track.account.gaps, start=start - back, end=start))
         for track in recording.tracks.values()
     )
-    return Ahead(start=start, frames=frames, gaps=gaps, back=back, told=told)
+    return Ahead(
+        start=start, frames=frames, gaps=gaps, back=back, told=told, begins=begins, encoding=files.encoding
+    )
+
+
+def _is_heard(recording: Recording) -> bool:
+    return any(track.placement is not None for track in recording.tracks.values())
 
 
 def _forked(channels: Channels) -> Channels:
@@ -100,11 +115,25 @@ class _Collected(RecordingFiles):
         self.is_open, self.frames, self.channels = files.is_open, files.frames, files.channels
         self.sample_rate_hz, self.encoding = files.sample_rate_hz, files.encoding
         self.problem = files.problem
+        self.notes: WavNotes | None = None
 
     @property
     def is_choked(self) -> bool:
         """Nothing waits for a disk here."""
         return False
+
+    def open_audio(
+        self,
+        *,
+        sample_rate_hz: int,
+        channels: int,
+        origin_samples: int,
+        encoding: WavEncoding,
+        notes: WavNotes,
+    ) -> None:
+        """Keep how the audio begins."""
+        self.is_open, self.sample_rate_hz, self.channels = True, sample_rate_hz, channels
+        self.encoding, self.notes = encoding, notes
 
     def append(self, block: I16 | U8) -> None:
         """Keep frames."""

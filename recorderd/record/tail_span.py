@@ -74,6 +74,16 @@ class TailRow:
         later = [tuple((at + back, count, cause) for at, count, cause in one) for one in self.gaps()]
         return back, [(*_spans(one), *more) for one, more in zip(notes["told"], later, strict=True)]
 
+    def begins(self) -> dict[str, Any] | None:
+        """Read what the draft begins with; None when it was begun already.
+
+        Errors: ValueError when the row says nothing that can be read.
+        """
+        if self.row["kind"] != RowKind.FRAMES:
+            return None
+        begins: dict[str, Any] | None = self._notes().get("begins")
+        return begins
+
     def _notes(self) -> dict[str, Any]:
         notes: dict[str, Any] = json.loads(
             bytes(self.content[len(self.content) - int(self.row["notes_bytes"]) :])
