@@ -36,11 +36,11 @@ from recorderd.core.messages import (
 )
 from recorderd.record.draft_file import read_file_layout
 from recorderd.record.files import RecordingFiles
+from recorderd.record.gaps import merged
 from recorderd.record.journal import Journal, read_journal
 from recorderd.record.left_draft import LeftDraft
 from recorderd.record.naming import wav_notes
 from recorderd.record.native import LAWS
-from recorderd.record.recovery import merged
 from recorderd.record.session import Recording
 from recorderd.record.track import Track
 from recorderd.record.vault import Vault, is_empty, left_file, vault_name

@@ -74,6 +74,11 @@ class FrameStore:
         self._frames.insert(place, frame)
         return Fate.STORED
 
+    def peek(self, *, start_ticks: int, end_ticks: int) -> list[Frame]:
+        """Give the frames that ``take`` would give, and leave them."""
+        first = bisect_left(self._frames, max(start_ticks, self.cursor), key=_POSITION)
+        return self._frames[first : max(first, bisect_left(self._frames, end_ticks, key=_POSITION))]
+
     def take(self, *, start_ticks: int, end_ticks: int) -> list[Frame]:
         """Read the frames whose place is before ``end_ticks`` and not before ``start_ticks``, once."""
         first = bisect_left(self._frames, max(start_ticks, self.cursor), key=_POSITION)
