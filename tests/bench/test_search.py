@@ -111,7 +111,7 @@ def _kinds(choose: Chooser) -> dict[str, Callable[[], dict[str, list[str]]]]:
             "part": [row["outside"][-chance.randrange(3, 8) :]],
             **{name: [row[name]] for name in ("extension", "queue", "trunk", "direction") if row[name]},
             "recorder": [row["recorder_id"]],
-            "min_duration": [str(float(row["duration_s"]) * chance.random())],
+            "min_duration": [f"{float(row['duration_s']) * chance.random():.3f}"],
             "since": [row["started_at"][:10]],
             "until": [f"{int(row['started_at'][:4]) + 1}-01-01"],
         }
