@@ -173,7 +173,7 @@ def test_signed_retention_terms_come_back_and_bind(archive: Archive) -> None:
     lose_catalogue(archive)
     assert rebuild(archive).terms == len(before) == 3
     archive.enrol()
-    assert "kept until" in archive.erase(FIRST)[0].refusal
+    assert "WORM" in archive.erase(FIRST)[0].refusal
 
 
 @pytest.mark.parametrize(
