@@ -232,7 +232,7 @@ class Recorder:
             self._sync_begun(going)
 
     def _keep_tail_of_others(self) -> None:
-        """Keep what came while many are handed on; what messages say meanwhile, a pause too, waits for all."""
+        """Keep what came while many are handed on; a message that waits meanwhile, waits for all."""
         now_ns = self._clock.mono_ns()
         if now_ns >= self._tail.due_ns:
             going = list(self._sessions.values())
