@@ -184,7 +184,7 @@ test: setup-packages setup-test-packages install-test lint exchange apcupsd ## a
 .PHONY: test-s3
 test-s3: setup-packages setup-test-packages install-test ## the store against a real S3 server with Object Lock
 	@echo '==> test-s3: pytest'
-	$(BIN)/python -m pytest -n 3 --object-store tests/contract/test_published.py tests/contract/test_published_archive.py tests/contract/test_scrub.py tests/contract/test_mirror.py tests/object_store --timeout=300
+	$(BIN)/python -m pytest -n 3 --object-store tests/contract/test_published.py tests/contract/test_published_archive.py tests/contract/test_scrub.py tests/contract/test_mirror.py tests/contract/test_retention.py tests/contract/test_erasers_at_once.py tests/contract/test_front_ends.py tests/contract/test_whole_life.py tests/object_store --timeout=300
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function

@@ -24,6 +24,7 @@ from recorderd.archive.audit_check import LogFinding, judge_audit_log
 from recorderd.archive.audit_heads import kept_heads
 from recorderd.archive.audit_log import AuditFilter, AuditLog, AuditRow
 from recorderd.archive.database import Database
+from recorderd.archive.jobs import Step
 from recorderd.archive.judgement import Verdict
 from recorderd.core.clock import SystemClock
 from recorderd.evidence.verify import TrustStore
@@ -54,9 +55,7 @@ def add_audit(commands: Any) -> None:
                 part.add_argument(f"--{word}", default="", help="only these")
 
 
-def audit_findings(
-    database: Database, trust: TrustStore, work: SlowWork | None = None
-) -> Iterator[LogFinding]:
+def audit_findings(database: Database, trust: TrustStore, work: Step | None = None) -> Iterator[LogFinding]:
     """Judge a database's audit log; one of a release before there was any has none."""
     if not database.has_table("audit"):
         return

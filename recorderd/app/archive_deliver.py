@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -15,13 +16,16 @@ from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.delivery_configuration import DeliverySection
 from recorderd.app.delivery_duty import route_of
 from recorderd.app.progress import SlowWork
 from recorderd.app.put_off import look_at_power
-from recorderd.app.retention_parts import quiet_log, retention_parts
+from recorderd.app.retention_parts import RetentionParts, quiet_log, retention_parts
+from recorderd.archive.audit_log import Actor
 from recorderd.archive.deliveries import Deliveries
+from recorderd.archive.jobs import Working
 from recorderd.core.clock import NS_PER_S, utc_text
-from recorderd.core.errors import ConfigurationError
+from recorderd.core.errors import NotConfigured
 
 EXIT_LEFT: Final = 75
 _ROWS: Final = 50
@@ -45,32 +49,74 @@ def add_deliver(commands: Any) -> None:
 def _deliver(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     """Deliver or tell; 0 when everything is delivered, 75 when something is left.
 
-    Errors: ConfigurationError without such a route; OSError when a server cannot be reached, or is another.
+    Errors: NotConfigured without such a route; OSError when a server cannot be reached, or is another.
     """
-    sections = [row for row in configuration.deliveries if arguments.route in (None, row.name)]
-    if not sections:
-        missing = f"none is called {arguments.route}" if arguments.route else "missing; add [[deliveries]]"
-        raise ConfigurationError(path=arguments.config, count=1, problems=f"  deliveries: {missing}")
+    sections = sections_of(configuration, arguments.route, config=arguments.config)
     parts = retention_parts(configuration)
-    deliveries = Deliveries(
-        parts.store, parts.database, audit=parts.audit, clock=parts.clock, log=quiet_log(parts.clock)
-    )
-    told, behind = [], 0
-    for section in sections:
-        route = route_of(section)
-        if arguments.now:
-            look_at_power(configuration, work="a delivery")
-            parts.sweeper.enrol()
-            with SlowWork(f"delivering to {route.name}") as work:
-                deliveries.run(route, command_line_actor(), advance=work.advance)
-        behind += (left := deliveries.behind(route))
-        rows = deliveries.log_of(route, limit=arguments.limit, failed_only=arguments.failed)
-        told.append({"route": route.name, "behind": left, "log": [asdict(row) for row in rows]})
+    if arguments.now:
+        look_at_power(configuration, work="a delivery")
+        deliver_now(parts, sections, command_line_actor())
+    told = deliveries_table(parts, sections, limit=arguments.limit, failed_only=arguments.failed)
     if arguments.json:
         print(json.dumps(told, indent=2))
     else:
         _show(told)
-    return EXIT_LEFT if behind else 0
+    return EXIT_LEFT if any(route["behind"] for route in told) else 0
+
+
+def sections_of(
+    configuration: ArchiveConfiguration, route: str | None, *, config: object
+) -> list[DeliverySection]:
+    """Give one route, or all.
+
+    Errors: NotConfigured when there is none, or none of that name.
+    """
+    sections = [row for row in configuration.deliveries if route in (None, row.name)]
+    if not sections:
+        what = f"deliveries called {route}" if route else "deliveries"
+        raise NotConfigured(path=config, what=what, remedy="add [[deliveries]]")
+    return sections
+
+
+def deliver_now(
+    parts: RetentionParts,
+    sections: Iterable[DeliverySection],
+    who: Actor,
+    *,
+    working: Working = SlowWork,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Deliver what is not delivered, route by route.
+
+    Errors: CatalogueFailed, KeyUnusable; OSError when a server cannot be reached, or is another.
+    """
+    deliveries = _deliveries(parts)
+    for section in sections:
+        route = route_of(section)
+        parts.sweeper.enrol()
+        with working(f"delivering to {route.name}") as work:
+            deliveries.run(route, who, advance=work.advance, stopped=stopped)
+
+
+def deliveries_table(
+    parts: RetentionParts, sections: Iterable[DeliverySection], *, limit: int, failed_only: bool
+) -> list[dict[str, Any]]:
+    """Make the table of what was delivered, and what was not, for programs.
+
+    Errors: CatalogueFailed, KeyUnusable.
+    """
+    deliveries, told = _deliveries(parts), []
+    for section in sections:
+        route = route_of(section)
+        rows = deliveries.log_of(route, limit=limit, failed_only=failed_only)
+        behind = deliveries.behind(route)
+        told.append({"route": route.name, "behind": behind, "log": [asdict(row) for row in rows]})
+    return told
+
+
+def _deliveries(parts: RetentionParts) -> Deliveries:
+    log = quiet_log(parts.clock)
+    return Deliveries(parts.store, parts.database, audit=parts.audit, clock=parts.clock, log=log)
 
 
 def _show(told: list[dict[str, Any]]) -> None:

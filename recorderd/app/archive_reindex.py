@@ -14,8 +14,10 @@ from recorderd.app.archive_store import open_store
 from recorderd.app.progress import SlowWork
 from recorderd.app.roster_duty import make_roster
 from recorderd.app.service import FolderLock
+from recorderd.archive.audit_log import Actor
 from recorderd.archive.front_ends import Presence
-from recorderd.archive.reindex import Reindexer
+from recorderd.archive.jobs import Working
+from recorderd.archive.reindex import Rebuilt, Reindexer
 from recorderd.core.clock import SystemClock
 from recorderd.evidence.keys import Signer, resolve_secret
 from recorderd.evidence.verify import TrustStore
@@ -33,9 +35,34 @@ def add_reindex(commands: Any) -> None:
 
 
 def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
+    told = make_anew(configuration, command_line_actor())
+    for recording_id in told.reissued:
+        print(f"{recording_id}: its receipt was gone, it was verified and has a new one")
+    for path, reason in told.left_out:
+        print(f"{path}: has no row: {reason}")
+    if told.terms:
+        print(f"{told.terms} documents of signed retention terms came back")
+    print(f"{told.rows} recordings, of which {told.tombstones} were erased or made anonymous")
+    return EXIT_LEFT_OUT if told.left_out else 0
+
+
+def hold_alone(configuration: ArchiveConfiguration) -> FolderLock:
+    """Keep every daemon off the archive's folder until what is given is closed.
+
+    Errors: AlreadyRunning.
+    """
+    durable.make_dir(configuration.archive.data_dir)
+    return FolderLock(configuration.archive.data_dir / LOCK_NAME)
+
+
+def make_anew(configuration: ArchiveConfiguration, who: Actor, *, working: Working = SlowWork) -> Rebuilt:
+    """Make the catalogue's recordings anew.
+
+    Durable: after return the new rows survive; before it, the old ones.
+    Errors: AlreadyRunning, ArchiveServed; CatalogueFailed, KeyUnusable, OSError; what ``working`` raises.
+    """
     archive, receipt = configuration.archive, configuration.receipt
-    durable.make_dir(archive.data_dir)
-    lock = FolderLock(archive.data_dir / LOCK_NAME)
+    lock = hold_alone(configuration)
     database = open_to_write(configuration)
     presence = Presence(database)
     try:
@@ -52,14 +79,9 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
             region=configuration.catalogue.region,
             clock=SystemClock(),
         )
-        with SlowWork("reading", total_bytes=reindexer.count(), counts="recordings") as work:
-            told = reindexer.run(command_line_actor(), advance=work.advance)
+        with working("reading", total_bytes=reindexer.count(), counts="recordings") as work:
+            return reindexer.run(who, advance=work.advance)
     finally:
         presence.leave()
+        database.close()
         lock.close()
-    for recording_id in told.reissued:
-        print(f"{recording_id}: its receipt was gone, it was verified and has a new one")
-    for path, reason in told.left_out:
-        print(f"{path}: has no row: {reason}")
-    print(f"{told.rows} recordings, of which {told.tombstones} were erased or made anonymous")
-    return EXIT_LEFT_OUT if told.left_out else 0

@@ -21,6 +21,9 @@ from recorderd.app.archive_selecting import add_selection, selected, selection_o
 from recorderd.app.progress import SlowWork, counted
 from recorderd.app.put_off import look_at_power
 from recorderd.app.retention_parts import RetentionParts, retention_parts
+from recorderd.archive.audit_log import Actor
+from recorderd.archive.jobs import Working
+from recorderd.archive.sweeping import Swept
 from recorderd.core.clock import utc_text
 from recorderd.core.errors import RecordingUnknown
 from recorderd.policy.holds import Hold
@@ -126,11 +129,7 @@ def _plan_table(tally: PlanTally, due: list[Decision], listed: bool) -> dict[str
 
 def _sweep(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     look_at_power(configuration, work="the sweep")
-    parts = retention_parts(configuration)
-    parts.state_terms(command_line_actor())
-    _enrol(parts)
-    with SlowWork("erasing", counts="recordings") as work:
-        swept = parts.sweeper.sweep(command_line_actor(), advance=work.advance)
+    swept = sweep_now(retention_parts(configuration), command_line_actor())
     if arguments.json:
         print(json.dumps(asdict(swept), indent=2))
     else:
@@ -197,8 +196,25 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     return 0
 
 
-def _enrol(parts: RetentionParts) -> None:
-    with SlowWork("reading new manifests", counts="recordings") as work:
+def sweep_now(
+    parts: RetentionParts,
+    who: Actor,
+    *,
+    working: Working = SlowWork,
+    put_off: Callable[[], str] = lambda: "",
+) -> Swept:
+    """Sign the terms if they are new, and erase what is due.
+
+    Errors: CatalogueFailed, EvidenceError, KeyUnusable, OSError.
+    """
+    parts.state_terms(who)
+    _enrol(parts, working)
+    with working("erasing", counts="recordings") as work:
+        return parts.sweeper.sweep(who, put_off=put_off, advance=work.advance)
+
+
+def _enrol(parts: RetentionParts, working: Working = SlowWork) -> None:
+    with working("reading new manifests", counts="recordings") as work:
         parts.sweeper.enrol(work.advance)
 
 
@@ -245,7 +261,9 @@ def _hold_release(arguments: argparse.Namespace, configuration: ArchiveConfigura
 def _hold_list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     parts = retention_parts(configuration)
     now = utc_text(parts.clock.utc_ns())
-    holds = [hold for hold in parts.holds.listed() if arguments.all or hold.in_force(now)]
+    with SlowWork("reading", counts="holds") as work:
+        listed = counted(parts.holds.listed(), work)
+        holds = [hold for hold in listed if arguments.all or hold.in_force(now)]
     if arguments.json:
         print(json.dumps([_hold_row(hold, now) for hold in holds], indent=2))
         return 0

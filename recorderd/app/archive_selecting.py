@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from recorderd.app.progress import SlowWork
 from recorderd.app.retention_parts import RetentionParts
 from recorderd.archive.selecting import covered_by
 from recorderd.core.errors import SelectionEmpty
@@ -45,4 +46,13 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
 
 def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]:
     """Find the recordings that are meant and not erased, the oldest first."""
-    return covered_by(selection, database=parts.database, book=parts.book, sweeper=parts.sweeper)
+    with SlowWork("reading new manifests", counts="recordings") as work:
+        parts.sweeper.enrol(work.advance)
+    with SlowWork("searching", counts="recordings") as work:
+        return covered_by(
+            selection,
+            database=parts.database,
+            book=parts.book,
+            sweeper=parts.sweeper,
+            advance=work.advance,
+        )

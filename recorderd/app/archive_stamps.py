@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,16 +20,18 @@ from rich.table import Column, Table
 from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_store import open_store
+from recorderd.app.progress import SlowWork
 from recorderd.app.put_off import look_at_power
 from recorderd.app.service import FolderLock
 from recorderd.app.stamp_authorities import authorities
+from recorderd.archive.jobs import Step, Working
 from recorderd.archive.renewals import RENEWALS_NAME, StampState, keep_renewal, stamp_states
 from recorderd.core.clock import NS_PER_S, SystemClock, utc_text
 from recorderd.core.errors import AuthorityRefused, EvidenceError
 from recorderd.evidence.merkle import inclusion_paths, merkle_root
 from recorderd.evidence.renewal import RENEW_BEFORE_S
 from recorderd.evidence.timestamp import Stamp
-from recorderd.flush.authority import Authority, fetch_stamp
+from recorderd.flush.authority import Authority, check_apart, fetch_stamp
 from recorderd.wire.stamp_batch import LEAVES_LIMIT, RenewalProof
 
 DAY_S: Final = 86_400
@@ -58,7 +60,7 @@ def add_days(command: argparse.ArgumentParser) -> None:
 def list_stamps(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     """List stamps with what is to be done; 65 when one does not hold, else 0."""
     rows, broken = [], False
-    for state in _states(arguments, configuration):
+    for state in _states(configuration, days=arguments.days):
         broken = broken or state.stamp is None
         if state.reasons or arguments.all:
             rows.append(_row(state))
@@ -81,26 +83,51 @@ def renew_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurat
     Errors: PutOff while the daemon says that this host is on battery.
     """
     look_at_power(configuration, work="the renewal of time stamps")
-    root = configuration.archive.data_dir
-    durable.make_dir(root / RENEWALS_NAME)
-    lock = FolderLock(root / RENEWALS_NAME / _LOCK_NAME)
     count = left = 0
-    try:
-        states = _states(arguments, configuration)
-        for done in renew_due(root, states, asked=authorities(configuration.timestamps)):
-            count, left = count + 1, left + (done.stamp is None)
-            print(f"{done.path}: {done.problem or f'renewed by {done.stamp}'}")
-    finally:
-        lock.close()
+    for done in renew_now(configuration, days=arguments.days):
+        count, left = count + 1, left + (done.stamp is None)
+        print(f"{done.path}: {done.problem or f'renewed by {done.stamp}'}")
     if not count:
         print("nothing is to be renewed")
     return EXIT_AGAIN if left else 0
 
 
+def renew_now(
+    configuration: ArchiveConfiguration, *, days: int, working: Working = SlowWork
+) -> Iterator[Renewal]:
+    """Renew what ends within so many days; one at a time in an archive.
+
+    Durable: what is told as renewed survives.
+    Errors: AlreadyRunning; KeyUnusable, EvidenceError; OSError.
+    """
+    root, section, clock = configuration.archive.data_dir, configuration.timestamps, SystemClock()
+    asked = authorities(section)
+    durable.make_dir(root / RENEWALS_NAME)
+    lock = FolderLock(root / RENEWALS_NAME / _LOCK_NAME)
+
+    def judge(stamp: Stamp) -> None:
+        if section is not None:
+            check_apart(stamp, now_utc_ns=clock.utc_ns(), limit_ns=section.apart_limit_s * NS_PER_S)
+
+    try:
+        with working("reading stamps", counts="stamps") as work:
+            states = _told(_states(configuration, days=days), work)
+            yield from renew_due(root, states, asked=asked, judge=judge)
+    finally:
+        lock.close()
+
+
 def renew_due(
-    root: Path, states: Iterator[StampState], *, asked: Sequence[Authority], at_once: int = LEAVES_LIMIT
+    root: Path,
+    states: Iterator[StampState],
+    *,
+    asked: Sequence[Authority],
+    judge: Callable[[Stamp], None],
+    at_once: int = LEAVES_LIMIT,
 ) -> Iterator[Renewal]:
     """Renew what is due by the first authority that gives a better stamp: one question for all.
+
+    ``judge`` refuses a new stamp, by EvidenceError; the next authority is asked then.
 
     Durable: what is told as renewed survives.
     Errors: OSError.
@@ -114,11 +141,15 @@ def renew_due(
     digests = sorted(due)
     for at in range(0, len(digests), at_once):
         together = {digest: due[digest] for digest in digests[at : at + at_once]}
-        yield from _renew_together(root, together, asked=asked)
+        yield from _renew_together(root, together, asked=asked, judge=judge)
 
 
 def _renew_together(
-    root: Path, due: dict[str, list[StampState]], *, asked: Sequence[Authority]
+    root: Path,
+    due: dict[str, list[StampState]],
+    *,
+    asked: Sequence[Authority],
+    judge: Callable[[Stamp], None],
 ) -> Iterator[Renewal]:
     """Have one stamp made for stamps, by the hash of each: over the root of their tree if it is several."""
     digests = sorted(due)
@@ -127,7 +158,7 @@ def _renew_together(
     stamped = merkle_root(leaves).hex() if len(leaves) > 1 else digests[0]
     subject = Path(states[0].path).name if len(leaves) == 1 else f"a tree of {len(leaves)} stamps"
     try:
-        tsr, stamp = fetch_stamp(asked, sha256_hex=stamped, subject=subject)
+        tsr, stamp = fetch_stamp(asked, sha256_hex=stamped, subject=subject, judge=judge)
     except (AuthorityRefused, EvidenceError) as problem:
         yield from (Renewal(path=state.path, stamp=None, problem=str(problem)) for state in states)
         return
@@ -151,12 +182,18 @@ def _renew_together(
             yield Renewal(path=state.path, stamp=stamp)
 
 
-def _states(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> Iterator[StampState]:
+def _states(configuration: ArchiveConfiguration, *, days: int) -> Iterator[StampState]:
     return stamp_states(
         open_store(configuration),
         now_utc_s=SystemClock().utc_ns() // NS_PER_S,
-        renew_before_s=arguments.days * DAY_S,
+        renew_before_s=days * DAY_S,
     )
+
+
+def _told(states: Iterator[StampState], work: Step) -> Iterator[StampState]:
+    for state in states:
+        work.advance(1)
+        yield state
 
 
 def _row(state: StampState) -> dict[str, Any]:

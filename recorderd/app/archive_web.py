@@ -18,6 +18,7 @@ from typing import Final
 
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.service import Service
+from recorderd.app.workers import Workers
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.events import Ev
@@ -55,6 +56,14 @@ def web(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> i
     desk = make_desk(configuration, section, clock=clock, log=service.log)
     app = make_application(log=service.log, clock=clock, requests_per_minute=section.requests_per_minute)
     put_desk(app, desk)
+    workers = Workers(service)
+
+    def ready(address: str) -> None:
+        desk.jobs.settle()  # now: the port is ours, so no other process of this front end does any
+        for name, work in desk.jobs.loops().items():
+            workers.start(name, work)
+        service.log.info(Ev.HTTP_READY, subject=address)
+
     serve_https(
         app,
         address=section.address,
@@ -62,9 +71,10 @@ def web(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> i
         certificate_file=section.certificate_file,
         key_file=resolve_secret(section.key_file),
         stop=service.stop,
-        ready=lambda address: service.log.info(Ev.HTTP_READY, subject=address),
+        ready=ready,
         log=service.log,
     )
+    workers.end()
     desk.database.close()
     return 0
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from recorderd import durable
 from recorderd.app.archive_audit import audit_findings
@@ -18,6 +19,8 @@ from recorderd.app.roster_duty import make_roster
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit import Audit, Auditor, Trouble
 from recorderd.archive.catalogue import Catalogue
+from recorderd.archive.database import Database
+from recorderd.archive.jobs import Working
 from recorderd.archive.mirror_checks import mirror_flaws
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import FormatError
@@ -30,26 +33,57 @@ def fsck(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> 
 
     Errors: KeyUnusable, EvidenceError, CatalogueFailed.
     """
-    catalogue = open_catalogue(configuration, read_only=True)
-    receipts = TrustStore.from_files([configuration.receipt.certificate_file])
-    auditor = Auditor(
-        store=open_store(configuration),
-        catalogue=catalogue,
-        trusts=make_roster(configuration, catalogue.database).trusts,
-        receipts=receipts,
-        authorities=TrustStore.from_files([arguments.tsa]) if arguments.tsa is not None else None,
-        now_utc_s=SystemClock().utc_ns() // NS_PER_S,
-    )
-    with SlowWork("checking", total_bytes=auditor.size_bytes()) as work:
-        audit = auditor.run(work.advance)
-    with SlowWork("checking the audit log", counts="rows") as work:
-        audit.troubles += [
-            Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
-            for row in audit_findings(open_database(configuration, read_only=True), receipts, work)
-        ]
-    audit.troubles += _mirror_troubles(configuration, is_deep=arguments.mirror)
+    audit = check_everything(configuration, authorities=arguments.tsa, is_deep=arguments.mirror)
     _show(audit, as_json=arguments.json)
     return EXIT_OF[audit.verdict]
+
+
+def check_everything(
+    configuration: ArchiveConfiguration,
+    *,
+    authorities: Path | None = None,
+    is_deep: bool = False,
+    working: Working = SlowWork,
+) -> Audit:
+    """Check files, catalogue, chains, audit log and the off-site copy; changes nothing.
+
+    Errors: KeyUnusable, EvidenceError, CatalogueFailed, OSError; what ``working`` raises.
+    """
+    database = open_database(configuration, read_only=True)
+    try:
+        receipts = TrustStore.from_files([configuration.receipt.certificate_file])
+        auditor = Auditor(
+            store=open_store(configuration),
+            catalogue=Catalogue(database, read_only=True, region=configuration.catalogue.region),
+            trusts=make_roster(configuration, database).trusts,
+            receipts=receipts,
+            authorities=TrustStore.from_files([authorities]) if authorities is not None else None,
+            now_utc_s=SystemClock().utc_ns() // NS_PER_S,
+        )
+        with working("checking", total_bytes=auditor.size_bytes()) as work:
+            audit = auditor.run(work.advance)
+        with working("checking the audit log", counts="rows") as work:
+            audit.troubles += [
+                Trouble(subject=row.subject, code="audit_log", reason=row.reason, verdict=row.verdict)
+                for row in audit_findings(database, receipts, work)
+            ]
+        audit.troubles += _mirror_troubles(configuration, database, is_deep=is_deep, working=working)
+    finally:
+        database.close()
+    return audit
+
+
+def audit_table(audit: Audit, *, most: int | None = None) -> dict[str, Any]:
+    """Make a check's table for programs, of the first findings."""
+    return {
+        "verdict": audit.verdict.value,
+        "recordings": audit.recordings,
+        "heads": audit.heads,
+        "troubles": [
+            {"subject": row.subject, "code": row.code, "verdict": row.verdict.value, "reason": row.reason}
+            for row in audit.troubles[:most]
+        ],
+    }
 
 
 def add_mirror_option(command: argparse.ArgumentParser) -> None:
@@ -57,14 +91,15 @@ def add_mirror_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mirror", action="store_true", help="read the off-site copy to the last octet too")
 
 
-def _mirror_troubles(configuration: ArchiveConfiguration, *, is_deep: bool) -> list[Trouble]:
+def _mirror_troubles(
+    configuration: ArchiveConfiguration, database: Database, *, is_deep: bool, working: Working
+) -> list[Trouble]:
     """Compare the off-site copy, if there is one."""
     clock, store = SystemClock(), open_store(configuration)
-    database = open_database(configuration, read_only=True)
     mirror = open_mirror(configuration, store, database, clock=clock, log=quiet_log(clock))
     if mirror is None:
         return []
-    with SlowWork("the copy", total_bytes=Catalogue(database, read_only=True).size_bytes()) as work:
+    with working("the copy", total_bytes=Catalogue(database, read_only=True).size_bytes()) as work:
         flaws = mirror_flaws(mirror, store.published, database, is_deep=is_deep, advance=work.advance)
         return [Trouble(subject=row.subject, code=row.code, reason=row.reason) for row in flaws]
 
@@ -101,21 +136,7 @@ def _head_line(body: HeadBody) -> str:
 
 def _show(audit: Audit, *, as_json: bool) -> None:
     if as_json:
-        table = {
-            "verdict": audit.verdict.value,
-            "recordings": audit.recordings,
-            "heads": audit.heads,
-            "troubles": [
-                {
-                    "subject": row.subject,
-                    "code": row.code,
-                    "verdict": row.verdict.value,
-                    "reason": row.reason,
-                }
-                for row in audit.troubles
-            ],
-        }
-        print(json.dumps(table, indent=2))
+        print(json.dumps(audit_table(audit), indent=2))
         return
     for row in audit.troubles:
         print(f"{WORD_OF[row.verdict]:<11} {row.subject}: {row.code}: {row.reason}")

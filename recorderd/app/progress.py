@@ -12,6 +12,7 @@ from typing import Final, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from recorderd.archive.jobs import Step
 from recorderd.core.clock import NS_PER_S, Clock, SystemClock
 
 SHOW_AFTER_NS: Final = 2 * NS_PER_S
@@ -28,6 +29,7 @@ class SlowWork:
     def __init__(
         self,
         what: str,
+        /,
         *,
         total_bytes: int | None = None,
         counts: str = "",
@@ -51,7 +53,7 @@ class SlowWork:
         if self._progress is not None:
             self._progress.stop()
 
-    def advance(self, size_bytes: int) -> None:
+    def advance(self, size_bytes: int, /) -> None:
         """Note that so many more octets, or things, are done."""
         self._done_bytes += size_bytes
         if self._progress is None:
@@ -66,7 +68,7 @@ class SlowWork:
         self._progress.update(self._task, completed=self._done_bytes)
 
 
-def counted(things: Iterable[T], work: SlowWork) -> Iterator[T]:
+def counted(things: Iterable[T], work: Step) -> Iterator[T]:
     """Give things on, and tell of them by the thousand."""
     count = 0
     for count, thing in enumerate(things, start=1):

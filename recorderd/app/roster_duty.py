@@ -87,7 +87,9 @@ class RosterDuty:
                 clock=clock,
                 log=log,
             )
-            self._desk = EnrolmentDesk(enrolment, identity, address=address_of(section.bind), log=log)
+            self._desk = EnrolmentDesk(
+                enrolment, identity, address=address_of(section.bind), clock=clock, log=log
+            )
 
     def loops(self) -> dict[str, Loop]:
         """Give the work of each thread, by the thread's name."""

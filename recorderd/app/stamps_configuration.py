@@ -79,6 +79,12 @@ class RenewalSection:
         "Time stamping authorities for `recorder-archive renew`, asked in this order until one answers.",
         check=_some,
     )
+    apart_limit_s: int = option(
+        "A renewal whose time is further from the archive's is not taken.",
+        default=86_400,
+        minimum=60,
+        maximum=315_360_000,
+    )
 
 
 def stamps_problems(timestamps: TimestampsSection | RenewalSection | None) -> Iterator[Problem]:

@@ -10,12 +10,14 @@ from recorderd.app.call_records_configuration import columns_of
 from recorderd.app.http_configuration import HttpSection, OidcSection
 from recorderd.app.reconciler import reconciler_of
 from recorderd.app.retention_parts import retention_parts
+from recorderd.app.web_upkeep import WebUpkeep
 from recorderd.archive.accounts import Accounts
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.call_records import CallRecords
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.criteria import tag_of
 from recorderd.archive.database import Database
+from recorderd.archive.jobs import Jobs
 from recorderd.archive.oidc import Oidc, ProviderSettings
 from recorderd.archive.search import Search
 from recorderd.archive.shares import Shares
@@ -72,6 +74,8 @@ def make_desk(
         ),
         oidc=_oidc(section.oidc, database, clock),
         shares=Shares(database, audit_log, clock=clock),
+        jobs=Jobs(database, audit_log, front_end=archive.front_end, clock=clock, log=log),
+        upkeep=WebUpkeep(configuration, parts),
         audit_log=audit_log,
         peaks=Peaks(archive.run_dir / PEAKS_NAME),
         signer=parts.signer,

@@ -1,8 +1,10 @@
 """Enrolment at the archive: makes codes, and exchanges keys with whoever proves to have one.
 
 Rule: a code counts once, for a limited time, and for five tries. Who asks again with the very same request
-lost the answer, and gets it again. What was proved goes into the catalogue together with the code's use and
-its row in the audit log, before the answer leaves. Whoever has no code learns nothing.
+lost the answer, and gets it again. A code's time is over by the archive's clock, or by the monotonic one of
+the process that answers: a clock that is set back gives it no more. What was proved goes into the catalogue
+together with the code's use and its row in the audit log, before the answer leaves. Whoever has no code
+learns nothing.
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ class Enrolment:
         self._audit = audit
         self._clock = clock
         self._log = log
+        self._ends_ns: dict[str, int] = {}  # of each code that was seen, by the monotonic clock
 
     def begin(self, recorder_id: str, *, who: Actor, valid_s: int) -> EnrolmentCode:
         """Make a code for a recorder; an earlier one that waits for the same counts no more.
@@ -97,6 +100,25 @@ class Enrolment:
             self._audit.note(who, "enrolment_begun", recorder_id, detail=detail, connection=connection)
         return code
 
+    def end_codes(self) -> None:
+        """Forget codes whose time is over; called oftener than once in a code's time."""
+        over = self._over()
+        if over:
+            with self._database.write() as connection:
+                connection.execute(delete(ENROLMENTS).where(_E.code_id.in_(over)))
+
+    def _over(self) -> list[str]:
+        now_utc_s, now_ns = self._now_utc_s(), self._clock.mono_ns()
+        with self._database.read() as connection:
+            codes = connection.execute(select(_E.code_id, _E.expires_utc_s)).all()
+        ends_ns = {
+            code_id: now_ns + (expires_utc_s - now_utc_s) * NS_PER_S for code_id, expires_utc_s in codes
+        }
+        self._ends_ns = {
+            code_id: min(end_ns, self._ends_ns.get(code_id, end_ns)) for code_id, end_ns in ends_ns.items()
+        }
+        return [code_id for code_id, end_ns in self._ends_ns.items() if end_ns <= now_ns]
+
     def answer(self, message: bytes, identity: Identity) -> tuple[Kind, bytes]:
         """Take a request, without its head, and give what to answer; a refusal says little."""
         try:
@@ -106,8 +128,14 @@ class Enrolment:
         except (EnrolmentFormatError, EvidenceError) as problem:
             self._log.warning(Ev.ENROLMENT_REFUSED, subject="?", reason=problem)
             return _refused("it is no request of an enrolment")
+        waiting = select(ENROLMENTS).where(_E.code_id == request.code_id)
+        with self._database.read() as connection:  # whoever guesses numbers takes no writer's turn
+            if connection.execute(waiting).first() is None:
+                self._log.warning(
+                    Ev.ENROLMENT_REFUSED, subject=request.code_id, reason="there is no such code"
+                )
+                return _refused(_NOT_GOOD)
         with self._database.write() as connection:
-            waiting = select(ENROLMENTS).where(_E.code_id == request.code_id)
             row = connection.execute(waiting).mappings().first()
             reason = self._why_not(connection, row, raw, mac)
             if row is None or reason:
@@ -142,7 +170,9 @@ class Enrolment:
             return "there is no such code"
         if row["failures"] >= TRIES:
             return f"it was tried {TRIES} times without being known"
-        if row["expires_utc_s"] <= self._now_utc_s():
+        ends_ns = self._ends_ns.get(row["code_id"])
+        is_over = ends_ns is not None and ends_ns <= self._clock.mono_ns()
+        if is_over or row["expires_utc_s"] <= self._now_utc_s():
             return "its time is over"
         if not holds(mac, request_mac(bytes(row["key"]), raw)):
             more = update(ENROLMENTS).where(_E.code_id == row["code_id"]).values(failures=row["failures"] + 1)

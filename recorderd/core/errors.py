@@ -182,6 +182,18 @@ class KeyUnusable(RecorderError):
     hint = "The key file must be readable by its owner only (chmod 600) and match the certificate."
 
 
+class SecretUnusable(KeyUnusable):
+    """Secret {path} cannot be used: {reason}."""
+
+    hint = "The file must be there and be readable by this program's user only (chmod 600)."
+
+
+class CredentialMissing(KeyUnusable):
+    """Credential {path} cannot be used: {reason}."""
+
+    hint = "`credential:NAME` is for a systemd unit with LoadCredential=NAME; elsewhere name the file itself."
+
+
 class KeyUnavailable(KeyUnusable):
     """Key {path} cannot be used now: {reason}."""
 
@@ -237,6 +249,12 @@ class ConfigurationError(RecorderError):
 
     exit_code = 78
     hint = "Mend the keys named above and try again; `check-config` shows the same without starting."
+
+
+class NotConfigured(ConfigurationError):
+    """Configuration {path} has no {what}: {remedy}."""
+
+    hint = "What is asked for is done only where archive.toml says how."
 
 
 class Pjsua2Unfit(RecorderError):
@@ -482,6 +500,19 @@ class AlreadyRunning(RecorderError):
 
     exit_code = 75
     hint = "Two programs must not work on one folder; stop the other one first."
+
+
+class JobUnderWay(RecorderError):
+    """Job {number} does that already ({work})."""
+
+    exit_code, retryable = 75, True
+    hint = "Wait for its end, or stop it."
+
+
+class JobStopped(RecorderError):
+    """The job was stopped before its end."""
+
+    exit_code = 75
 
 
 class ExportBlocked(RecorderError):

@@ -184,6 +184,8 @@ class Ev(Enum):
     HTTP_FAILED = "http_failed"
     HTTP_REFUSED = "http_refused"
     HTTP_LIMITED = "http_limited"
+    JOB_ENDED = "job_ended"
+    JOB_FAILED = "job_failed"
     WEBHOOK_FAILED = "webhook_failed"
     RECEIPTS_BEHIND = "receipts_behind"
     STORE_BEHIND = "store_behind"

@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from recorderd.core.errors import KeyUnusable
+from recorderd.core.errors import CredentialMissing, KeyUnusable, SecretUnusable
 
 CREDENTIAL_PREFIX: Final = "credential:"
 _SECRET_MAX_BYTES: Final = 64 * 1024
@@ -22,25 +22,28 @@ _ACL_USER, _ACL_GROUP_OBJ, _ACL_GROUP = 0x02, 0x04, 0x08  # acl(5); in linux/pos
 def resolve_secret(path: Path) -> Path:
     """Find where a secret lies: `credential:NAME` is one that systemd hands to the unit.
 
-    Errors: KeyUnusable when a credential is asked for outside a unit that has any.
+    Errors: CredentialMissing when a credential is asked for outside a unit that has any.
     Source: systemd.exec(5), LoadCredential.
     """
     if not path.name.startswith(CREDENTIAL_PREFIX):
         return path
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
-        raise KeyUnusable(path=path.name, reason="systemd gave this process no credentials")
+        raise CredentialMissing(path=path.name, reason="systemd gave this process no credentials")
     return Path(folder) / path.name.removeprefix(CREDENTIAL_PREFIX)
 
 
 def read_secret_text(path: Path) -> str:
     """Read a secret of one line.
 
-    Errors: KeyUnusable.
+    Errors: SecretUnusable.
     """
-    text = read_secret(path).decode(errors="replace")
+    try:
+        text = read_secret(path).decode(errors="replace")
+    except KeyUnusable as problem:  # whose hint speaks of a certificate
+        raise SecretUnusable(**problem.fields) from None
     if "\N{REPLACEMENT CHARACTER}" in text:
-        raise KeyUnusable(path=path, reason="is not text")
+        raise SecretUnusable(path=path, reason="is not text")
     return text.strip()
 
 

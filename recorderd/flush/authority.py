@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError
+from recorderd.core.clock import NS_PER_S
+from recorderd.core.errors import AuthorityRefused, EvidenceError, RecorderError, TimestampInvalid
 from recorderd.evidence.timestamp import (
     NONCE_BITS,
     TIMESTAMP_MAX_BYTES,
@@ -88,6 +89,22 @@ def fetch_stamp(
             on_failure(authority, problem)
             last = problem
     raise last
+
+
+def seconds_apart(stamp: Stamp, *, now_utc_ns: int) -> float:
+    """Say how far a stamp's time is from ours."""
+    return abs(now_utc_ns - stamp.gen_time_utc_ns) / NS_PER_S
+
+
+def check_apart(stamp: Stamp, *, now_utc_ns: int, limit_ns: int) -> None:
+    """See that a stamp's time is near enough to ours: one that is not proves nothing.
+
+    Errors: TimestampInvalid.
+    """
+    apart_s = seconds_apart(stamp, now_utc_ns=now_utc_ns)
+    if apart_s * NS_PER_S > limit_ns:
+        reason = f"its time is {apart_s:.0f} s from ours"
+        raise TimestampInvalid(subject=f"a signature by {stamp.authority}", reason=reason)
 
 
 def _exchange(authority: Authority, query: bytes, *, deadline_s: float) -> bytes:

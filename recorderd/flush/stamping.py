@@ -22,20 +22,19 @@ from threading import Event as StopToken
 from typing import Any, Final
 
 from recorderd import durable
-from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, utc_text
+from recorderd.core.clock import NS_PER_MS, Clock, utc_text
 from recorderd.core.errors import (
     AuthorityRefused,
     EvidenceError,
     IndexFormatError,
     RecorderError,
     StampFormatError,
-    TimestampInvalid,
 )
 from recorderd.core.events import Ev, EventLog
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.merkle import merkle_root
 from recorderd.evidence.timestamp import Stamp
-from recorderd.flush.authority import Authority, ask_authority, fetch_stamp
+from recorderd.flush.authority import Authority, ask_authority, check_apart, fetch_stamp, seconds_apart
 from recorderd.flush.parcel import manifest_digest
 from recorderd.spool.layout import Place, Spool
 from recorderd.spool.stamps import StampFolder
@@ -295,12 +294,11 @@ class Stamper:
 
         Errors: TimestampInvalid when they are so far apart that the stamp would prove nothing.
         """
-        apart_s = abs(self._clock.utc_ns() - stamp.gen_time_utc_ns) / NS_PER_S
+        now_utc_ns = self._clock.utc_ns()
+        apart_s = seconds_apart(stamp, now_utc_ns=now_utc_ns)
         if apart_s > APART_S:
             self._log.warning(Ev.TIMESTAMP_CLOCKS_APART, subject=stamp.authority, apart_s=round(apart_s, 1))
-        if apart_s * NS_PER_S > self._settings.apart_limit_ns:
-            reason = f"its time is {apart_s:.0f} s from ours"
-            raise TimestampInvalid(subject=f"a signature by {stamp.authority}", reason=reason)
+        check_apart(stamp, now_utc_ns=now_utc_ns, limit_ns=self._settings.apart_limit_ns)
 
     def _leaves(self, raw: bytes) -> tuple[str, ...]:
         try:

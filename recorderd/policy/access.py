@@ -48,6 +48,8 @@ class Action(StrEnum):
     SUBJECT_ACCESS = "subject_access"  # give somebody everything about them
     RECONCILE = "reconcile"  # call records of the exchange against recordings
     PLAN = "plan"  # see what is due for erasure
+    CHECK = "check"  # have everything read and compared; see jobs, and how copies and deliveries stand
+    MAINTAIN = "maintain"  # sweep, copy, deliver, renew, reindex, drain
     AUDIT = "audit"  # read the audit log
     ACCOUNTS = "accounts"
     STATUS = "status"
@@ -67,8 +69,8 @@ ON_RECORDINGS: Final = (
 )
 # Of a selection too: then each recording that it covers is asked for as well.
 OF_SELECTIONS: Final = (Action.HOLD, Action.RELEASE, Action.ERASE, Action.ANONYMISE)
-# What cannot be told apart by recorder: for administrators of every recorder only.
-WHOLE_HOUSE: Final = frozenset({Action.RECONCILE})
+# What cannot be told apart by recorder: of administrators, for those of every recorder only.
+WHOLE_HOUSE: Final = frozenset({Action.RECONCILE, Action.CHECK, Action.MAINTAIN})
 IN_THE_HOUSE: Final = tuple(action for action in Action if action not in ON_RECORDINGS)
 _HEARING: Final = (Action.PLAY, Action.DOWNLOAD)
 
@@ -92,10 +94,10 @@ HOUSE_RIGHTS: Final[dict[Role, frozenset[Action]]] = {
     Role.ADMINISTRATOR: frozenset(
         {
             *(Action.SEARCH, Action.PLAN, Action.AUDIT, Action.ACCOUNTS, Action.STATUS),
-            *(Action.SUBJECT_ACCESS, Action.RECONCILE, *OF_SELECTIONS),
+            *(Action.SUBJECT_ACCESS, Action.RECONCILE, Action.CHECK, Action.MAINTAIN, *OF_SELECTIONS),
         }
     ),
-    Role.AUDITOR: frozenset({Action.AUDIT, Action.STATUS}),
+    Role.AUDITOR: frozenset({Action.AUDIT, Action.STATUS, Action.CHECK}),
 }
 
 
@@ -159,7 +161,7 @@ def rule_on_recording(viewer: Viewer, action: Action, facts: Facts) -> Ruling:
 def rule_in_the_house(viewer: Viewer, action: Action) -> Ruling:
     """Say whether somebody may do this, which concerns no single recording."""
     allowed = action in HOUSE_RIGHTS[viewer.role] and action in viewer.scopes
-    if action in WHOLE_HOUSE and not viewer.all_recorders:
+    if action in WHOLE_HOUSE and viewer.role is Role.ADMINISTRATOR and not viewer.all_recorders:
         return Ruling.REFUSED
     return Ruling.ALLOWED if allowed else Ruling.REFUSED
 

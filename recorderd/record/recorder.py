@@ -75,7 +75,9 @@ LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
 STALL_NS: Final = 300 * NS_PER_MS  # so late a round was because nobody got his turn, the tap neither
 MANY_SESSIONS: Final = 200
-MANY_WINDOW_NS: Final = 1_200 * NS_PER_MS  # with delay, ``TAP_WAIT_NS`` and ``CLOSING_NS`` 3.8 s of the ring's 4.1
+MANY_WINDOW_NS: Final = (
+    1_200 * NS_PER_MS
+)  # with delay, ``TAP_WAIT_NS`` and ``CLOSING_NS`` 3.8 s of the ring's 4.1
 CLOSING_NS: Final = 800 * NS_PER_MS  # so long a round hands on at most what is over, before others wait
 GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
@@ -304,10 +306,10 @@ class Recorder:
         Before ``run``, and before the source knows the streams. What had ``told`` of changes and of the end
         is put as messages again. Errors: NotContinued.
         """
-        folder, needed = self._spool.path(Place.DRAFTS, session), {}
+        folder, needed, now_ns = self._spool.path(Place.DRAFTS, session), {}, self._clock.mono_ns()
         started = next(message for message in told if isinstance(message, SessionStarted))
         if folder.exists():
-            files, now_ns = self._files_of(started), self._clock.mono_ns()
+            files = self._files_of(started)
             gone_on = go_on(folder, told, files=files, make=self._make, now_ns=now_ns)
             recording, needed = gone_on.recording, gone_on.needed
             self._sessions[session] = recording
@@ -318,7 +320,8 @@ class Recorder:
             recording = self._sessions[session]
             for opened in opened_of(told).values():
                 recording.open_stream(opened)
-                needed[opened.stream] = Needed(needed_ticks=0)
+                behind_ns = now_ns - started.at_mono_ns
+                needed[opened.stream] = Needed(needed_ticks=0, behind_ns=behind_ns)
         self._owners |= dict.fromkeys(recording.tracks, session)
         self._has_joins |= bool(recording.notes.joins)
         for message in pending(told, recording):

@@ -76,15 +76,17 @@ class Ring:
         self._run_mark: U8 = np.zeros(slots, dtype=np.uint8)
         self._mapped_to: I64 = np.zeros(slots, dtype=np.int64)  # no mark stands in the map from here on
 
-    def open(self, slot: int, *, octets_per_s: int, ring_ms: int) -> None:
-        """Reserve a row of at least ``ring_ms``.
+    def open(self, slot: int, *, octets_per_s: int, ring_ms: int, least_ms: int | None = None) -> None:
+        """Reserve a row of ``ring_ms`` or somewhat more; where there is no room, of ``least_ms`` at least.
 
         Errors: RingFull.
         """
-        grains = 1
-        while grains * GRAIN_OCTETS * 1000 < octets_per_s * ring_ms:
-            grains *= 2
-        first = self._find(grains)
+        grains = _grains_of(octets_per_s * ring_ms)
+        least = grains if least_ms is None else _grains_of(octets_per_s * least_ms)
+        first = self._find(grains, last_try=grains <= least)
+        while first is None:
+            grains //= 2
+            first = self._find(grains, last_try=grains <= least)
         self._grain_used[first : first + grains] = True
         self._base[slot] = first * GRAIN_OCTETS
         self.row[slot] = grains * GRAIN_OCTETS
@@ -341,11 +343,20 @@ class Ring:
             pieces.append((low + first, slice(base, base + high - low - first)))
         return pieces
 
-    def _find(self, grains: int) -> int:
+    def _find(self, grains: int, *, last_try: bool) -> int | None:
         free = np.flatnonzero(~self._grain_used)
         if grains == 1 and free.size:
             return int(free[0])
         for first in range(0, self._grain_used.size - grains + 1, grains):
             if not self._grain_used[first : first + grains].any():
                 return first
-        raise RingFull(streams=int((self.row > 0).sum()))
+        if last_try:
+            raise RingFull(streams=int((self.row > 0).sum()))
+        return None
+
+
+def _grains_of(octets_by_ms: int) -> int:
+    grains = 1
+    while grains * GRAIN_OCTETS * 1000 < octets_by_ms:
+        grains *= 2
+    return grains

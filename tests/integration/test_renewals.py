@@ -69,11 +69,19 @@ class Archive:
     def renew(self, machine: StampingMachine, *, days: int = 90) -> list[bytes]:
         """Renew what is due; give the questions that the authority was asked."""
         with TimeAuthority(machine) as authority:
-            stanza = f'[[timestamps.authorities]]\nurl = "{authority.url}"\nca_file = "{machine.ca_file}"\n'
-            self.loopback.archive_toml.write_text(self.toml + stanza)
-            archive_command(self.loopback, "renew", "--days", str(days))
-            self.loopback.archive_toml.write_text(self.toml)
+            assert "s from ours" not in self.renew_by(authority, days=days)
             return list(authority.queries)
+
+    def renew_by(self, authority: TimeAuthority, *, days: int = 90, limit_s: int = 86_400) -> str:
+        """Renew what is due; give what was printed."""
+        stanza = (
+            f"[timestamps]\napart_limit_s = {limit_s}\n[[timestamps.authorities]]\n"
+            f'url = "{authority.url}"\nca_file = "{authority.machine.ca_file}"\n'
+        )
+        self.loopback.archive_toml.write_text(self.toml + stanza)
+        told = archive_command(self.loopback, "renew", "--days", str(days), check=False)
+        self.loopback.archive_toml.write_text(self.toml)
+        return told
 
     def fsck(self, *, later: str = "+0d") -> tuple[int, list[dict[str, str]]]:
         """Check the archive on a later day; the exit code and what was found."""
@@ -153,6 +161,19 @@ def test_one_question_renews_all_and_verify_and_fsck_count_it(archive: Archive) 
     assert len(newest) == 7 and len({path.read_bytes() for path in newest}) == 1
     archive.export()
     assert archive.verify(later=MUCH_LATER)[0] == 0 and archive.fsck(later=MUCH_LATER) == (0, [])
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_a_renewal_of_another_day_is_refused_and_may_be_taken_where_the_limit_allows_it(
+    archive: Archive, days: int
+) -> None:
+    with TimeAuthority(archive.newer) as authority:
+        authority.stamp_with_another_day(days)
+        told = archive.renew_by(authority)
+        assert told.count("s from ours") == 7 and "renewed" not in told
+        assert not list(archive.data_dir.glob("renewals/**/*.tsr"))
+        if days > 0:  # one of before the stamp itself renews nothing
+            assert archive.renew_by(authority, limit_s=3 * 86_400).count("renewed by") == 7
 
 
 def test_openssl_alone_checks_a_stamp_that_was_renewed_with_others(archive: Archive) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from recorderd.app import progress
+from recorderd.app.archive import main
 from recorderd.policy.retention import RetentionClass
 from tests.support.golden import FIRST, GOLDEN, SECOND, THIRD
 from tests.support.house import run_program
@@ -191,3 +193,21 @@ def test_an_exported_tombstone_holds_its_place_before_whoever_trusts_the_archive
     stone.write_text(stone.read_text().replace("asked for", "asked fox"))
     forged = run_program("recorderctl", "verify", out, "--ca", both, check=False)
     assert (forged.returncode, "BAD" in forged.stdout) == (65, True)
+
+
+def test_holds_of_many_show_how_far_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    house = RetentionHouse(tmp_path, DEFAULT, RetentionClass(name="default"))
+    monkeypatch.setattr(progress, "SHOW_AFTER_NS", 0)  # all work is slow
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    words = ["--config", str(house.toml)]
+    for command, shown in (
+        (["hold", "add", "--from", "2026-01-01", "--reason", "a case"], ("reading new", "searching")),
+        (["hold", "list"], ("reading",)),
+    ):
+        assert main([*command, *words]) == 0
+        written = capfd.readouterr().err
+        assert all(word in written for word in shown), written
+        assert main([*command, *words, "--json"]) == 0
+        json.loads(capfd.readouterr().out)  # what is for programs stays so

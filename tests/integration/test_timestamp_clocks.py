@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from recorderd.spool.layout import Place
 from tests.integration.test_timestamps import assert_stamped, stamping
 from tests.support.bundles import Loopback
 from tests.support.programs import wait_until
-from tests.support.tsa import Answer, StampingMachine, TimeAuthority, resigned
+from tests.support.tsa import StampingMachine, TimeAuthority
 
 
 @pytest.fixture
@@ -22,26 +21,10 @@ def authority(tmp_path: Path) -> Iterator[TimeAuthority]:
         yield running
 
 
-def _let_it_stamp_with_another_day(authority: TimeAuthority, days: int) -> None:
-    machine, moment = authority.machine, datetime.now(tz=UTC) + timedelta(days=days)
-
-    def wrong(query: bytes) -> Answer:
-        right = machine.reply(query)
-        moved = resigned(
-            right,
-            machine.key,
-            machine.certificate,
-            content=lambda table: table.__setitem__("gen_time", moment),
-        )
-        return Answer(body=moved)
-
-    authority.behave = wrong
-
-
 @pytest.mark.parametrize("days", [-1, 1])
 def test_a_valid_stamp_of_the_wrong_day_is_told(tmp_path: Path, authority: TimeAuthority, days: int) -> None:
     machine = authority.machine
-    _let_it_stamp_with_another_day(authority, days)
+    authority.stamp_with_another_day(days)
     loopback = Loopback(tmp_path / "set-up")
     (recording_id,) = loopback.record()
     with stamping(loopback, authority, wait_ns=60 * NS_PER_S) as (stamper, lines):
@@ -58,7 +41,7 @@ def test_a_stamp_beyond_the_limit_is_refused_and_the_recording_goes_on_without(
     tmp_path: Path, authority: TimeAuthority, days: int
 ) -> None:
     right = authority.behave
-    _let_it_stamp_with_another_day(authority, days)
+    authority.stamp_with_another_day(days)
     loopback = Loopback(tmp_path / "set-up")
     (recording_id,) = loopback.record()
     folder = loopback.spool.path(Place.READY, recording_id)

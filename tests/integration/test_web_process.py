@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,17 @@ import pytest
 from recorderd.app.archive import main
 from tests.support.bundles import Loopback
 from tests.support.programs import Program, Programs, wait_until
-from tests.support.web_archive import HTTP, PASSWORD
+from tests.support.web_archive import HTTP, PASSWORD, problem
+
+SILENT_ROUTE = """
+[[deliveries]]
+name = "customer"
+host = "127.0.0.1"
+port = {port}
+user = "recordings"
+key_file = "recorder.key.pem"
+host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq4Nn5Kk1rQ0tY0ZkXbTn5wq6p1g0m2c8u5sX9y3vZb"
+"""
 
 
 class Served:
@@ -142,3 +153,45 @@ def test_a_password_is_never_taken_from_the_command_line(
     assert served.account("token", "bob", "--label", "backup", "--scopes", "everything") == 64
     assert served.account("totp", "bob") == 0
     assert "otpauth://totp/" in capsys.readouterr().out
+
+
+def test_upkeep_over_http_reaches_the_daemon_and_survives_the_end_of_its_process(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, served.loopback.archive_toml.open("a") as file:
+        file.write(SILENT_ROUTE.format(port=silent.getsockname()[1]))
+        file.flush()
+        served.account("add", "chief", "--role", "administrator", "--recorder", "*")
+        capsys.readouterr()
+        served.account("token", "chief", "--label", "upkeep", "--scopes", "check,maintain")
+        headers = {"Authorization": f"Bearer {capsys.readouterr().out.split()[0]}", "X-Reason": "request 17"}
+        served.loopback.record()
+        program = served.start()
+        served.programs.flush(served.loopback.recorder_toml).wait_for("receipt_verified")
+        with served.client(program) as client:
+            client.headers = headers
+            told = client.put("/api/v1/intake", json={"drained": True, "reason": "a new disk"})
+            assert told.json() == {"drained": True}, told.text
+            wait_until(lambda: not client.get("/api/v1/intake").json()["takes"], what="the drain")
+            refused = client.post("/api/v1/reindex")
+            assert (refused.status_code, problem(refused)) == (409, "served")
+            begun = client.post("/api/v1/deliveries").json()
+            assert client.get(f"/api/v1/jobs/{begun['number']}").json()["state"] == "running"
+            (child,) = children(program)
+            os.kill(child, signal.SIGKILL)
+        wait_until(lambda: program.text().count(" http_ready ") == 2, what="a new process", timeout_s=60)
+        with served.client(program) as client:
+            client.headers = headers
+            assert client.get(f"/api/v1/jobs/{begun['number']}").json()["state"] == "cut"
+        assert program.stop() == 0
+        words = ["web", "--config", served.loopback.archive_toml]
+        alone = served.programs.start("recorderd.app.archive", words, name="web")
+        alone.wait_for("http_ready", timeout_s=60)
+        with served.client(alone) as client:
+            client.headers = headers
+            refused = client.put("/api/v1/intake", json={"drained": False})
+            assert (refused.status_code, problem(refused)) == (503, "not-running")
+            job = client.post("/api/v1/reindex").headers["location"]
+            wait_until(lambda: client.get(job).json()["state"] == "done", what="the reindex")
+            assert client.get(job).json()["result"]["rows"] == 1
+        assert alone.stop() == 0

@@ -10,6 +10,7 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.testclient import TestClient
 
+from recorderd.archive.audit_log import AuditFilter, AuditRow
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.web.application import PARTS, PREFIX
 from recorderd.archive.web.gates import HouseGate, OpenGate, RecordingGate, identity_of
@@ -52,7 +53,8 @@ class Row:
     query: str = ""
     content: bytes | None = None
     wants_reason: bool = False
-    whole: bool = False  # for administrators of every recorder only
+    whole: bool = False  # of administrators, for those of every recorder only
+    job: str = ""  # what it begins
 
 
 _NAME = {"name": "user"}
@@ -118,6 +120,33 @@ ROWS = {
     ("GET", "/reconciliation"): Row(
         what="reconciled", roles=CHIEFS, query="since=2026-11-23&until=2026-11-23", whole=True
     ),
+    ("GET", "/jobs"): Row(what="jobs_listed", roles=WATCHERS, whole=True),
+    ("GET", "/jobs/{number}"): Row(what="job_shown", roles=WATCHERS, whole=True, names={"number": "1"}),
+    ("DELETE", "/jobs/{number}"): Row(
+        what="job_stopped", roles=CHIEFS, whole=True, names={"number": str(2**53)}
+    ),
+    ("POST", "/fsck"): Row(what="fsck_begun", roles=WATCHERS, whole=True, json={"mirror": True}, job="fsck"),
+    ("GET", "/scrub"): Row(what="scrub_shown", roles=WATCHERS, whole=True),
+    ("POST", "/scrub"): Row(what="scrub_begun", roles=WATCHERS, whole=True, job="scrub"),
+    ("POST", "/reindex"): Row(
+        what="reindex_begun", roles=CHIEFS, whole=True, wants_reason=True, job="reindex"
+    ),
+    ("POST", "/retention/sweep"): Row(
+        what="sweep_begun", roles=CHIEFS, whole=True, wants_reason=True, job="sweep"
+    ),
+    ("POST", "/stamps/renewal"): Row(
+        what="renew_begun", roles=CHIEFS, whole=True, json={"days": 30}, job="renew"
+    ),
+    ("GET", "/mirror"): Row(what="mirror_shown", roles=WATCHERS, whole=True),
+    ("POST", "/mirror"): Row(what="mirror_begun", roles=CHIEFS, whole=True, job="mirror"),
+    ("GET", "/deliveries"): Row(what="deliveries_shown", roles=WATCHERS, whole=True),
+    ("POST", "/deliveries"): Row(
+        what="deliver_begun", roles=CHIEFS, whole=True, json={"route": "customer"}, job="deliver"
+    ),
+    ("GET", "/intake"): Row(what="intake_shown", roles=WATCHERS, whole=True),
+    ("PUT", "/intake"): Row(
+        what="intake_set", roles=CHIEFS, whole=True, json={"drained": True, "reason": "a new disk"}
+    ),
     ("GET", "/shares"): Row(what="shares_listed", roles=FINDERS),
     ("DELETE", "/shares/{share_id}"): Row(what="share_revoked", roles=FINDERS, names={"share_id": "0" * 16}),
     ("GET", "/audit"): Row(what="audit_listed", roles=WATCHERS),
@@ -147,6 +176,18 @@ ROWS = {
         what="group_set", roles=CHIEFS, json={"queues": ["rec-1:q2"]}, names={"group": "support"}
     ),
 }
+ELSEWHERE = """
+[mirror]
+url = "file://{folder}/copy"
+[[deliveries]]
+name = "customer"
+host = "127.0.0.1"
+port = 9
+user = "recordings"
+folder = "/recordings"
+key_file = "recorder.key.pem"
+host_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGq4Nn5Kk1rQ0tY0ZkXbTn5wq6p1g0m2c8u5sX9y3vZb"
+"""
 OPEN = {  # nobody needs an account for these; each has tests of its own
     ("POST", "/session"),
     ("POST", "/shared/{share_id}/audio"),
@@ -175,9 +216,12 @@ def gate_of(route: APIRoute) -> Any:
 @pytest.fixture(scope="module")
 def archive() -> Iterator[WebArchive]:
     with quick_folder() as folder:  # a thousand rows of the audit log are synced here
-        archive = WebArchive(folder)
+        (folder / "copy").mkdir()
+        archive = WebArchive(folder, extra=ELSEWHERE.format(folder=folder))
         archive.add_accounts()
-        yield archive
+        with archive.at_work():
+            archive.ended(archive.chief().post(f"{PREFIX}/fsck"))  # job 1
+            yield archive
 
 
 @pytest.fixture(scope="module")
@@ -235,16 +279,17 @@ def test_who_may_do_what_in_the_house(archive: WebArchive, key: tuple[str, str])
     assert row.roles is not None
     for role in ROLES:
         name, client = role.value, archive.known(role)
-        is_let_in = role in row.roles and not row.whole
-        if row.wants_reason and is_let_in:
-            response = _ask_house(client, key, row)
+        is_of_some = row.whole and role is Role.ADMINISTRATOR  # who reaches some recorders only
+        is_let_in = role in row.roles and not is_of_some
+        if row.wants_reason and role in row.roles:
+            response = _ask_house(archive.chief() if is_of_some else client, key, row)
             assert (response.status_code, problem(response)) == (403, "reason-wanted"), role
             assert (archive.newest().what, archive.newest().outcome) == (row.what, "refused"), role
         response = _ask_house(client, key, row, reason="request 17")
-        if role in row.roles and row.whole:  # who reaches some recorders only is refused as anybody
+        if role in row.roles and is_of_some:  # is refused as anybody
             assert (response.status_code, problem(response)) == (403, "refused"), role
             name, response, is_let_in = "chief", _ask_house(archive.chief(), key, row, reason="x"), True
-        newest = archive.newest()
+        newest = archive.newest() if not (row.job and is_let_in) else _begun(archive, row, response, name)
         assert newest.who == f"token:{name}/test", role
         path = key[1].format(**row.names)
         if not is_let_in:
@@ -275,6 +320,18 @@ def test_nobody_gets_anything_without_an_account(archive: WebArchive, key: tuple
         body = {"json": row.json, "content": row.content} if row else {}
         response = archive.client(token).request(key[0], path, **body)
         assert (response.status_code, problem(response)) == (401, "who-are-you")
+
+
+def _begun(archive: WebArchive, row: Row, response: Any, name: str) -> AuditRow:
+    """Wait for a job; see that its end is in the audit log, and give the row of its begin."""
+    told = archive.ended(response)
+    assert (told["work"], told["who"]) == (row.job, f"token:{name}/test")
+    (end,) = archive.desk.audit_log.rows(AuditFilter(what=f"{row.job}_ended"), limit=1)
+    assert (end.who, end.subject, end.address) == (told["who"], f"job {told['number']}", "192.0.2.7")
+    assert end.outcome == ("done" if told["state"] == "done" else "failed")
+    (begin,) = archive.desk.audit_log.rows(AuditFilter(what=row.what, outcome="done"), limit=1)
+    assert begin.subject == end.subject
+    return begin
 
 
 def _ask_house(client: TestClient, key: tuple[str, str], row: Row, *, reason: str = "") -> Any:

@@ -181,6 +181,22 @@ class TimeAuthority:
         """Answer as an authority does."""
         return Answer(body=self.machine.reply(query))
 
+    def stamp_with_another_day(self, days: int) -> None:
+        """Let it sign that it is another day."""
+        moment = datetime.now(tz=UTC) + timedelta(days=days)
+
+        def wrong(query: bytes) -> Answer:
+            machine = self.machine
+            moved = resigned(
+                machine.reply(query),
+                machine.key,
+                machine.certificate,
+                content=lambda table: table.__setitem__("gen_time", moment),
+            )
+            return Answer(body=moved)
+
+        self.behave = wrong
+
     def _context(self) -> ssl.SSLContext:
         key = p256()
         now = datetime.now(tz=UTC)

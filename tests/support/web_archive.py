@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,19 +15,24 @@ from typing import Any, Final
 
 from starlette.testclient import TestClient
 
-from recorderd.app.archive_configuration import load_archive_configuration
+from recorderd.app.archive_configuration import CONTROL_NAME, load_archive_configuration
+from recorderd.app.archive_intake import take_drain
+from recorderd.app.control import ControlServer
 from recorderd.app.web_desk import make_desk
 from recorderd.archive.accounts import EVERY_RECORDER, Reaching
 from recorderd.archive.audit_log import Actor, AuditRow
 from recorderd.archive.catalogue import Entry, entry_of
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.web.application import PREFIX, make_application, put_desk
+from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import Clock, SystemClock
+from recorderd.core.conditions import Power, PowerState
 from recorderd.core.events import EventLog
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.policy.access import Action, Role
 from recorderd.wire.manifest import encode_manifest, manifest_name, parse_manifest
 from tests.support.bundles import ChainHead, Loopback, folder_digests, make_recording
+from tests.support.programs import wait_until
 
 ROOT: Final = Actor(name="cli:root")
 PASSWORD: Final = "correct horse battery"
@@ -59,12 +66,15 @@ reason_tags = ["sensitive"]
 class WebArchive:
     """One archive, asked without a network."""
 
-    def __init__(self, folder: Path, *, per_minute: int = 100_000, clock: Clock | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, per_minute: int = 100_000, clock: Clock | None = None, extra: str = ""
+    ) -> None:
         self.loopback = Loopback(folder)
         text = self.loopback.archive_toml.read_text()
-        self.loopback.archive_toml.write_text(text + HTTP.format(per_minute=per_minute))
+        self.loopback.archive_toml.write_text(text + HTTP.format(per_minute=per_minute) + extra)
         configuration = load_archive_configuration(self.loopback.archive_toml)
         assert configuration.http is not None
+        self.run_dir = configuration.archive.run_dir
         clock = clock or SystemClock()
         self.log = EventLog(logger=logging.getLogger("test.web"), clock=clock)
         self.desk = make_desk(configuration, configuration.http, clock=clock, log=self.log)
@@ -155,6 +165,44 @@ class WebArchive:
         for tag in tags:
             self.desk.annotations.add_tag(entry.row_id, tag, who="test", at=manifest.ended_at)
         return entry
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let jobs be done, and a daemon's control socket say what is taken."""
+        stop, desk = threading.Event(), self.desk
+        willingness = Willingness(
+            desk.store.own,
+            keep_free_bytes=0,
+            power=lambda: Power(state=PowerState.ON_LINE, reason="mains"),
+            log=self.log,
+        )
+
+        def answer(request: dict[str, Any]) -> dict[str, Any]:
+            if request["command"] == "drain":
+                return take_drain(request, willingness)
+            willingness.look(time.monotonic_ns())
+            return {"intake": willingness.describe()}
+
+        control = ControlServer(self.run_dir / CONTROL_NAME, answer, log=self.log)
+        threads = [control.start(stop)]
+        for name, work in desk.jobs.loops().items():
+            threads.append(threading.Thread(target=work, args=(stop,), name=name, daemon=True))
+            threads[-1].start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(30)
+            control.close()
+
+    def ended(self, response: Any) -> dict[str, Any]:
+        """Wait for the job that an answer has begun; give it as it ended."""
+        assert response.status_code == 202, response.text
+        path, client = response.headers["location"], self.chief()
+        wait_until(lambda: client.get(path).json()["state"] != "running", what=path, timeout_s=120)
+        told: dict[str, Any] = client.get(path).json()
+        return told
 
     def newest(self) -> AuditRow:
         """Give the newest row of the audit log."""

@@ -189,3 +189,14 @@ def test_no_secret_shows_in_texts_or_in_the_exceptions_behind_an_exception(tmp_p
     with pytest.raises(KeyUnusable) as caught:
         read_secret_text(tmp_path / "binary")
     assert caught.value.__context__ is None
+
+
+def test_a_secret_that_is_missing_gives_a_hint_about_the_file_and_none_about_certificates(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(KeyUnusable, match=r"^Secret .*s3\.secret cannot be used: No such file") as missing:
+        read_secret_text(tmp_path / "s3.secret")
+    assert "chmod 600" in missing.value.hint and "certificate" not in missing.value.hint
+    with pytest.raises(KeyUnusable, match=r"^Credential credential:s3 cannot be used") as unit:
+        resolve_secret(Path("credential:s3"))
+    assert "LoadCredential" in unit.value.hint

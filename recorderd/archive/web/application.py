@@ -18,6 +18,7 @@ from recorderd.archive.web import (
     recordings,
     sessions,
     sharing,
+    upkeep,
 )
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.gates import OpenGate
@@ -31,7 +32,7 @@ PARTS: Final = tuple(
     part.router
     for part in (
         *(sessions, provider, recordings, keeping, holding, disposing),
-        *(giving, reconciling, sharing, office),
+        *(giving, reconciling, sharing, office, upkeep),
     )
 )
 _PROBLEM: Final = {

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from fastapi import Request
 
 from recorderd.archive.accounts import Accounts
 from recorderd.archive.annotations import Annotations
-from recorderd.archive.audit_log import AuditLog
+from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.call_records import CallRecords, Columns
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.jobs import Jobs, Telling, Work
 from recorderd.archive.oidc import Oidc
 from recorderd.archive.reconciling import Reconciler
 from recorderd.archive.retention_book import RetentionBook
@@ -58,6 +60,69 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What somebody wants done; each kind of work reads what is its own."""
+
+    who: Actor
+    deep: bool = False  # fsck: the copy too, to its last octet
+    days: int = 0  # renew: what ends within so many
+    route: str = ""  # deliver: this one; empty: all
+
+    @property
+    def told(self) -> str:
+        """Say it for the audit log."""
+        words = {"deep": self.deep, "days": self.days, "route": self.route}
+        return " ".join(f"{name}={value}" for name, value in words.items() if value)
+
+
+class Upkeep(Protocol):
+    """What the program does to keep its archive in order.
+
+    Thread: any; ``run`` one at a time of each kind of work.
+    Errors: NotConfigured; CatalogueFailed, KeyUnusable, OSError.
+    """
+
+    def check(self, work: Work, order: Order) -> None:
+        """See that a work can be begun.
+
+        Errors: PutOff, AlreadyRunning, NotConfigured.
+        """
+
+    def run(self, work: Work, order: Order, telling: Telling) -> dict[str, Any]:
+        """Do it; what is returned is told to whoever asks.
+
+        Errors: JobStopped, and whatever the work may fail of.
+        """
+        ...
+
+    def mirror(self) -> dict[str, Any]:
+        """Tell of the off-site copy."""
+        ...
+
+    def deliveries(self, *, limit: int, failed_only: bool) -> list[dict[str, Any]]:
+        """Tell of each route."""
+        ...
+
+    def scrub(self) -> dict[str, Any]:
+        """Tell of the newest round, and what differs."""
+        ...
+
+    def intake(self) -> dict[str, Any]:
+        """Tell what is taken.
+
+        Errors: ControlUnavailable when no daemon runs.
+        """
+        ...
+
+    def drain(self, *, on: bool, reason: str) -> dict[str, Any]:
+        """Take nothing new, or take it again.
+
+        Errors: ControlUnavailable when no daemon runs.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:
     """The archive's parts, as the HTTP interface needs them."""
 
@@ -74,6 +139,8 @@ class Desk:
     sign_in: SignIn
     oidc: Oidc | None
     shares: Shares
+    jobs: Jobs
+    upkeep: Upkeep
     audit_log: AuditLog
     peaks: Peaks
     signer: Signer  # of bundles

@@ -18,16 +18,22 @@ from recorderd.archive.audit_log import Actor
 from recorderd.core.errors import (
     AccountRefused,
     AccountUnknown,
+    AlreadyRunning,
     AnnotationRefused,
+    ArchiveServed,
     AudioUnplayable,
     CallRecordsUnreadable,
     CatalogueFailed,
     CodeWanted,
     ConfigurationError,
+    ControlUnavailable,
     ErasureRefused,
     HoldRefused,
+    JobUnderWay,
+    NotConfigured,
     PasswordUnfit,
     ProviderFailed,
+    PutOff,
     RecorderError,
     SearchRefused,
     SearchTooWide,
@@ -85,9 +91,15 @@ STATUS_OF: Final[dict[type[RecorderError], tuple[int, str]]] = {
     HoldRefused: (409, "hold"),
     ErasureRefused: (409, "kept"),
     ShareRefused: (403, "share-refused"),
+    JobUnderWay: (409, "under-way"),
+    NotConfigured: (409, "not-configured"),
+    AlreadyRunning: (409, "served"),
+    ArchiveServed: (409, "served"),
+    ControlUnavailable: (503, "not-running"),
+    PutOff: (503, "put-off"),
 }
 _OPAQUE: Final = frozenset(
-    {"not-let-in", "catalogue", "configuration", "provider", "unknown"}
+    {"not-let-in", "catalogue", "configuration", "provider", "unknown", "served", "not-running"}
 )  # whose text is not for strangers
 
 
