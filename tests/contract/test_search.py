@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Select
 
-from recorderd.archive import search
+from recorderd.archive import search, search_question
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.criteria import Criteria, Facets, Sort, parse_criteria
@@ -102,9 +102,9 @@ CRITERIA = st.builds(
 )
 WAYS = {
     "gathers few": {},
-    "walks": {"FEW_ROWS": 0, "GATHERED_MAX": 0},
-    "walks all": {"FEW_ROWS": 0, "GATHERED_MAX": 0, "ARMS_MAX": 0},
-    "weighs": {"FEW_ROWS": 5, "NUMBERS_MAX": 1},
+    "walks": {"FEW_ROWS": 0, "MANY_ROWS": 0, "GATHERED_MAX": 0},
+    "walks all": {"FEW_ROWS": 0, "MANY_ROWS": 0, "GATHERED_MAX": 0, "ARMS_MAX": 0},
+    "weighs": {"FEW_ROWS": 5, "MANY_ROWS": 30, "NUMBERS_MAX": 1},
     "walks a little first": {"FEW_ROWS": 5, "SHORT_WALK_ROWS": 60},
 }
 
@@ -114,7 +114,7 @@ def test_a_search_finds_what_the_slow_way_finds(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(search, name, value)
+        monkeypatch.setattr(search if hasattr(search, name) else search_question, name, value)
     longest = 0
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -135,7 +135,7 @@ def test_a_search_that_leaves_many_walks_an_index_in_the_pages_order_and_counts_
 ) -> None:
     monkeypatch.setattr(search, "FEW_ROWS", 5)
     monkeypatch.setattr(search, "SHORT_WALK_ROWS", 100)
-    monkeypatch.setattr(search, "ARMS_MAX", 0)  # as with more combinations than are merged
+    monkeypatch.setattr(search_question, "ARMS_MAX", 0)  # as with more combinations than are merged
     criteria = Criteria(facets=Facets(direction=("inbound",)), sort=sort, limit=5)
     with filled.database.read() as connection:
         query = next(Search(filled.database, region=REGION).queries(connection, criteria))
