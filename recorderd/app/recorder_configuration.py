@@ -220,7 +220,7 @@ class RecordSection:
     """[record]"""
 
     window_ms: int = option(
-        "How often audio is rendered; with 200 sessions open every 800 ms at least, unless on battery.",
+        "How often audio is rendered; with 200 sessions open every 1200 ms at least, unless on battery.",
         default=500,
         minimum=100,
         maximum=1000,

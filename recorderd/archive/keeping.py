@@ -3,8 +3,8 @@
 Rule: everything goes in by a queue and comes back by ``results``; nothing here speaks to a recorder. Two
 threads read, one of them only what is short, so that a long recording holds up no other; of what waits the
 shortest is taken first. Long ones are read step by step while they come (``along``). One thread commits
-whatever is verified by then, all of it at once; another tidies up behind it, which no receipt waits for. The
-queues are bounded by the uploads that the receiver admits.
+whatever is verified by then, all of it at once; another tidies up behind it, which no receipt waits for, and
+``close`` does what it has not come to. The queues are bounded by the uploads that the receiver admits.
 """
 
 from __future__ import annotations
@@ -139,7 +139,10 @@ class Keeping:
         return found
 
     def close(self) -> None:
-        """Let go of the bell and of open files; the threads have ended before."""
+        """Tidy up behind the last commits and let go of everything; the threads have ended before."""
+        with suppress(queue.Empty):
+            while True:
+                self._custody.conclude([self._kept.get_nowait()])
         self._along.close()
         os.close(self._bell)
 

@@ -74,7 +74,10 @@ LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
 STALL_NS: Final = 300 * NS_PER_MS  # so late a round was because nobody got his turn, the tap neither
 MANY_SESSIONS: Final = 200
-MANY_WINDOW_NS: Final = 800 * NS_PER_MS  # with delay, closing and ``TAP_WAIT_NS`` 3.4 s of the ring's four
+MANY_WINDOW_NS: Final = (
+    1_200 * NS_PER_MS
+)  # with delay, ``TAP_WAIT_NS`` and ``CLOSING_NS`` 3.8 s of the ring's 4.1
+CLOSING_NS: Final = 800 * NS_PER_MS  # so long a round hands on at most what is over, before others wait
 GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
 
@@ -405,10 +408,10 @@ class Recorder:
         )
 
     def _close_over(self, ordered: Sequence[Recording], heard_ns: int) -> None:
-        """Hand on what is over, for one window at most: the others are not rendered meanwhile, and the ring
+        """Hand on what is over, for a while at most: the others are not rendered meanwhile, and the ring
         of a stream that goes on holds four seconds.
         """
-        window_ns = self._window_ns
+        closing_ns = min(self._window_ns, CLOSING_NS)
         began_ns = self._clock.mono_ns()
         rendered = False
         for recording in ordered:
@@ -418,7 +421,7 @@ class Recorder:
                 del self._sessions[recording.started.session]
                 self._guarded(recording, partial(self.closing.render, recording, recording.ended))
                 rendered = True
-                if self._clock.mono_ns() - began_ns >= window_ns // 2:
+                if self._clock.mono_ns() - began_ns >= closing_ns // 2:
                     break
         self._meter.settle()  # also those that go on: it costs the same for one as for all
         if rendered:
@@ -432,7 +435,7 @@ class Recorder:
             self._disk.put(partial(self._on_closed, recording.started.session))
             self._meter.forget(recording)
             self._over.popleft()  # last: whoever ends the chain waits until all was handed on
-            if self._clock.mono_ns() - began_ns >= window_ns:
+            if self._clock.mono_ns() - began_ns >= closing_ns:
                 return
 
     def _render_absorbed(self, recording: Recording) -> None:

@@ -1,8 +1,8 @@
 """How a stream's sender counts time against ours, for journal and manifest.
 
 Contract: what a manifest states is measured over all that came. What a recovery would find in the journal is
-as old as its last note, and says over how long it was observed: it is measured anew once that has grown by a
-quarter, because the estimate of an hour costs as much as a second of recording it.
+as old as its last note, and says over how long it was observed: it is measured anew once that has doubled,
+because the estimate of an hour costs as much as a second of recording it.
 Thread: the recording's.
 """
 
@@ -16,7 +16,7 @@ from recorderd.record.source import Source
 from recorderd.record.steering import Steering
 from recorderd.wire.manifest_rows import ClockEntry, Correction
 
-_GROWN: Final = 1.25
+_GROWN: Final = 2
 
 
 class SenderClock:

@@ -16,13 +16,15 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from recorderd.core.clock import NS_PER_MS, Clock
 from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
 from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, stamp_ns
-from recorderd.tap.entries import OpenStream, Spans
+from recorderd.tap.entries import Ear, OpenStream, Spans
 from recorderd.tap.intake import Intake
 from recorderd.tap.lateness import Lateness
 from recorderd.tap.ports import PortPool, SocketPair
@@ -64,7 +66,7 @@ class Tap(Restoring):
         self._ports = ports
         self._free = list(range(max_streams - 1, -1, -1))
         self._open: dict[StreamId, OpenStream] = {}
-        self._by_descriptor: dict[int, tuple[OpenStream, int, bool]] = {}  # with slot; bool: RTCP
+        self._ears: dict[int, Ear] = {}  # by descriptor
         self._ending: list[OpenStream] = []
         self.shelves = Shelves(
             capacity=min(BATCH_PACKETS, max(BATCH_PACKETS_MIN, max_streams * _PACKETS_PER_DRAIN)),
@@ -120,7 +122,7 @@ class Tap(Restoring):
                 entry.listening = False
                 return
             for sock, is_rtcp in ((sockets.rtp, False), (sockets.rtcp, True)):
-                self._by_descriptor[sock.fileno()] = (entry, slot, is_rtcp)
+                self._ears[sock.fileno()] = Ear(entry=entry, descriptor=sock.fileno(), is_rtcp=is_rtcp)
                 self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def set_codecs(
@@ -220,36 +222,13 @@ class Tap(Restoring):
         with self._lock:
             ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
-        spans = Spans()
-        reporting: list[OpenStream] = []
-        by_descriptor = self._by_descriptor
-        shelf = self._shelf or self._next_shelf()
-        number, batch = shelf.number, shelf.batch
-        add_entry, add_slot, add_count = spans.entries.append, spans.slots.append, spans.counts.append
-        for descriptor, _ in ready:
-            entry, slot, is_rtcp = by_descriptor[descriptor]  # only this thread closes descriptors
-            if is_rtcp:
-                reporting.append(entry)
-                continue
-            try:
-                while True:
-                    row, room = len(spans.counts), batch.capacity - batch.used
-                    shelf.expect(row, number=number, owner=entry.owner, slot=slot)
-                    count = batch.receive(descriptor)
-                    shelf.got(row, count)
-                    if count:
-                        add_entry(entry)
-                        add_slot(slot)
-                        add_count(count)
-                    if count < room:
-                        break
-                    shelf = self._take_in(shelf, spans)
-                    number, batch = shelf.number, shelf.batch
-            except OSError as problem:
-                self._log.error(Ev.INTERNAL_ERROR, subject=entry.stream, reason=f"receive: {problem}")
-        self._take_in(shelf, spans)
-        for entry in reporting:  # after the packets, which say whose reports count
-            self._drain_rtcp(entry)
+        ears = [self._ears[descriptor] for descriptor, _ in ready]  # only this thread closes descriptors
+        self._drain_rtp([ear for ear in ears if not ear.is_rtcp])
+        for ear in ears:  # after the packets, which say whose reports count
+            if ear.is_rtcp:
+                self._drain_rtcp(ear.entry)
+        if self._shelf is not None:
+            self.shelves.give_back(self._clock.mono_ns(), but=self._shelf)
         with self._lock:
             for entry in ending:
                 self._close(entry)
@@ -264,22 +243,39 @@ class Tap(Restoring):
         self._epoll.close()
 
     def _next_shelf(self) -> Shelf:
-        now_ns = self._clock.mono_ns()
-        self._shelf = shelf = self.shelves.next(now_ns)
-        self.shelves.give_back(now_ns, but=shelf)
+        self._shelf = shelf = self.shelves.next(self._clock.mono_ns())
         return shelf
 
-    def _take_in(self, shelf: Shelf, spans: Spans) -> Shelf:
-        """Take in what stands on a shelf; give the next one to fill."""
-        if not spans.counts:
-            self.shelves.give_back(self._clock.mono_ns(), but=shelf)
-            return shelf
-        if self.shelves.outlives:
-            with self._lock:
-                shelf.save(self._intake.columns(), slots=self._slots_used)
-        self._process(spans, shelf.batch)
-        spans.clear()
-        return self._next_shelf()
+    def _drain_rtp(self, ears: list[Ear]) -> None:
+        while ears:
+            shelf = self._shelf or self._next_shelf()
+            batch, turn = shelf.batch, ears[: shelf.batch.capacity]
+            slots = np.array([ear.entry.slot for ear in turn], dtype=np.int64)
+            shelf.expect(owners=self._table.owner[slots], slots=slots)
+            problems = batch.receive([ear.descriptor for ear in turn], shelf.counts)
+            for number, problem in problems.items():
+                self._log.error(
+                    Ev.INTERNAL_ERROR, subject=turn[number].entry.stream, reason=f"receive: {problem}"
+                )
+            counts = shelf.told(len(turn))
+            heard = np.flatnonzero(counts)
+            spans = Spans(
+                entries=[turn[number].entry for number in heard.tolist()],
+                slots=slots[heard],
+                counts=counts[heard],
+            )
+            again = [turn[int(heard[-1])]] if batch.used == batch.capacity else []  # it may have more
+            ears = again + ears[counts.size :]
+            self._take_in(shelf, spans)
+
+    def _take_in(self, shelf: Shelf, spans: Spans) -> None:
+        """Take in what stands on a shelf."""
+        if spans.counts.size:
+            if self.shelves.outlives:
+                with self._lock:
+                    shelf.save(self._intake.columns(), slots=self._slots_used)
+            self._process(spans, shelf.batch)
+            self._next_shelf()
 
     def _drain_rtcp(self, entry: OpenStream) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read
@@ -315,7 +311,7 @@ class Tap(Restoring):
     def _close(self, entry: OpenStream) -> None:
         if entry.sockets.rtp.fileno() >= 0:
             for sock in (entry.sockets.rtp, entry.sockets.rtcp):
-                self._by_descriptor.pop(sock.fileno(), None)
+                self._ears.pop(sock.fileno(), None)
                 self._epoll.unregister(sock.fileno())
             entry.sockets.close()
             heard = any(column[entry.slot] for column in self._table.counters.values())

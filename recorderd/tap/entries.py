@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from dsp.shapes import I64
 from recorderd.core.ids import StreamId
 from recorderd.tap.ports import SocketPair
 from recorderd.tap.srtp import StreamCrypto
@@ -22,16 +23,22 @@ class OpenStream:
     released: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ear:
+    """A socket of a stream."""
+
+    entry: OpenStream
+    descriptor: int
+    is_rtcp: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spans:
-    """Whose packets follow each other in the batch, and how many."""
+    """Whose packets follow each other in a batch, and how many.
 
-    entries: list[OpenStream] = field(default_factory=list)
-    slots: list[int] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
+    Shapes: slots, counts (len(entries),), each count above 0.
+    """
 
-    def clear(self) -> None:
-        """Begin with an empty batch."""
-        self.entries.clear()
-        self.slots.clear()
-        self.counts.clear()
+    entries: list[OpenStream]
+    slots: I64
+    counts: I64

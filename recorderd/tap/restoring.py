@@ -146,15 +146,17 @@ class Restoring(Taking):
         if shelf.saved() is None:  # the process ended before it had taken it in
             with self._lock:
                 shelf.save(self._intake.columns(), slots=self._table.slots)
-        spans = Spans()
-        for span in shelf.spans():
-            one = going.get(span.owner)
-            entry = one.entry if one is not None else self._nobody
-            spans.entries.append(entry)
-            spans.slots.append(entry.slot)
-            spans.counts.append(span.count)
-        if spans.counts:
-            self._process(spans, shelf.batch, quiet=True)
+        stood = shelf.spans()
+        if not stood:
+            return
+        found = [going.get(span.owner) for span in stood]
+        entries = [one.entry if one is not None else self._nobody for one in found]
+        spans = Spans(
+            entries=entries,
+            slots=np.array([entry.slot for entry in entries], dtype=np.int64),
+            counts=np.array([span.count for span in stood], dtype=np.int64),
+        )
+        self._process(spans, shelf.batch, quiet=True)
 
     def _keep_from(self, one: _Going) -> None:
         slot, needed, wanted = one.entry.slot, self._needed(one), one.left.needed_ticks

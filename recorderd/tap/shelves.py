@@ -26,15 +26,13 @@ from dsp.shapes import I64
 from recorderd.core.clock import NS_PER_S
 from recorderd.tap.batch import Batch, batch_bytes
 
-SHELVES: Final = 48
-KEEP_NS: Final = 3 * NS_PER_S  # window, delay and what waits for the disk, with room
+SHELVES: Final = 64
+KEEP_NS: Final = 4 * NS_PER_S  # window, delay at their longest, and what waits for the disk
 _GIVE_BACK_NS: Final = 3 * KEEP_NS
 _PAGE: Final = 4096
 _HEAD: Final = struct.Struct("=qqqq")  # number, when it was begun, whose columns stand, for how many slots
-_SPAN: Final = struct.Struct("=qqqq")  # number, owner, slot, packets
-_COUNT: Final = struct.Struct("=q")
+_SPAN_BYTES: Final = 32  # number, owner, slot, packets; the packets are in a column of their own
 _OPEN: Final = -1  # packets of a span whose call into the kernel has not come back
-_COUNT_AT: Final = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +55,11 @@ class Shelf:
     def __init__(self, memory: Any, *, at: int, capacity: int, slots: int, rows: int) -> None:
         self._memory, self._at = memory, at
         octets = np.frombuffer(memory, dtype=np.uint8)
-        spans, columns = capacity * _SPAN.size, rows * slots * 8
-        self._spans_at = at + _PAGE
-        begin = self._spans_at + spans
+        spans, columns = capacity * _SPAN_BYTES, rows * slots * 8
+        begin = at + _PAGE
+        self._spans = octets[begin : begin + spans].view(np.int64).reshape(4, capacity)
+        self.counts = memoryview(self._spans[3])  # packets of each span, as the kernel gives them
+        begin += spans
         self._columns = octets[begin : begin + columns].view(np.int64).reshape(rows, slots)
         begin += columns
         self.batch = Batch(capacity=capacity, memory=octets[begin : begin + batch_bytes(capacity)])
@@ -80,13 +80,23 @@ class Shelf:
         self.batch.blank()
         _HEAD.pack_into(self._memory, self._at, number, now_ns, 0, 0)
 
-    def expect(self, row: int, *, number: int, owner: int, slot: int) -> None:
-        """Note whose packets the next call into the kernel brings."""
-        _SPAN.pack_into(self._memory, self._spans_at + row * _SPAN.size, number, owner, slot, _OPEN)
+    def expect(self, *, owners: I64, slots: I64) -> None:
+        """Note whose packets the next calls into the kernel bring, one stream after the other.
 
-    def got(self, row: int, count: int) -> None:
-        """Note how many came."""
-        _COUNT.pack_into(self._memory, self._spans_at + row * _SPAN.size + _COUNT_AT, count)
+        Shapes: owners, slots (k,).
+        """
+        rows = slice(0, slots.size)
+        self._spans[1, rows], self._spans[2, rows], self._spans[3, rows] = owners, slots, _OPEN
+        self._spans[0, rows] = self.number  # last: it makes them count
+
+    def told(self, calls: int) -> I64:
+        """Give how many packets each of the calls brought that were expected, as far as they were made.
+
+        Shapes: -> (at most calls,).
+        """
+        counts: I64 = self._spans[3, :calls].copy()
+        made: I64 = counts[counts != _OPEN]
+        return made
 
     def save(self, columns: Sequence[NDArray[Any]], *, slots: int) -> None:
         """Keep the columns of the first ``slots`` as they stand before the batch is taken in.
@@ -111,16 +121,15 @@ class Shelf:
 
     def spans(self) -> list[Span]:
         """Read whose packets stand on it, and let its batch say how many they are."""
-        number, found, used = self.number, [], 0
-        for row in range(self.batch.capacity):
-            told, owner, slot, count = _SPAN.unpack_from(self._memory, self._spans_at + row * _SPAN.size)
-            if told != number:
-                break
-            if count == _OPEN:
-                count = self.batch.filled(used)
-            if count:
-                found.append(Span(owner=owner, slot=slot, count=count))
-            used += count
+        standing = np.flatnonzero(self._spans[0] != self.number)
+        rows = int(standing[0]) if standing.size else self.batch.capacity
+        found: list[Span] = []
+        used = 0
+        for _, owner, slot, count in self._spans[:, :rows].T.tolist():
+            brought = self.batch.filled(used) if count == _OPEN else count
+            if brought:
+                found.append(Span(owner=owner, slot=slot, count=brought))
+            used += brought
         self.batch.used = used
         return found
 
@@ -136,9 +145,9 @@ class Shelves:
         self._keep_ns = keep_ns
         self.outlives = descriptor is not None
         self._count = SHELVES if self.outlives else 1
-        whole = _PAGE + capacity * _SPAN.size + rows * slots * 8 + batch_bytes(capacity)
+        whole = _PAGE + capacity * _SPAN_BYTES + rows * slots * 8 + batch_bytes(capacity)
         self._step = (whole + _PAGE - 1) // _PAGE * _PAGE
-        form = hashlib.sha256(repr((1, capacity, slots, rows, self._count)).encode()).digest()
+        form = hashlib.sha256(repr((2, capacity, slots, rows, self._count, whole)).encode()).digest()
         size_bytes = _PAGE + self._count * self._step
         if descriptor is None:
             self._memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -40,8 +40,7 @@ class Taking(Reading):
 
     def _process(self, spans: Spans, batch: Batch, *, quiet: bool = False) -> None:
         """Take the packets of a batch in; ``quiet`` where another process has told of them."""
-        counts = np.array(spans.counts, dtype=np.int64)
-        owners = np.array(spans.slots, dtype=np.int64)
+        counts, owners = spans.counts, spans.slots
         slots = np.repeat(owners, counts)
         now_mono_ns = self._clock.mono_ns()
         arrival_ns = batch.arrivals_ns(
@@ -102,7 +101,7 @@ class Taking(Reading):
         """
         failed = np.zeros(lengths.size, dtype=np.bool_)
         start = 0
-        for entry, count, here in zip(spans.entries, spans.counts, chosen.tolist(), strict=True):
+        for entry, count, here in zip(spans.entries, spans.counts.tolist(), chosen.tolist(), strict=True):
             if not here:
                 continue
             part = slice(start, start + count)

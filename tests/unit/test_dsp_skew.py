@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dsp.shapes import ShapeError
+from dsp import skew as module
+from dsp.shapes import F64, ShapeError
 from dsp.skew import Skew, fit
 
 RATE_HZ = 8000
@@ -88,6 +89,34 @@ def test_a_calm_network_gives_offset_and_residual() -> None:
     sent_s = ticks[0] / RATE_HZ
     assert skew.offset_ns == pytest.approx(1.035e9 - 50e3 * sent_s, abs=0.1e6)
     assert skew.residual_ns < 0.1e6
+
+
+@pytest.mark.parametrize("minutes", range(2, 10))
+@pytest.mark.parametrize("seed", range(5))
+def test_a_short_call_over_a_calm_network_is_known_as_well_by_the_quick_answer(
+    minutes: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks, delay_ns = lowest_delays(seed, ppm=80, duration_s=60 * minutes, jitter_ms=10)
+    careful = []
+    true_slope = module._slope
+
+    def counted(at_s: F64, delay: F64) -> float:
+        careful.append(at_s.size)
+        return true_slope(at_s, delay)
+
+    monkeypatch.setattr(module, "_slope", counted)
+    quick = fit(ticks, delay_ns, rate_hz=RATE_HZ)
+    assert not careful
+    assert quick.ppm == pytest.approx(80, abs=2.0 / minutes)
+    monkeypatch.setattr(module, "_is_calm", lambda *_, **__: False)
+    assert quick.ppm == pytest.approx(fit(ticks, delay_ns, rate_hz=RATE_HZ).ppm, abs=2.0 / minutes)
+    assert careful
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_short_call_with_trouble_is_looked_at_with_care(seed: int) -> None:
+    ticks, delay_ns = lowest_delays(seed, ppm=-60, duration_s=400, queued=0.2, step_ms=5, mad=0.02)
+    assert fit(ticks, delay_ns, rate_hz=RATE_HZ).ppm == pytest.approx(-60, abs=8)
 
 
 def test_a_wandering_delay_shows_in_the_residual() -> None:

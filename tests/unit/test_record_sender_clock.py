@@ -27,7 +27,7 @@ class _Source:
         return ArrivalTrend(position_ticks=ticks, delay_ns=-(ticks * 125_000 * PPM / 1e6).astype(np.int64))
 
 
-def test_notes_of_an_hour_measure_a_clock_some_twenty_times_and_are_never_far_behind(
+def test_notes_of_an_hour_measure_a_clock_a_few_times_and_tell_of_half_of_it_at_least(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, clock, fitted = _Source(), SenderClock(), []
@@ -42,8 +42,8 @@ def test_notes_of_an_hour_measure_a_clock_some_twenty_times_and_are_never_far_be
         source.bins = 3 * note
         noted = clock.fit(source, 0, rate_hz=RATE_HZ, afresh=False)  # type: ignore[arg-type]
         assert noted.ppm == pytest.approx(PPM, abs=0.1)
-        assert noted.span_s >= 0.75 * BIN_S * (source.bins - 1)
-    assert len(fitted) <= 20
+        assert noted.span_s >= 0.5 * BIN_S * (source.bins - 1) - BIN_S
+    assert len(fitted) <= 8
     last = clock.fit(source, 0, rate_hz=RATE_HZ, afresh=True)  # type: ignore[arg-type]
     assert last.span_s == BIN_S * (source.bins - 1)
 

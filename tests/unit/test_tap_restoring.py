@@ -20,6 +20,7 @@ from recorderd.core.messages import Codec
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool, SocketPair
 from recorderd.tap.restoring import LeftOff
+from recorderd.tap.shelves import SHELVES
 from tests.support.free_ports import free_ports
 from tests.support.networks import EVENTS, pcm
 
@@ -126,8 +127,12 @@ def test_a_kill_within_the_kernels_call_loses_nothing(lives: Lives) -> None:
     lives.send(STREAM, range(10, 20))
     shelf = lives.tap._shelf
     assert shelf is not None
-    shelf.expect(0, number=shelf.number, owner=lives.tap._open[STREAM].owner, slot=0)
-    assert shelf.batch.receive(lives.kept[STREAM].rtp.fileno()) == 10  # and here it ends
+    owner = np.array([lives.tap._open[STREAM].owner])
+    shelf.expect(owners=owner, slots=np.zeros(1, dtype=np.int64))
+    assert (
+        shelf.batch.receive([lives.kept[STREAM].rtp.fileno()], memoryview(np.zeros(1, dtype=np.int64))) == {}
+    )
+    assert shelf.batch.used == 10  # and here it ends, before it is noted
     lives.die(needed_ticks=GUARD)
     octets, whole = lives.heard(GUARD, GUARD + 20 * PACKET)
     assert whole
@@ -203,16 +208,17 @@ def test_a_stream_that_does_not_go_on_leaves_no_packet_in_another(lives: Lives) 
 
 def test_what_the_shelves_do_not_hold_any_more_is_told_as_lost(lives: Lives) -> None:
     lives.open(STREAM, pcm())
-    for number in range(60):  # more than there are shelves
+    packets = SHELVES + 12
+    for number in range(packets):
         lives.send(STREAM, range(number, number + 1))
         lives.tap.drain()
     lost = lives.die(needed_ticks=GUARD)
     (ticks,) = lost.values()
     assert ticks % PACKET == 0
-    assert 0 < ticks < 60 * PACKET
-    octets, whole = lives.heard(GUARD + ticks, GUARD + 60 * PACKET)
+    assert 0 < ticks < packets * PACKET
+    octets, whole = lives.heard(GUARD + ticks, GUARD + packets * PACKET)
     assert whole
-    assert octets == b"".join(map(audio, range(ticks // PACKET, 60)))
+    assert octets == b"".join(map(audio, range(ticks // PACKET, packets)))
     causes = [(row.start_ticks, row.end_ticks) for row in lives.tap.gap_causes() if row.cause == RESTART]
     assert causes == [(GUARD, GUARD + ticks)]
     assert np.all(np.array(causes) >= GUARD)
