@@ -146,6 +146,14 @@ def test_a_search_that_leaves_many_walks_an_index_in_the_pages_order_and_counts_
     assert index in plan
 
 
+def test_a_part_of_a_number_finds_its_rows_by_the_indexes_of_both_parties(filled: Filled) -> None:
+    with filled.database.read() as connection:
+        *_, query = Search(filled.database, region=REGION).queries(connection, Criteria(part="7946"))
+        plan = planned(connection, query)
+    assert "search_by_caller" in plan and "search_by_callee" in plan, plan
+    assert "Hash Join" not in plan and "Merge" not in plan, plan  # they would read millions of rows
+
+
 def planned(connection: Connection, query: Select[Any]) -> str:
     """Ask for the plan; PostgreSQL as if there were many rows."""
     if connection.dialect.name == "postgresql":

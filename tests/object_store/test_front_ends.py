@@ -16,7 +16,6 @@ def test_a_front_end_dies_midway_and_everything_is_archived_once(
     object_server: ObjectServer, postgres_server: PostgresServer, tmp_path: Path, programs: Programs
 ) -> None:
     url = postgres_server.new_database()
-    told = let_one_die_midway(
+    let_one_die_midway(
         tmp_path / "house", url, programs, recordings=RECORDINGS, duration_s=0.1, objects=object_server
     )
-    print(told)
