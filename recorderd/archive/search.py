@@ -3,10 +3,10 @@
 How: few rows at a time, whatever the criteria. Each criterion that an index serves is asked how many rows it
 leaves, up to a limit. If one leaves few, its rows are gathered, sifted by the others and sorted. If all leave
 many, rows are walked in the order of the page until it is full: along the number or the combinations of
-values that were asked for when these are few, else along all. A short walk is tried first; where it does not
-fill the page, rows are counted up to higher limits, and gathered after all if that takes fewer steps. Sieves
-are written so that no index serves them (``search_question``), and PostgreSQL is told to join as we say: the
-database then takes the way that was chosen here.
+values that were asked for when these are few, else along all. A short walk is tried first; where that says
+that the page would be far, rows are counted up to higher limits, and gathered after all if it is cheaper.
+Sieves are written so that no index serves them (``search_question``), and PostgreSQL is told to join as we
+say: the database then takes the way that was chosen here.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from recorderd.archive.tables import RECORDINGS
 
 FEW_ROWS: Final = 2_000  # are gathered without another thought
 SHORT_WALK_ROWS: Final = 10_000  # are walked along before more are counted
+SHORT_WALKS_MAX: Final = 10  # are walked without counting, where the first tells that so many fill the page
 MANY_ROWS: Final = 50_000  # up to here first: mostly enough to see that walking is cheaper
 GATHERED_MAX: Final = 200_000  # rows of one criterion that are looked through at once
-NAMED_STEPS: Final = 5  # of a walk take as long as one row that a table names: it is looked up by itself
 LIMIT_S: Final = 10
 _S: Final = SEARCH_ROWS.c
 _KEYS: Final[dict[Sort, ColumnElement[int]]] = {
@@ -86,31 +86,37 @@ class Search:
 
     def row_ids(self, connection: Connection, criteria: Criteria) -> list[tuple[int, int]]:
         """Find key and row of one page, and of one more when there is one."""
-        found: list[tuple[int, int]] = []
-        for query in self.queries(connection, criteria):
-            found = [(int(key), int(row_id)) for key, row_id in connection.execute(query)]
-            if len(found) > criteria.limit:
-                break
-        return found
+        return self.answer(connection, criteria)[1]
 
-    def queries(self, connection: Connection, criteria: Criteria) -> Iterator[Select[Any]]:
-        """Choose how to search: the first that fills the page has it, else the last; none = nothing is."""
+    def answer(
+        self, connection: Connection, criteria: Criteria
+    ) -> tuple[Select[Any] | None, list[tuple[int, int]]]:
+        """Give what ``row_ids`` does, and the query that found it; None = a value does not occur."""
         if connection.dialect.name == "postgresql":
             for setting in _OUR_WAY:
                 connection.execute(text(f"SET LOCAL {setting} = 0"))
         question = question_of(connection, criteria, region=self._region)
         if question.nothing:
-            return
+            return None, []
         counts = {name: 0 for name, part in question.parts.items() if part.leads}
         lead = _fewest(connection, question, counts, most=FEW_ROWS)
-        if lead is None and (end := _end_of_short_walk(connection, question)) is not None:
-            yield _walk(question, end=end)
         if lead is None:
-            lead = _weighed(connection, question, counts)
-        yield _walk(question) if lead is None else _gather(question, lead)
+            end = _end_of_short_walk(connection, question)
+            query = _walk(question, end=end)
+            found = _rows(connection, query)
+            if end is None or len(found) > criteria.limit:
+                return query, found
+            if len(found) * SHORT_WALKS_MAX < criteria.limit:
+                lead = _weighed(connection, question, counts)
+        query = _walk(question) if lead is None else _gather(question, lead)
+        return query, _rows(connection, query)
 
 
 # --- conditions to a query -------------------------------------------------------------------------
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[tuple[int, int]]:
+    return [(int(key), int(row_id)) for key, row_id in connection.execute(query)]
 
 
 def _fewest(connection: Connection, question: Question, counts: dict[str, int], *, most: int) -> str | None:
@@ -128,8 +134,7 @@ def _weighed(connection: Connection, question: Question, counts: dict[str, int])
         lead = _fewest(connection, question, counts, most=most)
         steps = _steps_of_walk(connection, question, counts, most=most)
         if lead is not None:
-            each = NAMED_STEPS if question.parts[lead].named is not None else 1
-            return lead if counts[lead] * each < steps else None
+            return lead if counts[lead] * question.parts[lead].steps < steps else None
         if steps <= most:  # at most, for each leaves more than was counted
             return None
     return None

@@ -29,6 +29,7 @@ from recorderd.archive.search_tables import FACETS, NOTE_WORDS, NUMBER_PARTS, NU
 
 ARMS_MAX: Final = 64  # orders that are merged into one
 NUMBERS_MAX: Final = 20_000  # numbers that one part may mean before each row's number is read
+SCATTERED_STEPS: Final = 5  # rows that lie apart from each other are looked up one by one
 TIMES, DURATIONS = "times", "durations"
 COPIES: Final = "copies"  # leaves nearly all rows
 _S: Final = SEARCH_ROWS.c
@@ -42,7 +43,8 @@ class Criterion:
 
     sieve: ColumnElement[bool]
     leads: list[ColumnElement[bool]] = field(default_factory=list)  # any of them; none = it only sifts
-    named: Select[Any] | None = None  # the rows of its lead one by one, where a table names them
+    named: Select[Any] | None = None  # the rows of its lead, where a table names them
+    steps: int = 1  # of a walk take as long as one row that its leads find
     arms: list[ColumnElement[bool]] = field(default_factory=list)  # the same, each in the order of time
 
 
@@ -96,6 +98,7 @@ def _ask_people(question: Question) -> None:
             sieve=exists().where(TAGS.c.tag == tag, TAGS.c.row_id == _S.row_id),
             leads=[_S.row_id.in_(tagged)],
             named=tagged,
+            steps=SCATTERED_STEPS,
         )
     for word in question.criteria.words:
         begins = _begins(NOTE_WORDS.c.word, word)
@@ -104,6 +107,7 @@ def _ask_people(question: Question) -> None:
             sieve=exists().where(NOTE_WORDS.c.row_id == _S.row_id, begins),
             leads=[_S.row_id.in_(noted)],
             named=noted,
+            steps=SCATTERED_STEPS,
         )
 
 
@@ -144,6 +148,7 @@ def _ask_part(question: Question, connection: Connection, part: str) -> None:
     question.parts["part"] = Criterion(
         sieve=or_(*(unindexed(column).in_(meant) for column in _PARTIES)),
         leads=[column.in_(meant) for column in _PARTIES],
+        steps=SCATTERED_STEPS,
     )
 
 
