@@ -48,6 +48,7 @@ gpg-agent: holds the private keys of the tests' OpenPGP recipients
 procps: finds the processes of a test
 util-linux: namespaces for the test of the units
 mount: a small file system that a test fills
+e2fsprogs: one of a disk whose power can go
 tcpdump: writes the same packets beside recorderd, the lower bound of the bench
 nut-server: upsd and its dummy driver, the UPS of the tests
 libnss3-tools: makes the certificates of that upsd
@@ -183,7 +184,7 @@ test: setup-packages setup-test-packages install-test lint exchange apcupsd ## a
 .PHONY: test-s3
 test-s3: setup-packages setup-test-packages install-test ## the store against a real S3 server with Object Lock
 	@echo '==> test-s3: pytest'
-	$(BIN)/python -m pytest -n 3 --object-store tests/contract/test_published.py tests/contract/test_published_archive.py tests/contract/test_scrub.py tests/contract/test_mirror.py tests/object_store --timeout=300
+	$(BIN)/python -m pytest -n 3 --object-store tests/contract/test_published.py tests/contract/test_published_archive.py tests/contract/test_scrub.py tests/contract/test_mirror.py tests/contract/test_retention.py tests/contract/test_erasers_at_once.py tests/contract/test_front_ends.py tests/contract/test_whole_life.py tests/object_store --timeout=300
 
 .PHONY: bench soak fuzz
 bench: setup-packages setup-test-packages install-test exchange ## measure for 25 minutes; nothing else should run; with PROFILE=1 by function
@@ -193,6 +194,7 @@ soak: setup-packages setup-test-packages install-test exchange ## run for two ho
 	RECORDERD_SCHEMA_EXAMPLES=300 $(BIN)/python -m pytest tests/integration/test_web_schema.py --timeout=0
 	FAULT_ALL=1 $(BIN)/python -m pytest tests/fault/test_failing_recorder.py tests/fault/test_failing_delivery.py tests/fault/test_failing_recovery.py tests/fault/test_killed_transitions.py tests/fault/test_killed_calls.py tests/fault/test_kill_erasure.py tests/fault/test_kill_mirror.py -s --timeout=0
 	POWER_CUTS=500 POWER_FAULTS=200 $(BIN)/python -m pytest tests/fault/test_power_cut.py tests/fault/test_power_cut_delivery.py -s --timeout=0
+	POWER_CUTS=2000 $(BIN)/python -m pytest tests/fault/test_power_cut_tail.py -s --timeout=0
 	BENCH_CALLS=1000 BENCH_SECONDS=300 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0
 	BENCH_CALLS=50 BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0
 fuzz: install-test ## search for inputs that break an invariant

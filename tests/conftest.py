@@ -20,6 +20,14 @@ from xdist.scheduler import Scheduling
 from recorderd.archive.folders import Folders
 from recorderd.archive.published import Published
 from tests.support import own_network
+from tests.support.housing import (
+    FOLDERS_POSTGRESQL,
+    FOLDERS_SQLITE,
+    OBJECTS_POSTGRESQL,
+    OBJECTS_SQLITE,
+    Housing,
+    housing,
+)
 from tests.support.postgres import PostgresServer
 from tests.support.programs import Programs
 from tests.support.workers import BySharing, turn
@@ -61,6 +69,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.module.__name__.endswith("test_published"):
             kinds.append("simulated")
         metafunc.parametrize("store_kind", kinds, scope="session")
+    if "housing_kind" in metafunc.fixturenames:
+        kinds = _OBJECTS if metafunc.config.option.object_store else _FOLDERS
+        name = metafunc.module.__name__.rpartition(".")[2]
+        metafunc.parametrize("housing_kind", kinds.get(name, kinds[""]), scope="session")
+
+
+# What an archive is tried in, by module; beside a real S3 server the folders had their turn before.
+_FOLDERS = {
+    "": [FOLDERS_SQLITE],
+    "test_retention": [FOLDERS_SQLITE, FOLDERS_POSTGRESQL],
+    "test_erasers_at_once": [FOLDERS_SQLITE, FOLDERS_POSTGRESQL],
+}
+_OBJECTS = {
+    "": [OBJECTS_SQLITE, OBJECTS_POSTGRESQL],
+    "test_whole_life": [OBJECTS_POSTGRESQL],
+    "test_mirror": [FOLDERS_SQLITE, OBJECTS_POSTGRESQL],  # each with a copy in folders and one in objects
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist makes workers of -n
@@ -128,6 +153,21 @@ def published(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -
         server: ObjectServer = request.getfixturevalue("object_server")
         place = server.objects(server.new_bucket())
     return place
+
+
+@pytest.fixture
+def housed(housing_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Housing:
+    """An empty catalogue with an empty store, of each kind of both."""
+
+    def new_database() -> str:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        return server.new_database()
+
+    def new_objects() -> Published:
+        server: ObjectServer = request.getfixturevalue("object_server")
+        return server.objects(server.new_bucket())
+
+    return housing(housing_kind, tmp_path / "house", new_database=new_database, new_objects=new_objects)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

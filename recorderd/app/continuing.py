@@ -32,7 +32,7 @@ from recorderd.sip.room import SipRoom
 from recorderd.sip.standing import FORMAT, LeftSession, Standing, begun_anew
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool, SocketPair
-from recorderd.tap.restoring import RING_MS, LeftOff
+from recorderd.tap.restoring import LeftOff, ring_ms_of
 
 CARRY: Final = "carry"
 SHELVES: Final = "shelves"
@@ -75,6 +75,7 @@ class Continuing:
             store.keep(KEYS, [keys])
         self.draft_keys = DraftKeys(keys)
         self.standing = Standing(self.carry)
+        self._stands_ns = 0  # how far back the shelves go
         self._sockets = _by_port(number for numbers in came.values() for number in numbers)
 
     @property
@@ -90,6 +91,8 @@ class Continuing:
         going: dict[SessionId, LeftSession] = {}
         why: dict[SessionId, str] = {}
         given = self._given()
+        now_ns = self._clock.mono_ns()
+        self._stands_ns = now_ns - (tap.stands_since_ns() or now_ns)
         for session, left in self._left.items():
             try:
                 needed = recorder.go_on(session, tuple(left.told.values()))
@@ -213,7 +216,7 @@ class Continuing:
                 event_payload_types=line.event_payload_types if line is not None else (),
                 srtp=line.srtp_receive if line is not None else None,
                 remote_address=line.peer[0] if line is not None and line.peer is not None else "",
-                ring_ms=RING_MS,
+                ring_ms=ring_ms_of(max(self._stands_ns, needed[stream].behind_ns)),
             )
             if line is not None and line.codecs != opened.codecs:
                 tap.set_codecs(stream, codecs=line.codecs, event_payload_types=line.event_payload_types)

@@ -13,6 +13,7 @@ from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.kept_terms import keep_terms
 from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.migrations import migrate
 from recorderd.archive.mirror import Mirror
@@ -45,7 +46,10 @@ class RetentionParts:
     clock: Clock
 
     def state_terms(self, who: Actor) -> bool:
-        """Sign the configuration's terms if they are others than those in force; tell whether they were."""
+        """Sign the configuration's terms if they are others than those in force; tell whether they were.
+
+        Durable: after return they survive, in the catalogue and beside the receipts.
+        """
         stated = self.book.state(
             self.terms,
             who=who,
@@ -54,6 +58,7 @@ class RetentionParts:
             signer=self.signer,
             now_utc_ns=self.clock.utc_ns(),
         )
+        keep_terms(self.store.published, self.database)
         return stated is not None
 
 

@@ -117,6 +117,7 @@ class WebUpkeep:
         return {
             "rows": told.rows,
             "tombstones": told.tombstones,
+            "terms": told.terms,
             "reissued": told.reissued[:TOLD_MAX],
             "left_out": left_out,
         }

@@ -1,11 +1,11 @@
-"""Makes the catalogue's recordings anew from the store: manifests, receipts and tombstones that lie there.
+"""Makes the catalogue's recordings anew from the store: manifests, receipts, tombstones and terms from there.
 
 Contract: one transaction, so that a cut at any instant leaves the catalogue as it was. Every row gets the
 number that its receipt or tombstone states, so no number is given twice. Whose receipt is gone (an earlier
 release kept none as a file) keeps the one of its old row, if that still tells of this very recording; else it
 is verified like an upload and gets a new receipt with the next number, and is named. A number that is left
-over stays missing, which fsck tells. What the store does not know is left as it stands: heads, tags, notes,
-accounts, holds, the audit log.
+over stays missing, which fsck tells. Retention terms come back where there are none (``kept_terms``). What
+the store does not know is left as it stands: heads, tags, notes, accounts, holds, the audit log.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from recorderd.archive.catalogue import ChainState
 from recorderd.archive.database import Database
 from recorderd.archive.folder_rows import FolderReader, FoundRow, Unfit
 from recorderd.archive.kept_receipts import keep_receipts
+from recorderd.archive.kept_terms import TERMS_FOLDER, restore_terms
 from recorderd.archive.receipts import make_receipt
 from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.search_index import index_rows
@@ -29,6 +30,7 @@ from recorderd.archive.search_tables import SEARCH_ROWS
 from recorderd.archive.store import Store
 from recorderd.archive.tables import ISSUED, RECORDINGS
 from recorderd.core.clock import Clock, utc_text
+from recorderd.core.errors import EvidenceError
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.manifest import GENESIS_SHA256
@@ -45,8 +47,9 @@ class Rebuilt:
 
     rows: int = 0
     tombstones: int = 0
+    terms: int = 0  # documents that came back
     reissued: list[str] = field(default_factory=list)  # recordings with a new receipt
-    left_out: list[tuple[str, str]] = field(default_factory=list)  # folder, and why it has no row
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # path, and why it has no row
 
 
 class Reindexer:
@@ -70,6 +73,7 @@ class Reindexer:
         self._store = store
         self._database = database
         self._reader = FolderReader(store, trusts=trusts, receipts=receipts, now=utc_text(clock.utc_ns()))
+        self._receipts = receipts
         self._signer = signer
         self._archive_id = archive_id
         self._region = region
@@ -105,11 +109,18 @@ class Reindexer:
             self._insert(connection, step + fresh, told)
             _set_issued(connection, issued + len(fresh))
             _settle_chains(connection)
+            self._restore_terms(connection, told)
             detail = f"{told.rows} rows, {len(fresh)} new receipts, {len(told.left_out)} folders left out"
             audit = AuditLog(self._database, clock=self._clock)
             audit.note(who, "reindexed", self._archive_id, detail=detail, connection=connection)
         keep_receipts(self._store.published, [row.entry for row in fresh])
         return told
+
+    def _restore_terms(self, connection: Connection, told: Rebuilt) -> None:
+        try:
+            told.terms = restore_terms(self._store.published, connection, self._receipts)
+        except EvidenceError as problem:  # nothing is decided by what does not hold
+            told.left_out.append((TERMS_FOLDER, str(problem)))
 
     def count(self) -> int:
         """Count the folders that are to be read."""

@@ -3,7 +3,8 @@
 How: few rows at a time, whatever the criteria. Each criterion that an index serves is asked how many rows it
 leaves, up to a limit. If one leaves few, its rows are gathered, sifted by the others and sorted. If all leave
 many, rows are walked in the order of the page until it is full: along the number or the combinations of
-values that were asked for when these are few, else along all; unless gathering takes fewer steps even so.
+values that were asked for when these are few, else along all. A short walk is tried first; where it does not
+fill the page, rows are counted up to a higher limit, and gathered after all if that takes fewer steps.
 Sieves are written so that no index serves them: the database then takes the way that was chosen here. Values
 are bound, never written into a query.
 """
@@ -39,6 +40,7 @@ from recorderd.archive.search_tables import FACETS, NOTE_WORDS, NUMBER_PARTS, NU
 from recorderd.archive.tables import RECORDINGS
 
 FEW_ROWS: Final = 2_000  # are gathered without another thought
+SHORT_WALK_ROWS: Final = 10_000  # are walked along before more are counted
 GATHERED_MAX: Final = 200_000  # rows of one criterion that are looked through at once
 ARMS_MAX: Final = 64  # orders that are merged into one
 NUMBERS_MAX: Final = 20_000  # numbers that one part may mean before each row's number is read
@@ -122,20 +124,27 @@ class Search:
 
     def row_ids(self, connection: Connection, criteria: Criteria) -> list[tuple[int, int]]:
         """Find key and row of one page, and of one more when there is one."""
-        query = self.query(connection, criteria)
-        return (
-            [(int(key), int(row_id)) for key, row_id in connection.execute(query)]
-            if query is not None
-            else []
-        )
+        found: list[tuple[int, int]] = []
+        for query in self.queries(connection, criteria):
+            found = [(int(key), int(row_id)) for key, row_id in connection.execute(query)]
+            if len(found) > criteria.limit:
+                break
+        return found
 
-    def query(self, connection: Connection, criteria: Criteria) -> Select[Any] | None:
-        """Choose how to search; None when nothing can be found."""
+    def queries(self, connection: Connection, criteria: Criteria) -> Iterator[Select[Any]]:
+        """Choose how to search: the first that fills the page has it, else the last; none = nothing is."""
         question = self._question(connection, criteria)
         if question.nothing:
-            return None
-        lead = _lead(connection, question)
-        return _walk(question) if lead is None else _gather(question, lead)
+            return
+        counts = {name: 0 for name, part in question.parts.items() if part.leads}
+        lead = _fewest(connection, question, counts, most=FEW_ROWS)
+        if lead is None and (end := _end_of_short_walk(connection, question)) is not None:
+            yield _walk(question, end=end)
+        if lead is None:
+            lead = _fewest(connection, question, counts, most=GATHERED_MAX)
+            if lead is not None and counts[lead] >= _steps_of_walk(connection, question, counts):
+                lead = None
+        yield _walk(question) if lead is None else _gather(question, lead)
 
     def _question(self, connection: Connection, criteria: Criteria) -> _Question:
         question = _Question(criteria=criteria)
@@ -269,19 +278,23 @@ def _unindexed(column: ColumnElement[int]) -> ColumnElement[int]:
 # --- conditions to a query -------------------------------------------------------------------------
 
 
-def _lead(connection: Connection, question: _Question) -> str | None:
-    """Find the criterion whose rows are to be gathered; None when walking comes to a page sooner."""
-    counts = {name: 0 for name, part in question.parts.items() if part.leads}
-    for most in (FEW_ROWS, GATHERED_MAX):
-        fewest = most
-        for name in tuple(counts):
-            counts[name] = left = _count(connection, question, name, limit=fewest)
-            fewest = min(fewest, left)
-        if fewest < most:
-            best = min(counts, key=lambda name: counts[name])
-            few = fewest < FEW_ROWS or fewest < _steps_of_walk(connection, question, counts)
-            return best if few else None
-    return None
+def _fewest(connection: Connection, question: _Question, counts: dict[str, int], *, most: int) -> str | None:
+    """Count what each criterion leaves; name the one that leaves fewest, if those are not too many."""
+    fewest = most
+    for name in tuple(counts):
+        counts[name] = left = _count(connection, question, name, limit=fewest)
+        fewest = min(fewest, left)
+    return min(counts, key=lambda name: counts[name]) if fewest < most else None
+
+
+def _end_of_short_walk(connection: Connection, question: _Question) -> int | None:
+    """Give the key at which a short walk ends; None when there are not so many rows."""
+    criteria, key = question.criteria, _KEYS[question.criteria.sort]
+    native = question.parts.get(_NATIVE.get(criteria.sort, ""))
+    bounds = [*(native.leads if native is not None else ()), *_beyond(tuple_(key, _S.row_id), criteria)]
+    query = select(key).where(true(), *bounds).order_by(*_order((key, _S.row_id), criteria))
+    end = connection.execute(query.offset(SHORT_WALK_ROWS).limit(1)).scalar()
+    return None if end is None else int(end)
 
 
 def _count(connection: Connection, question: _Question, name: str, *, limit: int) -> int:
@@ -336,13 +349,15 @@ def _gather(question: _Question, name: str) -> Select[Any]:
     return select(rows.c.key, rows.c.row_id).order_by(*order).limit(criteria.limit + 1)
 
 
-def _walk(question: _Question) -> Select[Any]:
-    """Go along rows in the page's order: those of the arms, merged, or all."""
+def _walk(question: _Question, *, end: int | None = None) -> Select[Any]:
+    """Go along rows in the page's order: those of the arms, merged, or all; to that key, if it is given."""
     criteria, along, native = question.criteria, _along(question), _NATIVE.get(question.criteria.sort, "")
     key = _KEYS[criteria.sort]
     sieves = [part.sieve for name, part in question.parts.items() if name not in (along, native)]
     if native in question.parts:
         sieves += question.parts[native].leads
+    if end is not None:
+        sieves.append(key >= end if criteria.descending else key <= end)
     base = select(key.label("key"), _S.row_id).where(
         true(), *sieves, *_beyond(tuple_(key, _S.row_id), criteria)
     )

@@ -316,6 +316,12 @@ class DraftFailed(RecorderError):
     exit_code = 74
 
 
+class TailUnreadable(RecorderError):
+    """The tail that an earlier process has left cannot be read: {reason}."""
+
+    exit_code = 65
+
+
 class NotPublished(DraftFailed):
     """{path} is sealed and stands in the chain, but could not be moved into the spool's ready: {reason}."""
 

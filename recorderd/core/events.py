@@ -75,6 +75,9 @@ class Ev(Enum):
     RECORDING_LAID_DOWN = "recording_laid_down"
     RECORDING_QUARANTINED = "recording_quarantined"
     DRAFT_FAILED = "draft_failed"
+    DRAFT_EXTENDED = "draft_extended"  # from the tail, after a power cut
+    TAIL_IGNORED = "tail_ignored"
+    TAIL_LEFT_OUT = "tail_left_out"
     SPOOL_FAILED = "spool_failed"
     QUEUE_FULL = "queue_full"
     LINK_UP = "link_up"

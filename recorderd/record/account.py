@@ -52,6 +52,10 @@ class Account:
     _causes: list[Cause] = field(default_factory=list)  # an empty deque takes ten times as much
     _before: deque[bytes] = field(default_factory=lambda: deque(maxlen=LEVELS_KEPT))
 
+    def begun_here(self) -> Account:
+        """Give an account of what follows only; why something may be missing is known in it."""
+        return Account(_causes=list(self._causes))
+
     @property
     def level(self) -> levels.Level:
         """The levels so far."""

@@ -65,9 +65,14 @@ class Disk:
         self.taken_bytes = 0  # since the beginning
 
     @property
+    def is_full(self) -> bool:
+        """Tell whether a job waits for room on the disk just now."""
+        return self._space is not None and self._space.is_waiting
+
+    @property
     def is_choked(self) -> bool:
         """Tell whether the disk is full and so much waits for it that no more may."""
-        if self._space is None or not self._space.is_waiting:
+        if not self.is_full:
             return False
         return self.waiting_bytes * 4 > self._limit_bytes * 3
 

@@ -32,7 +32,7 @@ from recorderd.evidence.audio_proof import AudioLeaves
 from recorderd.record.draft_file import ClearFile, DraftFile
 from recorderd.record.left_draft import KnownAudio, LeftDraft
 from recorderd.record.space import is_no_space
-from recorderd.record.vault import Vault, left_file
+from recorderd.record.vault import Vault, VaultFile, left_file
 from recorderd.record.wav_file import erase_kept
 from recorderd.wire.wav import WavEncoding, WavHeader, WavLayout, parse_wav
 from recorderd.wire.wav_notes import WavNotes
@@ -179,6 +179,14 @@ class Draft:
         self._crc = crc32(content, self._crc)
         self.leaves.add(memoryview(content).cast("B"))
         self.frames += memoryview(content).nbytes // self._frame_bytes
+
+    def sealed_ahead(self, content: bytes | memoryview) -> tuple[int, bytes, int] | None:
+        """Seal octets that are to follow the last frame as the container would; None in clear.
+
+        Nothing is written, and the draft does not know of them.
+        """
+        file = self._file
+        return file.sealed_ahead(memoryview(content).cast("B")) if isinstance(file, VaultFile) else None
 
     def show_length(self) -> None:
         """Let the header tell of everything appended so far; not synced.

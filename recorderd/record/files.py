@@ -64,6 +64,16 @@ class CheckpointRow:
     sealed: bytes = b""  # of an encrypted draft, where frames and check are not told in clear
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedAhead:
+    """Blocks that may follow in a draft's container."""
+
+    position: int  # in the container
+    octets: bytes
+    blocks_at: int  # where the container's first block stands
+    descriptor: int
+
+
 class RecordingFiles:
     """The draft's folder: journal, offers, audio."""
 
@@ -92,6 +102,7 @@ class RecordingFiles:
         self._keyed_leaves: KeyedLeaves | None = None  # of an encrypted draft
         self._changed_by = GOES_ON  # why leaves of the last one are others
         self.offers = 0
+        self.tail_ends: dict[int, int] = {}  # where the container ended, by block of the tail
         # Of the audio, as it is when everything that was asked for is done.
         self.is_open = False
         self.frames = 0
@@ -103,6 +114,11 @@ class RecordingFiles:
     def folder(self) -> Path:
         """The draft's folder."""
         return self._spool.path(Place.DRAFTS, self._session)
+
+    @property
+    def rests_encrypted(self) -> bool:
+        """Tell whether none of its audio may be on disk in clear."""
+        return self._encryption is not None
 
     # --- journal and offers ---------------------------------------------------------------------
 
@@ -282,6 +298,22 @@ class RecordingFiles:
     def note_appended(self, frames: int) -> None:
         """Count frames that a job given beside will write."""
         self.frames += frames
+
+    def sealed_ahead(self, block: I16 | U8, *, at_frame: int) -> SealedAhead | None:
+        """Seal frames that the draft may get next, for the tail; None when it stands elsewhere by now.
+
+        # thread: the disk's
+        """
+        draft = self._draft
+        if self.problem is not None or draft is None or draft.frames != at_frame:
+            return None
+        if block.shape[1:] != (draft.channels,):
+            return None
+        sealed = draft.sealed_ahead(draft.octets(block).data.cast("B"))
+        if sealed is None:
+            return None
+        position, octets, blocks_at = sealed
+        return SealedAhead(position=position, octets=octets, blocks_at=blocks_at, descriptor=draft.descriptor)
 
     def widen(self, channels: int, *, origin_samples: int) -> None:
         """Add silent channels."""

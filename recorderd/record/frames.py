@@ -14,6 +14,7 @@ taken to go on as its mirror image, and the last millisecond may be off by a twe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -76,6 +77,12 @@ class FrameReader:
         self._decoder: Decoder | None = None
         self._pieces: list[_Piece] = []
         self._waiting: list[WholePacket] = []
+
+    def forked(self) -> FrameReader:
+        """Give one that reads on from here by itself; its decoder begins afresh."""
+        other = copy(self)
+        other._decoder, other._pieces, other._waiting = None, list(self._pieces), list(self._waiting)
+        return other
 
     def set_codecs(self, codecs: Sequence[Codec]) -> None:
         """Take what signalling agreed upon anew; the rate stays."""

@@ -107,3 +107,12 @@ def within(gaps: Iterable[Gap], *, start: int, end: int) -> list[Gap]:
         low, high = max(gap.start_samples, start), min(gap.start_samples + gap.length_samples, end)
         append_gap(cut, low - start, high - start, gap.cause)
     return cut
+
+
+def merged(gaps: list[Gap]) -> list[Gap]:
+    """Drop what a later, longer version of the same gap covers."""
+    longest: dict[int, Gap] = {}
+    for gap in gaps:
+        if gap.start_samples not in longest or longest[gap.start_samples].length_samples < gap.length_samples:
+            longest[gap.start_samples] = gap
+    return [longest[start] for start in sorted(longest)]

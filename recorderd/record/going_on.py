@@ -36,11 +36,11 @@ from recorderd.core.messages import (
 )
 from recorderd.record.draft_file import read_file_layout
 from recorderd.record.files import RecordingFiles
+from recorderd.record.gaps import merged
 from recorderd.record.journal import Journal, read_journal
 from recorderd.record.left_draft import LeftDraft
 from recorderd.record.naming import wav_notes
 from recorderd.record.native import LAWS
-from recorderd.record.recovery import merged
 from recorderd.record.session import Recording
 from recorderd.record.track import Track
 from recorderd.record.vault import Vault, is_empty, left_file, vault_name
@@ -48,7 +48,7 @@ from recorderd.record.wav_file import erase_kept
 from recorderd.wire.manifest import OUTCOME_RECORDED, Gap, StreamEntry, audio_name
 from recorderd.wire.wav import WavEncoding
 
-AGO_NS: Final = 3 * NS_PER_S  # of what nobody wanted to keep so much is taken in: its end may be wanted yet
+AGO_NS: Final = 3 * NS_PER_S  # of what nobody wanted to keep so much is taken in, or since the next change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class Needed:
     """From where on a stream's packets are wanted, and what is known of it."""
 
     needed_ticks: int | None  # None = whatever is there: nothing of it was to be kept so far
+    behind_ns: int = 0  # how long ago it was that is wanted first, where something is
     ssrcs: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
 
@@ -130,16 +131,18 @@ def _go_on(
     files.go_on(journal, audio=audio, notes=notes)
     for track in late:
         recording.add(track)
+    unwanted_until = _unwanted_until(recording, told, now_ns=now_ns)
     if audio is None:
         first = recording.notes.timeline.first_on(rate_hz=recording.rate_hz)
-        recording.rendered = recording.samples_at(now_ns - AGO_NS) if first is None else first
+        recording.rendered = unwanted_until if first is None else first
     else:
         _measure(path, vault, recording, audio, journal)
     _hear(recording, told)
+    stopped = _is_stopped(recording, unwanted_until)
     return GoneOn(
         recording=recording,
         needed={
-            stream: _needed(recording, track, entries.get(stream))
+            stream: _needed(recording, track, entries.get(stream), stopped=stopped, now_ns=now_ns)
             for stream, track in recording.tracks.items()
         },
     )
@@ -276,13 +279,31 @@ def _samples(octets: memoryview, kind: WavEncoding, *, channels: int) -> I16:
     return g711.decode(coded, laws=laws).reshape(-1, channels)
 
 
-def _needed(recording: Recording, track: Track, entry: StreamEntry | None) -> Needed:
+def _unwanted_until(recording: Recording, told: Sequence[RecordMessage], *, now_ns: int) -> int:
+    """Say until which sample nothing is wanted of a recording that is not on, as far as it knows."""
+    changes = [row.at_mono_ns for row in pending(told, recording) if isinstance(row, RecordingChanged)]
+    return recording.samples_at(min([now_ns - AGO_NS, *changes]))
+
+
+def _is_stopped(recording: Recording, unwanted_until: int) -> bool:
+    """Tell whether nothing is wanted so far of what was not rendered.
+
+    A ring that began where the recording was stopped would be full of what is to be thrown away.
+    """
+    rows = recording.notes.timeline.segments(recording.rendered, unwanted_until, rate_hz=recording.rate_hz)
+    return bool(rows) and all(row.state is not RecordingState.ON for row in rows)
+
+
+def _needed(
+    recording: Recording, track: Track, entry: StreamEntry | None, *, stopped: bool, now_ns: int
+) -> Needed:
     """Say from where on a stream is wanted: all of it, while nothing of it was written."""
     needed = 0 if recording.files.is_open or not recording.rendered else None
     if track.placement is not None:
-        needed = max(0, track.ticks_of(recording.rendered))
+        needed = max(0, track.ticks_of(recording.rendered)) if not stopped else None
     return Needed(
         needed_ticks=needed,
+        behind_ns=now_ns - recording.mono_ns_at(recording.rendered) if not stopped else 0,
         ssrcs=entry.ssrcs if entry is not None else (),
         sources=entry.sources if entry is not None else (),
     )

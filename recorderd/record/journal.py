@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,7 @@ from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
 from recorderd.evidence.name_veil import NameVeil
 from recorderd.record.notes import Notes
 from recorderd.record.sealed_metadata import hidden, shown
+from recorderd.record.tail_line import TailLine
 from recorderd.record.timeline import Timeline
 from recorderd.wire.canonical import canonical_json, field_values
 from recorderd.wire.manifest import FileEntry, Gap, RecipientEntry, StreamEntry
@@ -71,6 +72,7 @@ class Journal:
     end_cause: str = ""  # of one that was laid down
     enclosed: dict[str, FileEntry] = field(default_factory=dict)  # offers in envelopes, by name
     recipients: tuple[RecipientEntry, ...] = ()  # who can open the draft
+    tails: list[TailLine] = field(default_factory=list)  # what a recovery has put into the audio
 
     def entries(self) -> list[StreamEntry]:
         """Rebuild the streams' entries."""
@@ -204,6 +206,14 @@ class JournalWriter:
             rows.append(row)
         self._line({"streams": rows})
 
+    def streams_again(self, streams: Sequence[object]) -> None:
+        """Note streams that this journal has lost, as a ``StreamEntry`` or its fields tell them."""
+        rows = []
+        for entry in streams:
+            row = dict(entry) if isinstance(entry, Mapping) else field_values(entry)
+            rows.append({**row, "afresh": True, "settled": len(row["gaps"])})
+        self._line({"streams": rows})
+
     def checkpoint(
         self,
         content: bytes,
@@ -230,6 +240,14 @@ class JournalWriter:
     def ended(self, *, cause: str) -> None:
         """Note that the session is over and all of it noted, though it is not sealed."""
         self._line({"ended": {"cause": cause}})
+
+    def tail(self, line: TailLine) -> None:
+        """Note what was put into the audio from the tail.
+
+        Durable: after return it survives.
+        """
+        self._line({"tail": line})
+        self.sync()
 
     @property
     def descriptor(self) -> int:
@@ -340,6 +358,8 @@ def _fold(journal: Journal, row: dict[str, Any]) -> None:
         case {"refused": message, "at_ns": at_ns}:
             refused = ControlRefused(**{**message, "action": ControlAction(message["action"])})
             notes.refused(refused, at_ns=at_ns)
+        case {"tail": line}:
+            journal.tails.append(TailLine.parse(line))
         case {"ended": {"cause": cause}}:
             journal.end_cause = str(cause)
         case {"ended_without": why}:

@@ -8,6 +8,7 @@ Positions are in ticks of ``position_rate_hz`` (see ``tap.drain.StreamClock``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from math import gcd
 from typing import Final, Protocol
 
@@ -40,6 +41,10 @@ class Reading(Protocol):
     """One way to read a stream."""
 
     position_rate_hz: int
+
+    def forked(self) -> Reading:
+        """Give a reading that goes on from here without this one's knowing."""
+        ...
 
     def read(
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
@@ -83,6 +88,10 @@ class Octets:
         self._stream = stream
         self._codec = codec
 
+    def forked(self) -> Octets:
+        """Give one that goes on from here by itself."""
+        return copy(self)
+
     def read(
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
     ) -> tuple[I16, BOOL]:
@@ -112,6 +121,12 @@ class Resampled:
         self._rate_hz = rate_hz
         self._resampler = Resampler(self.position_rate_hz, rate_hz)
         self._came: BOOL | None = None  # of what was read ahead; None = nothing was
+
+    def forked(self) -> Resampled:
+        """Give one that goes on from here by itself."""
+        other = copy(self)
+        other._octets, other._resampler = self._octets.forked(), copy(self._resampler)
+        return other
 
     def read(
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
@@ -157,6 +172,13 @@ class Framed:
         self._stream = stream
         self._before = before
 
+    def forked(self) -> Framed:
+        """Give one that goes on from here by itself; its decoder begins afresh."""
+        other = copy(self)
+        other.frames = self.frames.forked()
+        other._before = self._before.forked() if self._before is not None else None
+        return other
+
     def read(
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
     ) -> tuple[I16, BOOL]:
@@ -198,6 +220,12 @@ class Aligned:
         self._read_to = 0  # in meetings of ticks and samples
         self._held: I16 = np.zeros(0, dtype=np.int16)  # behind what was asked for, up to there
         self._came: BOOL = np.zeros(0, dtype=np.bool_)
+
+    def forked(self) -> Aligned:
+        """Give one that goes on from here by itself."""
+        other = copy(self)
+        other._reading = self._reading.forked()
+        return other
 
     def read(self, packets: Packets, *, start: int, end: int, kept_until: int) -> tuple[I16, BOOL]:
         """Give samples ``start`` to ``end``, and which of them came."""

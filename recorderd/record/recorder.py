@@ -63,6 +63,7 @@ from recorderd.record.source import Source
 from recorderd.record.status import describe
 from recorderd.record.steady import SteadyRound
 from recorderd.record.steering import SkewPolicy
+from recorderd.record.tail_keeping import TailKeeping
 from recorderd.record.watch import Watch
 from recorderd.spool.layout import Place, Spool
 
@@ -130,6 +131,7 @@ class Recorder:
             on_left=on_left,
         )  # fmt: skip
         self._entries = entries
+        self._tail = TailKeeping(source=source, spool=spool, disk=disks.audio, log=log)
         self._proof = RunningProof(every_s=pace.proof_s, disks=disks, sealer=sealer, clock=clock, log=log)
         self._meter = Meter()
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
@@ -143,6 +145,7 @@ class Recorder:
         self._synced_mono_ns = self._looked_mono_ns = 0
         self._awake_ns = -TAP_WAIT_NS  # since when this process is known to get its turns, the tap too
         self._has_joins = False
+        self._has_begun = False  # a session, of which no sync has made the journal last
         self._over: deque[tuple[Recording, SessionEnded]] = deque()  # rendered to their end, not closed yet
 
     @property
@@ -174,13 +177,14 @@ class Recorder:
             due_ns += self._window_ns
         stopped_ns: int | None = None
         while True:
-            self._wait(due_ns)
+            self._wait(min(due_ns, self._tail.due_ns or due_ns))
             now_ns = self._clock.mono_ns()
             if now_ns - due_ns > STALL_NS and self._source.heard_until_ns >= self._awake_ns:
                 self._awake_ns = now_ns
             if now_ns >= due_ns:
                 self.round(now_ns)
                 due_ns = max(due_ns + self._window_ns, now_ns)
+            self.keep_tail(now_ns)
             if stop.is_set():
                 if self.leaves.is_set():
                     return
@@ -207,15 +211,33 @@ class Recorder:
         for recording in ordered:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 self._guarded(recording, partial(recording.note_progress, self._source, now_ns=now_ns))
-        if now_ns - self._synced_mono_ns >= self.checkpoint_ns:
+        is_sync_due = now_ns - self._synced_mono_ns >= self.checkpoint_ns
+        sync = not (is_sync_due or self._has_begun)
+        self._tail.keep(ordered, now_ns=now_ns, heard_ns=heard_ns, drafts_to_ns=due_ns, sync=sync)
+        if is_sync_due:
             files = [recording.files for recording in ordered]
             self._disk.put(partial(self._sync, files, self._proof.due(files, now_ns=now_ns)))
-            self._synced_mono_ns = now_ns
+            self._synced_mono_ns, self._has_begun = now_ns, False
+        self._sync_begun(ordered)
         self._close_over(ordered, heard_ns)
         if now_ns - self._looked_mono_ns >= LOOK_NS:
             self._looked_mono_ns = now_ns
             self._watch.look(ordered, now_ns=heard_ns)
         self.rounds += 1
+
+    def keep_tail(self, now_ns: int) -> None:
+        """Keep what came for a power cut, between two rounds, when it is due."""
+        if now_ns >= self._tail.due_ns:
+            self._take_waiting()  # a pause is known before what it is about is kept
+            going, heard_ns = list(self._sessions.values()), self._source.heard_until_ns
+            self._tail.keep(going, now_ns=now_ns, heard_ns=heard_ns, sync=not self._has_begun)
+            self._sync_begun(going)
+
+    def _sync_begun(self, going: Sequence[Recording]) -> None:
+        """Let the journals of sessions that have just begun last with the tail that tells of them."""
+        if self._has_begun:
+            self._has_begun = False
+            self._disk.put(partial(self._sync, [recording.files for recording in going], ()))
 
     def handle(self, message: RecordMessage | _Question) -> None:
         """Take one message."""
@@ -277,10 +299,10 @@ class Recorder:
         Before ``run``, and before the source knows the streams. What had ``told`` of changes and of the end
         is put as messages again. Errors: NotContinued.
         """
-        folder, needed = self._spool.path(Place.DRAFTS, session), {}
+        folder, needed, now_ns = self._spool.path(Place.DRAFTS, session), {}, self._clock.mono_ns()
         started = next(message for message in told if isinstance(message, SessionStarted))
         if folder.exists():
-            files, now_ns = self._files_of(started), self._clock.mono_ns()
+            files = self._files_of(started)
             gone_on = go_on(folder, told, files=files, make=self._make, now_ns=now_ns)
             recording, needed = gone_on.recording, gone_on.needed
             self._sessions[session] = recording
@@ -291,7 +313,8 @@ class Recorder:
             recording = self._sessions[session]
             for opened in opened_of(told).values():
                 recording.open_stream(opened)
-                needed[opened.stream] = Needed(needed_ticks=0)
+                behind_ns = now_ns - started.at_mono_ns
+                needed[opened.stream] = Needed(needed_ticks=0, behind_ns=behind_ns)
         self._owners |= dict.fromkeys(recording.tracks, session)
         self._has_joins |= bool(recording.notes.joins)
         for message in pending(told, recording):
@@ -316,6 +339,7 @@ class Recorder:
         if encrypt and encrypt not in self._encryption:  # never in clear
             files.give_up(EncryptionFailed(subject=session, reason=f"there is no [encryption.{encrypt}]"))
         files.begin(message)
+        self._has_begun = True
         self._sessions[session] = self._make(message, files)
 
     def _files_of(self, started: SessionStarted) -> RecordingFiles:
@@ -375,6 +399,8 @@ class Recorder:
     def _change(self, recording: Recording, message: RecordingChanged) -> None:
         late = recording.change(message, self._source)
         session = recording.started.session
+        if recording.state is not RecordingState.ON:
+            self._tail.forget(recording, at_ns=message.at_mono_ns, heard_ns=self._source.heard_until_ns)
         if late:
             self._log.error(
                 Ev.PAUSE_LATE,
@@ -455,6 +481,7 @@ class Recorder:
         """Make everything last; where the disk refuses, of each recording by itself."""
         try:
             self._spool.sync()
+            self._tail.synced()
         except OSError as problem:
             self._log.error(Ev.SPOOL_FAILED, subject=str(self._spool.root), reason=problem)
             for files in going:

@@ -29,7 +29,7 @@ from recorderd.evidence.verify import TrustStore
 from recorderd.record.chain import Chain
 from recorderd.record.enclosing import discard_vault
 from recorderd.record.entries import Entries
-from recorderd.record.gaps import overlay, within
+from recorderd.record.gaps import merged, overlay, within
 from recorderd.record.journal import ENDLESS, JOURNAL_NAME, Journal, read_journal
 from recorderd.record.keyless import stand
 from recorderd.record.keys import told
@@ -42,13 +42,13 @@ from recorderd.record.seal import Finished, Sealer
 from recorderd.record.sealed_metadata import nameless, nameless_notes, nameless_streams
 from recorderd.record.setting_aside import owed, promised, reason_of, set_aside, take_back
 from recorderd.record.space import is_no_space
+from recorderd.record.tail_line import told_by_tail
 from recorderd.record.timeline import CAUSE_OF
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.record.vault import vault_name
 from recorderd.record.wav_file import close_data, erase_kept, read_layout, wipe_frames
 from recorderd.spool.layout import Place, Spool
 from recorderd.wire.manifest import (
-    Gap,
     ProofEntry,
     StreamEntry,
     audio_name,
@@ -204,7 +204,7 @@ def _repair(folder: Path, recording_id: str, trust: TrustStore | None, log: Even
         sample_rate_hz=journal.sample_rate_hz,
         channels=channels,
         duration_samples=frames,
-        streams=[_clip(entry, frames, spans) for entry in journal.entries()],
+        streams=[_clip(entry, frames, spans) for entry in told_by_tail(journal.entries(), journal.tails)],
         audio_format=audio_format(encoding),
         audio_sha256=digest,
         audio_bytes=size_bytes,
@@ -338,7 +338,9 @@ def _stand(
         sample_rate_hz=rate_hz,
         channels=heading.frame_bytes // encoding.sample_bytes,
         duration_samples=frames,
-        streams=[_clip(entry, frames, spans, lost=lost) for entry in journal.entries()],
+        streams=[
+            _clip(entry, frames, spans, lost=lost) for entry in told_by_tail(journal.entries(), journal.tails)
+        ],
         audio_format=audio_format(encoding),
         audio_sha256=digest,
         audio_bytes=size_bytes,
@@ -370,12 +372,3 @@ def _clip(
         first_sample=first,
         end_cause=entry.end_cause or StreamEnd.CRASH.value,
     )
-
-
-def merged(gaps: list[Gap]) -> list[Gap]:
-    """Drop what a later, longer version of the same gap covers."""
-    longest: dict[int, Gap] = {}
-    for gap in gaps:
-        if gap.start_samples not in longest or longest[gap.start_samples].length_samples < gap.length_samples:
-            longest[gap.start_samples] = gap
-    return [longest[start] for start in sorted(longest)]

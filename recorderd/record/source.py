@@ -11,6 +11,7 @@ from typing import Protocol
 from dsp.sender_reports import Heard
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.ids import StreamId
+from recorderd.record.frames import WholePacket
 from recorderd.record.reading import Packets
 
 
@@ -57,6 +58,17 @@ class Lifted(Protocol):
     @property
     def laws(self) -> U8: ...
     def marks(self, number: int) -> U8: ...
+
+
+class Runs(Protocol):
+    """What of many streams came last without a gap (see ``tap.reading.Runs``)."""
+
+    @property
+    def start_ticks(self) -> I64: ...
+    @property
+    def end_ticks(self) -> I64: ...
+    @property
+    def laws(self) -> U8: ...
 
 
 class Trend(Protocol):
@@ -112,6 +124,22 @@ class Source(Packets, Protocol):
 
     def take_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> Lifted:
         """Read spans of one length of many streams that have one pace, once."""
+        ...
+
+    def runs(self, slots: I64) -> Runs:
+        """Say what of streams that have one pace came last without a gap."""
+        ...
+
+    def peek_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> U8:
+        """Copy spans of such runs; they can be taken yet."""
+        ...
+
+    def peek(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
+        """Copy a span of the ring; it can be taken yet."""
+        ...
+
+    def peek_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> Sequence[WholePacket]:
+        """Give the packets of a span; they can be taken yet."""
         ...
 
     def clocks(self, slots: I64) -> Clocks:

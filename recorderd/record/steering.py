@@ -12,6 +12,7 @@ Pure; units: positive = samples put in, the sender is slow.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -85,6 +86,12 @@ class Steering:
     _leaps: list[int] = field(default_factory=list)  # in a row to one side, taken for routes
     _restarts: int = 0
     _stretch_next: bool = False
+
+    def forked(self) -> Steering:
+        """Give one that goes on from here by itself."""
+        other = copy(self)
+        other.corrections, other._leaps = list(self.corrections), list(self._leaps)
+        return other
 
     def standing(self) -> list[Any]:
         """Give all of it but the policy, for ``go_on``."""

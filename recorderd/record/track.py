@@ -10,6 +10,7 @@ found to be fast or slow (see ``steering``). Samples are counted from the sessio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -79,6 +80,14 @@ class Track:
         """Begin with the codecs that the stream was opened with."""
         self.codecs = self.codecs or self.opened.codecs
         self.set_rate(self.rate_hz or self.opened.codecs[0].sample_rate_hz)
+
+    def forked(self) -> Track:
+        """Give a track that reads on from here without this one's knowing; its account begins here."""
+        other = copy(self)
+        other.account, other.keys = self.account.begun_here(), Keys()
+        other.steering, other._reading = self.steering.forked(), self._reading.forked()
+        other._early, other._pressed_early = list(self._early), []
+        return other
 
     @property
     def is_plain(self) -> bool:

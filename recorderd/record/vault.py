@@ -279,6 +279,16 @@ class VaultFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def sealed_ahead(self, content: memoryview) -> tuple[int, bytes, int]:
+        """Seal octets as the next blocks behind the end, and write nothing.
+
+        Returns where they would stand, the blocks, and where the container's first block stands. Whoever
+        writes them there, as the last, makes them part of the container.
+        """
+        steps = range(0, len(content), BLOCK_MAX_BYTES)
+        rows = [(self._plain_bytes + step, content[step : step + BLOCK_MAX_BYTES]) for step in steps]
+        return self._end, b"".join(self._sealed(rows)), self._heading.blocks_at
+
     # --- blocks -------------------------------------------------------------------------------------
 
     def _append(self, view: memoryview) -> None:
@@ -289,6 +299,12 @@ class VaultFile:
 
     def _put(self, rows: Sequence[tuple[int, memoryview]], *, flags: int = 0) -> None:
         """Add blocks at the container's end."""
+        octets = b"".join(self._sealed(rows, flags=flags))
+        durable.write_at(self._descriptor, octets, offset_bytes=self._end)
+        self._end, self._number, self._pieces = self._end + len(octets), self._number + len(rows), None
+
+    def _sealed(self, rows: Sequence[tuple[int, memoryview]], *, flags: int = 0) -> list[bytes]:
+        """Seal blocks that are to stand at the container's end."""
         position, number, octets = self._end, self._number, []
         for offset, plain in rows:
             block = Block(
@@ -296,8 +312,7 @@ class VaultFile:
             )
             octets.append(self._key.seal(self._heading, block, plain)[1])
             position, number = position + block.total_bytes, number + 1
-        durable.write_at(self._descriptor, b"".join(octets), offset_bytes=self._end)
-        self._end, self._number, self._pieces = position, number, None
+        return octets
 
     def _overwrite(self, start: int, view: memoryview) -> None:
         self._rewrite(start, start + len(view), lambda at, size: view[at - start : at - start + size])

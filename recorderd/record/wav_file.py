@@ -25,6 +25,18 @@ def read_layout(descriptor: int) -> WavLayout:
     return parse_wav(os.pread(descriptor, HEAD_LIMIT_BYTES, 0), file_bytes=os.fstat(descriptor).st_size)
 
 
+def read_path_layout(path: Path) -> WavLayout:
+    """Read the header of a WAV.
+
+    Errors: OSError; WavFormatError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return read_layout(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def wipe_frames(descriptor: int, layout: WavLayout, *, start: int, end: int) -> None:
     """Overwrite frames ``start`` to ``end`` with silence; not synced.
 

@@ -97,6 +97,7 @@ class Tap(Restoring):
         """Begin to listen on a stream's sockets; with ``srtp`` for nothing but what these keys verify.
 
         ``remote_address`` is the host that signalling named for the peer; by policy nobody else is heard.
+        More than ``RING_MS`` is a wish: where memory is short the stream has less.
 
         Errors: RingFull, SrtpFailed (keys that cannot be used); the sockets remain the caller's then.
         """
@@ -107,7 +108,8 @@ class Tap(Restoring):
             slot = self._free[-1]
             rate = codecs[0].clock_rate_hz * codecs[0].octets_per_tick
             framed = any(codec.is_framed for codec in codecs)
-            self._ring.open(slot, octets_per_s=0 if framed else rate, ring_ms=ring_ms)
+            octets_per_s = 0 if framed else rate
+            self._ring.open(slot, octets_per_s=octets_per_s, ring_ms=ring_ms, least_ms=RING_MS)
             self._free.pop()
             self._slots_used = max(self._slots_used, slot + 1)
             self._table.open(slot, codecs=codecs, event_payload_types=event_payload_types)
@@ -116,7 +118,9 @@ class Tap(Restoring):
             self._intake.open(slot)
             self._encrypted[slot] = crypto is not None
             owner = int(self._table.owner[slot])
-            entry = OpenStream(stream=stream, slot=slot, owner=owner, sockets=sockets, crypto=crypto)
+            entry = OpenStream(
+                stream=stream, slot=slot, owner=owner, sockets=sockets, crypto=crypto, room_ms=ring_ms
+            )
             self._open[stream] = entry
             if sockets.rtp.fileno() < 0:  # closed already: what came is all that there is
                 entry.listening = False

@@ -21,6 +21,7 @@ class OpenStream:
     crypto: StreamCrypto | None = None
     listening: bool = True
     released: bool = False
+    room_ms: int = 0  # that was asked for what waits to be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

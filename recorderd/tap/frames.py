@@ -1,7 +1,8 @@
 """Packets that must be decoded whole: kept as they came, in order of their place, until they are read once.
 
 Contract: a stream's frames lie between its cursor and ``FRAMES_MS`` behind it, ``FRAMES_MAX`` of them at
-most. ``take`` gives those before an end and moves the cursor there; what comes for an earlier place is late.
+most; ``make_room`` lets it be more. ``take`` gives those before an end and moves the cursor there; what comes
+for an earlier place is late.
 Thread: callers hold one lock (see ``tap.drain``).
 """
 
@@ -17,7 +18,6 @@ from recorderd.core.messages import BY_OCTET, Codec, Encoding
 
 FRAMES_MAX: Final = 1_024
 FRAMES_MS: Final = 4_000
-FRAMES_ROOM_GONE_ON: Final = 4  # times as much in a stream that outlived a process
 TYPICAL_MS: Final = 20
 _OPUS_SILK_MS: Final = (10, 20, 40, 60)
 _OPUS_CELT_10TH_MS: Final = (25, 50, 100, 200)
@@ -49,13 +49,14 @@ class FrameStore:
 
     def __init__(self, *, position_rate_hz: int) -> None:
         self.cursor = 0
-        self._room_ticks = position_rate_hz * FRAMES_MS // 1000
+        self._rate_hz = position_rate_hz
+        self._room_ticks, self._most = position_rate_hz * FRAMES_MS // 1000, FRAMES_MAX
         self._frames: list[Frame] = []  # by position
 
-    def go_on_at(self, cursor: int) -> None:
-        """Begin at a place, with room for what came while nobody was there."""
-        self.cursor = cursor
-        self._room_ticks *= FRAMES_ROOM_GONE_ON
+    def make_room(self, room_ms: int) -> None:
+        """Have room for what came while nobody was there."""
+        self._room_ticks = max(self._room_ticks, self._rate_hz * room_ms // 1000)
+        self._most = max(self._most, FRAMES_MAX * room_ms // FRAMES_MS)
 
     def put(self, frame: Frame) -> Fate:
         """Keep a packet at its place, or say why not."""
@@ -68,10 +69,15 @@ class FrameStore:
             place = bisect_left(self._frames, at, key=_POSITION)
             if place < len(self._frames) and self._frames[place].position_ticks == at:
                 return Fate.DUPLICATE
-        if at >= self.cursor + self._room_ticks or len(self._frames) >= FRAMES_MAX:
+        if at >= self.cursor + self._room_ticks or len(self._frames) >= self._most:
             return Fate.OVERRUN
         self._frames.insert(place, frame)
         return Fate.STORED
+
+    def peek(self, *, start_ticks: int, end_ticks: int) -> list[Frame]:
+        """Give the frames that ``take`` would give, and leave them."""
+        first = bisect_left(self._frames, max(start_ticks, self.cursor), key=_POSITION)
+        return self._frames[first : max(first, bisect_left(self._frames, end_ticks, key=_POSITION))]
 
     def take(self, *, start_ticks: int, end_ticks: int) -> list[Frame]:
         """Read the frames whose place is before ``end_ticks`` and not before ``start_ticks``, once."""

@@ -1,6 +1,7 @@
 """What the recording reads from the tap: where streams lie in time, their octets, frames and figures.
 
-Contract: everything is read once and by whoever owns the stream; columns serve many streams in one call.
+Contract: everything is taken once and by whoever owns the stream, or copied and left; columns serve many
+streams in one call.
 Thread: any; each call waits for the tap's lock, some milliseconds at most.
 """
 
@@ -53,6 +54,18 @@ class StreamClocks:
     last_arrival_ns: I64  # monotonic; UNSET before the first packet
     clock_rate_hz: I64
     position_rate_hz: I64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """What came last without a gap, by stream; see ``Ring.runs``.
+
+    Shapes: all (k,).
+    """
+
+    start_ticks: I64
+    end_ticks: I64
+    laws: U8
 
 
 class Reading(ABC):
@@ -120,6 +133,38 @@ class Reading(ABC):
         with self._lock:
             scale = int(self._table.octets_per_tick[slots[0]]) if slots.size else 1
             return self._ring.take_spans(slots, starts * scale, length=length_ticks * scale)
+
+    def runs(self, slots: I64) -> Runs:
+        """Say what of many streams, whose ticks take equally many octets, came last without a gap."""
+        with self._lock:
+            scale = int(self._table.octets_per_tick[slots[0]]) if slots.size else 1
+            starts, ends, laws = self._ring.runs(slots)
+            return Runs(start_ticks=-(-starts // scale), end_ticks=ends // scale, laws=laws)
+
+    def peek_spans(self, slots: I64, starts: I64, *, length_ticks: int) -> U8:
+        """Copy spans that ``runs`` has told of; they stay where they are.
+
+        Shapes: slots, starts (k,) -> (k, length_ticks * octets_per_tick).
+        """
+        with self._lock:
+            scale = int(self._table.octets_per_tick[slots[0]]) if slots.size else 1
+            return self._ring.peek_spans(slots, starts * scale, length=length_ticks * scale)
+
+    def peek(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> tuple[U8, U8]:
+        """Copy octets and marks of a span; they stay where they are.
+
+        Shapes: -> two arrays ((end_ticks - start_ticks) * octets_per_tick,).
+        """
+        with self._lock:
+            slot = self.slot_of(stream)
+            scale = int(self._table.octets_per_tick[slot])
+            return self._ring.peek(slot, start_ticks * scale, end_ticks * scale)
+
+    def peek_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> list[Frame]:
+        """Give the whole packets of a span; they stay where they are."""
+        with self._lock:
+            frames = self._table.frames.get(self.slot_of(stream))
+            return [] if frames is None else frames.peek(start_ticks=start_ticks, end_ticks=end_ticks)
 
     def take_frames(self, stream: StreamId, *, start_ticks: int, end_ticks: int) -> list[Frame]:
         """Read the whole packets whose place lies in a span, once and in order of their places.

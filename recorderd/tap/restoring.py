@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.shapes import I64
-from recorderd.core.clock import NS_PER_S, Clock
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
 from recorderd.core.events import EventLog
 from recorderd.core.gap_causes import RESTART
 from recorderd.core.ids import StreamId
@@ -30,7 +30,9 @@ from recorderd.tap.table import UNSET
 from recorderd.tap.taking import Taking
 
 STAND_BEFORE_NS: Final = NS_PER_S // 2  # that packets may have waited in the kernel
-RING_MS: Final = 16_000  # what came while nobody was there, and what was not written yet
+RING_MS: Final = 16_000  # what came while nobody was there, and what was not written yet; at least
+RING_MAX_MS: Final = 60_000  # the kernel's queue holds less by default
+_UNTIL_READ_MS: Final = 5_000  # from the restart until the recording reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +66,19 @@ class Restoring(Taking):
         )
 
     def stands_since_ns(self) -> int:
-        """Say when the first packet that stands on a shelf can have come; monotonic. 0 = none stands."""
-        shelves = self.shelves.standing()
-        return shelves[0].begun_ns - STAND_BEFORE_NS if shelves else 0
+        """Say when the first packet that stands on a shelf can have come; monotonic. 0 = none stands.
+
+        Packets that had waited in the kernel for long came long before their shelf was begun.
+        """
+        now_ns = self._clock.mono_ns()
+        ahead_ns, found_ns = self._clock.utc_ns() - now_ns, list[int]()
+        for shelf in self.shelves.standing():
+            found_ns.append(shelf.begun_ns - STAND_BEFORE_NS)
+            if shelf.spans():
+                came_ns = shelf.batch.arrivals_ns(realtime_minus_mono_ns=ahead_ns, now_mono_ns=now_ns)
+                longest_ns = shelf.begun_ns - RING_MAX_MS * NS_PER_MS  # the wall clock may have been set
+                found_ns.append(max(longest_ns, int(came_ns.min())))
+        return min(found_ns, default=0)
 
     def restore(self, streams: Mapping[StreamId, LeftOff]) -> dict[StreamId, int]:
         """Go on with streams that are open again; say how many ticks of which are lost."""
@@ -79,6 +91,8 @@ class Restoring(Taking):
         lost: dict[StreamId, int] = {}
         with self._lock:
             for owner, one in going.items():
+                if (frames := self._table.frames.get(one.entry.slot)) is not None:
+                    frames.make_room(one.entry.room_ms)
                 missing = self._begin(one, _column_of(saved[0], owner)) if shelves else 0
                 if missing:
                     lost[one.entry.stream] = missing
@@ -126,7 +140,7 @@ class Restoring(Taking):
         end, wanted = int(table.end_ticks[slot]), one.left.needed_ticks
         frames = table.frames.get(slot)
         if frames is not None:
-            frames.go_on_at(end if wanted is None else min(end, wanted))
+            frames.cursor = end if wanted is None else min(end, wanted)
         if wanted is None:
             return 0
         missing = max(0, end - wanted)
@@ -171,6 +185,11 @@ class Restoring(Taking):
         """Say from which octet on a stream is wanted."""
         wanted = one.left.needed_ticks
         return None if wanted is None else wanted * int(self._table.octets_per_tick[one.entry.slot])
+
+
+def ring_ms_of(behind_ns: int) -> int:
+    """Say how much a stream is to have room for whose recording is so far behind."""
+    return min(RING_MAX_MS, max(RING_MS, behind_ns // NS_PER_MS + _UNTIL_READ_MS))
 
 
 def _column_of(saved: I64 | None, owner: int) -> I64 | None:

@@ -4,7 +4,8 @@ Contract: a stream owns a row, a power of two of octets. Position 0 is a little 
 positions grow by ``octets_per_tick`` per tick of the RTP clock and never wrap; the ring keeps those
 from ``cursor`` to ``cursor + row``. ``write`` puts a batch of packets of many streams in place, ``extend``
 those that go on exactly where the ones before ended; ``take`` copies a span out, clears it and moves the
-cursor, ``take_spans`` does so for many streams at once. A mark of 0 means that the octet never came.
+cursor, ``take_spans`` does so for many streams at once; ``peek`` and ``peek_spans`` only copy. A mark of 0
+means that the octet never came.
 What ``extend`` writes is known as one run, by its two ends and one mark: as long as nothing is missing the
 map is neither written nor read. Octets of a run have no marks in the map; whoever needs the map first lays
 the run down in it.
@@ -75,15 +76,17 @@ class Ring:
         self._run_mark: U8 = np.zeros(slots, dtype=np.uint8)
         self._mapped_to: I64 = np.zeros(slots, dtype=np.int64)  # no mark stands in the map from here on
 
-    def open(self, slot: int, *, octets_per_s: int, ring_ms: int) -> None:
-        """Reserve a row of at least ``ring_ms``.
+    def open(self, slot: int, *, octets_per_s: int, ring_ms: int, least_ms: int | None = None) -> None:
+        """Reserve a row of ``ring_ms`` or somewhat more; where there is no room, of ``least_ms`` at least.
 
         Errors: RingFull.
         """
-        grains = 1
-        while grains * GRAIN_OCTETS * 1000 < octets_per_s * ring_ms:
-            grains *= 2
-        first = self._find(grains)
+        grains = _grains_of(octets_per_s * ring_ms)
+        least = grains if least_ms is None else _grains_of(octets_per_s * least_ms)
+        first = self._find(grains, last_try=grains <= least)
+        while first is None:
+            grains //= 2
+            first = self._find(grains, last_try=grains <= least)
         self._grain_used[first : first + grains] = True
         self._base[slot] = first * GRAIN_OCTETS
         self.row[slot] = grains * GRAIN_OCTETS
@@ -235,6 +238,29 @@ class Ring:
                 laws[number] = marks[number][0]
         return Lifted(octets=octets, laws=laws, _marks=marks)
 
+    def runs(self, slots: I64) -> tuple[I64, I64, U8]:
+        """Say of each stream what came last without a gap: its ends, and its one mark; 0 = nothing did.
+
+        Shapes: slots (k,) -> (k,), (k,), (k,).
+        """
+        starts, ends = np.maximum(self._run_start[slots], self.cursor[slots]), self._run_end[slots]
+        return starts, ends, np.where(starts < ends, self._run_mark[slots], 0).astype(np.uint8)
+
+    def peek_spans(self, slots: I64, starts: I64, *, length: int) -> U8:
+        """Copy spans out that lie within runs, and leave everything as it is.
+
+        Shapes: slots, starts (k,) -> (k, length).
+        """
+        at = starts & (self.row[slots] - 1)
+        straight = at + length <= self.row[slots]
+        where = np.where(straight, self._base[slots] + at, 0)
+        octets = as_octets(runs_at_any_octet(self._octets, length)[where])
+        for number in np.flatnonzero(~straight).tolist():  # across the end of its row
+            start = int(starts[number])
+            for low, piece in self._pieces(int(slots[number]), start, start + length):
+                octets[number, low - start : low - start + piece.stop - piece.start] = self._octets[piece]
+        return octets
+
     def _lift(self, slots: I64, at: I64, length: int, straight: BOOL) -> U8:
         """Copy spans of runs that begin at their cursor and lie in one piece; clear them, move on.
 
@@ -265,6 +291,15 @@ class Ring:
         Positions before the cursor, and beyond what the row can hold, come as never received.
         Shapes: -> two arrays (end - start,).
         """
+        octets, marks = self.peek(slot, start, end)
+        self._skip_to(slot, end)
+        return octets, marks
+
+    def peek(self, slot: int, start: int, end: int) -> tuple[U8, U8]:
+        """Copy octets and marks of [start, end) out, and leave everything as it is.
+
+        Shapes: -> two arrays (end - start,).
+        """
         octets = np.zeros(end - start, dtype=np.uint8)
         marks = np.zeros(end - start, dtype=np.uint8)
         cursor, row = int(self.cursor[slot]), int(self.row[slot])
@@ -277,7 +312,6 @@ class Ring:
             begin, stop = max(low, int(self._run_start[slot])), min(high, int(self._run_end[slot]))
             if begin < stop:
                 marks[begin - start : stop - start] = self._run_mark[slot]
-        self._skip_to(slot, end)
         return octets, marks
 
     def _skip_to(self, slot: int, end: int) -> None:
@@ -309,11 +343,20 @@ class Ring:
             pieces.append((low + first, slice(base, base + high - low - first)))
         return pieces
 
-    def _find(self, grains: int) -> int:
+    def _find(self, grains: int, *, last_try: bool) -> int | None:
         free = np.flatnonzero(~self._grain_used)
         if grains == 1 and free.size:
             return int(free[0])
         for first in range(0, self._grain_used.size - grains + 1, grains):
             if not self._grain_used[first : first + grains].any():
                 return first
-        raise RingFull(streams=int((self.row > 0).sum()))
+        if last_try:
+            raise RingFull(streams=int((self.row > 0).sum()))
+        return None
+
+
+def _grains_of(octets_by_ms: int) -> int:
+    grains = 1
+    while grains * GRAIN_OCTETS * 1000 < octets_by_ms:
+        grains *= 2
+    return grains

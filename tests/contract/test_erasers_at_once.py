@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.wire.tombstone import Cause, Kind
 from tests.support.golden import FIRST, SECOND, THIRD
+from tests.support.housing import Housing
 from tests.support.retention import AT_ONCE, WHO, Archive
 
 
@@ -37,14 +37,14 @@ def another(archive: Archive, url: str) -> Eraser:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, catalogue_url: str) -> Iterator[Archive]:
-    made = Archive(tmp_path, AT_ONCE, database=Database(catalogue_url))
-    yield made
-    made.database.close()
+def archive(housed: Housing) -> Iterator[Archive]:
+    database = Database(housed.url)
+    yield Archive(housed.folder, AT_ONCE, database=database, published=housed.published)
+    database.close()
 
 
-def test_sweeps_that_meet_erase_everything_once(archive: Archive, catalogue_url: str) -> None:
-    erasers = [another(archive, catalogue_url) for _ in range(3)]
+def test_sweeps_that_meet_erase_everything_once(archive: Archive, housed: Housing) -> None:
+    erasers = [another(archive, housed.url) for _ in range(3)]
     row_ids = [archive.entry(name).row_id for name in (FIRST, SECOND, THIRD)]
     wish = Wish(kind=Kind.ERASED, cause=Cause.DUE, who=WHO, reason="its time is over")
     barrier, problems, done = threading.Barrier(3), [], []
@@ -73,7 +73,7 @@ def test_sweeps_that_meet_erase_everything_once(archive: Archive, catalogue_url:
 
 
 def test_an_erasure_takes_its_turn_behind_what_another_has_decided_and_not_done(
-    archive: Archive, catalogue_url: str
+    archive: Archive, housed: Housing
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "EIO")
@@ -82,7 +82,7 @@ def test_an_erasure_takes_its_turn_behind_what_another_has_decided_and_not_done(
         cut.setattr("recorderd.archive.erasure.settle", fail)
         archive.anonymise(FIRST)
     wish = Wish(kind=Kind.ERASED, cause=Cause.REQUEST, who=WHO, reason="asked for")
-    other = another(archive, catalogue_url)
+    other = another(archive, housed.url)
     (outcome,) = other.dispose([archive.entry(FIRST).row_id], wish)
     assert not outcome.refusal
     assert archive.eraser.finish() == 0

@@ -15,6 +15,7 @@ from recorderd.archive.custody import Custody
 from recorderd.archive.database import Database
 from recorderd.archive.front_ends import MARK_NAME, Presence, check_store
 from recorderd.archive.intake import BundleRefused
+from recorderd.archive.published import Published
 from recorderd.archive.store import Key, Store
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import ArchiveServed, CatalogueFailed, StoreForeign
@@ -32,9 +33,9 @@ from tests.support.postgres import PostgresServer
 class Front:
     """Store, catalogue and custody of one front end, in this process."""
 
-    def __init__(self, root: Path, url: str, name: str, outpost: Outpost) -> None:
+    def __init__(self, root: Path, url: str, name: str, outpost: Outpost, published: Published) -> None:
         self.database = Database(url)
-        self.store = Store(root / "archive", front_end=name)
+        self.store = Store(root / "archive", published, front_end=name)
         self.store.prepare()
         self.catalogue = Catalogue(self.database)
         self.outpost = outpost
@@ -68,19 +69,23 @@ class Front:
 
 
 @pytest.fixture
-def fronts(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[tuple[Front, Front, str]]:
+def fronts(
+    tmp_path: Path, postgres_server: PostgresServer, published: Published
+) -> Iterator[tuple[Front, Front, str]]:
     url, outpost = postgres_server.new_database(), Outpost("rec-1", tmp_path / "rec-1")
     (recording_id,) = outpost.record(1)
-    both = [Front(tmp_path, url, name, outpost) for name in ("left", "right")]
+    (root := tmp_path / "house").mkdir()
+    both = [Front(root, url, name, outpost, published) for name in ("left", "right")]
     yield both[0], both[1], recording_id
     for front in both:
         front.database.close()
 
 
 def assert_once(left: Front, right: Front) -> None:
-    """One row with number 1, one folder, and no upload is left."""
+    """One row with number 1, one recording in the store, and no upload is left."""
     assert [row.row_id for row in left.catalogue.all()] == [1] and left.catalogue.issued() == 1
-    assert len(list((left.store.root / "store").glob("*/*/*/*"))) == 1
+    place = left.store.published
+    assert len([path for day in place.days() for path in place.groups_of(day)]) == 1
     assert left.store.uploads() == right.store.uploads() == []
     assert not left.store.under_way()
 

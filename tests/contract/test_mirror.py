@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from recorderd.archive.catalogue import Entry
+from recorderd.archive.database import Database
 from recorderd.archive.folders import Folders
 from recorderd.archive.groups import sha256_of
 from recorderd.archive.mirror import Mirror
@@ -18,14 +20,15 @@ from recorderd.archive.store import Key
 from recorderd.core.events import EventLog
 from recorderd.evidence.digest import sha256_file
 from tests.support.golden import FIRST, GOLDEN, IDS, RECORDER, SECOND, THIRD
+from tests.support.housing import Housing
 from tests.support.retention import AT_ONCE, Archive
 
 
 class Copied:
-    """An archive in folders with its copy in a place of any kind."""
+    """An archive with its copy in a place of any kind."""
 
-    def __init__(self, folder: Path, place: Published, *, take: bool = True) -> None:
-        self.archive = Archive(folder, AT_ONCE, take=take)
+    def __init__(self, archive: Archive, place: Published) -> None:
+        self.archive = archive
         self.place = place
         self.mirror = self.again()
 
@@ -61,9 +64,17 @@ def place(store_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Pu
 
 
 @pytest.fixture
-def copied(place: Published, tmp_path: Path) -> Copied:
-    (tmp_path / "house").mkdir()
-    return Copied(tmp_path / "house", place)
+def empty(housed: Housing) -> Iterator[Archive]:
+    database = Database(housed.url)
+    yield Archive(housed.folder, AT_ONCE, database=database, published=housed.published, take=False)
+    database.close()
+
+
+@pytest.fixture
+def copied(place: Published, empty: Archive) -> Copied:
+    empty.take_all()
+    empty.enrol()
+    return Copied(empty, place)
 
 
 def test_everything_is_copied_once_and_octet_by_octet(
@@ -143,10 +154,9 @@ def test_what_is_missing_altered_or_too_much_there_is_found(copied: Copied) -> N
 
 
 def test_a_receipt_waits_for_the_copy(
-    place: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Published, empty: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "house").mkdir()
-    copied = Copied(tmp_path / "house", place, take=False)
+    copied = Copied(empty, place)
     archive, key = copied.archive, Key(RECORDER, FIRST)
     copied.mirror.begin()
     archive.custody = archive.make_custody(mirror=copied.mirror)
@@ -169,7 +179,7 @@ def test_a_receipt_waits_for_the_copy(
 
 def test_a_folder_that_is_not_mounted_is_not_taken_for_the_copy(tmp_path: Path) -> None:
     (tmp_path / "house").mkdir()
-    copied = Copied(tmp_path / "house", Folders(tmp_path / "elsewhere"))
+    copied = Copied(Archive(tmp_path / "house", AT_ONCE), Folders(tmp_path / "elsewhere"))
     copied.mirror.run()
     (tmp_path / "elsewhere").rename(tmp_path / "unmounted")
     (tmp_path / "elsewhere").mkdir()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from recorderd.archive.audit_log import Actor
-from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
+from recorderd.archive.catalogue import Catalogue, Entry
+from recorderd.archive.database import Database
 from recorderd.archive.intake import BundleRefused
-from recorderd.archive.published import Published
 from recorderd.archive.reindex import Reindexer
 from recorderd.archive.store import Key
 from recorderd.archive.web.playing import audio_of
@@ -18,14 +19,15 @@ from recorderd.core.errors import StoreBroken
 from recorderd.wire.tombstone import Cause
 from tests.support.bundles import folder_digests
 from tests.support.golden import FIRST, GOLDEN, IDS, RECORDER, SECOND, THIRD
+from tests.support.housing import Housing
 from tests.support.retention import AT_ONCE, Archive
 
 
 @pytest.fixture
-def archive(published: Published, tmp_path: Path) -> Archive:
-    folder = tmp_path / "house"
-    folder.mkdir()
-    return Archive(folder, AT_ONCE, published=published)
+def archive(housed: Housing) -> Iterator[Archive]:
+    database = Database(housed.url)
+    yield Archive(housed.folder, AT_ONCE, database=database, published=housed.published)
+    database.close()
 
 
 def test_what_was_taken_in_is_whole_and_is_given_out_as_it_came(archive: Archive, tmp_path: Path) -> None:
@@ -104,13 +106,11 @@ def test_nothing_is_removed_while_the_new_audio_is_missing(
     assert {path.name for path in (GOLDEN / FIRST).iterdir()} <= archive.names(FIRST)
 
 
-def test_the_catalogue_is_made_anew_from_the_store_alone(archive: Archive) -> None:
+def test_the_catalogue_is_made_anew_from_the_store_alone(archive: Archive, housed: Housing) -> None:
     archive.erase(SECOND)
     before = {name: archive.entry(name).plain() for name in IDS}
     archive.database.close()
-    for path in archive.root.glob(f"{CATALOGUE_NAME}*"):
-        path.unlink()
-    catalogue = Catalogue(archive.root / CATALOGUE_NAME)
+    catalogue = Catalogue(Database(housed.lose_catalogue()))
     told = Reindexer(
         store=archive.store,
         database=catalogue.database,
@@ -121,6 +121,9 @@ def test_the_catalogue_is_made_anew_from_the_store_alone(archive: Archive) -> No
         region="",
         clock=archive.clock,
     ).run(Actor(name="cli:operator"))
-    assert (told.rows, told.reissued, told.left_out) == (3, [], [])
+    assert (told.rows, told.terms, told.reissued, told.left_out) == (3, 1, [], [])
     assert {name: catalogue.by_id(name)[0].plain() for name in IDS} == before
+    archive.take_heads()
+    archive.place = catalogue.database
+    assert archive.audit().troubles == []  # also of when what was erased was due
     catalogue.close()

@@ -1,11 +1,10 @@
-"""Holds, sweeps and erasures are the same in SQLite and PostgreSQL, also when several act at once."""
+"""Holds, sweeps and erasures are the same in every database and store, also when several act at once."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +15,14 @@ from recorderd.core.errors import HoldRefused
 from recorderd.policy.retention import Terms
 from recorderd.policy.selection import Selection, covers
 from tests.support.golden import FIRST, GOLDEN, IDS, SECOND, THIRD
+from tests.support.housing import Housing
 from tests.support.retention import AT_ONCE, WHO, Archive
 
 
 @pytest.fixture
-def archive(tmp_path: Path, catalogue_url: str) -> Iterator[Archive]:
-    database = Database(catalogue_url)
-    (tmp_path / "house").mkdir()
-    yield Archive(tmp_path / "house", AT_ONCE, database=database)
+def archive(housed: Housing) -> Iterator[Archive]:
+    database = Database(housed.url)
+    yield Archive(housed.folder, AT_ONCE, database=database, published=housed.published)
     database.close()
 
 

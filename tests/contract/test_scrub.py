@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 import shutil
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from recorderd.app.scrub_duty import Pace
-from recorderd.archive.published import Published
+from recorderd.archive.database import Database
 from recorderd.archive.scrub import Scrubber
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.events import EventLog
 from tests.support.golden import FIRST, GOLDEN, IDS, SECOND, THIRD
+from tests.support.housing import Housing
 from tests.support.retention import AT_ONCE, Archive
 
 
 @pytest.fixture
-def archive(published: Published, tmp_path: Path) -> Archive:
-    folder = tmp_path / "house"
-    folder.mkdir()
-    return Archive(folder, AT_ONCE, published=published)
+def archive(housed: Housing) -> Iterator[Archive]:
+    database = Database(housed.url)
+    yield Archive(housed.folder, AT_ONCE, database=database, published=housed.published)
+    database.close()
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, Select
 
 from recorderd.archive import search
 from recorderd.archive.annotations import Annotations
@@ -103,6 +105,7 @@ WAYS = {
     "walks": {"FEW_ROWS": 0, "GATHERED_MAX": 0},
     "walks all": {"FEW_ROWS": 0, "GATHERED_MAX": 0, "ARMS_MAX": 0},
     "weighs": {"FEW_ROWS": 5, "NUMBERS_MAX": 1},
+    "walks a little first": {"FEW_ROWS": 5, "SHORT_WALK_ROWS": 60},
 }
 
 
@@ -124,6 +127,33 @@ def test_a_search_finds_what_the_slow_way_finds(
 
     compare()
     assert longest > 20  # or it was compared with nothing
+
+
+@pytest.mark.parametrize("sort", Sort)
+def test_a_search_that_leaves_many_walks_an_index_in_the_pages_order_and_counts_no_further(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, sort: Sort
+) -> None:
+    monkeypatch.setattr(search, "FEW_ROWS", 5)
+    monkeypatch.setattr(search, "SHORT_WALK_ROWS", 100)
+    monkeypatch.setattr(search, "ARMS_MAX", 0)  # as with more combinations than are merged
+    criteria = Criteria(facets=Facets(direction=("inbound",)), sort=sort, limit=5)
+    with filled.database.read() as connection:
+        query = next(Search(filled.database, region=REGION).queries(connection, criteria))
+        assert len(connection.execute(query).all()) == 6
+        plan = planned(connection, query)
+    assert "ORDER BY" not in plan and "Sort" not in plan, plan
+    index = {Sort.STARTED: "search_by_start", Sort.DURATION: "search_by_duration"}.get(sort, "search_rows")
+    assert index in plan
+
+
+def planned(connection: Connection, query: Select[Any]) -> str:
+    """Ask for the plan; PostgreSQL as if there were many rows."""
+    if connection.dialect.name == "postgresql":
+        for way in ("seqscan", "bitmapscan", "sort"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+    how = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    words = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+    return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{how} {words}"))
 
 
 @pytest.mark.parametrize(

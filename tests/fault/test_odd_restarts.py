@@ -14,9 +14,10 @@ from tests.support.faults import Child, Edge, Nursery
 from tests.support.house import Recorded
 from tests.support.killed_calls import Cut, Life, judge
 from tests.support.programs import wait_until
-from tests.support.recorder_edges import RELEASE
+from tests.support.recorder_edges import BEFORE, RELEASE, TAKEN
 from tests.support.ups import Nut
 
+AWAY_S = 18  # a row of the ring for streams that are not behind holds 16.4
 POWER = """
 [power]
 [[power.ups]]
@@ -108,6 +109,34 @@ def test_a_start_that_finds_the_machine_shutting_down_seals_the_calls_it_was_to_
         refused = life.place("always")
         assert refused.answered == 503
         life.close(child)
+
+
+@pytest.mark.timeout(180)
+def test_nothing_is_lost_when_starts_fail_for_longer_than_the_ring_of_a_stream_holds(
+    ward: tuple[Nursery, Path],
+) -> None:
+    first, second = (
+        Edge(module=TAKEN, log="", event="RecordingChanged:START", how=BEFORE, passing=passing)
+        for passing in (1, 2)  # the first one is taken once more
+    )
+    with Life(ward[0], ward[1] / "away") as life:
+        child = _up(life)
+        calls = [life.place(kind) for kind in ("always", "demand", "demand")]
+        _, stopped, begun = calls
+        assert life.ask(stopped, "start").get("done")
+        life.pause_s(0.5)
+        assert life.ask(stopped, "stop").get("done")
+        _kill(child)
+        life.cut(Cut(name="begun", act=lambda life: life.ask(begun, "start"), edge=first))
+        life.pause_s(AWAY_S)
+        life.cut(Cut(name="begun again", act=lambda life: life.ask(stopped, "start"), edge=second))
+        life.end()
+        recordings = _ready(life, 3)
+        judge(calls, recordings)
+        lasted = {row.manifest["call"]["call_id"]: row.manifest["duration_samples"] for row in recordings}
+        assert min(lasted.values()) > AWAY_S * 8000
+        log = (life.house.folder / "recorderd.log").read_text()
+        assert log.count("'0 samples lost'") == log.count("session_continued")
 
 
 @pytest.mark.timeout(180)

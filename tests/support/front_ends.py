@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from recorderd.app.control import ask
 from recorderd.archive.catalogue import Catalogue, Entry
@@ -14,6 +17,9 @@ from recorderd.flush.curve import make_keypair
 from recorderd.spool.layout import Place, Spool
 from tests.support.bundles import ChainHead, folder_digests, free_port, make_recording, make_signer
 from tests.support.programs import ROOT
+
+if TYPE_CHECKING:
+    from tests.support.ceph import ObjectServer
 
 
 @dataclass
@@ -60,10 +66,21 @@ class FrontHouse:
     """The set-up; programs are started by the test."""
 
     def __init__(
-        self, root: Path, url: str, *, fronts: tuple[str, ...], recorders: int, chunk_bytes: int
+        self,
+        root: Path,
+        url: str,
+        *,
+        fronts: tuple[str, ...],
+        recorders: int,
+        chunk_bytes: int,
+        objects: ObjectServer | None = None,
     ) -> None:
         self.root, self.url, self.data_dir = root, url, root / "archive"
-        root.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
+        self.objects, self.bucket, self._store_text = objects, "", ""
+        if objects is not None:
+            self.bucket = objects.new_bucket()
+            self._store_text = self._bucket_text(objects)
         make_signer(root, "archive")
         self.public_key, secret = make_keypair()
         key = root / "archive.curve"
@@ -101,10 +118,22 @@ run_dir = "run-{front}"
 front_end = "{front}"
 [catalogue]
 url = "{self.url}"
-[receipt]
+{self._store_text}[receipt]
 key_file = "archive.key.pem"
 certificate_file = "archive.cert.pem"
 {recorders}"""
+
+    def _bucket_text(self, server: ObjectServer) -> str:
+        secret = self.root / "store.secret"
+        secret.touch(mode=0o600)
+        secret.write_text(server.secret_key)
+        return f"""[store]
+url = "s3://{self.bucket}/calls"
+endpoint = "{server.endpoint}"
+access_key = "{server.access_key}"
+secret_key_file = "{secret}"
+lock = "governance"
+"""
 
     def _recorder_text(self, outpost: Outpost, *, first: int, chunk_bytes: int) -> str:
         endpoints = [f"tcp://127.0.0.1:{port}" for port in self.ports.values()]
@@ -147,6 +176,31 @@ retry_s = 1
         finally:
             database.close()
 
+    def stored(self) -> dict[str, dict[str, str]]:
+        """Hash every file of every recording where the archive keeps them, past the archive."""
+        if self.objects is None:
+            folders = (self.data_dir / "store").glob("*/*/*/*")
+            return {folder.name: folder_digests(folder) for folder in folders}
+        return self._objects_stored(self.objects.client)
+
+    def _objects_stored(self, client: Any) -> dict[str, dict[str, str]]:
+        """Hash every version: two front ends may have put the same at once, but nothing else, ever."""
+        listed = client.get_paginator("list_object_versions")
+        pages = list(listed.paginate(Bucket=self.bucket, Prefix="calls/store/"))
+        assert not [row for page in pages for row in page.get("DeleteMarkers", ())]
+        versions = [(row["Key"], row["VersionId"]) for page in pages for row in page["Versions"]]
+
+        def digest(version: tuple[str, str]) -> str:
+            given = client.get_object(Bucket=self.bucket, Key=version[0], VersionId=version[1])
+            return sha256(given["Body"].read()).hexdigest()
+
+        found = dict[str, dict[str, str]]()
+        with ThreadPoolExecutor(4) as several:
+            for (key, _), value in zip(versions, several.map(digest, versions), strict=True):
+                *_, name, file = key.split("/")
+                assert found.setdefault(name, {}).setdefault(file, value) == value, f"{key} was put anew"
+        return found
+
     def status(self, front: str) -> dict[str, object]:
         """Ask a front end."""
         return ask(self.root / f"run-{front}" / "archive.sock", {"command": "status"})
@@ -168,8 +222,6 @@ def assert_archived_once(house: FrontHouse, digests: dict[str, dict[str, str]]) 
     assert sorted(row.id for row in rows) == sorted(digests)
     assert sorted(row.row_id for row in rows) == list(range(1, len(digests) + 1))
     assert {row.chain for row in rows} == {"linked"}
-    folders = {folder.name: folder for folder in (house.data_dir / "store").glob("*/*/*/*")}
-    assert sorted(folders) == sorted(digests)
-    assert all(folder_digests(folder) == digests[name] for name, folder in folders.items())
+    assert house.stored() == digests
     checked = house.run(next(iter(house.ports)), "fsck")
     assert checked.returncode == 0, checked.stdout + checked.stderr

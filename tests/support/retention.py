@@ -13,6 +13,7 @@ from recorderd.archive.catalogue import CATALOGUE_NAME, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser, Outcome, Wish
 from recorderd.archive.hold_book import HoldBook
+from recorderd.archive.kept_terms import keep_terms
 from recorderd.archive.locks import LockUntil, ObjectLocks
 from recorderd.archive.objects import Objects
 from recorderd.archive.published import Published
@@ -88,6 +89,7 @@ class Archive(Vault):
             signer=self.signer,
             now_utc_ns=self.clock.utc_ns(),
         )
+        keep_terms(self.store.published, self.database)
 
     def enrol(self) -> int:
         """Note what new recordings are kept by."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.tail_files import TAIL_DIR
+from recorderd.record.tail_recovery import extend_drafts
 from recorderd.spool.layout import Place, Spool
 from recorderd.tap.intake import Intake
 from recorderd.tap.reading import Reading
@@ -198,6 +201,7 @@ class Studio:
             clock=self,
             log=self.log,
         )
+        extend_drafts(self.spool, self.spool.ids(Place.DRAFTS), chain=chain, log=self.log)
         recover(spool=self.spool, chain=chain, sealer=self.sealer, entries=entries, log=self.log)
         self.recorder = Recorder(
             source=self.tap,
@@ -363,6 +367,7 @@ class Studio:
             self._script = [row for row in self._script if row[0] > self.now_ms]
             if self.now_ms in looks:
                 self.recorder.round(self.mono_ns())
+            self.recorder.keep_tail(self.mono_ns())
 
     def _drain(self) -> None:
         due = [row for row in self._packets if row[0] <= self.now_ms]
@@ -372,8 +377,10 @@ class Studio:
         )
         self.tap.heard_until_ns = self.mono_ns()
 
-    def crash(self) -> None:
-        """Lose everything that is not on disk, and start again."""
+    def crash(self, *, tail: bool = False) -> None:
+        """Lose everything that is not on disk, and start again; the ``tail`` is tested apart."""
+        if not tail:
+            shutil.rmtree(self.spool.root / TAIL_DIR, ignore_errors=True)
         self._restart()
 
     # --- what came of it ------------------------------------------------------------------------

@@ -17,8 +17,11 @@ from recorderd.archive.criteria import Criteria
 from recorderd.archive.database import Database
 from recorderd.archive.judgement import Verdict
 from recorderd.archive.kept_receipts import catch_up, receipt_path
+from recorderd.archive.kept_terms import TERMS_FOLDER, terms_path
 from recorderd.archive.reindex import Rebuilt, Reindexer
+from recorderd.archive.retention_book import documents_of_terms
 from recorderd.archive.search import Search
+from recorderd.policy.retention import RetentionClass
 from tests.support.golden import FIRST, IDS, SECOND, THIRD
 from tests.support.postgres import PostgresServer
 from tests.support.retention import AT_ONCE, Archive
@@ -160,6 +163,40 @@ def test_what_was_erased_comes_back_as_erased(archive: Archive) -> None:
     told = rebuild(archive)
     assert (told.rows, told.tombstones, told.reissued, told.left_out) == (3, 1, [], [])
     assert rows_of(archive) == before
+
+
+def test_signed_retention_terms_come_back_and_bind(archive: Archive) -> None:
+    archive.state(RetentionClass(name="default", maximum_days=3650), worm=True)
+    archive.state(RetentionClass(name="default", maximum_days=4000), worm=True)
+    with archive.database.read() as connection:
+        before = documents_of_terms(connection)
+    lose_catalogue(archive)
+    assert rebuild(archive).terms == len(before) == 3
+    archive.enrol()
+    assert "WORM" in archive.erase(FIRST)[0].refusal
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(path.read_bytes().replace(b"3650", b"0001")),
+        lambda path: path.write_bytes(b"{}"),
+        lambda path: path.unlink(),
+        lambda path: path.with_name("4.json").write_bytes(path.read_bytes()),
+    ],
+)
+def test_retention_terms_that_do_not_hold_are_named_and_not_taken(
+    archive: Archive, harm: Callable[[Path], object]
+) -> None:
+    archive.state(RetentionClass(name="default", maximum_days=3650))
+    archive.state(RetentionClass(name="default", maximum_days=4000))
+    lose_catalogue(archive)
+    path = archive.root / terms_path(2)
+    path.chmod(0o600)
+    harm(path)
+    told = rebuild(archive)
+    assert (told.rows, told.terms) == (3, 0)
+    assert [path for path, _ in told.left_out] == [TERMS_FOLDER]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -65,6 +65,15 @@ def test_a_store_that_nobody_reads_is_bounded() -> None:
     assert store.put(_frame(FRAMES_MAX + 5)) is Fate.OVERRUN
 
 
+def test_a_store_has_room_for_what_came_while_nobody_was_there() -> None:
+    store, frames = FrameStore(position_rate_hz=8_000), 27_000 // 20
+    store.make_room(32_000)
+    assert {store.put(_frame(at * 160)) for at in range(frames)} == {Fate.STORED}
+    assert len(store.take(start_ticks=0, end_ticks=frames * 160)) == frames
+    store.make_room(1)  # never less
+    assert store.put(_frame(frames * 160 + 8 * FRAMES_MS - 1)) is Fate.STORED
+
+
 @pytest.mark.parametrize(
     ("codec", "size", "ticks"),
     [

@@ -134,6 +134,18 @@ def test_wideband_takes_more_grains_and_a_full_ring_says_so() -> None:
     ring.open(1, octets_per_s=8000, ring_ms=4000)
 
 
+def test_where_there_is_no_room_for_what_is_wished_a_row_is_as_long_as_it_must_be() -> None:
+    ring = Ring(slots=4, grains=12)
+    for slot, grains in enumerate((8, 4)):
+        ring.open(slot, octets_per_s=8000, ring_ms=30_000, least_ms=4000)
+        assert ring.row[slot] == grains * GRAIN_OCTETS
+    with pytest.raises(RingFull):
+        ring.open(2, octets_per_s=8000, ring_ms=30_000, least_ms=4000)
+    ring.close(1)
+    with pytest.raises(RingFull):
+        ring.open(2, octets_per_s=8000, ring_ms=30_000)
+
+
 def test_a_row_that_is_given_back_holds_nothing_for_the_next_and_costs_no_memory() -> None:
     slots = 1000
     ring = Ring(slots=slots, grains=slots)
