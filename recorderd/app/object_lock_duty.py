@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import Event as StopToken
 from typing import Final
 
-from recorderd.archive.locks import ObjectLocks
+from recorderd.archive.locks import LockState, ObjectLocks
 from recorderd.archive.objects import Objects
 from recorderd.archive.store import Store
 from recorderd.core.clock import NS_PER_S, Clock
@@ -41,7 +41,7 @@ class ObjectLockDuty:
         self._enrol = enrol
         self._clock = clock
         self._log = log
-        self._state: tuple[int, tuple[int, ...]] | None = None
+        self._state: LockState | None = None
         self._last_row = 0
         self._strays_at_ns = 0
 

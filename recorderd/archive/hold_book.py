@@ -109,13 +109,17 @@ class HoldBook:
 
     def index(self, connection: Connection, *, now_utc: str) -> HoldIndex:
         """Give those in force, to be asked."""
-        holds = self.all(connection)
-        return HoldIndex([*holds, *_of_copies(connection, holds, now_utc)], now_utc=now_utc)
+        return HoldIndex(self.in_force(connection, now_utc=now_utc), now_utc=now_utc)
+
+    def in_force(self, connection: Connection, *, now_utc: str) -> list[Hold]:
+        """Give those in force; one of a recording once more for each other recording of its call."""
+        holds = [hold for hold in self.all(connection) if hold.in_force(now_utc)]
+        return [*holds, *_of_copies(connection, holds)]
 
 
-def _of_copies(connection: Connection, holds: Sequence[Hold], now_utc: str) -> Iterator[Hold]:
+def _of_copies(connection: Connection, holds: Sequence[Hold]) -> Iterator[Hold]:
     """Let a hold of one recording hold what other recorders have of its call, also what came later."""
-    named = [row for row in holds if row.selection.recording_id and row.in_force(now_utc)]
+    named = [row for row in holds if row.selection.recording_id]
     copies = ids_of_copies(connection, [hold.selection.recording_id for hold in named])
     for hold in named:
         for other in copies.get(hold.selection.recording_id, ()):

@@ -30,6 +30,10 @@ _R: Final = RECORDINGS.c
 _L: Final = OBJECT_LOCKS.c
 
 
+# The terms' number, and the number of each hold with the recording it names: a call's others join it later.
+LockState = tuple[int, tuple[tuple[int, str], ...]]
+
+
 class LockUntil(StrEnum):
     """Until when objects are locked."""
 
@@ -100,11 +104,11 @@ class ObjectLocks:
                 found |= {row_id: why_locked(until) for row_id, until in connection.execute(query)}
         return found
 
-    def state(self) -> tuple[int, tuple[int, ...]]:
+    def state(self) -> LockState:
         """Tell what locks depend on: when it is another, ``match`` has something to do."""
         with self._database.read() as connection:
-            now_utc = utc_text(self._clock.utc_ns())
-            held = tuple(hold.number for hold in self._holds.all(connection) if hold.in_force(now_utc))
+            holds = self._holds.in_force(connection, now_utc=utc_text(self._clock.utc_ns()))
+            held = tuple(sorted((hold.number, hold.selection.recording_id) for hold in holds))
             return self._book.ruling(connection).number, held
 
     def match(

@@ -30,12 +30,13 @@ def covered_by(
     """
     sweeper.enrol()
     with database.read() as connection:
-        found = []
+        found, count = [], 0
         for count, row in enumerate(book.kept(connection, selection=selection), start=1):
             if covers(selection, row.facts):
                 found.append(row)
             if count % _TOLD_TOGETHER == 0:
                 advance(_TOLD_TOGETHER)
+        advance(count % _TOLD_TOGETHER)
         if not selection.recorder_id:
             row_ids = [row.row_id for row in found]
             others = set(with_copies(connection, row_ids)) - set(row_ids)

@@ -112,7 +112,8 @@ class Tail:
         for recording in recordings:
             if recording.steadiness is None and recording.ended is None:
                 recording.steadiness = find_steadiness(recording, self._source)
-        steady, self._alone = [], []
+        steady: list[Recording] = []
+        self._alone = []
         for recording in recordings:
             goes_on = recording.steadiness is not None and not recording.files.rests_encrypted
             (steady if goes_on else self._alone).append(recording)

@@ -32,6 +32,7 @@ from tests.support.bundles import Loopback, free_port
 from tests.support.in_process import in_process
 from tests.support.link import archived
 from tests.support.programs import Programs, wait_until
+from tests.support.relay import Relay
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -133,6 +134,36 @@ def test_a_recorder_joins_delivers_and_is_put_out(town: Town, programs: Programs
         ("enrolment_begun", "rec-1", "done"),
         ("recorder_enrolled", "rec-1", "done"),
     ]
+
+
+def test_who_is_revoked_in_the_middle_of_a_recording_sends_no_more_of_it(
+    town: Town, programs: Programs
+) -> None:
+    loopback = town.loopback
+    archive = programs.archive(town.archive_toml)
+    assert town.join(town.code()).startswith("exit 0")
+    joined = town.recorder_toml.read_text() + "heartbeat_s = 1\nretry_s = 1\nchunk_bytes = 16384\n"
+    (recording_id,) = loopback.record(1, duration_s=60)
+    incoming = loopback.data_dir / "incoming"
+    with Relay(loopback.port, bytes_per_s=100_000) as relay:
+        town.recorder_toml.write_text(joined.replace(str(loopback.port), str(relay.port)))
+        flush = programs.flush(town.recorder_toml)
+
+        def taken_bytes() -> int:
+            return sum(path.stat().st_size for path in incoming.rglob("*") if path.is_file())
+
+        wait_until(lambda: taken_bytes() > 0, what="some of it to come")
+        town.operate("revoke", "rec-1", "--reason", "stolen")
+        archive.wait_for("client_refused", "subject=rec-1", "not listed any more", timeout_s=40)
+        taken = taken_bytes()
+        flush.wait_for("link_refused", timeout_s=60)
+        assert taken_bytes() == taken < 900_000
+        assert archived(loopback) == []
+        flush.stop()
+    town.recorder_toml.write_text(town.recorder_toml.read_text().partition("[archive]")[0])
+    assert town.join(town.code()).startswith("exit 0")
+    programs.flush(town.recorder_toml, name="flush-2")
+    wait_until(lambda: archived(loopback) == [recording_id], what="who joined again ends it", timeout_s=60)
 
 
 def test_a_code_counts_once_and_for_its_recorder_only(town: Town, programs: Programs) -> None:

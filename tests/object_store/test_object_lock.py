@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from recorderd.app import object_lock_duty
 from recorderd.archive.erasure import Wish
 from recorderd.archive.locks import LockUntil
 from recorderd.policy.retention import RetentionClass
@@ -15,6 +16,7 @@ from recorderd.wire.tombstone import Cause, Kind
 from tests.object_store.test_objects import LARGE_BYTES, PATH, upload
 from tests.support.ceph import ObjectServer
 from tests.support.golden import FIRST, GOLDEN, IDS, SECOND
+from tests.support.paired_locks import see_a_hold_reach_the_pair
 from tests.support.retention import WHO, Archive
 
 DAYS = RetentionClass(name="default", minimum_days=0, maximum_days=180, right_to_erasure=True)
@@ -121,6 +123,22 @@ def test_a_hold_is_set_on_the_objects_and_taken_off_with_ours(governance: Locked
     (outcome,) = archive.erase(FIRST)  # at once: whoever erases brings the locks up to date first
     assert outcome.refusal == ""
     assert archive.audit().troubles == []
+
+
+def test_a_hold_reaches_the_objects_of_a_pair_that_is_found_later(
+    governance: Locked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_lock_duty, "_LOOK_S", 0.5)
+
+    def held(name: str) -> set[str]:
+        try:
+            return governance.held(name)
+        except ClientError as problem:  # an object that was never held has no answer
+            assert problem.response["Error"]["Code"] == "NoSuchObjectLockConfiguration"
+            return set()
+
+    see_a_hold_reach_the_pair(governance.archive, held, FIRST, SECOND)
+    assert governance.archive.audit().troubles == []
 
 
 def test_a_hold_that_another_has_set_is_kept_and_keeps(governance: Locked) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -27,18 +28,33 @@ class SimulatedServer:
         self._endpoint = f"http://127.0.0.1:{port}"
         self._buckets = count(1)
 
-    def objects(self) -> Objects:
+    def objects(self, *, lock: str = "") -> Objects:
         """Give an empty bucket as the archive uses it."""
         name = f"simulated-{next(self._buckets)}"
-        session = boto3.session.Session(
-            aws_access_key_id=SECRET, aws_secret_access_key=SECRET, region_name="us-east-1"
-        )
-        session.client("s3", endpoint_url=self._endpoint).create_bucket(Bucket=name)
+        self._client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=bool(lock))
         settings = BucketSettings(
-            name=name, prefix="calls/", endpoint=self._endpoint, access_key=SECRET, secret_key=SECRET
+            name=name,
+            prefix="calls/",
+            endpoint=self._endpoint,
+            access_key=SECRET,
+            secret_key=SECRET,
+            lock=lock,
         )
         pool = ThreadPoolExecutor(4, thread_name_prefix="store")
         return Objects(Bucket(settings), pool=pool, clock=SystemClock())
+
+    def holds(self, objects: Objects, path: str) -> set[str]:
+        """Say, as another client sees it, how the objects of a recording are held."""
+        client, bucket = self._client(), objects.shown("").split("/")[2]
+        found = client.list_objects_v2(Bucket=bucket, Prefix=f"calls/{path}/")["Contents"]
+        answers = [client.get_object_legal_hold(Bucket=bucket, Key=row["Key"]) for row in found]
+        return {answer["LegalHold"].get("Status", "OFF") for answer in answers}
+
+    def _client(self) -> Any:
+        session = boto3.session.Session(
+            aws_access_key_id=SECRET, aws_secret_access_key=SECRET, region_name="us-east-1"
+        )
+        return session.client("s3", endpoint_url=self._endpoint)
 
     def stop(self) -> None:
         """Stop it."""

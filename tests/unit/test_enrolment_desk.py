@@ -165,6 +165,7 @@ def test_a_code_gets_no_time_from_a_clock_that_is_set_back(port: Port) -> None:
 
 def test_a_code_ends_when_the_clock_is_set_ahead_and_stays_so(port: Port) -> None:
     code = port.code()
+    wait_until(lambda: code.code_id in port.enrolment._ends_ns, what="the code to be seen")
     port.clock.utc_shift_ns += MINUTES_15 * NS_PER_S
     wait_until(lambda: not port.enrolment._ends_ns, what="the code to be forgotten")
     port.clock.utc_shift_ns = 0
