@@ -40,8 +40,8 @@ mode = "always-pausable"
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Unit]:
-    with unit(tmp_path) as running:
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Unit]:
+    with unit(tmp_path, orphan_silence_s=getattr(request, "param", 30)) as running:
         yield running
 
 
@@ -69,6 +69,7 @@ def test_calls_go_on_over_kills_a_restart_and_an_upgrade_without_a_lost_sample(r
     assert not running.events("recording_recovered")
 
 
+@pytest.mark.parametrize("running", [5], indirect=True)
 def test_a_hang_a_silence_and_a_new_dialog_end_no_recording_and_a_stop_ends_them_all(running: Unit) -> None:
     ids = [f"{number:032x}" for number in range(3)]
     with SipClient(server=running.house.server) as client:

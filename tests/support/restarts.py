@@ -93,10 +93,13 @@ class Unit:
 
 
 @contextmanager
-def unit(folder: Path, *, extra: str = "") -> Iterator[Unit]:
-    """Run recorderd as a unit; its journal is printed when the test fails."""
+def unit(folder: Path, *, orphan_silence_s: int = 30, extra: str = "") -> Iterator[Unit]:
+    """Run recorderd as a unit; its journal is printed when the test fails.
+
+    A loaded machine may take long for a restart: by default no silence of that time ends a call.
+    """
     (folder / "house").mkdir()
-    house = House(folder / "house", extra=f"\n[restart]\norphan_silence_s = 8\n{extra}")
+    house = House(folder / "house", extra=f"\n[restart]\norphan_silence_s = {orphan_silence_s}\n{extra}")
     with UserManager(folder) as manager:
         running = Unit(manager, house)
         try:
