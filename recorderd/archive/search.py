@@ -3,47 +3,33 @@
 How: few rows at a time, whatever the criteria. Each criterion that an index serves is asked how many rows it
 leaves, up to a limit. If one leaves few, its rows are gathered, sifted by the others and sorted. If all leave
 many, rows are walked in the order of the page until it is full: along the number or the combinations of
-values that were asked for when these are few, else along all. A short walk is tried first; where it does not
-fill the page, rows are counted up to a higher limit, and gathered after all if that takes fewer steps.
-Sieves are written so that no index serves them: the database then takes the way that was chosen here. Values
-are bound, never written into a query.
+values that were asked for when these are few, else along all. A short walk is tried first; where that says
+that the page would be far, rows are counted up to higher limits, and gathered after all if it is cheaper.
+Sieves are written so that no index serves them (``search_question``), and PostgreSQL is told to join as we
+say: the database then takes the way that was chosen here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Select,
-    and_,
-    exists,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-    tuple_,
-    union,
-)
+from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, text, true, tuple_, union
 
-from recorderd.archive.call_group_tables import CALL_GROUPS
 from recorderd.archive.call_groups import Copy, copies_of
 from recorderd.archive.catalogue import ROWS, Entry
-from recorderd.archive.criteria import Criteria, Facets, Sort, cursor_of
+from recorderd.archive.criteria import Criteria, Sort, cursor_of
 from recorderd.archive.database import Database
-from recorderd.archive.numbers import PART_MIN, canonical, ending
-from recorderd.archive.search_tables import FACETS, NOTE_WORDS, NUMBER_PARTS, NUMBERS, SEARCH_ROWS, TAGS
+from recorderd.archive.search_question import COPIES, DURATIONS, TIMES, Question, question_of, unindexed
+from recorderd.archive.search_tables import SEARCH_ROWS, TAGS
 from recorderd.archive.tables import RECORDINGS
 
 FEW_ROWS: Final = 2_000  # are gathered without another thought
 SHORT_WALK_ROWS: Final = 10_000  # are walked along before more are counted
+SHORT_WALKS_MAX: Final = 10  # are walked without counting, where the first tells that so many fill the page
+MANY_ROWS: Final = 50_000  # up to here first: mostly enough to see that walking is cheaper
 GATHERED_MAX: Final = 200_000  # rows of one criterion that are looked through at once
-ARMS_MAX: Final = 64  # orders that are merged into one
-NUMBERS_MAX: Final = 20_000  # numbers that one part may mean before each row's number is read
 LIMIT_S: Final = 10
 _S: Final = SEARCH_ROWS.c
 _KEYS: Final[dict[Sort, ColumnElement[int]]] = {
@@ -51,13 +37,11 @@ _KEYS: Final[dict[Sort, ColumnElement[int]]] = {
     Sort.DURATION: _S.duration_ms,
     Sort.ARCHIVED: _S.row_id,
 }
-_TIMES, _DURATIONS = "times", "durations"
-_COPIES: Final = "copies"  # leaves nearly all rows
-_NATIVE: Final = {Sort.STARTED: _TIMES, Sort.DURATION: _DURATIONS}  # a walk begins and ends where these do
+_NATIVE: Final = {Sort.STARTED: TIMES, Sort.DURATION: DURATIONS}  # a walk begins and ends where these do
 _WITH_TIMES: Final = ("number", "part", "facets")  # in whose indexes the time comes next
-_PARTIES: Final = (_S.caller_id, _S.callee_id)
 _UNKNOWN_SHARE: Final = 0.05  # of rows that a criterion leaves which no index counts
-_LAST_LETTER: Final = "\U0010ffff"
+# Where a plan is bound to be good, and the planner's guesses of millions of rows are not.
+_OUR_WAY: Final = ("enable_hashjoin", "enable_mergejoin", "max_parallel_workers_per_gather")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,28 +52,6 @@ class Page:
     tags: dict[int, tuple[str, ...]]  # by row
     copies: dict[int, tuple[Copy, ...]]  # all recordings of the same call, of rows that are not alone
     next_after: str  # where the next page begins; empty = this is the last one
-
-
-@dataclass(slots=True, kw_only=True)
-class _Criterion:
-    """One thing that must hold: how it sifts rows, and by which indexed conditions it finds them."""
-
-    sieve: ColumnElement[bool]
-    leads: list[ColumnElement[bool]] = field(default_factory=list)  # any of them; none = it only sifts
-    arms: list[ColumnElement[bool]] = field(default_factory=list)  # the same, each in the order of time
-
-
-@dataclass(slots=True, kw_only=True)
-class _Question:
-    """Criteria as the database is asked."""
-
-    criteria: Criteria
-    parts: dict[str, _Criterion] = field(default_factory=dict)
-    nothing: bool = False  # a value that was asked for does not occur
-
-    def sieves(self, *, but: str = "") -> list[ColumnElement[bool]]:
-        """Give what must hold, but for what is seen to already."""
-        return [part.sieve for name, part in self.parts.items() if name != but]
 
 
 class Search:
@@ -124,161 +86,40 @@ class Search:
 
     def row_ids(self, connection: Connection, criteria: Criteria) -> list[tuple[int, int]]:
         """Find key and row of one page, and of one more when there is one."""
-        found: list[tuple[int, int]] = []
-        for query in self.queries(connection, criteria):
-            found = [(int(key), int(row_id)) for key, row_id in connection.execute(query)]
-            if len(found) > criteria.limit:
-                break
-        return found
+        return self.answer(connection, criteria)[1]
 
-    def queries(self, connection: Connection, criteria: Criteria) -> Iterator[Select[Any]]:
-        """Choose how to search: the first that fills the page has it, else the last; none = nothing is."""
-        question = self._question(connection, criteria)
+    def answer(
+        self, connection: Connection, criteria: Criteria
+    ) -> tuple[Select[Any] | None, list[tuple[int, int]]]:
+        """Give what ``row_ids`` does, and the query that found it; None = a value does not occur."""
+        if connection.dialect.name == "postgresql":
+            for setting in _OUR_WAY:
+                connection.execute(text(f"SET LOCAL {setting} = 0"))
+        question = question_of(connection, criteria, region=self._region)
         if question.nothing:
-            return
+            return None, []
         counts = {name: 0 for name, part in question.parts.items() if part.leads}
         lead = _fewest(connection, question, counts, most=FEW_ROWS)
-        if lead is None and (end := _end_of_short_walk(connection, question)) is not None:
-            yield _walk(question, end=end)
         if lead is None:
-            lead = _fewest(connection, question, counts, most=GATHERED_MAX)
-            if lead is not None and counts[lead] >= _steps_of_walk(connection, question, counts):
-                lead = None
-        yield _walk(question) if lead is None else _gather(question, lead)
-
-    def _question(self, connection: Connection, criteria: Criteria) -> _Question:
-        question = _Question(criteria=criteria)
-        for name, column, bounds in (
-            (_TIMES, _S.started_ms, (criteria.since_ms, criteria.until_ms)),
-            (_DURATIONS, _S.duration_ms, _durations_of(criteria)),
-        ):
-            if bounds != (None, None):
-                sieve = _between(_unindexed(column), bounds)
-                question.parts[name] = _Criterion(sieve=sieve, leads=[_between(column, bounds)])
-        _ask_people(question)
-        if criteria.number:
-            _ask_number(question, connection, self._region)
-        if criteria.part:
-            _ask_part(question, connection, criteria.part)
-        _ask_facets(question, connection)
-        _ask_once(question, connection)
-        return question
-
-
-# --- criteria to conditions ------------------------------------------------------------------------
-
-
-def _durations_of(criteria: Criteria) -> tuple[int | None, int | None]:
-    longest = criteria.max_duration_ms
-    return criteria.min_duration_ms, None if longest is None else longest + 1
-
-
-def _between(column: ColumnElement[int], bounds: tuple[int | None, int | None]) -> ColumnElement[bool]:
-    low, high = bounds
-    return and_(column >= low if low is not None else true(), column < high if high is not None else true())
-
-
-def _ask_people(question: _Question) -> None:
-    for tag in question.criteria.tags:
-        tagged = select(TAGS.c.row_id).where(TAGS.c.tag == tag)
-        question.parts[f"tag {tag}"] = _Criterion(
-            sieve=exists().where(TAGS.c.tag == tag, TAGS.c.row_id == _S.row_id),
-            leads=[_S.row_id.in_(tagged)],
-        )
-    for word in question.criteria.words:
-        begins = _begins(NOTE_WORDS.c.word, word)
-        question.parts[f"word {word}"] = _Criterion(
-            sieve=exists().where(NOTE_WORDS.c.row_id == _S.row_id, begins),
-            leads=[_S.row_id.in_(select(NOTE_WORDS.c.row_id).where(begins))],
-        )
-
-
-def _ask_number(question: _Question, connection: Connection, region: str) -> None:
-    key = canonical(question.criteria.number, region)
-    same = select(NUMBERS.c.number_id).where(NUMBERS.c.key == key)
-    end = ending(key, region)
-    if end:
-        same = select(NUMBER_PARTS.c.number_id).where(NUMBER_PARTS.c.part == end)
-    ids = [int(number) for number in connection.execute(same.limit(NUMBERS_MAX)).scalars()]
-    if not ids:
-        question.nothing = True
-        return
-    question.parts["number"] = _Criterion(
-        sieve=or_(*(_unindexed(column).in_(ids) for column in _PARTIES)),
-        leads=[column.in_(ids) for column in _PARTIES],
-        arms=[column == one for one in ids[:ARMS_MAX] for column in _PARTIES],
-    )
-    if len(ids) > ARMS_MAX // 2:
-        question.parts["number"].arms = []
-
-
-def _ask_part(question: _Question, connection: Connection, part: str) -> None:
-    """Look for a part of a number: by the index of endings, or where it is in too many, in each number."""
-    begins = _begins(NUMBER_PARTS.c.part, part)
-    meant = select(NUMBER_PARTS.c.number_id).where(begins)
-    count = select(func.count()).select_from(meant.limit(NUMBERS_MAX + 1).subquery())
-    if len(part) < PART_MIN or int(connection.execute(count).scalar_one()) > NUMBERS_MAX:
-        holds = func.instr if connection.dialect.name == "sqlite" else func.strpos
-        in_it = (
-            exists().where(NUMBERS.c.number_id == column, holds(NUMBERS.c.key, part) > 0)
-            for column in _PARTIES
-        )
-        question.parts["part"] = _Criterion(sieve=or_(*in_it))
-        return
-    question.nothing |= connection.execute(meant.limit(1)).first() is None
-    question.parts["part"] = _Criterion(
-        sieve=or_(*(_unindexed(column).in_(meant) for column in _PARTIES)),
-        leads=[column.in_(meant) for column in _PARTIES],
-    )
-
-
-def _ask_facets(question: _Question, connection: Connection) -> None:
-    criteria = question.criteria
-    if not criteria.within and criteria.facets == Facets():
-        return
-    asked = [_facets(criteria.facets)]
-    if criteria.within:
-        asked.append(or_(*(_facets(facets) for facets in criteria.within)))
-    meant = select(FACETS.c.facet_id).where(*asked)
-    ids = [int(facet) for facet in connection.execute(meant.limit(ARMS_MAX + 1)).scalars()]
-    question.nothing |= not ids
-    few = len(ids) <= ARMS_MAX
-    question.parts["facets"] = _Criterion(
-        sieve=_unindexed(_S.facet_id).in_(ids if few else meant),
-        leads=[_S.facet_id.in_(ids if few else meant)],
-        arms=[_S.facet_id == one for one in ids] if few else [],
-    )
-
-
-def _ask_once(question: _Question, connection: Connection) -> None:
-    """Leave out what another recorder has better, unless what was asked for may be this one's alone."""
-    criteria = question.criteria
-    own = (criteria.tags, criteria.words, criteria.facets.recorder, criteria.facets.state, criteria.within)
-    if any(own) or connection.execute(select(CALL_GROUPS.c.row_id).limit(1)).first() is None:
-        return
-    worse = exists().where(CALL_GROUPS.c.row_id == _S.row_id, CALL_GROUPS.c.is_best.is_(False))
-    question.parts[_COPIES] = _Criterion(sieve=~worse)
-
-
-def _facets(facets: Facets) -> ColumnElement[bool]:
-    names = ("extension", "queue", "trunk", "direction", "recorder", "state")
-    asked = [(FACETS.c[name], getattr(facets, name)) for name in names]
-    return and_(true(), *(column.in_(values) for column, values in asked if values))
-
-
-def _begins(column: ColumnElement[str], beginning: str) -> ColumnElement[bool]:
-    return and_(column >= beginning, column < beginning + _LAST_LETTER)
-
-
-def _unindexed(column: ColumnElement[int]) -> ColumnElement[int]:
-    """Have a column compared row by row: an index of it would give the rows in another order."""
-    return column + literal(0)
+            end = _end_of_short_walk(connection, question)
+            query = _walk(question, end=end)
+            found = _rows(connection, query)
+            if end is None or len(found) > criteria.limit:
+                return query, found
+            if len(found) * SHORT_WALKS_MAX < criteria.limit:
+                lead = _weighed(connection, question, counts)
+        query = _walk(question) if lead is None else _gather(question, lead)
+        return query, _rows(connection, query)
 
 
 # --- conditions to a query -------------------------------------------------------------------------
 
 
-def _fewest(connection: Connection, question: _Question, counts: dict[str, int], *, most: int) -> str | None:
+def _rows(connection: Connection, query: Select[Any]) -> list[tuple[int, int]]:
+    return [(int(key), int(row_id)) for key, row_id in connection.execute(query)]
+
+
+def _fewest(connection: Connection, question: Question, counts: dict[str, int], *, most: int) -> str | None:
     """Count what each criterion leaves; name the one that leaves fewest, if those are not too many."""
     fewest = most
     for name in tuple(counts):
@@ -287,7 +128,19 @@ def _fewest(connection: Connection, question: _Question, counts: dict[str, int],
     return min(counts, key=lambda name: counts[name]) if fewest < most else None
 
 
-def _end_of_short_walk(connection: Connection, question: _Question) -> int | None:
+def _weighed(connection: Connection, question: Question, counts: dict[str, int]) -> str | None:
+    """Name the criterion whose rows are to be gathered; None when walking comes to a page sooner."""
+    for most in (MANY_ROWS, GATHERED_MAX):
+        lead = _fewest(connection, question, counts, most=most)
+        steps = _steps_of_walk(connection, question, counts, most=most)
+        if lead is not None:
+            return lead if counts[lead] * question.parts[lead].steps < steps else None
+        if steps <= most:  # at most, for each leaves more than was counted
+            return None
+    return None
+
+
+def _end_of_short_walk(connection: Connection, question: Question) -> int | None:
     """Give the key at which a short walk ends; None when there are not so many rows."""
     criteria, key = question.criteria, _KEYS[question.criteria.sort]
     native = question.parts.get(_NATIVE.get(criteria.sort, ""))
@@ -297,35 +150,40 @@ def _end_of_short_walk(connection: Connection, question: _Question) -> int | Non
     return None if end is None else int(end)
 
 
-def _count(connection: Connection, question: _Question, name: str, *, limit: int) -> int:
+def _count(connection: Connection, question: Question, name: str, *, limit: int) -> int:
     """Count the rows that a criterion leaves, up to a limit."""
-    left = 0
+    left, named = 0, question.parts[name].named
+    if named is not None:
+        some = named.limit(limit).subquery()
+        return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
     for lead in question.parts[name].leads:
         some = select(_S.row_id).where(*_bounded(question, name, lead)).limit(limit).subquery()
         left += int(connection.execute(select(func.count()).select_from(some)).scalar_one())
     return min(left, limit)
 
 
-def _bounded(question: _Question, name: str, lead: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+def _bounded(question: Question, name: str, lead: ColumnElement[bool]) -> list[ColumnElement[bool]]:
     """Bound a criterion by the times that were asked for, where its index has them next."""
-    times = question.parts.get(_TIMES)
+    times = question.parts.get(TIMES)
     return [lead, *times.leads] if times is not None and name in _WITH_TIMES else [lead]
 
 
-def _steps_of_walk(connection: Connection, question: _Question, counts: Mapping[str, int]) -> float:
+def _steps_of_walk(
+    connection: Connection, question: Question, counts: Mapping[str, int], *, most: int
+) -> float:
     """Estimate how many rows are walked for a page, as if criteria had nothing to do with each other."""
     rows = int(connection.execute(select(func.max(_S.row_id))).scalar() or 0) + 1
     along, native = _along(question), _NATIVE.get(question.criteria.sort, "")
-    if native == _TIMES and native in counts:
-        rows = max(rows if counts[native] >= GATHERED_MAX else counts[native], 1)
+    if native == TIMES and native in counts:
+        rows = max(rows if counts[native] >= most else counts[native], 1)
     share = 1.0
     for name in question.parts:
-        if name not in (along, native, _COPIES):
+        if name not in (along, native, COPIES):
             share *= min(counts.get(name, rows * _UNKNOWN_SHARE) / rows, 1.0)
     return question.criteria.limit / max(share, 1e-12)
 
 
-def _along(question: _Question) -> str:
+def _along(question: Question) -> str:
     """Say which criterion is walked along; empty = all rows are."""
     if question.criteria.sort is not Sort.STARTED:
         return ""
@@ -334,10 +192,10 @@ def _along(question: _Question) -> str:
     )
 
 
-def _gather(question: _Question, name: str) -> Select[Any]:
+def _gather(question: Question, name: str) -> Select[Any]:
     """Take all rows of one criterion, sift them by the others, and sort what is left."""
     criteria, key = question.criteria, _KEYS[question.criteria.sort]
-    here = tuple_(_unindexed(key), _unindexed(_S.row_id))
+    here = tuple_(unindexed(key), unindexed(_S.row_id))
     found = [
         select(key.label("key"), _S.row_id).where(
             *_bounded(question, name, lead), *question.sieves(but=name), *_beyond(here, criteria)
@@ -345,11 +203,11 @@ def _gather(question: _Question, name: str) -> Select[Any]:
         for lead in question.parts[name].leads
     ]
     rows = found[0].subquery() if len(found) == 1 else union(*found).subquery()
-    order = _order((_unindexed(rows.c.key), _unindexed(rows.c.row_id)), criteria)
+    order = _order((unindexed(rows.c.key), unindexed(rows.c.row_id)), criteria)
     return select(rows.c.key, rows.c.row_id).order_by(*order).limit(criteria.limit + 1)
 
 
-def _walk(question: _Question, *, end: int | None = None) -> Select[Any]:
+def _walk(question: Question, *, end: int | None = None) -> Select[Any]:
     """Go along rows in the page's order: those of the arms, merged, or all; to that key, if it is given."""
     criteria, along, native = question.criteria, _along(question), _NATIVE.get(question.criteria.sort, "")
     key = _KEYS[criteria.sort]

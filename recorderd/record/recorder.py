@@ -233,6 +233,13 @@ class Recorder:
             self._tail.keep(going, now_ns=now_ns, heard_ns=heard_ns, sync=not self._has_begun)
             self._sync_begun(going)
 
+    def _keep_tail_of_others(self) -> None:
+        """Keep what came while many are handed on; a message that waits meanwhile, waits for all."""
+        now_ns = self._clock.mono_ns()
+        if now_ns >= self._tail.due_ns:
+            going = list(self._sessions.values())
+            self._tail.keep(going, now_ns=now_ns, heard_ns=self._source.heard_until_ns)
+
     def _sync_begun(self, going: Sequence[Recording]) -> None:
         """Let the journals of sessions that have just begun last with the tail that tells of them."""
         if self._has_begun:
@@ -447,6 +454,7 @@ class Recorder:
                 del self._sessions[recording.started.session]
                 self._guarded(recording, partial(self.closing.render, recording, recording.ended))
                 rendered = True
+                self._keep_tail_of_others()
                 if self._clock.mono_ns() - began_ns >= closing_ns // 2:
                     break
         self._meter.settle()  # also those that go on: it costs the same for one as for all
@@ -461,6 +469,7 @@ class Recorder:
             self._disk.put(partial(self._on_closed, recording.started.session))
             self._meter.forget(recording)
             self._over.popleft()  # last: whoever ends the chain waits until all was handed on
+            self._keep_tail_of_others()
             if self._clock.mono_ns() - began_ns >= closing_ns:
                 return
 

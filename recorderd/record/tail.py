@@ -112,8 +112,11 @@ class Tail:
         for recording in recordings:
             if recording.steadiness is None and recording.ended is None:
                 recording.steadiness = find_steadiness(recording, self._source)
-        self._alone = [one for one in recordings if one.steadiness is None or one.files.rests_encrypted]
-        steady = [one for one in recordings if one.steadiness is not None and not one.files.rests_encrypted]
+        steady: list[Recording] = []
+        self._alone = []
+        for recording in recordings:
+            goes_on = recording.steadiness is not None and not recording.files.rests_encrypted
+            (steady if goes_on else self._alone).append(recording)
         steadies = [one.steadiness for one in steady if one.steadiness is not None]
         if len(steadies) == len(self._known) and all(map(is_, steadies, self._known)):
             return

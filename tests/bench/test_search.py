@@ -185,10 +185,7 @@ def _asked(search: Search, criteria: Criteria) -> tuple[float, Page]:
 
 def _plan(database: Database, search: Search, criteria: Criteria) -> str:
     with database.read() as connection:
-        query = None
-        for query in search.queries(connection, criteria):
-            if len(connection.execute(query).all()) > criteria.limit:
-                break
+        query, _ = search.answer(connection, criteria)
         if query is None:
             return "nothing to look for: a value does not occur"
         dialect = sqlite.dialect() if database.is_sqlite else postgresql.dialect()

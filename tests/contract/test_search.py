@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Select
 
-from recorderd.archive import search
+from recorderd.archive import search, search_question
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.criteria import Criteria, Facets, Sort, parse_criteria
@@ -102,9 +102,12 @@ CRITERIA = st.builds(
 )
 WAYS = {
     "gathers few": {},
-    "walks": {"FEW_ROWS": 0, "GATHERED_MAX": 0},
-    "walks all": {"FEW_ROWS": 0, "GATHERED_MAX": 0, "ARMS_MAX": 0},
-    "weighs": {"FEW_ROWS": 5, "NUMBERS_MAX": 1},
+    "walks": {"FEW_ROWS": 0, "MANY_ROWS": 0, "GATHERED_MAX": 0},
+    "walks all": {"FEW_ROWS": 0, "MANY_ROWS": 0, "GATHERED_MAX": 0, "ARMS_MAX": 0},
+    "weighs": {
+        **{"FEW_ROWS": 5, "MANY_ROWS": 30, "NUMBERS_MAX": 1},
+        **{"SHORT_WALK_ROWS": 10, "SHORT_WALKS_MAX": 0},
+    },
     "walks a little first": {"FEW_ROWS": 5, "SHORT_WALK_ROWS": 60},
 }
 
@@ -114,7 +117,7 @@ def test_a_search_finds_what_the_slow_way_finds(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(search, name, value)
+        monkeypatch.setattr(search if hasattr(search, name) else search_question, name, value)
     longest = 0
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -135,19 +138,29 @@ def test_a_search_that_leaves_many_walks_an_index_in_the_pages_order_and_counts_
 ) -> None:
     monkeypatch.setattr(search, "FEW_ROWS", 5)
     monkeypatch.setattr(search, "SHORT_WALK_ROWS", 100)
-    monkeypatch.setattr(search, "ARMS_MAX", 0)  # as with more combinations than are merged
+    monkeypatch.setattr(search, "_weighed", lambda *_: pytest.fail("it was counted"))
+    monkeypatch.setattr(search_question, "ARMS_MAX", 0)  # as with more combinations than are merged
     criteria = Criteria(facets=Facets(direction=("inbound",)), sort=sort, limit=5)
     with filled.database.read() as connection:
-        query = next(Search(filled.database, region=REGION).queries(connection, criteria))
-        assert len(connection.execute(query).all()) == 6
+        query, found = Search(filled.database, region=REGION).answer(connection, criteria)
+        assert len(found) == 6
         plan = planned(connection, query)
     assert "ORDER BY" not in plan and "Sort" not in plan, plan
     index = {Sort.STARTED: "search_by_start", Sort.DURATION: "search_by_duration"}.get(sort, "search_rows")
     assert index in plan
 
 
-def planned(connection: Connection, query: Select[Any]) -> str:
+def test_a_part_of_a_number_finds_its_rows_by_the_indexes_of_both_parties(filled: Filled) -> None:
+    with filled.database.read() as connection:
+        query, _ = Search(filled.database, region=REGION).answer(connection, Criteria(part="7946"))
+        plan = planned(connection, query)
+    assert "search_by_caller" in plan and "search_by_callee" in plan, plan
+    assert "Hash Join" not in plan and "Merge" not in plan, plan  # they would read millions of rows
+
+
+def planned(connection: Connection, query: Select[Any] | None) -> str:
     """Ask for the plan; PostgreSQL as if there were many rows."""
+    assert query is not None
     if connection.dialect.name == "postgresql":
         for way in ("seqscan", "bitmapscan", "sort"):
             connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")

@@ -19,7 +19,7 @@ import soundfile
 from dsp import dtmf
 from recorderd.archive.judgement import Verdict
 from recorderd.core.events import Ev
-from recorderd.core.messages import Codec, ControlAction, Encoding, RecordingState
+from recorderd.core.messages import Codec, ControlAction, Encoding, RecordingState, SessionEnded
 from recorderd.core.terms import AudioFormat, Layout, RecordingTerms
 from recorderd.evidence.draft_cipher import BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
@@ -32,6 +32,7 @@ from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
+from recorderd.record.session import Recording
 from recorderd.record.tail_block import RowKind
 from recorderd.record.tail_files import TAIL_DIR, read_tail
 from recorderd.record.tail_recovery import extend_drafts
@@ -302,6 +303,29 @@ def test_what_must_not_be_kept_goes_from_the_tail_as_well(house: tuple[Signer, P
     paused = (2500 - 70) * RATE_HZ // 1000
     assert not any(octets["c1"][at : at + 16] in left for at in range(paused, len(octets["c1"]) - 16, 16))
     assert any(octets["c2"][at : at + 80] in left for at in range(0, len(octets["c2"]), 80))
+
+
+def test_calls_that_are_handed_on_do_not_let_the_tail_of_others_wait(
+    house: tuple[Signer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer, customer = house
+    studio = _begin(tmp_path, signer, "clear", customer).studio
+    studio.end("c0", ms=3000)  # type: ignore[arg-type]
+    studio.run(3900)
+    hand_on = studio.recorder.closing.render
+
+    def slowly(recording: Recording, ended: SessionEnded) -> None:
+        hand_on(recording, ended)
+        studio.now_ms += 600
+        studio._drain()
+
+    monkeypatch.setattr(studio.recorder.closing, "render", slowly)
+    studio.now_ms = 4000
+    studio._drain()
+    studio.recorder.round(studio.mono_ns())
+    block, _ = read_tail(tmp_path / "spool")[0][-1]
+    (row,) = [row for row in block.table if row["recording"] == b"c2"]
+    assert (int(row["start"]) + int(row["frames"])) * 1000 // RATE_HZ >= 4600 - 140 - 60
 
 
 def test_a_tail_of_another_version_is_named_and_ignored(house: tuple[Signer, Path], tmp_path: Path) -> None:

@@ -24,7 +24,10 @@ def let_one_die_midway(
     duration_s: float,
     objects: ObjectServer | None = None,
 ) -> str:
-    """Play it, and see that everything is archived once; gives the figures."""
+    """Play it, and see that everything is archived once; gives the figures.
+
+    Objects are looked at once, after the return: reading them all takes a gateway its time.
+    """
     house = FrontHouse(
         folder,
         url,
@@ -46,10 +49,14 @@ def let_one_die_midway(
     killed_at, killed_s = house.count(), time.monotonic() - begun_s
     wait_until(lambda: all(row.is_empty() for row in house.outposts), what="all spools empty", timeout_s=1800)
     took_s = time.monotonic() - begun_s
+    told = f"{recordings} recordings in {took_s:.0f} s; killed after {killed_s:.0f} s at {killed_at}"
+    print(f"\n{told}", flush=True)
     assert recordings // 2 <= killed_at < recordings
-    assert_archived_once(house, digests)
+    assert house.count() == recordings
+    if objects is None:
+        assert_archived_once(house, digests)
     programs.archive(house.toml("left"), name="left-again")
     uploads = house.data_dir / "front-ends" / "left" / "incoming"
     wait_until(lambda: not list(uploads.glob("*/*")), what="what the kill left is tidied up", timeout_s=60)
     assert_archived_once(house, digests)
-    return f"{recordings} recordings in {took_s:.0f} s; killed after {killed_s:.0f} s at {killed_at}"
+    return told

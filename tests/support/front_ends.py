@@ -212,7 +212,7 @@ retry_s = 1
         command = [sys.executable, "-c", code, head, "--config", str(self.toml(front)), *rest]
         environment = {"PYTHONPATH": str(ROOT)}
         return subprocess.run(
-            command, check=False, capture_output=True, text=True, env=environment, timeout=300
+            command, check=False, capture_output=True, text=True, env=environment, timeout=1800
         )
 
 

@@ -96,7 +96,7 @@ class Unit:
 def unit(folder: Path, *, extra: str = "") -> Iterator[Unit]:
     """Run recorderd as a unit; its journal is printed when the test fails."""
     (folder / "house").mkdir()
-    house = House(folder / "house", extra=f"\n[restart]\norphan_silence_s = 3\n{extra}")
+    house = House(folder / "house", extra=f"\n[restart]\norphan_silence_s = 8\n{extra}")
     with UserManager(folder) as manager:
         running = Unit(manager, house)
         try:

@@ -172,6 +172,17 @@ def test_a_second_death_before_anything_was_written_loses_nothing_however_long_n
     assert octets == b"".join(map(audio, range(26)))
 
 
+def test_a_tap_knows_since_when_packets_waited_that_an_earlier_one_has_taken(lives: Lives) -> None:
+    lives.open(STREAM, pcm())
+    begun_ns = lives.clock.mono_ns()
+    lives.send(STREAM, range(3))
+    sent_ns = lives.clock.mono_ns()
+    time.sleep(0.7)  # they wait in the kernel
+    lives.tap.drain()
+    lives.tap = lives._new()
+    assert begun_ns - NS_PER_S // 100 <= lives.tap.stands_since_ns() <= sent_ns + NS_PER_S // 100
+
+
 def test_shelves_that_are_used_again_leave_no_hole_in_what_is_counted(lives: Lives) -> None:
     lives.open(STREAM, pcm())
     lives.tap.shelves._keep_ns = NS_PER_S // 5
