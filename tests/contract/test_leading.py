@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from recorderd.app import front_end
 from recorderd.app.archive_configuration import ArchiveSection
@@ -87,7 +88,7 @@ def test_who_loses_its_place_ends_what_only_the_leader_does_and_one_takes_it_up(
 ) -> None:
     wait_until(lambda: sum(front.works for front in fronts) == 1, what="one of them to lead")
     first = next(front for front in fronts if front.works)
-    name = url.rpartition("/")[2].partition("?")[0]
+    name = make_url(url).database
     with postgres_server.connect() as connection:  # as when the server has lost sight of both
         connection.execute(
             "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"

@@ -13,8 +13,8 @@ from tests.support.postgres import PostgresServer
 from tests.support.programs import Programs, wait_until
 
 RECORDERS = 2
-EACH = 60
-KILLS = 4
+EACH = 40
+KILLS = 2  # alone, and with its children
 
 
 @pytest.fixture
@@ -65,11 +65,7 @@ def test_a_database_that_is_killed_in_the_midst_of_commits_loses_and_doubles_not
     wait_until(house.outposts[1].is_empty, what="what comes later is taken", timeout_s=60)
     assert_archived_once(house, digests | late)
     for log in tmp_path.glob("*.log"):
-        for trouble in (
-            "Traceback",
-            "internal_error",
-            "recording_rejected",
-            "quarantined",
-            "receipt_refused",
-        ):
+        for trouble in ("Traceback", "recording_rejected", "quarantined", "receipt_refused"):
             assert trouble not in log.read_text(), log.name
+        for line in log.read_text().splitlines():  # what failed is told, as that and nothing else
+            assert " internal_error " not in line or "cannot be read or written" in line, line

@@ -310,7 +310,7 @@ def test_calls_that_are_handed_on_do_not_let_the_tail_of_others_wait(
 ) -> None:
     signer, customer = house
     studio = _begin(tmp_path, signer, "clear", customer).studio
-    studio.end("c0", ms=3000)  # type: ignore[arg-type]
+    studio.end("c0", ms=3400)  # type: ignore[arg-type]
     studio.run(3900)
     hand_on = studio.recorder.closing.render
 

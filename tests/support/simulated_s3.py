@@ -43,13 +43,6 @@ class SimulatedServer:
         pool = ThreadPoolExecutor(4, thread_name_prefix="store")
         return Objects(Bucket(settings), pool=pool, clock=SystemClock())
 
-    def holds(self, objects: Objects, path: str) -> set[str]:
-        """Say, as another client sees it, how the objects of a recording are held."""
-        client, bucket = self._client(), objects.shown("").split("/")[2]
-        found = client.list_objects_v2(Bucket=bucket, Prefix=f"calls/{path}/")["Contents"]
-        answers = [client.get_object_legal_hold(Bucket=bucket, Key=row["Key"]) for row in found]
-        return {answer["LegalHold"].get("Status", "OFF") for answer in answers}
-
     def _client(self) -> Any:
         session = boto3.session.Session(
             aws_access_key_id=SECRET, aws_secret_access_key=SECRET, region_name="us-east-1"
