@@ -208,6 +208,7 @@ def sweep_now(
     Errors: CatalogueFailed, EvidenceError, KeyUnusable, OSError.
     """
     parts.state_terms(who)
+    parts.keep_terms()
     _enrol(parts, working)
     with working("erasing", counts="recordings") as work:
         return parts.sweeper.sweep(who, put_off=put_off, advance=work.advance)

@@ -89,6 +89,7 @@ def _dispose(arguments: argparse.Namespace, configuration: ArchiveConfiguration,
         return _EXIT_USAGE
     parts = retention_parts(configuration)
     parts.state_terms(command_line_actor())
+    parts.keep_terms()
     parts.eraser.finish()
     cause = Cause.RIGHT if arguments.right_to_erasure else Cause.REQUEST
     wish = Wish(kind=kind, cause=cause, who=command_line_actor(), reason=arguments.reason.strip())

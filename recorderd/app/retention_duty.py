@@ -49,7 +49,10 @@ class RetentionDuty:
         self._last: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Sign the terms if they are new, and end what was cut; what fails keeps no recording out."""
+        """Sign the terms if they are new, and end what was cut; what fails keeps no recording out.
+
+        Nothing here waits for a store without need: recordings wait for it meanwhile.
+        """
         self._guarded(self._state_terms)
         self._guarded(self._finish)
 
@@ -73,10 +76,12 @@ class RetentionDuty:
     def _run(self, stop: StopToken) -> None:
         quotas_at = self._now()
         sweep_at = self._next_sweep(quotas_at)
+        terms_kept = self._guarded(self._keep_terms)
         while not stop.wait(_LOOK_S):
             now = self._now()
             if now >= quotas_at:
                 quotas_at = now + _QUOTAS_EVERY
+                terms_kept = terms_kept or self._guarded(self._keep_terms)
                 self._guarded(self._look_at_quotas)
             if sweep_at is not None and now >= sweep_at:
                 done = self._guarded(lambda: self._sweep(stop))
@@ -86,6 +91,10 @@ class RetentionDuty:
         if self._parts.state_terms(_SELF):
             classes = ",".join(row.name for row in self._parts.terms.classes)
             self._log.info(Ev.RETENTION_TERMS, worm=self._parts.terms.worm, classes=classes or "default")
+        return True
+
+    def _keep_terms(self) -> bool:
+        self._parts.keep_terms()
         return True
 
     def _finish(self) -> bool:

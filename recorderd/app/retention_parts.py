@@ -48,7 +48,7 @@ class RetentionParts:
     def state_terms(self, who: Actor) -> bool:
         """Sign the configuration's terms if they are others than those in force; tell whether they were.
 
-        Durable: after return they survive, in the catalogue and beside the receipts.
+        Durable: after return they survive in the catalogue; ``keep_terms`` keeps them beside the receipts.
         """
         stated = self.book.state(
             self.terms,
@@ -58,8 +58,14 @@ class RetentionParts:
             signer=self.signer,
             now_utc_ns=self.clock.utc_ns(),
         )
-        keep_terms(self.store.published, self.database)
         return stated is not None
+
+    def keep_terms(self) -> None:
+        """Keep what was signed in the store too; waits for the store.
+
+        Durable: after return it survives the catalogue. Errors: CatalogueFailed; OSError.
+        """
+        keep_terms(self.store.published, self.database)
 
 
 def retention_parts(

@@ -1,8 +1,8 @@
 """Retention terms once more, as files: so that what was signed outlives the catalogue.
 
 Contract: a note (``published``) for each document, beside the receipts. The catalogue's row comes first and
-the file after it; one that a cut has taken is written when terms are looked at next: at the start, and by
-each command that erases. They are taken back where the catalogue has none, and only if they hold together.
+the file after it; one that a cut has taken is written when terms are looked at next: soon after the start,
+and by each command that erases. They are taken back where the catalogue has none, and only if they hold together.
 
     receipts/retention-terms/<number>.json    as it was signed
 """

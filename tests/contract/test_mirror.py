@@ -166,12 +166,10 @@ def test_a_receipt_waits_for_the_copy(
         (outcome,) = archive.custody.take_in_all([(key, archive.custody.verify(key))])
         assert isinstance(outcome, OSError)
         assert archive.custody._catalogue.find(RECORDER, FIRST) is None
-        with pytest.raises(OSError, match="away"):
-            archive.custody.known(key)
+        assert "away" in str(_offered_again(archive, key))
         archive.custody.repair()  # a start goes on all the same
         assert archive.custody._catalogue.find(RECORDER, FIRST) is None
-    found = archive.custody.known(key)  # the recorder offers it again
-    assert isinstance(found, Entry)
+    assert isinstance(_offered_again(archive, key), Entry)
     assert copied.names(FIRST) == {path.name for path in (GOLDEN / FIRST).iterdir()}
     assert copied.mirror.run().is_whole
     assert copied.flaws() == []
@@ -188,6 +186,15 @@ def test_a_folder_that_is_not_mounted_is_not_taken_for_the_copy(tmp_path: Path) 
     with pytest.raises(FileNotFoundError, match="is it mounted"):
         copied.mirror.take(copied.archive.entry(FIRST).path, {})
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def _offered_again(archive: Archive, key: Key) -> object:
+    """Do what follows an offer of a whole upload: folders have published it, an object store holds it yet."""
+    try:
+        known = archive.custody.known(key)
+    except OSError as problem:
+        return problem
+    return known or archive.custody.take_in_all([(key, archive.custody.verify(key))])[0]
 
 
 def _away(*_: object, **__: object) -> None:

@@ -9,7 +9,7 @@ from tests.support.dying_front_end import let_one_die_midway
 from tests.support.postgres import PostgresServer
 from tests.support.programs import Programs
 
-RECORDINGS = 80
+RECORDINGS = 24
 
 
 def test_a_front_end_dies_midway_and_everything_is_archived_once(
