@@ -2,7 +2,8 @@
 
 Contract: a note (``published``) for each document, beside the receipts. The catalogue's row comes first and
 the file after it; one that a cut has taken is written when terms are looked at next: soon after the start,
-and by each command that erases. They are taken back where the catalogue has none, and only if they hold together.
+and by each command that erases. They are taken back where the catalogue has none, and only if they hold
+together.
 
     receipts/retention-terms/<number>.json    as it was signed
 """
