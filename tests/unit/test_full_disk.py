@@ -189,12 +189,12 @@ def test_what_neither_disk_nor_memory_can_hold_is_silence_with_its_cause(disk: P
         thread.join()
     manifest, samples = studio.manifest("a"), studio.samples("a")[:, 0]
     gaps = [gap for gap in manifest.streams[0].gaps if gap.cause == "disk_full"]
-    assert len(gaps) == 1
-    start, end = gaps[0].start_samples, gaps[0].start_samples + gaps[0].length_samples
+    assert 1 <= len(gaps) <= 2  # room that the tail gives back comes at any time
     wanted = voice.into(np.zeros(samples.size, np.int16))
-    wanted[start:end] = 0
+    for gap in gaps:
+        wanted[gap.start_samples : gap.start_samples + gap.length_samples] = 0
     assert np.array_equal(samples, wanted)
-    assert RATE_HZ * 8 < gaps[0].length_samples < RATE_HZ * 12
+    assert RATE_HZ * 8 < sum(gap.length_samples for gap in gaps) < RATE_HZ * 12
     assert samples.size >= 1500 * 160
 
 
