@@ -41,7 +41,7 @@ def _reindex(_arguments: argparse.Namespace, configuration: ArchiveConfiguration
     for path, reason in told.left_out:
         print(f"{path}: has no row: {reason}")
     if told.terms:
-        print(f"{told.terms} documents of signed retention terms came back")
+        print(f"signed retention terms that came back: {told.terms}")
     print(f"{told.rows} recordings, of which {told.tombstones} were erased or made anonymous")
     return EXIT_LEFT_OUT if told.left_out else 0
 

@@ -92,13 +92,13 @@ async def _deliver(
             while (parcel := parcels()) is not None:
                 try:
                     await _put(client, settings, parcel, advance)
-                except asyncssh.SFTPConnectionLost:
-                    raise
+                except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, ConnectionError):
+                    raise  # the server is away: no fault of the parcel
                 except (asyncssh.SFTPError, OSError) as problem:
                     done(parcel, str(problem))
                 else:
                     done(parcel, "")
-    except (asyncssh.Error, TimeoutError, asyncio.IncompleteReadError) as problem:
+    except (asyncssh.Error, ConnectionError, TimeoutError, asyncio.IncompleteReadError) as problem:
         reason = f"{settings.host}:{settings.port}: {type(problem).__name__}: {problem}"
         raise OSError(errno.EIO, reason) from None
 

@@ -123,9 +123,7 @@ def test_a_queues_call_follows_the_queues_rule_and_has_the_agent_first(office: O
 
 def test_a_conference_is_one_channel_with_everybody(office: Office) -> None:
     """The recorder is a member that is not heard; there is no other way, whatever the mode."""
-    for who in ("1001", "1002", "1003"):
-        office.phones[who].call("701")
-        office.phones[who].wait("confirmed")
+    office.meet("701", "1001", "1002", "1003")
     time.sleep(TALK_S)
     for who in ("1001", "1002", "1003"):
         office.phones[who].hangup()

@@ -123,9 +123,7 @@ def test_both_parties_hear_the_prompt_and_recording_begins_when_it_ends(office: 
 
 
 def test_everybody_in_a_conference_hears_the_prompt(office: Office) -> None:
-    for who in ("1001", "1002", "1003"):
-        office.phones[who].call("701")
-        office.phones[who].wait("confirmed")
+    office.meet("701", "1001", "1002", "1003", settle_s=0.0)  # the prompt begins with the first
     time.sleep(3.3)
     for who in ("1001", "1002", "1003"):
         office.phones[who].hangup()

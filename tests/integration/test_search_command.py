@@ -138,6 +138,8 @@ def test_a_catalogue_that_was_lost_is_not_begun_anew_but_made_from_the_store(loo
     done = run_program("archive", "serve", "--config", copy, check=False)
     assert done.returncode == 78 and "recorder-archive reindex" in done.stderr
     done = run_program("archive", "reindex", "--config", copy)
-    assert done.stdout == "3 recordings, of which 0 were erased or made anonymous\n"
+    assert done.stdout == (
+        "signed retention terms that came back: 1\n3 recordings, of which 0 were erased or made anonymous\n"
+    )
     assert json.loads(run_program("archive", "list", "--json", "--config", copy).stdout) == before
     assert run_program("archive", "fsck", "--config", copy, check=False).returncode == 0

@@ -11,6 +11,7 @@ from typing import Final, Self
 from tests.support.ami import TransferLink
 from tests.support.asterisk import Exchange
 from tests.support.phone import Event, Phone
+from tests.support.programs import wait_until
 from tests.support.registered import TONES_HZ, RegisteredHouse
 
 TRUNK_NUMBER: Final = "02079460123"  # the far end's, when it calls in
@@ -90,6 +91,22 @@ class Office:
         self.phones[caller].call(to)
         self.phones[callee].wait("confirmed")
         return self.phones[caller].wait("confirmed")
+
+    def meet(self, extension: str, *members: str, settle_s: float = 0.3) -> None:
+        """Let phones enter a conference one after the other.
+
+        The second calls when the recorder is in it: two that enter at once would each bring one along.
+        """
+        known = self.house.log().count(f"callee={extension}")
+        for who in members:
+            self.phones[who].call(extension)
+            self.phones[who].wait("confirmed")
+            wait_until(
+                lambda: self.house.log().count(f"callee={extension}") > known,
+                what=f"the recorder in {extension}",
+                timeout_s=10,
+            )
+            time.sleep(settle_s)
 
     def disconnect(self, caller: str) -> None:
         """Hang up all calls of a phone and wait until the exchange has none."""
