@@ -14,7 +14,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -36,8 +35,6 @@ from recorderd.spool.layout import Place, Spool
 from recorderd.wire.checkpoint import parse_checkpoint
 from recorderd.wire.manifest import audio_name
 from recorderd.wire.wav import WavLayout
-
-_SPAN_MAX_S: Final = 600  # of one recording: a tail that tells of more is none of ours
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,9 +77,9 @@ def _by_recording(blocks: Sequence[tuple[LeftBlock, memoryview]]) -> dict[str, _
             if content is None or row["kind"] == RowKind.GONE:
                 continue
             name = bytes(row["recording"]).decode("ascii", "replace")
-            found.setdefault(name, _Rows(synced=synced, rows=[])).rows.append(
-                TailRow(number=block.number, row=row, content=content)
-            )
+            told = TailRow(number=block.number, row=row, content=content)
+            if told.is_sound:
+                found.setdefault(name, _Rows(synced=synced, rows=[])).rows.append(told)
     return found
 
 
@@ -138,7 +135,6 @@ def _fits(row: TailRow, layout: WavLayout, journal: Journal) -> bool:
         and int(told["channels"]) <= layout.channels
         and int(told["rate_hz"]) == layout.sample_rate_hz == journal.sample_rate_hz
         and int(told["encoding"]) == layout.encoding
-        and 0 < int(told["frames"]) <= _SPAN_MAX_S * layout.sample_rate_hz
         and len(row.content) == row.content_bytes(layout.encoding)
     )
 

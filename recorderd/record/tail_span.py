@@ -19,11 +19,18 @@ from dsp.runs import absent_runs
 from dsp.shapes import BOOL, U8
 from recorderd.core.gap_causes import ALL, NOT_RECEIVED
 from recorderd.record.native import LAWS
-from recorderd.record.tail_block import RowKind
+from recorderd.record.tail_block import CHANNELS_MAX, SEALED_HEAD, RowKind
 from recorderd.record.tail_line import Spans
 from recorderd.wire.wav import WavEncoding, WavLayout
 
 _CAUSES: Final = (NOT_RECEIVED, *sorted(ALL - {NOT_RECEIVED}))
+SPAN_MAX_S: Final = 600  # of one recording: a tail that tells of more is none of ours
+RATE_MIN_HZ: Final = 8_000
+RATE_MAX_HZ: Final = 48_000
+_SAMPLES_MAX: Final = 1 << 40
+_KINDS: Final = frozenset(RowKind) - {RowKind.GONE}
+_ENCODINGS: Final = frozenset(WavEncoding)
+_LAW_MAX: Final = max(LAWS.values())
 _NUMBERS: Final = {cause: number + 1 for number, cause in enumerate(_CAUSES)}  # 0 = nothing is missing
 
 
@@ -84,10 +91,31 @@ class TailRow:
         begins: dict[str, Any] | None = self._notes().get("begins")
         return begins
 
-    def _notes(self) -> dict[str, Any]:
-        notes: dict[str, Any] = json.loads(
-            bytes(self.content[len(self.content) - int(self.row["notes_bytes"]) :])
+    @property
+    def is_sound(self) -> bool:
+        """Tell whether its numbers are such as a recorder writes: a whole row may have been forged."""
+        row = self.row
+        rate_hz, size_bytes = int(row["rate_hz"]), len(self.content)
+        least_bytes = int(row["notes_bytes"]) + (SEALED_HEAD.size if row["kind"] == RowKind.SEALED else 0)
+        return bool(
+            int(row["kind"]) in _KINDS
+            and int(row["encoding"]) in _ENCODINGS
+            and RATE_MIN_HZ <= rate_hz <= RATE_MAX_HZ
+            and 0 < self.channels <= CHANNELS_MAX
+            and 0 < self.count <= SPAN_MAX_S * rate_hz
+            and max(abs(self.start), abs(int(row["written"]))) < _SAMPLES_MAX
+            and int(row["linear_bytes"]) <= 2 * CHANNELS_MAX
+            and (row["linear_bytes"] or int(row["laws"].max()) <= _LAW_MAX)
+            and least_bytes <= size_bytes
         )
+
+    def _notes(self) -> dict[str, Any]:
+        try:
+            notes = json.loads(bytes(self.content[len(self.content) - int(self.row["notes_bytes"]) :]))
+        except RecursionError:
+            raise ValueError("the notes of a row lie in each other without end") from None
+        if not isinstance(notes, dict):
+            raise TypeError("the notes of a row are none")
         return notes
 
 
@@ -113,6 +141,8 @@ class TailSpan:
         Errors: ValueError, KeyError or TypeError when a row's notes are none.
         """
         count = max(0, max(row.start + row.count for row in rows) - begin)
+        if count > SPAN_MAX_S * layout.sample_rate_hz:
+            raise ValueError(f"a row tells of {count} samples from {begin} on")
         encoding = layout.encoding
         kind = "<i2" if encoding is WavEncoding.PCM16 else "u1"
         span = cls(
@@ -184,6 +214,8 @@ class TailSpan:
         octets = content[0][:, mine]
         if row.row["kind"] == RowKind.MARKED:
             marks = content[1][:, mine]
+            if width == 1 and int(marks.max(initial=0)) > _LAW_MAX:
+                raise ValueError("a row has marks that there are none of")
         else:
             laws = np.asarray(row.row["laws"][:lines], dtype=np.uint8)
             marks = np.broadcast_to(laws[:, None, None], octets.shape)
@@ -198,7 +230,11 @@ class TailSpan:
 
 
 def _spans(gaps: list[dict[str, Any]]) -> Spans:
-    return tuple((int(gap["start_samples"]), int(gap["length_samples"]), str(gap["cause"])) for gap in gaps)
+    found = tuple((int(gap["start_samples"]), int(gap["length_samples"]), str(gap["cause"])) for gap in gaps)
+    for at, count, cause in found:
+        if cause not in ALL or not (0 <= at < _SAMPLES_MAX and 0 < count < _SAMPLES_MAX):
+            raise ValueError(f"a row tells of a gap of {count} samples at {at}")
+    return found
 
 
 def _coded(octets: U8, marks: U8, *, encoding: WavEncoding, width: int) -> NDArray[Any]:
