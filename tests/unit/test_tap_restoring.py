@@ -139,6 +139,28 @@ def test_a_kill_within_the_kernels_call_loses_nothing(lives: Lives) -> None:
     assert octets == b"".join(map(audio, range(20)))
 
 
+def test_a_kill_in_the_midst_of_a_drain_gives_each_packet_to_its_own_stream(lives: Lives) -> None:
+    lives.open(OTHER, pcm())
+    lives.open(STREAM, pcm())
+    lives.send(OTHER, range(10))
+    lives.send(STREAM, range(10))
+    lives.tap.drain()
+    lives.send(OTHER, range(10, 17))
+    lives.send(STREAM, range(10, 20))
+    shelf = lives.tap._shelf
+    assert shelf is not None
+    entries = [lives.tap._open[stream] for stream in (OTHER, STREAM)]
+    slots = np.array([entry.slot for entry in entries])
+    shelf.expect(owners=np.array([entry.owner for entry in entries]), slots=slots)
+    first, second = (lives.kept[stream].rtp.fileno() for stream in (OTHER, STREAM))
+    shelf.batch.receive([first], shelf.counts)
+    shelf.batch.receive([second], memoryview(np.zeros(1, dtype=np.int64)))  # and here it ends
+    lives.die(needed_ticks=GUARD)
+    octets, whole = lives.heard(GUARD, GUARD + 20 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(20)))
+
+
 def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> None:
     lives.open(STREAM, pcm())
     for first in range(0, 30, 10):
