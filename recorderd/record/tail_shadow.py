@@ -24,6 +24,8 @@ from recorderd.record.frames import WholePacket
 from recorderd.record.gaps import within
 from recorderd.record.session import Recording
 from recorderd.record.source import Clocked, Counted, Source
+from recorderd.record.steadiness import Steadiness
+from recorderd.record.steady import find_steadiness
 from recorderd.record.tail_begin import Begins
 from recorderd.wire.manifest import Gap
 from recorderd.wire.wav import WavEncoding
@@ -46,6 +48,7 @@ class Ahead:
     told: tuple[tuple[Gap, ...], ...]
     begins: Begins | None = None  # of a draft whose audio is not open yet
     encoding: WavEncoding
+    steady: Steadiness | None  # what it is when nothing is to be decided any more
 
 
 def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | None:
@@ -85,7 +88,14 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         for track in recording.tracks.values()
     )
     return Ahead(
-        start=start, frames=frames, gaps=gaps, back=back, told=told, begins=begins, encoding=files.encoding
+        start=start,
+        frames=frames,
+        gaps=gaps,
+        back=back,
+        told=told,
+        begins=begins,
+        encoding=files.encoding,
+        steady=find_steadiness(shadow, source) if begins is not None else None,
     )
 
 
