@@ -26,6 +26,7 @@ from dsp.shapes import BOOL, I64
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.core.errors import RecorderError
 from recorderd.core.messages import RecordingState
+from recorderd.record.ending import OVERHANG_NS
 from recorderd.record.native import LAWS
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
@@ -240,13 +241,15 @@ class Tail:
             return
         if not files.is_open and not _can_begin(recording):
             return
-        if ended is not None and heard_ns >= ended.at_mono_ns + WAY_NS:
+        is_over = ended is not None and heard_ns >= ended.at_mono_ns + WAY_NS
+        if is_over:
             self._ended[recording.started.session] = heard_ns
         if self._take_octets(recording, block, heard_ns):
             return
         heard_ns = heard_ns - SETTLE_NS if ended is None else min(heard_ns, ended.at_mono_ns)
+        until = None if is_over else recording.samples_at(heard_ns)
         try:
-            ahead = look_ahead(recording, self._source, until=recording.samples_at(heard_ns))
+            ahead = look_ahead(recording, self._source, until=until)
         except RecorderError as problem:
             self._on_problem(recording.started.session, problem)
             return
@@ -281,8 +284,10 @@ class Tail:
     def _take_octets(self, recording: Recording, block: TailBlock, heard_ns: int) -> bool:
         """Take a recording's octets if it was steady to its end, or is known to begin so; say whether."""
         ended, foreseen = recording.ended, recording.foreseen
+        until = recording.samples_at(
+            heard_ns if ended is None else min(heard_ns, ended.at_mono_ns + OVERHANG_NS)
+        )
         if not recording.files.is_open and foreseen is not None:
-            until = recording.samples_at(heard_ns)
             self._take_marked(
                 recording, foreseen.steady, block, start=foreseen.start, until=until, begins=foreseen.begins
             )
@@ -291,7 +296,6 @@ class Tail:
             return False
         steady = find_steadiness(recording, self._source, has_ended=True)
         if steady is not None:
-            until = recording.samples_at(min(heard_ns, ended.at_mono_ns))
             self._take_marked(recording, steady, block, start=recording.rendered, until=until)
         return steady is not None
 
@@ -302,7 +306,6 @@ def _can_begin(recording: Recording) -> bool:
         not recording.files.rests_encrypted
         and recording.state is RecordingState.ON
         and recording.preroll.start is None
-        and recording.ended is None
         and bool(recording.tracks)
     )
 

@@ -2,7 +2,8 @@
 
 Contract: a row holds all that the container has behind a block that is known to be on disk, and behind that
 the blocks of the tail. It is written there if such a block stands on the disk. What stood behind it is
-overwritten or cut off: the row tells the same, and more. One that does not reach further is left alone.
+overwritten or cut off: the row tells the same, and more; also where it reaches as far only, for blocks are
+counted by their headings, and what stands behind those may be torn. One that reaches less far is left alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def extend_container(folder: Path, container: Path, rows: Sequence[TailRow], jou
     try:
         before, ends = _frames(descriptor, container.name)
         row = next((row for row in reversed(rows) if _known(row) in ends), None)
-        if row is None or row.start + row.count - journal.origin_samples <= before:
+        if row is None or row.start + row.count - journal.origin_samples < before:
             return 0.0
         octets = row.content[SEALED_HEAD.size : len(row.content) - int(row.row["notes_bytes"])]
         durable.resize(descriptor, _known(row))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.ids import StreamId
 from recorderd.record.channels import Channels
+from recorderd.record.ending import render_to_end
 from recorderd.record.files import RecordingFiles
 from recorderd.record.frames import WholePacket
 from recorderd.record.gaps import within
@@ -51,8 +52,9 @@ class Ahead:
     steady: Steadiness | None  # what it is when nothing is to be decided any more
 
 
-def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | None:
-    """Render ahead up to a sample of the session; None when that gives nothing.
+def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ahead | None:
+    """Render ahead up to a sample of the session, or (None) all of one that is over; None when that gives
+    nothing.
 
     Errors: RecorderError, as the rendering does.
     """
@@ -71,7 +73,10 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
     shadow.notes = recording.notes
     shadow.channels = _forked(recording.channels)
     begins, peeking = None, cast(Source, _Peeking(source))
-    shadow.render(peeking, until=until)
+    if until is not None:
+        shadow.render(peeking, until=until)
+    elif recording.ended is not None:
+        render_to_end(shadow, peeking, at_mono_ns=recording.ended.at_mono_ns)
     if not files.blocks or (files.notes is not None and not _is_heard(shadow)):
         return None
     start = recording.written if recording.files.is_open else shadow.origin
