@@ -180,13 +180,18 @@ class Draft:
         self.leaves.add(memoryview(content).cast("B"))
         self.frames += memoryview(content).nbytes // self._frame_bytes
 
-    def sealed_ahead(self, content: bytes | memoryview) -> tuple[int, bytes, int] | None:
+    def sealed_ahead(self, content: bytes | memoryview) -> tuple[int, bytes] | None:
         """Seal octets that are to follow the last frame as the container would; None in clear.
 
         Nothing is written, and the draft does not know of them.
         """
         file = self._file
         return file.sealed_ahead(memoryview(content).cast("B")) if isinstance(file, VaultFile) else None
+
+    @property
+    def container_id(self) -> bytes:
+        """Which container it rests in; empty in clear. One that is written anew is another one."""
+        return self._file.container_id if isinstance(self._file, VaultFile) else b""
 
     def show_length(self) -> None:
         """Let the header tell of everything appended so far; not synced.

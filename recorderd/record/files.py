@@ -28,6 +28,7 @@ from recorderd.record.journal import Journal, JournalWriter
 from recorderd.record.left_draft import LeftDraft, known_audio, seal_known
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.space import is_no_space
+from recorderd.record.tail_marks import TailMarks
 from recorderd.record.vault import Vault, vault_name
 from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
@@ -70,7 +71,7 @@ class SealedAhead:
 
     position: int  # in the container
     octets: bytes
-    blocks_at: int  # where the container's first block stands
+    container_id: bytes
     descriptor: int
 
 
@@ -102,7 +103,7 @@ class RecordingFiles:
         self._keyed_leaves: KeyedLeaves | None = None  # of an encrypted draft
         self._changed_by = GOES_ON  # why leaves of the last one are others
         self.offers = 0
-        self.tail_ends: dict[int, int] = {}  # where the container ended, by block of the tail
+        self.tail_marks = TailMarks()
         # Of the audio, as it is when everything that was asked for is done.
         self.is_open = False
         self.frames = 0
@@ -119,6 +120,16 @@ class RecordingFiles:
     def rests_encrypted(self) -> bool:
         """Tell whether none of its audio may be on disk in clear."""
         return self._encryption is not None
+
+    @property
+    def tells_beginning(self) -> bool:
+        """Tell whether the tail is to tell what it begins with: its container may not be on disk yet."""
+        return self._encryption is not None and not self.tail_marks.lasts
+
+    @property
+    def encryption(self) -> DraftEncryption | None:
+        """How it rests encrypted; None in clear.  # thread: the disk's"""
+        return self._encryption
 
     # --- journal and offers ---------------------------------------------------------------------
 
@@ -312,8 +323,10 @@ class RecordingFiles:
         sealed = draft.sealed_ahead(draft.octets(block).data.cast("B"))
         if sealed is None:
             return None
-        position, octets, blocks_at = sealed
-        return SealedAhead(position=position, octets=octets, blocks_at=blocks_at, descriptor=draft.descriptor)
+        position, octets = sealed
+        return SealedAhead(
+            position=position, octets=octets, container_id=draft.container_id, descriptor=draft.descriptor
+        )
 
     def widen(self, channels: int, *, origin_samples: int) -> None:
         """Add silent channels."""

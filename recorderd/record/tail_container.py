@@ -1,24 +1,58 @@
 """What the tail knows of a draft that rests encrypted, put back without its key.
 
 Contract: a row holds all that the container has behind a block that is known to be on disk, and behind that
-the blocks of the tail. It is written there if such a block stands on the disk. What stood behind it is
-overwritten or cut off: the row tells the same, and more. One that does not reach further is left alone.
+the blocks of the tail. It is written there if that container stands on the disk with such a block. What stood
+behind it is overwritten or cut off: the row tells the same, and more. A row of the time before the container
+was known to be on disk holds the whole, and takes the place of what the disk has of it, if anything; of what
+a signed checkpoint tells it must be the same container. The journal is let tell of it. It needs the wrapped
+key that it was sealed under: what nobody could open is not begun. A row that does not reach further than what
+is there is left alone.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.evidence.draft_cipher import HEADING_BYTES, parse_heading
-from recorderd.evidence.draft_container import pieces_of, survey
-from recorderd.record.journal import JOURNAL_NAME, Journal, JournalWriter
-from recorderd.record.tail_block import SEALED_HEAD
+from recorderd.core.errors import EnvelopeUnopened
+from recorderd.evidence.digest import sha256_file
+from recorderd.evidence.draft_cipher import HEADING_BYTES, Heading, parse_heading
+from recorderd.evidence.draft_container import head_slots, pieces_of, survey
+from recorderd.record.journal import Journal, read_journal
+from recorderd.record.tail_begin import Begins, note_beginning
+from recorderd.record.tail_block import SEALED_HEAD_BYTES, SealedHead
 from recorderd.record.tail_line import TailLine
+from recorderd.record.tail_notes import note
 from recorderd.record.tail_span import TailRow
+from recorderd.record.vault import wrapped_key_name
+from recorderd.wire.manifest import audio_name
+from recorderd.wire.wav import WavEncoding
+
+_Read = Callable[[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """What a container tells without its key."""
+
+    heading: Heading
+    frames: int
+    ends: frozenset[int]  # where each of its blocks ends
+
+    @classmethod
+    def of(cls, read: _Read, *, size_bytes: int, subject: str) -> _Held:
+        """Look at a container. Errors: EnvelopeUnopened when it was not begun, so far that it can be read."""
+        heading = parse_heading(read(0, HEADING_BYTES), subject=subject)
+        if not head_slots(read, heading):
+            raise EnvelopeUnopened(subject=subject, reason="neither slot of its head was written")
+        found = survey(read, heading, size_bytes=size_bytes)
+        end = max((piece.end for piece in pieces_of(found.blocks)), default=heading.head_bytes)
+        ends = {heading.blocks_at, *(block.position + block.total_bytes for block in found.blocks)}
+        frames = (end - heading.head_bytes) // heading.frame_bytes
+        return cls(heading=heading, frames=frames, ends=frozenset(ends))
 
 
 def extend_container(folder: Path, container: Path, rows: Sequence[TailRow], journal: Journal) -> float:
@@ -27,70 +61,108 @@ def extend_container(folder: Path, container: Path, rows: Sequence[TailRow], jou
     Durable: after return they survive.
     Errors: OSError; EnvelopeUnopened; ValueError, KeyError or TypeError when a row is none.
     """
-    descriptor = os.open(container, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        before, ends = _frames(descriptor, container.name)
-        row = next((row for row in reversed(rows) if _known(row) in ends), None)
-        if row is None or row.start + row.count - journal.origin_samples <= before:
+    held, keys = _held(container), _wrapped(folder)
+    row = next((row for row in reversed(rows) if _stands(row, held, keys, journal)), None)
+    if row is None:
+        return 0.0
+    before = held.frames if held is not None else 0
+    head, octets = SealedHead.parse(row.content), _octets(row)
+    if head.known:
+        if row.start + row.count - journal.origin_samples <= before:
             return 0.0
-        octets = row.content[SEALED_HEAD.size : len(row.content) - int(row.row["notes_bytes"])]
-        durable.resize(descriptor, _known(row))
-        durable.write_at(descriptor, octets, offset_bytes=_known(row))
-        durable.sync_file(descriptor)
-        after, _ = _frames(descriptor, container.name)
-    finally:
-        os.close(descriptor)
+        _extend(container, octets, known=head.known)
+    else:
+        whole = _Held.of(_reading(octets), size_bytes=len(octets), subject=container.name)
+        if whole.frames <= before:
+            return 0.0
+        journal = _begin(folder, row, whole, journal)
+        durable.replace(container, bytes(octets))
     back, gaps = row.told()
     start = row.start - back - journal.origin_samples
-    line = TailLine(start=start, frames=row.count + back, gaps=tuple(gaps))
-    note(folder, journal, [line])
-    return max(0, after - before) / journal.sample_rate_hz
+    note(folder, journal, [TailLine(start=start, frames=row.count + back, gaps=tuple(gaps))])
+    after = _held(container)
+    return max(0, (after.frames if after is not None else 0) - before) / journal.sample_rate_hz
 
 
-def note(folder: Path, journal: Journal, lines: Sequence[TailLine]) -> None:
-    """Note in a draft's journal what was put into it. Errors: OSError."""
-    fresh = [line for line in lines if line not in journal.tails]
-    if not fresh:
-        return
-    cut_torn(folder)
-    writer = JournalWriter.go_on(folder)
-    try:
-        for line in fresh:
-            writer.tail(line)
-    finally:
-        writer.close()
+def _stands(row: TailRow, held: _Held | None, wrapped: frozenset[bytes], journal: Journal) -> bool:
+    """Tell whether a row goes with what the disk has."""
+    head, rate_hz = SealedHead.parse(row.content), journal.sample_rate_hz
+    if head.wrapped_sha256 not in wrapped or rate_hz not in (0, int(row.row["rate_hz"])):
+        return False
+    if head.known:
+        same = held is not None and head.container_id == held.heading.container_id
+        return rate_hz > 0 and held is not None and same and head.known in held.ends
+    told = row.begins()
+    if told is None or (rate_hz and int(told["origin_samples"]) != journal.origin_samples):
+        return False
+    if held is None:
+        return not journal.checkpoints
+    if held.heading.encode() == bytes(_octets(row)[:HEADING_BYTES]):  # what stands there, the row tells too
+        return True
+    # One that has got channels meanwhile is another container, of which later rows tell.
+    return not journal.checkpoints and held.heading.frame_bytes == _frame_bytes(row)
 
 
-def cut_torn(folder: Path) -> None:
-    """Cut a journal behind its last line that ``read_journal`` reads, so that one more can be read.
+def _begin(folder: Path, row: TailRow, whole: _Held, journal: Journal) -> Journal:
+    """Note what a draft begins with that is to be made of a row; return the journal as it is then.
 
-    Durable: after return the cut survives. Errors: OSError.
+    Errors: ValueError when the row is none of this draft's.
     """
-    content, end = (folder / JOURNAL_NAME).read_bytes(), 0
-    for line in content.split(b"\n")[:-1]:
-        try:
-            json.loads(line)
-        except ValueError:
-            break
-        end += len(line) + 1
-    if end < len(content):
-        durable.truncate(folder / JOURNAL_NAME, end)
+    begins, heading = Begins.parse(row.begins() or {}), whole.heading
+    frames = row.start + row.count - begins.origin_samples
+    if (heading.recording_id, heading.frame_bytes, whole.frames) != (folder.name, _frame_bytes(row), frames):
+        raise ValueError("a row holds another container than it tells")
+    note_beginning(folder, journal, begins, rate_hz=int(row.row["rate_hz"]), channels=row.channels)
+    return read_journal(folder)
 
 
-def _known(row: TailRow) -> int:
-    """Say up to where a row takes the container for granted."""
-    (known,) = SEALED_HEAD.unpack_from(row.content)
-    return int(known)
+def _extend(container: Path, octets: memoryview, *, known: int) -> None:
+    """Let octets be what a container has from a position on.
+
+    Durable: after return they survive. Errors: OSError.
+    """
+    descriptor = os.open(container, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        durable.resize(descriptor, known)
+        durable.write_at(descriptor, octets, offset_bytes=known)
+        durable.sync_file(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _frames(descriptor: int, name: str) -> tuple[int, set[int]]:
-    """Count the frames that a container's blocks tell, and say where each block ends."""
+def _held(container: Path) -> _Held | None:
+    """Look at the container that the disk has; None when there is none that can be read. Errors: OSError."""
+    try:
+        descriptor = os.open(container, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        return _Held.of(
+            lambda position, count: os.pread(descriptor, count, position),
+            size_bytes=size_bytes,
+            subject=container.name,
+        )
+    except EnvelopeUnopened:
+        return None
+    finally:
+        os.close(descriptor)
 
-    def read(position: int, size_bytes: int) -> bytes:
-        return os.pread(descriptor, size_bytes, position)
 
-    heading = parse_heading(read(0, HEADING_BYTES), subject=name)
-    found = survey(read, heading, size_bytes=os.fstat(descriptor).st_size)
-    end = max((piece.end for piece in pieces_of(found.blocks)), default=heading.head_bytes)
-    ends = {heading.blocks_at, *(block.position + block.total_bytes for block in found.blocks)}
-    return (end - heading.head_bytes) // heading.frame_bytes, ends
+def _wrapped(folder: Path) -> frozenset[bytes]:
+    """Give the digests of the wrapped keys that a draft has. Errors: OSError."""
+    found = folder.glob(wrapped_key_name(audio_name(folder.name), suffix=".*"))
+    return frozenset(bytes.fromhex(sha256_file(path)[0]) for path in found)
+
+
+def _octets(row: TailRow) -> memoryview:
+    """Give the part of a container that a row holds."""
+    return row.content[SEALED_HEAD_BYTES : len(row.content) - int(row.row["notes_bytes"])]
+
+
+def _frame_bytes(row: TailRow) -> int:
+    return row.channels * WavEncoding(int(row.row["encoding"])).sample_bytes
+
+
+def _reading(octets: memoryview) -> _Read:
+    return lambda position, size_bytes: bytes(octets[position : position + size_bytes])

@@ -105,7 +105,7 @@ class TailKeeping:
             files = self._files or self._open()
             if files is None:
                 return
-            block.seal(synced=files.synced_number)
+            block.seal(synced=files.synced_number, on_problem=self._one_left_out)
             files.write(block, heard_ns=heard_ns, sync=sync)
         except OSError as problem:
             self._left_out(problem)
@@ -120,7 +120,7 @@ class TailKeeping:
         except OSError as problem:
             self._left_out(problem)
 
-    def _one_left_out(self, recording_id: str, problem: RecorderError) -> None:
+    def _one_left_out(self, recording_id: str, problem: RecorderError | OSError) -> None:
         self._log.warning(Ev.TAIL_LEFT_OUT, subject=recording_id, reason=problem)
 
     def _left_out(self, problem: OSError) -> None:

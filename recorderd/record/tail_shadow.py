@@ -44,7 +44,7 @@ class Ahead:
     gaps: tuple[tuple[Gap, ...], ...]
     back: int  # so many frames before the first ``told`` begins to say what is missing in them
     told: tuple[tuple[Gap, ...], ...]
-    begins: Begins | None = None  # of a draft whose audio is not open yet
+    begins: Begins | None = None  # of a draft whose audio is not open yet, or not known to be on disk
     encoding: WavEncoding
 
 
@@ -63,12 +63,14 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         left_out=recording.left_out,
         doubles=deepcopy(recording.doubles),
         masker=deepcopy(recording.masker),
+        preroll=recording.preroll.copied(),
         _rate_hz=recording.rate_hz,
     )
     shadow.notes = recording.notes
     shadow.channels = _forked(recording.channels)
     begins, peeking = None, cast(Source, _Peeking(source))
     shadow.render(peeking, until=until)
+    shadow.preroll.wipe()
     if not files.blocks or (files.notes is not None and not _is_heard(shadow)):
         return None
     start = recording.written if recording.files.is_open else shadow.origin
@@ -76,7 +78,7 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         tuple(within(track.account.gaps, start=start, end=shadow.written)) for track in shadow.tracks.values()
     )
     frames: NDArray[Any] = np.concatenate(files.blocks)
-    if files.notes is not None:
+    if files.notes is not None or recording.files.tells_beginning:
         streams = shadow.entries(peeking, end=shadow.written)
         begins = Begins(origin_samples=shadow.origin, notes=files.notes, streams=streams)
     back = min(start - shadow.origin, TOLD_BACK_S * recording.rate_hz)

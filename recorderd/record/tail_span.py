@@ -19,7 +19,7 @@ from dsp.runs import absent_runs
 from dsp.shapes import BOOL, U8
 from recorderd.core.gap_causes import ALL, NOT_RECEIVED
 from recorderd.record.native import LAWS
-from recorderd.record.tail_block import CHANNELS_MAX, SEALED_HEAD, RowKind
+from recorderd.record.tail_block import CHANNELS_MAX, SEALED_HEAD_BYTES, RowKind
 from recorderd.record.tail_line import Spans
 from recorderd.wire.wav import WavEncoding, WavLayout
 
@@ -86,7 +86,7 @@ class TailRow:
 
         Errors: ValueError when the row says nothing that can be read.
         """
-        if self.row["kind"] != RowKind.FRAMES:
+        if self.row["kind"] not in (RowKind.FRAMES, RowKind.SEALED):
             return None
         begins: dict[str, Any] | None = self._notes().get("begins")
         return begins
@@ -96,7 +96,7 @@ class TailRow:
         """Tell whether its numbers are such as a recorder writes: a whole row may have been forged."""
         row = self.row
         rate_hz, size_bytes = int(row["rate_hz"]), len(self.content)
-        least_bytes = int(row["notes_bytes"]) + (SEALED_HEAD.size if row["kind"] == RowKind.SEALED else 0)
+        least_bytes = int(row["notes_bytes"]) + (SEALED_HEAD_BYTES if row["kind"] == RowKind.SEALED else 0)
         return bool(
             int(row["kind"]) in _KINDS
             and int(row["encoding"]) in _ENCODINGS
