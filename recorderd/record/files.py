@@ -72,6 +72,7 @@ class SealedAhead:
     position: int  # in the container
     octets: bytes
     container_id: bytes
+    known: int  # up to where the container is on disk, as far as it knows itself
     descriptor: int
 
 
@@ -123,7 +124,7 @@ class RecordingFiles:
 
     @property
     def tells_beginning(self) -> bool:
-        """Tell whether the tail is to tell what it begins with: its container may not be on disk yet."""
+        """Tell whether the tail is to tell what it begins with: the disk may not have it yet."""
         return self._encryption is not None and not self.tail_marks.lasts
 
     @property
@@ -310,22 +311,28 @@ class RecordingFiles:
         """Count frames that a job given beside will write."""
         self.frames += frames
 
-    def sealed_ahead(self, block: I16 | U8, *, at_frame: int) -> SealedAhead | None:
-        """Seal frames that the draft may get next, for the tail; None when it stands elsewhere by now.
+    def sealed_ahead(
+        self, parts: Sequence[memoryview], *, at_frame: int, channels: int
+    ) -> SealedAhead | None:
+        """Seal octets that the draft may get next, for the tail; None when it stands elsewhere by now.
 
         # thread: the disk's
         """
         draft = self._draft
         if self.problem is not None or draft is None or draft.frames != at_frame:
             return None
-        if block.shape[1:] != (draft.channels,):
+        if channels != draft.channels:
             return None
-        sealed = draft.sealed_ahead(draft.octets(block).data.cast("B"))
+        sealed = draft.sealed_ahead(parts)
         if sealed is None:
             return None
         position, octets = sealed
         return SealedAhead(
-            position=position, octets=octets, container_id=draft.container_id, descriptor=draft.descriptor
+            position=position,
+            octets=octets,
+            container_id=draft.container_id,
+            known=draft.named_bytes,
+            descriptor=draft.descriptor,
         )
 
     def widen(self, channels: int, *, origin_samples: int) -> None:

@@ -66,20 +66,26 @@ def extend_container(folder: Path, container: Path, rows: Sequence[TailRow], jou
     if row is None:
         return 0.0
     before = held.frames if held is not None else 0
+    begins = row.begins()
+    start = row.start - (int(begins["origin_samples"]) if begins is not None else journal.origin_samples)
+    if start + row.count <= before:
+        return 0.0
     head, octets = SealedHead.parse(row.content), _octets(row)
+    if not head.known:
+        whole = _Held.of(_reading(octets), size_bytes=len(octets), subject=container.name)
+        wanted = (folder.name, _frame_bytes(row), start + row.count)
+        if (whole.heading.recording_id, whole.heading.frame_bytes, whole.frames) != wanted:
+            raise ValueError("a row holds another container than it tells")
+    if begins is not None:
+        told, rate_hz = Begins.parse(begins), int(row.row["rate_hz"])
+        note_beginning(folder, journal, told, rate_hz=rate_hz, channels=row.channels)
+        journal = read_journal(folder)
     if head.known:
-        if row.start + row.count - journal.origin_samples <= before:
-            return 0.0
         _extend(container, octets, known=head.known)
     else:
-        whole = _Held.of(_reading(octets), size_bytes=len(octets), subject=container.name)
-        if whole.frames <= before:
-            return 0.0
-        journal = _begin(folder, row, whole, journal)
         durable.replace(container, bytes(octets))
     back, gaps = row.told()
-    start = row.start - back - journal.origin_samples
-    note(folder, journal, [TailLine(start=start, frames=row.count + back, gaps=tuple(gaps))])
+    note(folder, journal, [TailLine(start=start - back, frames=row.count + back, gaps=tuple(gaps))])
     after = _held(container)
     return max(0, (after.frames if after is not None else 0) - before) / journal.sample_rate_hz
 
@@ -89,31 +95,20 @@ def _stands(row: TailRow, held: _Held | None, wrapped: frozenset[bytes], journal
     head, rate_hz = SealedHead.parse(row.content), journal.sample_rate_hz
     if head.wrapped_sha256 not in wrapped or rate_hz not in (0, int(row.row["rate_hz"])):
         return False
+    told = row.begins()
+    if rate_hz and told is not None and int(told["origin_samples"]) != journal.origin_samples:
+        return False
     if head.known:
         same = held is not None and head.container_id == held.heading.container_id
-        return rate_hz > 0 and held is not None and same and head.known in held.ends
-    told = row.begins()
-    if told is None or (rate_hz and int(told["origin_samples"]) != journal.origin_samples):
+        knows = told is not None or (rate_hz > 0 and bool(journal.streams))
+        return knows and same and held is not None and head.known in held.ends
+    if told is None:
         return False
-    if held is None:
-        return not journal.checkpoints
-    if held.heading.encode() == bytes(_octets(row)[:HEADING_BYTES]):  # what stands there, the row tells too
-        return True
-    # One that has got channels meanwhile is another container, of which later rows tell.
-    return not journal.checkpoints and held.heading.frame_bytes == _frame_bytes(row)
-
-
-def _begin(folder: Path, row: TailRow, whole: _Held, journal: Journal) -> Journal:
-    """Note what a draft begins with that is to be made of a row; return the journal as it is then.
-
-    Errors: ValueError when the row is none of this draft's.
-    """
-    begins, heading = Begins.parse(row.begins() or {}), whole.heading
-    frames = row.start + row.count - begins.origin_samples
-    if (heading.recording_id, heading.frame_bytes, whole.frames) != (folder.name, _frame_bytes(row), frames):
-        raise ValueError("a row holds another container than it tells")
-    note_beginning(folder, journal, begins, rate_hz=int(row.row["rate_hz"]), channels=row.channels)
-    return read_journal(folder)
+    if held is not None and held.heading.encode() == bytes(_octets(row)[:HEADING_BYTES]):
+        return True  # what stands there, the row tells too
+    # Another container: what it was to be before it was begun, or before it got a channel more, of which
+    # nothing was noted yet.
+    return not journal.checkpoints and all(entry.channel < row.channels for entry in journal.entries())
 
 
 def _extend(container: Path, octets: memoryview, *, known: int) -> None:

@@ -81,12 +81,17 @@ class TailKeeping:
         """
         start, kept = 0, False
         if recording.state is not RecordingState.ERASED:
-            start = recording.samples_at(at_ns)
-            block = None if self._disk.is_full else self._tail.take_one(recording, heard_ns=heard_ns)
-            if block is not None:
-                kept, self._idle_ns, self._given_back = True, 0, False
-                self._disk.put(partial(self._write, block, heard_ns, 0, True), size_bytes=block.waiting_bytes)
+            start, kept = recording.samples_at(at_ns), self.keep_one(recording, heard_ns=heard_ns)
         self._disk.put(partial(self._forget, recording.started.session, start, self._tail.number + 1 - kept))
+
+    def keep_one(self, recording: Recording, *, heard_ns: int) -> bool:
+        """Keep what came of a recording that was changed, without waiting for the next block; say whether."""
+        block = None if self._disk.is_full else self._tail.take_one(recording, heard_ns=heard_ns)
+        if block is None:
+            return False
+        self._idle_ns, self._given_back = 0, False
+        self._disk.put(partial(self._write, block, heard_ns, 0, True), size_bytes=block.waiting_bytes)
+        return True
 
     def synced(self) -> None:
         """Be told that everything given to the disk so far was made last.  # thread: the disk's"""

@@ -1,7 +1,7 @@
 """Up to where a draft's container is known to be on disk, as the blocks of the tail were written.
 
 Rule: what stood in a container when a block was written is there for good once everything was synced behind
-that block. Of a container that is not known to be there at all a row of the tail tells the whole.
+that block, the draft's journal too. Until then rows tell what the draft begins with.
 Thread: the disk's; ``lasts`` any.
 """
 
@@ -14,7 +14,7 @@ class TailMarks:
     def __init__(self) -> None:
         self._container_id = b""
         self._ends: dict[int, int] = {}
-        self.lasts = False  # whether the container is known to be there
+        self.lasts = False  # whether everything was synced since a row was written
 
     def known(self, container_id: bytes, *, synced: int) -> int:
         """Say up to where a container is on disk when everything was synced behind a block; 0 = not at all.
@@ -25,7 +25,7 @@ class TailMarks:
             self._container_id, self._ends = container_id, {}
         known = max((end for number, end in self._ends.items() if number <= synced), default=0)
         self._ends = {number: end for number, end in self._ends.items() if end >= known}
-        self.lasts = known > 0
+        self.lasts = self.lasts or known > 0
         return known
 
     def note(self, number: int, *, end: int) -> None:

@@ -46,6 +46,7 @@ class Ahead:
     told: tuple[tuple[Gap, ...], ...]
     begins: Begins | None = None  # of a draft whose audio is not open yet, or not known to be on disk
     encoding: WavEncoding
+    parts: tuple[int, ...]  # frames of each append: none has both what is audible and what must be silent
 
 
 def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | None:
@@ -87,7 +88,14 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         for track in recording.tracks.values()
     )
     return Ahead(
-        start=start, frames=frames, gaps=gaps, back=back, told=told, begins=begins, encoding=files.encoding
+        start=start,
+        frames=frames,
+        gaps=gaps,
+        back=back,
+        told=told,
+        begins=begins,
+        encoding=files.encoding,
+        parts=tuple(block.shape[0] for block in files.blocks),
     )
 
 

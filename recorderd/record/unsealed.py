@@ -84,10 +84,11 @@ def _sealed(one: Unsealed, *, number: int, synced: int) -> bytes | None:
     if begins is not None and begins.notes is not None:  # nobody had opened it yet
         octets = _beginning(one, begins.notes, encryption)
         return SealedHead(wrapped_sha256=encryption.wrapped_sha256(files.folder)).encode() + octets
-    sealed = files.sealed_ahead(one.ahead.frames, at_frame=one.at_frame)
+    channels = one.ahead.frames.shape[1]
+    sealed = files.sealed_ahead(_parts(one.ahead), at_frame=one.at_frame, channels=channels)
     if sealed is None:
         return None
-    known = files.tail_marks.known(sealed.container_id, synced=synced)
+    known = max(sealed.known, files.tail_marks.known(sealed.container_id, synced=synced))
     files.tail_marks.note(number, end=sealed.position)
     if sealed.position - known > _LOOK_BACK_BYTES or (not known and begins is None):
         return None
@@ -108,13 +109,18 @@ def _beginning(one: Unsealed, notes: WavNotes, encryption: DraftEncryption) -> b
         channels=ahead.frames.shape[1],
         notes=notes,
     )
-    content = np.ascontiguousarray(ahead.frames).data.cast("B")
-    head = header.encode(data_bytes=len(content))
+    head = header.encode(data_bytes=ahead.frames.nbytes)
     vault = encryption.vault(files.folder)
     heading = vault.heading(
         head_bytes=len(head), frame_bytes=header.frame_bytes, silence=ahead.encoding.silence
     )
-    return whole_container(vault.key, heading, head=head, content=content)
+    return whole_container(vault.key, heading, head=head, parts=_parts(ahead))
+
+
+def _parts(ahead: Ahead) -> list[memoryview]:
+    """Give the octets of what is ahead, as it came."""
+    frames = np.ascontiguousarray(ahead.frames)
+    return [part.data.cast("B") for part in np.split(frames, np.cumsum(ahead.parts)[:-1])]
 
 
 def _notes(one: Unsealed) -> bytes:

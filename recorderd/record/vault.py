@@ -115,6 +115,7 @@ class VaultFile:
         self._end = self._heading.blocks_at  # of the container
         self._number = HEAD_SLOTS
         self._pieces: list[Piece] | None = None  # read from the disk, until the next write
+        self.named_bytes = 0  # of the container, that are on disk under the name that it is to have
         self._opened: tuple[int, bytes] = (-1, b"")  # serial and content of the block read last
         self._descriptor = create_file(path)
         opening = self._heading.encode() + bytes(HEAD_SLOTS * self._heading.slot_bytes)
@@ -140,6 +141,7 @@ class VaultFile:
         """
         file = cls.__new__(cls)
         file.path, file._key, file._pieces, file._opened = path, key, None, (-1, b"")
+        file.named_bytes = 0
         file._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             file._heading = parse_heading(file._read(0, HEADING_BYTES), subject=path.name)
@@ -266,6 +268,10 @@ class VaultFile:
         """The slot of the head that was written last is whole on disk now."""
         self._slot_is_synced = True
 
+    def noted_name(self) -> None:
+        """Be told that it has its name for good, with all that was synced: with everything, that is."""
+        self.named_bytes = self._end
+
     def reopen(self) -> None:
         """Open it again, to be read."""
         self._descriptor = reopen_file(self.path)
@@ -276,13 +282,13 @@ class VaultFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def sealed_ahead(self, content: memoryview) -> tuple[int, bytes]:
+    def sealed_ahead(self, parts: Iterable[memoryview]) -> tuple[int, bytes]:
         """Seal octets as the next blocks behind the end, and write nothing.
 
         Returns where they would stand, and the blocks. Whoever writes them there, as the last, makes them
         part of the container. What is appended instead is sealed under other serials.
         """
-        return self._end, self._sealed(in_rows(content, offset=self._plain_bytes))
+        return self._end, self._sealed(in_rows(parts, offset=self._plain_bytes))
 
     @property
     def container_id(self) -> bytes:
@@ -293,7 +299,7 @@ class VaultFile:
 
     def _append(self, view: memoryview) -> None:
         at = self._plain_bytes
-        self._put(in_rows(view, offset=at))
+        self._put(in_rows([view], offset=at))
         self._plain_bytes = at + len(view)
 
     def _put(self, rows: Rows, *, flags: int = 0) -> None:

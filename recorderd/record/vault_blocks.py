@@ -8,7 +8,7 @@ Nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from recorderd.evidence.draft_cipher import (
@@ -50,15 +50,23 @@ def sealed_blocks(
     return b"".join(octets)
 
 
-def in_rows(content: memoryview, *, offset: int) -> list[tuple[int, memoryview]]:
-    """Divide octets that stand in the plain file from an offset on as blocks hold them."""
-    steps = range(0, len(content), BLOCK_MAX_BYTES)
-    return [(offset + step, content[step : step + BLOCK_MAX_BYTES]) for step in steps]
+def in_rows(parts: Iterable[memoryview], *, offset: int) -> list[tuple[int, memoryview]]:
+    """Divide octets that stand in the plain file from an offset on as blocks hold them: none crosses a part.
+
+    What must be silent is destroyed by whole blocks where nobody has the key.
+    """
+    rows = []
+    for part in parts:
+        rows += [
+            (offset + at, part[at : at + BLOCK_MAX_BYTES]) for at in range(0, len(part), BLOCK_MAX_BYTES)
+        ]
+        offset += len(part)
+    return rows
 
 
-def whole_container(key: DraftKey, heading: Heading, *, head: bytes, content: memoryview) -> bytes:
+def whole_container(key: DraftKey, heading: Heading, *, head: bytes, parts: Iterable[memoryview]) -> bytes:
     """Make a container that holds a plain file's head and what follows it."""
     slots = [sealed_slot(key, heading, head, number=number) for number in range(HEAD_SLOTS)]
-    rows = in_rows(content, offset=len(head))
+    rows = in_rows(parts, offset=len(head))
     blocks = sealed_blocks(key, heading, rows, position=heading.blocks_at, number=_FIRST)
     return b"".join((heading.encode(), *slots, blocks))
