@@ -60,8 +60,14 @@ class Vault:
 
     def file(self, path: Path, *, head: bytes, frame_bytes: int, silence: int) -> VaultFile:
         """Begin a container. Errors: OSError."""
-        heading = self.heading(head_bytes=len(head), frame_bytes=frame_bytes, silence=silence)
-        return VaultFile(path, key=self.key, heading=heading, head=head)
+        return VaultFile(
+            path,
+            key=self.key,
+            recording_id=self.recording_id,
+            head=head,
+            frame_bytes=frame_bytes,
+            silence=silence,
+        )
 
     def heading(self, *, head_bytes: int, frame_bytes: int, silence: int) -> Heading:
         """Say what a container of this recording begins with; each has an id of its own."""
@@ -104,10 +110,14 @@ class VaultFile:
     Errors: OSError; DraftFailed when the disk gives back other blocks than were written.
     """
 
-    def __init__(self, path: Path, *, key: DraftKey, heading: Heading, head: bytes) -> None:
+    def __init__(
+        self, path: Path, *, key: DraftKey, recording_id: str, head: bytes, frame_bytes: int, silence: int
+    ) -> None:
         self.path = path
         self._key = key
-        self._heading = heading
+        self._heading = key.heading(
+            recording_id=recording_id, head_bytes=len(head), frame_bytes=frame_bytes, silence=silence
+        )
         self._head = bytearray(head)
         self._slot = 1  # the one that is written until it is known to be synced
         self._slot_is_synced = False

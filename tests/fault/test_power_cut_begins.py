@@ -175,7 +175,7 @@ def _audio(folder: Path, office: Office) -> tuple[Manifest, bytes]:
         salvage=True,
     )
     plain = b"".join(reader.plain())
-    assert all("destroyed" in finding for finding in reader.findings), reader.findings
+    assert not [finding for finding in reader.findings if "key" in finding]  # what is there opens
     return manifest, plain
 
 
@@ -207,7 +207,7 @@ def test_a_power_cut_in_the_first_seconds_costs_the_last_one_at_most(
     scene = _lived(case, office, memory / "lived")
     steps, luck, looked_at = scene.trace.steps, random.Random(name), 0
     first = next(at for at, ms in enumerate(scene.trace.at_ms) if ms > case.told_ms + PROMISED_MS)
-    for until in sorted(luck.sample(range(first, len(steps)), min(MOMENTS, len(steps) - first))):
+    for until in luck.choices(range(first, len(steps)), k=MOMENTS):  # each leaves something else
         scene.trace.leave(memory / "left", until=until, luck=luck)
         spool = _recovered(scene, memory / "left")
         assert spool.ids(Place.READY) == [_SESSION], [
@@ -220,7 +220,7 @@ def test_a_power_cut_in_the_first_seconds_costs_the_last_one_at_most(
         assert manifest.recovered
         _check(case, scene.voices[_SESSION], manifest, wav, scene.trace.at_ms[until - 1])
         looked_at += 1
-    assert looked_at >= MOMENTS // 4
+    assert looked_at >= MOMENTS // 3
 
 
 def test_no_nonce_is_used_for_two_contents(office: Office, memory: Path) -> None:
