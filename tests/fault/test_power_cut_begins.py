@@ -36,7 +36,7 @@ from tests.support.studio import DELAY_MS, RATE_HZ, Studio, Voice
 MOMENTS: Final = int(os.environ.get("POWER_CUTS", "200")) // 10  # of each case
 END_MS: Final = 3_600
 PACKETS: Final = 200
-BEGIN_MS: Final = 70
+BEGIN_MS: Final = 270  # its audio is opened after 1230 ms
 ON_MS: Final = 1_430
 PREROLL_MS: Final = 1_000
 OFF, ON, PAUSED = RecordingState.OFF, RecordingState.ON, RecordingState.PAUSED
@@ -61,16 +61,16 @@ class Case:
 
 def _joined(studio: Studio, voices: list[Voice]) -> None:
     """Let a party come when the audio was just opened."""
-    voices.append(studio.voice(_SESSION, "s/2", first_ms=1_150, packets=PACKETS, side_rank=2))
+    voices.append(studio.voice(_SESSION, "s/2", first_ms=1_650, packets=PACKETS, side_rank=2))
 
 
 def _paused(studio: Studio, voices: list[Voice]) -> None:
-    studio.change(_SESSION, PAUSED, ms=600)
-    studio.change(_SESSION, ON, ms=900, action=ControlAction.RESUME)
+    studio.change(_SESSION, PAUSED, ms=700)
+    studio.change(_SESSION, ON, ms=1000, action=ControlAction.RESUME)
 
 
 def _pausing(studio: Studio, voices: list[Voice]) -> None:
-    studio.change(_SESSION, PAUSED, ms=600)
+    studio.change(_SESSION, PAUSED, ms=700)
 
 
 def _started(studio: Studio, voices: list[Voice]) -> None:
@@ -84,9 +84,9 @@ CASES: Final = {
     "names": Case(terms=NAMES),
     "joined": Case(terms=BANK, script=_joined),
     "paused": Case(terms=BANK, script=_paused),
-    "pausing": Case(terms=BANK, ends_ms=600, script=_pausing),
-    "pausing, in clear": Case(terms=RecordingTerms(mode=Mode.ALWAYS_PAUSABLE), ends_ms=600, script=_pausing),
-    "short": Case(terms=BANK, ends_ms=900, script=lambda studio, voices: studio.end(_SESSION, ms=900)),
+    "pausing": Case(terms=BANK, ends_ms=700, script=_pausing),
+    "pausing, in clear": Case(terms=RecordingTerms(mode=Mode.ALWAYS_PAUSABLE), ends_ms=700, script=_pausing),
+    "short": Case(terms=BANK, ends_ms=1_050, script=lambda studio, voices: studio.end(_SESSION, ms=1_050)),
     "started": Case(terms=WANTED, begins_ms=ON_MS - PREROLL_MS, told_ms=ON_MS, script=_started),
     "started, encrypted": Case(
         terms=WANTED_BANK, begins_ms=ON_MS - PREROLL_MS, told_ms=ON_MS, script=_started
@@ -153,7 +153,10 @@ def _lived(case: Case, office: Office, root: Path) -> Scene:
             for side in range(2)
         ]
         case.script(studio, voices)
-        studio.run(END_MS)
+        for ms in range(0, END_MS + 1, 100):
+            studio.run(ms)
+            while not studio.recorder.messages.empty():  # each is taken when it comes
+                studio.recorder.handle(studio.recorder.messages.get_nowait())
     return Scene("", studio, trace, {_SESSION: voices})
 
 
