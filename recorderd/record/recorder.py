@@ -386,6 +386,8 @@ class Recorder:
                 recording.silence_limit_ns = None
                 recording.open_stream(message)
                 self._owners[message.stream] = message.session
+                if recording.files.is_open and recording.files.rests_encrypted:  # in another container now
+                    self._tail.keep_one(recording, heard_ns=self._source.heard_until_ns)
             case StreamHeld():
                 recording.hold_stream(message)
             case StreamRecoded():

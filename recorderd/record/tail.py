@@ -257,12 +257,6 @@ class Tail:
             return
         written = recording.written if files.is_open else ahead.start
         told: dict[str, object] = {"gaps": ahead.gaps, "back": ahead.back, "told": ahead.told}
-        if ahead.begins is not None:
-            told["begins"] = ahead.begins
-            if ahead.steady is not None:
-                begins = canonical_json({"begins": ahead.begins})
-                recording.foreseen = Foreseen(steady=ahead.steady, start=ahead.start, begins=begins)
-        notes = canonical_json(told)
         table = raw_rows(
             names_of([recording.started.session]),
             rate_hz=recording.rate_hz,
@@ -272,12 +266,21 @@ class Tail:
             kind=RowKind.SEALED if files.rests_encrypted else RowKind.FRAMES,
         )
         table["start"], table["frames"], table["written"] = ahead.start, len(ahead.frames), written
-        table["notes_bytes"] = len(notes)
         if files.rests_encrypted:
+            session, at_frame = recording.started.session, files.frames
             block.unsealed.append(
-                Unsealed(row=table, files=files, at_frame=files.frames, ahead=ahead, notes=notes)
+                Unsealed(
+                    recording_id=session, row=table, files=files, at_frame=at_frame, ahead=ahead, told=told
+                )
             )
             return
+        if ahead.begins is not None:
+            told["begins"] = ahead.begins
+            if ahead.steady is not None and ahead.start >= recording.rendered:  # all of it is in the ring
+                begins = canonical_json({"begins": ahead.begins})
+                recording.foreseen = Foreseen(steady=ahead.steady, start=ahead.start, begins=begins)
+        notes = canonical_json(told)
+        table["notes_bytes"] = len(notes)
         octets = np.ascontiguousarray(ahead.frames).view(np.uint8).reshape(-1)
         block.add(table, np.concatenate([octets, np.frombuffer(notes, dtype=np.uint8)])[None, :])
 
@@ -301,13 +304,9 @@ class Tail:
 
 
 def _can_begin(recording: Recording) -> bool:
-    """Tell whether a recording whose audio nobody has opened yet can be told of in clear."""
-    return (
-        not recording.files.rests_encrypted
-        and recording.state is RecordingState.ON
-        and recording.preroll.start is None
-        and bool(recording.tracks)
-    )
+    """Tell whether a recording whose audio nobody has opened yet is to have some."""
+    begins = recording.notes.timeline.first_on(rate_hz=recording.rate_hz)
+    return begins is not None and recording.state is not RecordingState.ERASED and bool(recording.tracks)
 
 
 def _stands_still(recording: Recording) -> bool:

@@ -47,9 +47,10 @@ class Ahead:
     gaps: tuple[tuple[Gap, ...], ...]
     back: int  # so many frames before the first ``told`` begins to say what is missing in them
     told: tuple[tuple[Gap, ...], ...]
-    begins: Begins | None = None  # of a draft whose audio is not open yet
+    begins: Begins | None = None  # of a draft whose audio is not open yet, or not known to be on disk
     encoding: WavEncoding
     steady: Steadiness | None  # what it is when nothing is to be decided any more
+    parts: tuple[int, ...]  # frames of each append: none has both what is audible and what must be silent
 
 
 def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ahead | None:
@@ -68,6 +69,7 @@ def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ah
         left_out=recording.left_out,
         doubles=deepcopy(recording.doubles),
         masker=deepcopy(recording.masker),
+        preroll=recording.preroll.copied(),
         _rate_hz=recording.rate_hz,
     )
     shadow.notes = recording.notes
@@ -77,6 +79,7 @@ def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ah
         shadow.render(peeking, until=until)
     elif recording.ended is not None:
         render_to_end(shadow, peeking, at_mono_ns=recording.ended.at_mono_ns)
+    shadow.preroll.wipe()
     if not files.blocks or (files.notes is not None and not _is_heard(shadow)):
         return None
     start = recording.written if recording.files.is_open else shadow.origin
@@ -84,7 +87,7 @@ def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ah
         tuple(within(track.account.gaps, start=start, end=shadow.written)) for track in shadow.tracks.values()
     )
     frames: NDArray[Any] = np.concatenate(files.blocks)
-    if files.notes is not None:
+    if files.notes is not None or recording.files.tells_beginning:
         streams = shadow.entries(peeking, end=shadow.written)
         begins = Begins(origin_samples=shadow.origin, notes=files.notes, streams=streams)
     back = min(start - shadow.origin, TOLD_BACK_S * recording.rate_hz)
@@ -101,6 +104,7 @@ def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ah
         begins=begins,
         encoding=files.encoding,
         steady=find_steadiness(shadow, source) if begins is not None else None,
+        parts=tuple(block.shape[0] for block in files.blocks),
     )
 
 

@@ -19,7 +19,7 @@ from dsp.runs import absent_runs
 from dsp.shapes import BOOL, U8
 from recorderd.core.gap_causes import ALL, NOT_RECEIVED
 from recorderd.record.native import LAWS
-from recorderd.record.tail_block import CHANNELS_MAX, SEALED_HEAD, RowKind
+from recorderd.record.tail_block import CHANNELS_MAX, SEALED_HEAD_BYTES, RowKind
 from recorderd.record.tail_line import Spans
 from recorderd.wire.wav import WavEncoding, WavLayout
 
@@ -28,7 +28,7 @@ SPAN_MAX_S: Final = 600  # of one recording: a tail that tells of more is none o
 RATE_MIN_HZ: Final = 8_000
 RATE_MAX_HZ: Final = 48_000
 _SAMPLES_MAX: Final = 1 << 40
-_TELLING: Final = (RowKind.MARKED, RowKind.FRAMES)  # what a draft begins with
+_TELLING: Final = (RowKind.MARKED, RowKind.FRAMES, RowKind.SEALED)  # what a draft begins with
 _KINDS: Final = frozenset(RowKind) - {RowKind.GONE}
 _ENCODINGS: Final = frozenset(WavEncoding)
 _LAW_MAX: Final = max(LAWS.values())
@@ -98,7 +98,7 @@ class TailRow:
         """Tell whether its numbers are such as a recorder writes: a whole row may have been forged."""
         row = self.row
         rate_hz, size_bytes = int(row["rate_hz"]), len(self.content)
-        least_bytes = int(row["notes_bytes"]) + (SEALED_HEAD.size if row["kind"] == RowKind.SEALED else 0)
+        least_bytes = int(row["notes_bytes"]) + (SEALED_HEAD_BYTES if row["kind"] == RowKind.SEALED else 0)
         return bool(
             int(row["kind"]) in _KINDS
             and int(row["encoding"]) in _ENCODINGS
