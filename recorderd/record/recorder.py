@@ -260,7 +260,7 @@ class Recorder:
             return
         recording = self._sessions.get(message.session)
         if recording is not None:
-            recording.steadiness = None
+            recording.unsettle()
         if isinstance(message, StreamMoved):
             self._move(message)
             return
@@ -296,7 +296,8 @@ class Recorder:
             return
         self._has_joins = True
         self._owners[message.opened.stream] = message.session
-        into.steadiness = come_from.steadiness = None
+        for recording in (into, come_from):
+            recording.unsettle()
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
 

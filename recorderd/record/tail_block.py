@@ -7,9 +7,10 @@ rows that touch it. A recording is named by its id, as its draft's folder is. No
 is told, but by the rows of one in clear whose audio is not open yet: they say what it begins with.
 
 A row's content, by ``kind``: RAW, the octets of the streams as they came, a channel behind the other, each of
-one coding (``laws``); MARKED, the same with a mark for each octet behind them, 0 = never came; FRAMES, what
-the draft is to hold, and behind it, as JSON, what is missing in it (and ``tail_begin``); SEALED, the same as
-the draft's container is to hold it, behind ``SealedHead``. Samples are counted from the session's start.
+one coding (``laws``); MARKED, the same with a mark for each octet behind them, 0 = never came (and, as JSON,
+``tail_begin``); FRAMES, what the draft is to hold, and behind it, as JSON, what is missing in it (and
+``tail_begin``); SEALED, the same as the draft's container is to hold it, behind ``SealedHead``. Samples are
+counted from the session's start.
 Pure: no clock, no I/O.
 """
 

@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.ids import StreamId
 from recorderd.record.channels import Channels
+from recorderd.record.ending import render_to_end
 from recorderd.record.files import RecordingFiles
 from recorderd.record.frames import WholePacket
 from recorderd.record.gaps import within
 from recorderd.record.session import Recording
 from recorderd.record.source import Clocked, Counted, Source
+from recorderd.record.steadiness import Steadiness
+from recorderd.record.steady import find_steadiness
 from recorderd.record.tail_begin import Begins
 from recorderd.wire.manifest import Gap
 from recorderd.wire.wav import WavEncoding
@@ -46,11 +49,13 @@ class Ahead:
     told: tuple[tuple[Gap, ...], ...]
     begins: Begins | None = None  # of a draft whose audio is not open yet, or not known to be on disk
     encoding: WavEncoding
+    steady: Steadiness | None  # what it is when nothing is to be decided any more
     parts: tuple[int, ...]  # frames of each append: none has both what is audible and what must be silent
 
 
-def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | None:
-    """Render ahead up to a sample of the session; None when that gives nothing.
+def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ahead | None:
+    """Render ahead up to a sample of the session, or (None) all of one that is over; None when that gives
+    nothing.
 
     Errors: RecorderError, as the rendering does.
     """
@@ -70,7 +75,10 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
     shadow.notes = recording.notes
     shadow.channels = _forked(recording.channels)
     begins, peeking = None, cast(Source, _Peeking(source))
-    shadow.render(peeking, until=until)
+    if until is not None:
+        shadow.render(peeking, until=until)
+    elif recording.ended is not None:
+        render_to_end(shadow, peeking, at_mono_ns=recording.ended.at_mono_ns)
     shadow.preroll.wipe()
     if not files.blocks or (files.notes is not None and not _is_heard(shadow)):
         return None
@@ -95,6 +103,7 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         told=told,
         begins=begins,
         encoding=files.encoding,
+        steady=find_steadiness(shadow, source) if begins is not None else None,
         parts=tuple(block.shape[0] for block in files.blocks),
     )
 
