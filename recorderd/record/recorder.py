@@ -53,7 +53,7 @@ from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
-from recorderd.record.going_on import Needed, go_on, pending
+from recorderd.record.going_on import Needed, go_on, has_begun, pending
 from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.proving import RunningProof
@@ -137,7 +137,7 @@ class Recorder:
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
         self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
         self._owners: dict[StreamId, SessionId] = {}
-        self._recorder_id = sealer.recorder_id
+        self._recorder_id, self._has_named = sealer.recorder_id, sealer.has_named
         self._pace = pace
         self._clock = clock
         self._log = log
@@ -308,12 +308,14 @@ class Recorder:
         """
         folder, needed, now_ns = self._spool.path(Place.DRAFTS, session), {}, self._clock.mono_ns()
         started = next(message for message in told if isinstance(message, SessionStarted))
+        if folder.exists() and not has_begun(folder):
+            self._spool.drop_draft(session)
         if folder.exists():
             files = self._files_of(started)
             gone_on = go_on(folder, told, files=files, make=self._make, now_ns=now_ns)
             recording, needed = gone_on.recording, gone_on.needed
             self._sessions[session] = recording
-        elif any(isinstance(message, SessionEnded) for message in told):
+        elif self._is_closed(session, told):
             raise NotContinued(session=session, reason="it is closed already")
         else:  # it had not come to the disk
             self._start(started)
@@ -327,6 +329,11 @@ class Recorder:
         for message in pending(told, recording):
             self.messages.put(message)
         return needed
+
+    def _is_closed(self, session: SessionId, told: Sequence[RecordMessage]) -> bool:
+        """Tell whether a session that has no draft was closed, and not just too short to have got one."""
+        is_over = any(isinstance(message, SessionEnded) for message in told)
+        return is_over and (self._has_named(session) or self._spool.path(Place.QUARANTINE, session).exists())
 
     def leave(self, session: SessionId) -> None:
         """Leave a session that cannot go on to recovery."""
