@@ -366,7 +366,7 @@ def _lies_at(said: Any, channel: Any, quiet: Any) -> int | None:
     """Say at which sample of a channel a stream begins; it may be before the channel does."""
     loud = np.flatnonzero((channel != 0) & ~quiet)
     for first in loud[:: max(1, loud.size // 50)]:
-        probe = channel[first : first + PROBE]
+        probe = channel[first : min(first + PROBE, loud[-1] + 1)]  # behind that nothing is said
         if probe.size < SHORTEST or quiet[first : first + PROBE].any():
             continue
         at = said.tobytes().find(probe.tobytes())
