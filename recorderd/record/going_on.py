@@ -155,7 +155,7 @@ def _refuse(folder: Path, journal: Journal) -> None:
         reason = "nothing is to be kept of it"
     elif notes.joined_into:
         reason = "it goes on in another recording"
-    elif list(folder.glob("*.manifest.json*")):
+    elif is_being_sealed(folder):
         reason = "it was being sealed"
     if reason:
         raise ValueError(reason)
@@ -193,6 +193,11 @@ def _left_audio(folder: Path, journal: Journal, vault: Vault | None) -> tuple[Pa
     finally:
         file.close()
     return path, LeftDraft(layout=layout, frames=frames)
+
+
+def is_being_sealed(folder: Path) -> bool:
+    """Tell whether a seal of a draft was begun: nothing is written to its audio any more."""
+    return any(folder.glob("*.manifest.json*"))
 
 
 def has_begun(folder: Path) -> bool:

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
-from recorderd.core.errors import EncryptionFailed, NotContinued, RecorderError
+from recorderd.core.errors import EncryptionFailed, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import (
@@ -53,7 +53,7 @@ from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
-from recorderd.record.going_on import Needed, go_on, has_begun, pending
+from recorderd.record.going_on import Needed, go_on, has_begun, is_being_sealed, pending
 from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.proving import RunningProof
@@ -300,6 +300,18 @@ class Recorder:
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
 
+    def is_closed(self, session: SessionId, told: Sequence[RecordMessage]) -> bool:
+        """Tell whether a session of an earlier process was closed: what is left of it is recovery's.
+
+        One that is over and has no draft may have been too short to get one.
+        """
+        if not any(isinstance(message, SessionEnded) for message in told):
+            return False
+        folder = self._spool.path(Place.DRAFTS, session)
+        if folder.exists():
+            return is_being_sealed(folder)
+        return self._has_named(session) or self._spool.path(Place.QUARANTINE, session).exists()
+
     def go_on(self, session: SessionId, told: Sequence[RecordMessage]) -> dict[StreamId, Needed]:
         """Go on with a session of an earlier process; say which packets are wanted of its streams.
 
@@ -315,8 +327,6 @@ class Recorder:
             gone_on = go_on(folder, told, files=files, make=self._make, now_ns=now_ns)
             recording, needed = gone_on.recording, gone_on.needed
             self._sessions[session] = recording
-        elif self._is_closed(session, told):
-            raise NotContinued(session=session, reason="it is closed already")
         else:  # it had not come to the disk
             self._start(started)
             recording = self._sessions[session]
@@ -329,11 +339,6 @@ class Recorder:
         for message in pending(told, recording):
             self.messages.put(message)
         return needed
-
-    def _is_closed(self, session: SessionId, told: Sequence[RecordMessage]) -> bool:
-        """Tell whether a session that has no draft was closed, and not just too short to have got one."""
-        is_over = any(isinstance(message, SessionEnded) for message in told)
-        return is_over and (self._has_named(session) or self._spool.path(Place.QUARANTINE, session).exists())
 
     def leave(self, session: SessionId) -> None:
         """Leave a session that cannot go on to recovery."""
