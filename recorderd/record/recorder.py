@@ -260,7 +260,7 @@ class Recorder:
             return
         recording = self._sessions.get(message.session)
         if recording is not None:
-            recording.steadiness = None
+            recording.unsettle()
         if isinstance(message, StreamMoved):
             self._move(message)
             return
@@ -296,7 +296,8 @@ class Recorder:
             return
         self._has_joins = True
         self._owners[message.opened.stream] = message.session
-        into.steadiness = come_from.steadiness = None
+        for recording in (into, come_from):
+            recording.unsettle()
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
 
@@ -397,6 +398,8 @@ class Recorder:
                 recording.silence_limit_ns = None
                 recording.open_stream(message)
                 self._owners[message.stream] = message.session
+                if recording.files.is_open and recording.files.rests_encrypted:  # in another container now
+                    self._tail.keep_one(recording, heard_ns=self._source.heard_until_ns)
             case StreamHeld():
                 recording.hold_stream(message)
             case StreamRecoded():
