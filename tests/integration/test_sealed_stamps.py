@@ -17,11 +17,11 @@ from recorderd.evidence.envelope import CertificateRecipients
 from recorderd.evidence.recipients import load_certificate
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.parcel import list_files
-from tests.integration.test_timestamps import stamping
 from tests.support.bundles import make_signer
 from tests.support.programs import wait_until
 from tests.support.recipients import make_recipient
 from tests.support.sealed_calls import sealed_studio, verdict_on
+from tests.support.stamped import stamping
 from tests.support.tsa import StampingMachine, TimeAuthority
 
 

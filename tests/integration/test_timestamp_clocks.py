@@ -9,9 +9,9 @@ import pytest
 
 from recorderd.core.clock import NS_PER_S
 from recorderd.spool.layout import Place
-from tests.integration.test_timestamps import assert_stamped, stamping
 from tests.support.bundles import Loopback
 from tests.support.programs import wait_until
+from tests.support.stamped import assert_stamped, stamping
 from tests.support.tsa import StampingMachine, TimeAuthority
 
 
