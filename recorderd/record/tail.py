@@ -123,6 +123,8 @@ class Tail:
         for recording in recordings:
             if recording.steadiness is None and recording.ended is None:
                 recording.steadiness = find_steadiness(recording, self._source)
+            if recording.files.is_open:
+                recording.foreseen = None
         steady: list[Recording] = []
         self._alone = []
         for recording in recordings:
