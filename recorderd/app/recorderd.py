@@ -46,6 +46,7 @@ from recorderd.record.recovery import is_quick, recover
 from recorderd.record.seal import Sealer
 from recorderd.record.shedding import Shedder
 from recorderd.record.steering import SkewMode, SkewPolicy
+from recorderd.record.tail_files import read_boot_id
 from recorderd.record.tail_recovery import extend_drafts
 from recorderd.sip.desk import SessionDesk
 from recorderd.sip.report import Report
@@ -232,7 +233,7 @@ class Appliance:
         self._unsealed: tuple[str, ...] = ()  # drafts that want the key, or a disk that takes them
         self._left: tuple[str, ...] = ()  # drafts of this process that were given up
         left_drafts = [name for name in left_drafts if name not in going]
-        extend_drafts(self.spool, left_drafts, chain=chain, log=log)
+        extend_drafts(self.spool, left_drafts, chain=chain, log=log, boot_id=read_boot_id())
         if going or not is_quick(self.spool, left_drafts):  # calls do not wait for what is over
             self.disks.sealing.put(partial(self._recover_left, left_drafts))
         else:

@@ -1,10 +1,11 @@
 """One block of the tail: what came for all recordings since the block before, and what no draft holds yet.
 
 Form, little-endian: a head (mark, version, rows, number, number of the last block whose drafts were synced
-before, octets in all, CRC-32 of head and table), a table of ``ROW``, then the rows' contents one behind the
-other. A block begins at a page and is whole as far as each row's own CRC-32 is right: a torn page costs the
-rows that touch it. A recording is named by its id, as its draft's folder is. Nothing else of a call
-is told, but by the rows of one in clear whose audio is not open yet: they say what it begins with.
+before, octets in all, the boot id, CRC-32 of head and table), a table of ``ROW``, then the rows' contents one
+behind the other. A block begins at a page and is whole as far as each row's own CRC-32 is right: a torn page
+costs the rows that touch it. A recording is named by its id, as its draft's folder is. Nothing else of a call
+is told, but by the rows of one whose audio is not open yet: they say what it begins with, and of people as
+much as its journal does.
 
 A row's content, by ``kind``: RAW, the octets of the streams as they came, a channel behind the other, each of
 one coding (``laws``); MARKED, the same with a mark for each octet behind them, 0 = never came (and, as JSON,
@@ -33,7 +34,8 @@ PAGE_BYTES: Final = 4096
 CHANNELS_MAX: Final = 8  # of a row that tells a law per channel
 MAGIC: Final = b"RECTAIL\0"
 VERSION: Final = 2
-_HEAD: Final = struct.Struct("<8sIIQQQI")
+BOOT_ID_BYTES: Final = 16
+_HEAD: Final = struct.Struct("<8sIIQQQ16sI")
 ROW: Final = np.dtype(
     [
         ("recording", "S64"),
@@ -55,6 +57,7 @@ ROW: Final = np.dtype(
 ROWS_MAX: Final = 100_000
 
 
+_Known = tuple[int, int, int, int, bytes]  # of a head: rows, number, synced, octets in all, boot id
 _SEALED_HEAD: Final = struct.Struct("<Q16s32s")
 SEALED_HEAD_BYTES: Final = _SEALED_HEAD.size
 
@@ -112,7 +115,7 @@ class TailBlock:
         """Octets of all contents."""
         return sum(content.nbytes for content in self.contents)
 
-    def finish(self, *, synced: int) -> tuple[bytes, NDArray[Any]]:
+    def finish(self, *, synced: int, boot_id: bytes) -> tuple[bytes, NDArray[Any]]:
         """Give what goes before the contents, and the table in it."""
         table = np.concatenate(self.tables) if self.tables else np.zeros(0, dtype=ROW)
         table["size"] = sizes = np.repeat(
@@ -123,7 +126,7 @@ class TailBlock:
         table["at"] = ends - sizes
         table["crc"] = [crc32(row.data) for content in self.contents for row in content]
         total = int(ends[-1]) if table.size else begin
-        return _head(table.size, self.number, synced, total, table.tobytes()), table
+        return _head((table.size, self.number, synced, total, boot_id), table.tobytes()), table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +135,7 @@ class LeftBlock:
 
     number: int
     synced: int
+    boot_id: bytes  # in which run of the kernel it was written
     table: NDArray[Any]
     total_bytes: int
 
@@ -148,7 +152,7 @@ def parse_block(octets: memoryview) -> LeftBlock | None:
     """
     if len(octets) < _HEAD.size:
         return None
-    magic, version, rows, number, synced, total, check = _HEAD.unpack_from(octets)
+    magic, version, rows, number, synced, total, boot_id, check = _HEAD.unpack_from(octets)
     if magic != MAGIC:
         return None
     if version != VERSION:
@@ -157,9 +161,15 @@ def parse_block(octets: memoryview) -> LeftBlock | None:
     if rows > ROWS_MAX or end > len(octets) or not end <= total:
         return None
     table = bytes(octets[_HEAD.size : end])
-    if _check(rows, number, synced, total, table) != check:
+    if _check((rows, number, synced, total, boot_id), table) != check:
         return None
-    return LeftBlock(number=number, synced=synced, table=np.frombuffer(table, dtype=ROW), total_bytes=total)
+    return LeftBlock(
+        number=number,
+        synced=synced,
+        boot_id=boot_id,
+        table=np.frombuffer(table, dtype=ROW),
+        total_bytes=total,
+    )
 
 
 def content_of(octets: memoryview, row: Any) -> memoryview | None:
@@ -171,7 +181,8 @@ def content_of(octets: memoryview, row: Any) -> memoryview | None:
 
 def rows_again(block: LeftBlock, table: NDArray[Any]) -> bytes:
     """Give what goes before the contents when rows have changed where they stand."""
-    return _head(table.size, block.number, block.synced, block.total_bytes, table.tobytes())
+    known = (table.size, block.number, block.synced, block.total_bytes, block.boot_id)
+    return _head(known, table.tobytes())
 
 
 def raw_rows(
@@ -192,10 +203,9 @@ def names_of(recordings: Sequence[str]) -> NDArray[Any]:
     return np.array([name.encode() for name in recordings], dtype="S64")
 
 
-def _head(rows: int, number: int, synced: int, total: int, table: bytes) -> bytes:
-    check = _check(rows, number, synced, total, table)
-    return _HEAD.pack(MAGIC, VERSION, rows, number, synced, total, check) + table
+def _head(known: _Known, table: bytes) -> bytes:
+    return _HEAD.pack(MAGIC, VERSION, *known, _check(known, table)) + table
 
 
-def _check(rows: int, number: int, synced: int, total: int, table: bytes) -> int:
-    return int(crc32(table, crc32(_HEAD.pack(MAGIC, VERSION, rows, number, synced, total, 0))))
+def _check(known: _Known, table: bytes) -> int:
+    return int(crc32(table, crc32(_HEAD.pack(MAGIC, VERSION, *known, 0))))

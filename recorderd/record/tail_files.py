@@ -24,13 +24,22 @@ import numpy as np
 from recorderd import durable
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.core.errors import TailUnreadable
-from recorderd.record.tail_block import LeftBlock, RowKind, TailBlock, block_bytes, parse_block, rows_again
+from recorderd.record.tail_block import (
+    BOOT_ID_BYTES,
+    LeftBlock,
+    RowKind,
+    TailBlock,
+    block_bytes,
+    parse_block,
+    rows_again,
+)
 
 TAIL_DIR: Final = "tail"  # in the spool, which is made last as one
 TAIL_NAMES: Final = ("0", "1")
 TURN_NS: Final = 2 * NS_PER_S  # how long a file is filled at least
 HELD_BACK_NS: Final = 500 * NS_PER_MS  # a recording in which keys are masked is written so much later
 SIZE_MAX_BYTES: Final = 1 << 30  # of one file; beyond it the drafts cannot be made last any more
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _SLACK: Final = 4  # how many times as long as what was written last a file may stay
 
 
@@ -65,6 +74,7 @@ class TailFiles:
         durable.sync_dir(folder)
         self._filled = self._files[0]
         self._is_begun = False
+        self._boot_id = read_boot_id()
         self.synced_number = 0  # number of the block with which the drafts were made last
         self._drafts_to_ns = 0  # what was heard before this is in the drafts, and lasts
         self._lock = threading.Lock()  # only ``give_back`` contends
@@ -80,7 +90,7 @@ class TailFiles:
             self._is_begun = True
         with self._lock:
             file = self._turn(heard_ns)
-            head, table = block.finish(synced=self.synced_number)
+            head, table = block.finish(synced=self.synced_number, boot_id=self._boot_id)
             at = file.end
             size_bytes = len(head) + block.content_bytes
             if at + size_bytes > SIZE_MAX_BYTES:
@@ -94,7 +104,11 @@ class TailFiles:
             file.end = at + block_bytes(size_bytes)
             file.size_bytes = max(file.size_bytes, at + size_bytes)
             left = LeftBlock(
-                number=block.number, synced=self.synced_number, table=table, total_bytes=size_bytes
+                number=block.number,
+                synced=self.synced_number,
+                boot_id=self._boot_id,
+                table=table,
+                total_bytes=size_bytes,
             )
             file.blocks.append((at, left))
             file.heard_ns = heard_ns
@@ -154,6 +168,17 @@ class TailFiles:
         """Know no more of blocks of the filling before that are written over whole."""
         while file.stale and file.stale[0][0] + file.stale[0][1].total_bytes <= end:
             file.stale.pop(0)
+
+
+def read_boot_id() -> bytes:
+    """Name this run of the kernel; where it has no name, by 16 octets that nobody gets again.
+
+    Source: random(4), boot_id.
+    """
+    try:
+        return bytes.fromhex(_BOOT_ID.read_text().strip().replace("-", ""))[:BOOT_ID_BYTES]
+    except (OSError, ValueError):
+        return os.urandom(BOOT_ID_BYTES)
 
 
 def _forget_stale(file: _Filling, at: int, block: LeftBlock, number: int) -> bool:

@@ -1,9 +1,10 @@
 """What a power cut took from drafts is put back from the tail, before they are recovered.
 
 Contract: ``extend_drafts`` writes what the tail's whole rows tell into the drafts that stand, from where a
-draft is not known to be on disk as it was written; what a signed checkpoint covers is never touched. What of
-that span did not come is noted in the journal as missing, so that the manifest tells it. A draft that the
-chain names, that is to be erased, or that the rows do not fit stays as it is. Done again it gives the same.
+draft is not known to be on disk as it was written; where only the process has gone, a draft in clear is as it
+was written to its end. What a signed checkpoint covers is never touched. What of that span did not come is
+noted in the journal as missing, so that the manifest tells it. A draft that the chain names, that is to be
+erased, or that the rows do not fit stays as it is. Done again it gives the same.
 A tail that cannot be read, in whole or in part, is told of and costs only what it would have given back.
 Call before the first session, and before ``TailFiles`` begins.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from recorderd.core.messages import RecordingState
 from recorderd.record.chain import Chain
 from recorderd.record.journal import Journal, read_journal
 from recorderd.record.tail_begin import begin_draft, is_begun
-from recorderd.record.tail_block import LeftBlock, RowKind, content_of
+from recorderd.record.tail_block import PAGE_BYTES, LeftBlock, RowKind, content_of
 from recorderd.record.tail_container import extend_container
 from recorderd.record.tail_files import TAIL_DIR, read_tail
 from recorderd.record.tail_line import TailLine
@@ -43,18 +45,24 @@ class _Rows:
     """What the tail tells of one recording, in order."""
 
     synced: int  # number of the block with which its draft is known to be on disk
+    is_of_this_boot: bool  # the kernel has run on since: what was written is there
     rows: list[TailRow]
 
 
-def extend_drafts(spool: Spool, drafts: Sequence[str], *, chain: Chain, log: EventLog) -> None:
-    """Give drafts back what the tail knows of them. Errors: OSError when the tail cannot be read at all."""
+def extend_drafts(
+    spool: Spool, drafts: Sequence[str], *, chain: Chain, log: EventLog, boot_id: bytes
+) -> None:
+    """Give drafts back what the tail knows of them; ``boot_id`` is that of now (``read_boot_id``).
+
+    Errors: OSError when the tail cannot be read at all.
+    """
     try:
         blocks, problems = read_tail(spool.root)
     except OSError as problem:
         blocks, problems = [], [str(problem)]
     for reason in problems:
         log.warning(Ev.TAIL_IGNORED, subject=str(spool.root / TAIL_DIR), reason=reason)
-    known = _by_recording(blocks)
+    known = _by_recording(blocks, boot_id)
     wanted = [name for name in drafts if name in known]
     named = chain.named(wanted)
     for name in wanted:
@@ -69,8 +77,9 @@ def extend_drafts(spool: Spool, drafts: Sequence[str], *, chain: Chain, log: Eve
             log.info(Ev.DRAFT_EXTENDED, subject=name, seconds=f"{seconds:.3f}")
 
 
-def _by_recording(blocks: Sequence[tuple[LeftBlock, memoryview]]) -> dict[str, _Rows]:
+def _by_recording(blocks: Sequence[tuple[LeftBlock, memoryview]], boot_id: bytes) -> dict[str, _Rows]:
     synced = blocks[-1][0].synced if blocks else 0
+    same = bool(blocks) and blocks[-1][0].boot_id == boot_id
     found: dict[str, _Rows] = {}
     for block, octets in blocks:
         for row in block.table:
@@ -80,7 +89,8 @@ def _by_recording(blocks: Sequence[tuple[LeftBlock, memoryview]]) -> dict[str, _
             name = bytes(row["recording"]).decode("ascii", "replace")
             told = TailRow(number=block.number, row=row, content=content)
             if told.is_sound:
-                found.setdefault(name, _Rows(synced=synced, rows=[])).rows.append(told)
+                left = found.setdefault(name, _Rows(synced=synced, is_of_this_boot=same, rows=[]))
+                left.rows.append(told)
     return found
 
 
@@ -106,7 +116,11 @@ def _extend(folder: Path, left: _Rows) -> float:
         begin = _begin(rows, left.synced, journal, held)
         if begin is None:
             return 0.0
-        span = TailSpan.of(rows, layout, channels=channels, begin=begin + journal.origin_samples)
+        origin = journal.origin_samples
+        span = TailSpan.of(rows, layout, channels=channels, begin=begin + origin)
+        if left.is_of_this_boot and _is_as_written(descriptor, layout, span, begin=begin):
+            begin = max(begin, held)
+            span = TailSpan.of(rows, layout, channels=channels, begin=begin + origin)
         parts = [(begin + at, part) for at, part in span.parts(held - begin)]
         for at, part in parts:
             octets = np.ascontiguousarray(part.frames).data.cast("B")
@@ -119,6 +133,19 @@ def _extend(folder: Path, left: _Rows) -> float:
     note(folder, journal, lines)
     end = max((line.start + line.frames for line in lines), default=held)
     return max(0, end - held) / layout.sample_rate_hz
+
+
+def _is_as_written(descriptor: int, layout: WavLayout, span: TailSpan, *, begin: int) -> bool:
+    """Tell whether a draft that no power cut is known of holds what was written from a frame on.
+
+    A disk that was taken away and came back gives pages of zeros where the span has audio. Errors: OSError.
+    """
+    at = layout.data_start_bytes + begin * layout.frame_bytes
+    known = np.ascontiguousarray(span.frames).data.cast("B")
+    there = os.pread(descriptor, len(known), at)
+    edges = [0, *range(-at % PAGE_BYTES or PAGE_BYTES, len(there), PAGE_BYTES), len(there)]
+    pages = [slice(low, high) for low, high in pairwise(edges)]
+    return all(any(there[page]) or not any(known[page]) for page in pages)
 
 
 def _is(row: TailRow, kind: RowKind) -> bool:

@@ -42,6 +42,7 @@ CALLS: Final = 20
 MOMENTS: Final = int(os.environ.get("POWER_CUTS", "200"))
 PACE: Final = Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0, proof_s=2)
 PROMISED_MS: Final = 1000
+ANOTHER_BOOT: Final = bytes(16)  # the power has been away
 END_MS: Final = 12_000
 VERIFIED_WHOLE: Final = 3  # of what a moment leaves, so manieth recording has its signatures verified
 LATE, JOINED, ERASED, NATIVE = 1, 2, 3, 4  # what happens to every fifth call
@@ -140,7 +141,7 @@ def _recover(day: Day, root: Path) -> Spool:
     entries = Entries(
         sealer=sealer, spool=spool, disk=InlineDisk(), policy=nothing, clock=day.studio, log=day.studio.log
     )
-    extend_drafts(spool, spool.ids(Place.DRAFTS), chain=chain, log=day.studio.log)
+    extend_drafts(spool, spool.ids(Place.DRAFTS), chain=chain, log=day.studio.log, boot_id=ANOTHER_BOOT)
     assert recover(spool=spool, chain=chain, sealer=sealer, entries=entries, log=day.studio.log) == ()
     return spool
 

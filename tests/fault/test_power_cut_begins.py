@@ -28,6 +28,7 @@ from recorderd.record.recorder import Pace
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
 from tests.fault.test_power_cut_tail import PROMISED_MS, Scene, _recovered
+from tests.support import speech
 from tests.support.bundles import audio_of, make_signer
 from tests.support.lost_writes import Content, DiskTrace
 from tests.support.recipients import Keyring, keyring, make_recipient, openssl_opens
@@ -38,6 +39,8 @@ END_MS: Final = 3_600
 PACKETS: Final = 200
 BEGIN_MS: Final = 270  # its audio is opened after 1230 ms
 ON_MS: Final = 1_430
+PAUSED_MS: Final = 700
+RESUMED_MS: Final = 1_000
 PREROLL_MS: Final = 1_000
 OFF, ON, PAUSED = RecordingState.OFF, RecordingState.ON, RecordingState.PAUSED
 PACE: Final = Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0, proof_s=2)
@@ -65,12 +68,12 @@ def _joined(studio: Studio, voices: list[Voice]) -> None:
 
 
 def _paused(studio: Studio, voices: list[Voice]) -> None:
-    studio.change(_SESSION, PAUSED, ms=700)
-    studio.change(_SESSION, ON, ms=1000, action=ControlAction.RESUME)
+    studio.change(_SESSION, PAUSED, ms=PAUSED_MS)
+    studio.change(_SESSION, ON, ms=RESUMED_MS, action=ControlAction.RESUME)
 
 
 def _pausing(studio: Studio, voices: list[Voice]) -> None:
-    studio.change(_SESSION, PAUSED, ms=700)
+    studio.change(_SESSION, PAUSED, ms=PAUSED_MS)
 
 
 def _started(studio: Studio, voices: list[Voice]) -> None:
@@ -84,8 +87,11 @@ CASES: Final = {
     "names": Case(terms=NAMES),
     "joined": Case(terms=BANK, script=_joined),
     "paused": Case(terms=BANK, script=_paused),
-    "pausing": Case(terms=BANK, ends_ms=700, script=_pausing),
-    "pausing, in clear": Case(terms=RecordingTerms(mode=Mode.ALWAYS_PAUSABLE), ends_ms=700, script=_pausing),
+    "paused, in clear": Case(terms=RecordingTerms(mode=Mode.ALWAYS_PAUSABLE), script=_paused),
+    "pausing": Case(terms=BANK, ends_ms=PAUSED_MS, script=_pausing),
+    "pausing, in clear": Case(
+        terms=RecordingTerms(mode=Mode.ALWAYS_PAUSABLE), ends_ms=PAUSED_MS, script=_pausing
+    ),
     "short": Case(terms=BANK, ends_ms=1_050, script=lambda studio, voices: studio.end(_SESSION, ms=1_050)),
     "started": Case(terms=WANTED, begins_ms=ON_MS - PREROLL_MS, told_ms=ON_MS, script=_started),
     "started, encrypted": Case(
@@ -224,6 +230,30 @@ def test_a_power_cut_in_the_first_seconds_costs_the_last_one_at_most(
         _check(case, scene.voices[_SESSION], manifest, wav, scene.trace.at_ms[until - 1])
         looked_at += 1
     assert looked_at >= MOMENTS // 3
+
+
+@pytest.mark.parametrize("pause_ms", [(310, 410), (700, 900)])
+@pytest.mark.parametrize("terms", [RecordingTerms(mode=Mode.ALWAYS_PAUSABLE), BANK])
+def test_what_was_said_in_a_pause_before_the_audio_is_opened_is_in_no_block(
+    terms: RecordingTerms, pause_ms: tuple[int, int], office: Office, memory: Path
+) -> None:
+    def script(studio: Studio, voices: list[Voice]) -> None:
+        studio.change(_SESSION, PAUSED, ms=pause_ms[0])
+        studio.change(_SESSION, ON, ms=pause_ms[1], action=ControlAction.RESUME)
+
+    scene = _lived(Case(terms=terms, script=script), office, memory / "lived")
+    blocks = b"".join(
+        step.octets
+        for step in scene.trace.steps
+        if isinstance(step, Content) and scene.trace.paths[step.file].startswith("spool/tail/")
+    )
+    voice = scene.voices[_SESSION][0]
+    octets, linear = speech.encode_a_law(voice.samples), voice.samples.astype("<i2").tobytes()
+    first, last = ((ms - BEGIN_MS) * RATE_HZ // 1000 for ms in pause_ms)
+    assert not any(octets[at : at + 16] in blocks for at in range(first, last - 16, 16))
+    assert not any(linear[2 * at : 2 * at + 16] in blocks for at in range(first, last - 16, 16))
+    in_clear = any(octets[at : at + 16] in blocks for at in range(last, last + 4000, 16))
+    assert in_clear is not bool(terms.encrypt)
 
 
 def test_no_nonce_is_used_for_two_contents(office: Office, memory: Path) -> None:

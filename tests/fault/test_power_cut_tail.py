@@ -49,6 +49,7 @@ from tests.support.tones import key_tone, to_int16
 MOMENTS: Final = int(os.environ.get("POWER_CUTS", "200")) // 8  # of each kind; ``make soak`` takes more
 PACE: Final = Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0, proof_s=2)
 PROMISED_MS: Final = 1000
+ANOTHER_BOOT: Final = bytes(16)  # the power has been away
 END_MS: Final = 4_800
 PAUSED, ON = RecordingState.PAUSED, RecordingState.ON
 G722: Final = Codec(payload_type=9, encoding=Encoding.G722, clock_rate_hz=RATE_HZ)
@@ -143,7 +144,7 @@ def _recovered(scene: Scene, root: Path) -> Spool:
     )
     nothing, log = EntryPolicy(wanted=frozenset()), studio.log
     entries = Entries(sealer=sealer, spool=spool, disk=InlineDisk(), policy=nothing, clock=studio, log=log)
-    extend_drafts(spool, spool.ids(Place.DRAFTS), chain=chain, log=log)
+    extend_drafts(spool, spool.ids(Place.DRAFTS), chain=chain, log=log, boot_id=ANOTHER_BOOT)
     assert recover(spool=spool, chain=chain, sealer=sealer, entries=entries, log=log) == ()
     return spool
 

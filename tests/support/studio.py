@@ -50,7 +50,7 @@ from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.record.recovery import recover
 from recorderd.record.seal import Sealer
-from recorderd.record.tail_files import TAIL_DIR
+from recorderd.record.tail_files import TAIL_DIR, read_boot_id
 from recorderd.record.tail_recovery import extend_drafts
 from recorderd.spool.layout import Place, Spool
 from recorderd.tap.intake import Intake
@@ -201,7 +201,8 @@ class Studio:
             clock=self,
             log=self.log,
         )
-        extend_drafts(self.spool, self.spool.ids(Place.DRAFTS), chain=chain, log=self.log)
+        drafts = self.spool.ids(Place.DRAFTS)
+        extend_drafts(self.spool, drafts, chain=chain, log=self.log, boot_id=read_boot_id())
         recover(spool=self.spool, chain=chain, sealer=self.sealer, entries=entries, log=self.log)
         self.recorder = Recorder(
             source=self.tap,

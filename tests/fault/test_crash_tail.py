@@ -1,0 +1,71 @@
+"""The process goes and the machine stays: the drafts hold what was written, and the tail gives the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recorderd.core.terms import RecordingTerms
+from recorderd.record.recorder import Pace
+from recorderd.record.tail_files import TAIL_DIR
+from recorderd.spool.layout import Place
+from recorderd.wire.manifest import audio_name
+from tests.fault.test_power_cut_tail import G722
+from tests.support.bundles import audio_of, make_signer
+from tests.support.sealed_calls import held
+from tests.support.studio import DELAY_MS, RATE_HZ, Studio
+
+LATE, LATE_MS = 115, 300
+PACE = Pace(
+    window_ms=500, delay_ms=DELAY_MS, checkpoint_s=30, silence_limit_s=0
+)  # nothing is synced meanwhile
+
+
+def _lived(root: Path, kind: str) -> Studio:
+    """Record a call until something of the last round waits in no draft, one packet of it late."""
+    root.mkdir()
+    studio = Studio(root, make_signer(root, "recorder"), pace=PACE)
+    session = studio.session("s", terms=RecordingTerms())
+    codec = {"codec": G722} if kind == "framed" else {}
+    studio.voice(session, "s/1", first_ms=0, packets=300, lost=[LATE], **codec)  # type: ignore[arg-type]
+    sender, _ = studio._senders["s/1"]  # type: ignore[index]
+    studio.arrive("s/1", sender.packet(LATE), ms=20 * LATE + LATE_MS)
+    studio.run(3500)
+    return studio
+
+
+def _data(wav: bytes) -> bytes:
+    return wav[wav.index(b"data") + 8 :]
+
+
+@pytest.mark.parametrize("kind", ["steady", "framed"])
+def test_after_a_crash_of_the_process_a_draft_is_as_it_was_written_and_the_tail_follows(
+    kind: str, tmp_path: Path
+) -> None:
+    studio = _lived(tmp_path / "lived", kind)
+    written = _data((studio.spool.path(Place.DRAFTS, "s") / audio_name("s")).read_bytes())
+    studio.crash(tail=True)
+    manifest = studio.manifest("s")
+    sealed = _data(audio_of(studio.folder("s")).read_bytes())
+    assert len(written) > 2 * 2000 * RATE_HZ // 1000
+    assert sealed.startswith(written)
+    assert manifest.duration_samples * 1000 // manifest.sample_rate_hz >= 3500 - 200
+    (stream,) = manifest.streams
+    assert not [
+        gap for gap in stream.gaps if gap.cause == "not_received" and gap.start_samples < len(written) // 2
+    ]
+
+
+def test_a_disk_that_was_away_meanwhile_is_given_its_pages_back(tmp_path: Path) -> None:
+    studio = _lived(tmp_path / "lived", "steady")
+    path = studio.spool.path(Place.DRAFTS, "s") / audio_name("s")
+    written = path.read_bytes()
+    at = len(written) // 4096 * 4096 - 4096
+    path.write_bytes(written[:at] + bytes(4096) + written[at + 4096 :])
+    assert sum(len(content) for _, content in held(tmp_path / "lived" / "spool" / TAIL_DIR))
+    studio.crash(tail=True)
+    sealed = _data(audio_of(studio.folder("s")).read_bytes())
+    samples = np.frombuffer(sealed, dtype="<i2")
+    assert np.count_nonzero(samples[at // 2 - 2048 : at // 2]) > 1900
