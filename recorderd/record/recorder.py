@@ -201,8 +201,10 @@ class Recorder:
         self._take_keys()
         sessions = self._sessions
         ordered = in_order(sessions) if self._has_joins else list(sessions.values())
-        hangs = now_ns - self._awake_ns > TAP_WAIT_NS
-        heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS if hangs else 0))
+        # A shorter window leaves more of the ring for what waits in the kernel.
+        wait_ns = TAP_WAIT_NS + max(0, MANY_WINDOW_NS - self._window_ns)
+        hangs = now_ns - self._awake_ns > wait_ns
+        heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - wait_ns if hangs else 0))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
         for recording in ordered:
             if not self._steady.take(recording, due_ns=due_ns):
