@@ -33,7 +33,7 @@ from recorderd.record.source import Source
 from recorderd.record.steadiness import Foreseen, Kind, Steadiness
 from recorderd.record.steady import find_steadiness
 from recorderd.record.tail_block import CHANNELS_MAX, RowKind, names_of, raw_rows
-from recorderd.record.tail_shadow import look_ahead
+from recorderd.record.tail_shadow import Ahead, look_ahead
 from recorderd.record.timeline import sample_at
 from recorderd.record.unsealed import TailBlock, Unsealed
 from recorderd.wire.canonical import canonical_json
@@ -278,7 +278,7 @@ class Tail:
             return
         if ahead.begins is not None:
             told["begins"] = ahead.begins
-            if ahead.steady is not None and ahead.start >= recording.rendered:  # all of it is in the ring
+            if ahead.steady is not None and _is_in_ring(recording, ahead):
                 begins = canonical_json({"begins": ahead.begins})
                 recording.foreseen = Foreseen(steady=ahead.steady, start=ahead.start, begins=begins)
         notes = canonical_json(told)
@@ -309,6 +309,13 @@ def _can_begin(recording: Recording) -> bool:
     """Tell whether a recording whose audio nobody has opened yet is to have some."""
     begins = recording.notes.timeline.first_on(rate_hz=recording.rate_hz)
     return begins is not None and recording.state is not RecordingState.ERASED and bool(recording.tracks)
+
+
+def _is_in_ring(recording: Recording, ahead: Ahead) -> bool:
+    """Tell whether all octets from where it begins are in the ring, and all of them are to be kept."""
+    end = ahead.start + len(ahead.frames)
+    rows = recording.notes.timeline.segments(ahead.start, end, rate_hz=recording.rate_hz)
+    return ahead.start >= recording.rendered and all(row.state is RecordingState.ON for row in rows)
 
 
 def _stands_still(recording: Recording) -> bool:
