@@ -95,17 +95,17 @@ class Continuing:
         self._stands_ns = now_ns - (tap.stands_since_ns() or now_ns)
         for session, left in self._left.items():
             told = tuple(left.told.values())
-            if recorder.is_closed(session, told):  # the process ended before it could say so
+            if recorder.sessions.is_closed(session, told):  # the process ended before it could say so
                 self.standing.closed(session)
                 continue
             try:
-                needed = recorder.go_on(session, told)
+                needed = recorder.sessions.go_on(session, told)
                 self._open(left, needed, given, tap=tap, ports=ports)
                 going[session] = left
                 wanted |= {stream: _left_off(one) for stream, one in needed.items()}
             except RecorderError as problem:
                 self._log.error(Ev.SESSION_NOT_CONTINUED, subject=session, reason=problem)
-                recorder.leave(session)
+                recorder.sessions.leave(session)
                 self.standing.closed(session)
                 if not left.is_over:
                     anew = self._begin_anew(left, wanted, tap=tap, ports=ports, recorder=recorder)
@@ -126,7 +126,7 @@ class Continuing:
             self._tell(session, left, why.get(session, f"{samples} samples lost"), recorder)
             if not left.is_over:
                 desk.orphans.go_on(left)
-                recorder.limit_silence(session, self._orphan_silence_ns)
+                recorder.sessions.limit_silence(session, self._orphan_silence_ns)
         self._left.clear()
         return tuple(going)
 
@@ -244,7 +244,7 @@ class Continuing:
         session = anew.session.session
         if self.carry is not None:
             self.carry.put(session, anew)
-        needed = recorder.go_on(session, tuple(anew.told.values()))
+        needed = recorder.sessions.go_on(session, tuple(anew.told.values()))
         self._open(anew, needed, {}, tap=tap, ports=ports)
         wanted |= {stream: LeftOff(needed_ticks=None, before=names[stream]) for stream in needed}
         return anew

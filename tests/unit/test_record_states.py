@@ -341,7 +341,7 @@ def test_a_call_that_nobody_started_is_not_kept_in_memory_longer_than_it_may(stu
     session = studio.session("s", state=OFF, terms=RecordingTerms(mode=Mode.ON_DEMAND, preroll_ms=1000))
     studio.voice(session, "s/1", first_ms=0, packets=500)
     studio.run(9000)
-    held = studio.recorder._sessions[session].preroll
+    held = studio.recorder.sessions.open[session].preroll
     assert sum(window.end - window.start for window in held._windows) <= 8 * (1000 + 500)
 
 
