@@ -276,7 +276,8 @@ class Tail:
             return
         if ahead.begins is not None:
             told["begins"] = ahead.begins
-            if ahead.steady is not None and ahead.start >= recording.rendered:  # all of it is in the ring
+            was_on = not recording.notes.timeline.has_silence  # else what is taken must be rendered
+            if ahead.steady is not None and was_on and ahead.start >= recording.rendered:  # it is in the ring
                 begins = canonical_json({"begins": ahead.begins})
                 recording.foreseen = Foreseen(steady=ahead.steady, start=ahead.start, begins=begins)
         notes = canonical_json(told)
