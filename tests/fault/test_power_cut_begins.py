@@ -232,6 +232,19 @@ def test_a_power_cut_in_the_first_seconds_costs_the_last_one_at_most(
     assert looked_at >= MOMENTS // 3
 
 
+def test_a_draft_that_nobody_could_open_is_not_begun(office: Office, memory: Path) -> None:
+    scene = _lived(CASES["certificates"], office, memory / "lived")
+    until = next(at for at, ms in enumerate(scene.trace.at_ms) if ms == 1_500)  # nothing is open yet
+    for key in (None, b"another"):
+        scene.trace.leave(memory / "left", until=until, luck=random.Random(1))
+        draft = memory / "left" / "spool" / "drafts" / _SESSION
+        (wrapped,) = draft.glob("*.wav.key.*")
+        wrapped.unlink() if key is None else wrapped.write_bytes(key)
+        spool = _recovered(scene, memory / "left")
+        assert not list(spool.root.rglob("*.draft"))
+        assert spool.ids(Place.READY) == []
+
+
 @pytest.mark.parametrize("pause_ms", [(310, 410), (700, 900)])
 @pytest.mark.parametrize("terms", [RecordingTerms(mode=Mode.ALWAYS_PAUSABLE), BANK])
 def test_what_was_said_in_a_pause_before_the_audio_is_opened_is_in_no_block(
