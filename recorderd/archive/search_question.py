@@ -45,6 +45,7 @@ class Criterion:
     leads: list[ColumnElement[bool]] = field(default_factory=list)  # any of them; none = it only sifts
     named: Select[Any] | None = None  # the rows of its lead, where a table names them
     steps: int = 1  # of a walk take as long as one row that its leads find
+    places: int = 1  # of an index, apart from each other, where its rows lie
     arms: list[ColumnElement[bool]] = field(default_factory=list)  # the same, each in the order of time
 
 
@@ -56,9 +57,9 @@ class Question:
     parts: dict[str, Criterion] = field(default_factory=dict)
     nothing: bool = False  # a value that was asked for does not occur
 
-    def sieves(self, *, but: str = "") -> list[ColumnElement[bool]]:
+    def sieves(self, *, but: tuple[str, ...] = ()) -> list[ColumnElement[bool]]:
         """Give what must hold, but for what is seen to already."""
-        return [part.sieve for name, part in self.parts.items() if name != but]
+        return [part.sieve for name, part in self.parts.items() if name not in but]
 
 
 def question_of(connection: Connection, criteria: Criteria, *, region: str) -> Question:
@@ -66,11 +67,11 @@ def question_of(connection: Connection, criteria: Criteria, *, region: str) -> Q
     question = Question(criteria=criteria)
     for name, column, bounds in (
         (TIMES, _S.started_ms, (criteria.since_ms, criteria.until_ms)),
-        (DURATIONS, _S.duration_ms, _durations_of(criteria)),
+        (DURATIONS, _S.duration_ms, durations_of(criteria)),
     ):
         if bounds != (None, None):
-            sieve = _between(unindexed(column), bounds)
-            question.parts[name] = Criterion(sieve=sieve, leads=[_between(column, bounds)])
+            sieve = between(unindexed(column), bounds)
+            question.parts[name] = Criterion(sieve=sieve, leads=[between(column, bounds)])
     _ask_people(question)
     if criteria.number:
         _ask_number(question, connection, region)
@@ -81,12 +82,14 @@ def question_of(connection: Connection, criteria: Criteria, *, region: str) -> Q
     return question
 
 
-def _durations_of(criteria: Criteria) -> tuple[int | None, int | None]:
+def durations_of(criteria: Criteria) -> tuple[int | None, int | None]:
+    """Give the bounds of a duration in ms, the second exclusive."""
     longest = criteria.max_duration_ms
     return criteria.min_duration_ms, None if longest is None else longest + 1
 
 
-def _between(column: ColumnElement[int], bounds: tuple[int | None, int | None]) -> ColumnElement[bool]:
+def between(column: ColumnElement[int], bounds: tuple[int | None, int | None]) -> ColumnElement[bool]:
+    """Hold a column between two bounds, the second exclusive; None = no bound."""
     low, high = bounds
     return and_(column >= low if low is not None else true(), column < high if high is not None else true())
 
@@ -125,6 +128,7 @@ def _ask_number(question: Question, connection: Connection, region: str) -> None
         sieve=or_(*(unindexed(column).in_(ids) for column in _PARTIES)),
         leads=[column.in_(ids) for column in _PARTIES],
         arms=[column == one for one in ids[:ARMS_MAX] for column in _PARTIES],
+        places=len(ids) * len(_PARTIES),
     )
     if len(ids) > ARMS_MAX // 2:
         question.parts["number"].arms = []
@@ -135,7 +139,8 @@ def _ask_part(question: Question, connection: Connection, part: str) -> None:
     begins = _begins(NUMBER_PARTS.c.part, part)
     meant = select(NUMBER_PARTS.c.number_id).where(begins)
     count = select(func.count()).select_from(meant.limit(NUMBERS_MAX + 1).subquery())
-    if len(part) < PART_MIN or int(connection.execute(count).scalar_one()) > NUMBERS_MAX:
+    numbers = int(connection.execute(count).scalar_one()) if len(part) >= PART_MIN else NUMBERS_MAX + 1
+    if numbers > NUMBERS_MAX:
         holds = func.instr if connection.dialect.name == "sqlite" else func.strpos
         keys = (
             select(NUMBERS.c.key).where(NUMBERS.c.number_id == column).scalar_subquery()
@@ -144,11 +149,12 @@ def _ask_part(question: Question, connection: Connection, part: str) -> None:
         in_it = (holds(key, part) > 0 for key in keys)
         question.parts["part"] = Criterion(sieve=or_(*in_it))
         return
-    question.nothing |= connection.execute(meant.limit(1)).first() is None
+    question.nothing |= not numbers
     question.parts["part"] = Criterion(
         sieve=or_(*(unindexed(column).in_(meant) for column in _PARTIES)),
         leads=[column.in_(meant) for column in _PARTIES],
         steps=SCATTERED_STEPS,
+        places=numbers * len(_PARTIES),
     )
 
 
@@ -163,10 +169,12 @@ def _ask_facets(question: Question, connection: Connection) -> None:
     ids = [int(facet) for facet in connection.execute(meant.limit(ARMS_MAX + 1)).scalars()]
     question.nothing |= not ids
     few = len(ids) <= ARMS_MAX
+    count = select(func.count()).select_from(meant.subquery())
     question.parts["facets"] = Criterion(
         sieve=unindexed(_S.facet_id).in_(ids if few else meant),
         leads=[_S.facet_id.in_(ids if few else meant)],
         arms=[_S.facet_id == one for one in ids] if few else [],
+        places=len(ids) if few else int(connection.execute(count).scalar_one()),
     )
 
 
