@@ -45,20 +45,39 @@ def bounded(
     return [lead, *times.leads] if times is not None and name in WITH_TIMES else [lead]
 
 
-def gather(question: Question, name: str, *, span: Span | None = None) -> Select[Any]:
+def gather(question: Question, name: str, *, dialect: str, span: Span | None = None) -> Select[Any]:
     """Take all rows of one criterion, sift them by the others, and sort what is left."""
-    criteria, key = question.criteria, KEYS[question.criteria.sort]
-    here = tuple_(unindexed(key), unindexed(_S.row_id))
+    criteria, part = question.criteria, question.parts[name]
+    key = KEYS[criteria.sort]
     seen_to = (name,) if span is None else (name, TIMES)
-    found = [
-        select(key.label("key"), _S.row_id).where(
-            *bounded(question, name, lead, span=span), *question.sieves(but=seen_to), *beyond(here, criteria)
-        )
-        for lead in question.parts[name].leads
-    ]
+    here = tuple_(unindexed(key), unindexed(_S.row_id))
+    sieves = [*question.sieves(but=seen_to), *beyond(here, criteria)]
+    if dialect == "postgresql" and part.by_place:
+        found = [
+            _place_by_place(key, column, places, [*bounded(question, name, true(), span=span), *sieves])
+            for column, places in part.by_place
+        ]
+    else:
+        found = [
+            select(key.label("key"), _S.row_id).where(*bounded(question, name, lead, span=span), *sieves)
+            for lead in part.leads
+        ]
     rows = found[0].subquery() if len(found) == 1 else union(*found).subquery()
     order = order_of((unindexed(rows.c.key), unindexed(rows.c.row_id)), criteria)
     return select(rows.c.key, rows.c.row_id).order_by(*order).limit(criteria.limit + 1)
+
+
+def _place_by_place(
+    key: ColumnElement[int],
+    column: ColumnElement[int],
+    places: Select[Any],
+    conditions: Sequence[ColumnElement[bool]],
+) -> Select[Any]:
+    """Have PostgreSQL go to each place of an index: it would rather look at all rows of the same time."""
+    place = places.subquery()
+    rows = select(key.label("key"), _S.row_id).where(column == next(iter(place.c)), *conditions)
+    there = rows.offset(0).lateral()  # OFFSET keeps it from being made one query with the rest
+    return select(there.c.key, there.c.row_id).select_from(place.join(there, true()))
 
 
 def walk(question: Question, *, end: int | None = None) -> Select[Any]:

@@ -30,6 +30,7 @@ from recorderd.archive.search_tables import FACETS, NOTE_WORDS, NUMBER_PARTS, NU
 ARMS_MAX: Final = 64  # orders that are merged into one
 NUMBERS_MAX: Final = 20_000  # numbers that one part may mean before each row's number is read
 SCATTERED_STEPS: Final = 5  # rows that lie apart from each other are looked up one by one
+LOOK_UP_STEPS: Final = 15.0  # two numbers are looked up
 TIMES, DURATIONS = "times", "durations"
 COPIES: Final = "copies"  # leaves nearly all rows
 _S: Final = SEARCH_ROWS.c
@@ -42,10 +43,12 @@ class Criterion:
     """One thing that must hold: how it sifts rows, and by which indexed conditions it finds them."""
 
     sieve: ColumnElement[bool]
+    sieve_steps: float = 0.0  # of a walk take as long as to sift one row, beyond the step itself
     leads: list[ColumnElement[bool]] = field(default_factory=list)  # any of them; none = it only sifts
     named: Select[Any] | None = None  # the rows of its lead, where a table names them
     steps: int = 1  # of a walk take as long as one row that its leads find
     places: int = 1  # of an index, apart from each other, where its rows lie
+    by_place: list[tuple[ColumnElement[int], Select[Any]]] = field(default_factory=list)  # leads: column in
     arms: list[ColumnElement[bool]] = field(default_factory=list)  # the same, each in the order of time
 
 
@@ -147,12 +150,13 @@ def _ask_part(question: Question, connection: Connection, part: str) -> None:
             for column in _PARTIES
         )  # one number is looked up per row: with EXISTS PostgreSQL would read all numbers first
         in_it = (holds(key, part) > 0 for key in keys)
-        question.parts["part"] = Criterion(sieve=or_(*in_it))
+        question.parts["part"] = Criterion(sieve=or_(*in_it), sieve_steps=LOOK_UP_STEPS)
         return
     question.nothing |= not numbers
     question.parts["part"] = Criterion(
         sieve=or_(*(unindexed(column).in_(meant) for column in _PARTIES)),
         leads=[column.in_(meant) for column in _PARTIES],
+        by_place=[(column, meant.distinct()) for column in _PARTIES],
         steps=SCATTERED_STEPS,
         places=numbers * len(_PARTIES),
     )
@@ -171,8 +175,9 @@ def _ask_facets(question: Question, connection: Connection) -> None:
     few = len(ids) <= ARMS_MAX
     count = select(func.count()).select_from(meant.subquery())
     question.parts["facets"] = Criterion(
-        sieve=unindexed(_S.facet_id).in_(ids if few else meant),
+        sieve=unindexed(_S.facet_id).in_(ids if few else meant).is_(true()),  # IS keeps it from being a join
         leads=[_S.facet_id.in_(ids if few else meant)],
+        by_place=[] if few else [(_S.facet_id, meant)],
         arms=[_S.facet_id == one for one in ids] if few else [],
         places=len(ids) if few else int(connection.execute(count).scalar_one()),
     )

@@ -112,7 +112,11 @@ def fill_page(
     while len(found) <= criteria.limit and rest[0] < rest[1]:
         step = outlook.step(criteria.limit + 1 - len(found))
         span, rest = _cut(rest, step.part, criteria)
-        query = walk_span(question, span) if step.way == WALK else gather(question, step.way, span=span)
+        query = (
+            walk_span(question, span)
+            if step.way == WALK
+            else gather(question, step.way, dialect=connection.dialect.name, span=span)
+        )
         here = rows_of(connection, query)
         outlook.done(step, len(here))
         found = [*found, *here]
@@ -144,13 +148,24 @@ def _cut(rest: tuple[int, int], part: float, criteria: Criteria) -> tuple[Span, 
 def _outlook(connection: Connection, question: Question, counts: Mapping[str, int]) -> Outlook:
     all_rows = float(connection.execute(select(func.max(_S.row_id))).scalar() or 0) + 1
     shares = _shares(connection, question, {name: count / all_rows for name, count in counts.items()})
-    ways = {WALK: Way(share=1.0)}
+    ways = {WALK: Way(share=1.0, steps=1.0 + _sifting(question, shares, WALK))}
     for name, part in question.parts.items():
         if name != TIMES and part.leads:
-            has_times = name in WITH_TIMES
-            steps = 1.0 if has_times or part.named is None else float(part.steps)
-            ways[name] = Way(share=shares[name], places=part.places, has_times=has_times, steps=steps)
+            ways[name] = Way(
+                share=shares[name],
+                places=part.places,
+                has_times=name in WITH_TIMES,
+                steps=(1.0 if part.named is None else float(part.steps)) + _sifting(question, shares, name),
+            )
     return Outlook(ways=ways, all_rows=all_rows, left_rows=all_rows, expected=math.prod(shares.values()))
+
+
+def _sifting(question: Question, shares: Mapping[str, float], way: str) -> float:
+    """Tell what sieves that take long add to each row of a way: rows come to them that all others leave."""
+    others = math.prod(
+        share for name, share in shares.items() if name != way and not question.parts[name].sieve_steps
+    )
+    return others * sum(part.sieve_steps for name, part in question.parts.items() if name != way)
 
 
 def _shares(connection: Connection, question: Question, least: Mapping[str, float]) -> dict[str, float]:
