@@ -101,8 +101,8 @@ def walk_span(question: Question, span: Span) -> Select[Any]:
 
 def along_of(question: Question) -> str:
     """Say which criterion is walked along; empty = all rows are."""
-    if question.criteria.sort is not Sort.STARTED:
-        return ""
+    if question.criteria.sort is not Sort.STARTED or "part" in question.parts:
+        return ""  # what sifts by a part would be made anew for each arm
     return next(
         (name for name in ("number", "facets") if name in question.parts and question.parts[name].arms), ""
     )

@@ -48,7 +48,7 @@ class Criterion:
     named: Select[Any] | None = None  # the rows of its lead, where a table names them
     steps: int = 1  # of a walk take as long as one row that its leads find
     places: int = 1  # of an index, apart from each other, where its rows lie
-    by_place: list[tuple[ColumnElement[int], Select[Any]]] = field(default_factory=list)  # leads: column in
+    by_place: list[tuple[ColumnElement[int], Select[Any]]] = field(default_factory=list)  # leads, as pairs
     arms: list[ColumnElement[bool]] = field(default_factory=list)  # the same, each in the order of time
 
 
@@ -103,6 +103,7 @@ def _ask_people(question: Question) -> None:
         question.parts[f"tag {tag}"] = Criterion(
             sieve=exists().where(TAGS.c.tag == tag, TAGS.c.row_id == _S.row_id),
             leads=[_S.row_id.in_(tagged)],
+            by_place=[(_S.row_id, tagged)],
             named=tagged,
             steps=SCATTERED_STEPS,
         )
@@ -112,6 +113,7 @@ def _ask_people(question: Question) -> None:
         question.parts[f"word {word}"] = Criterion(
             sieve=exists().where(NOTE_WORDS.c.row_id == _S.row_id, begins),
             leads=[_S.row_id.in_(noted)],
+            by_place=[(_S.row_id, noted.distinct())],
             named=noted,
             steps=SCATTERED_STEPS,
         )

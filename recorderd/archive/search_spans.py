@@ -31,7 +31,9 @@ from recorderd.archive.search_tables import SEARCH_ROWS
 
 WALK: Final = ""
 SAMPLE_ROWS: Final = 2_500
-PLACE_STEPS: Final = 6.0  # of a walk take as long as going to one place of an index
+# Steps of a walk that take as long as going to one place of an index.
+PLACE_STEPS: Final = {"sqlite": 6.0, "postgresql": 15.0}
+MOST: Final = 0.6  # of what is left is not worth another step for the rest
 AMPLE: Final = 1.4  # a span is so much longer than a page is expected to need
 _S: Final = SEARCH_ROWS.c
 
@@ -62,21 +64,23 @@ class Outlook:
     all_rows: float
     left_rows: float  # expected in the time that is left
     expected: float  # share of rows that all criteria leave, from the sample
+    place_steps: float
     seen_rows: float = 0.0
     hits: int = 0
 
     def step(self, missing: int) -> Step:
         """Choose what is done next for a page that misses so many rows."""
         rate = (self.hits + 1) / (self.seen_rows + 1 / self.expected)
-        needed = min(AMPLE * missing / rate, self.left_rows)
+        needed = max(AMPLE * missing / rate, self.seen_rows)  # spans that give nothing soon become long
+        needed = min(needed, self.left_rows)
         _, name = min((self._cost(way, needed), name) for name, way in self.ways.items())
         way = self.ways[name]
         if not way.has_times:
             return Step(way=name, part=1.0)
         if way.places:  # going there again costs more than to stay as long as it took to come
-            needed = max(needed, way.places * PLACE_STEPS / max(way.share, 1e-9))
-        part = needed / max(self.left_rows, 1.0)
-        return Step(way=name, part=part if part < 0.6 else 1.0)
+            needed = max(needed, way.places * self.place_steps / max(way.share, 1e-9))
+        is_most = needed >= MOST * self.left_rows
+        return Step(way=name, part=1.0 if is_most else needed / self.left_rows)
 
     def done(self, step: Step, hits: int) -> None:
         """Note what a step has found."""
@@ -87,7 +91,7 @@ class Outlook:
 
     def _cost(self, way: Way, needed: float) -> float:
         rows = needed if way.has_times else self.all_rows
-        return way.places * PLACE_STEPS + rows * way.share * way.steps
+        return way.places * self.place_steps + rows * way.share * way.steps
 
 
 def fill_page(
@@ -157,7 +161,13 @@ def _outlook(connection: Connection, question: Question, counts: Mapping[str, in
                 has_times=name in WITH_TIMES,
                 steps=(1.0 if part.named is None else float(part.steps)) + _sifting(question, shares, name),
             )
-    return Outlook(ways=ways, all_rows=all_rows, left_rows=all_rows, expected=math.prod(shares.values()))
+    return Outlook(
+        ways=ways,
+        all_rows=all_rows,
+        left_rows=all_rows,
+        expected=math.prod(shares.values()),
+        place_steps=PLACE_STEPS[connection.dialect.name],
+    )
 
 
 def _sifting(question: Question, shares: Mapping[str, float], way: str) -> float:
