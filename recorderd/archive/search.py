@@ -2,9 +2,10 @@
 
 How: few rows at a time, whatever the criteria. Each criterion that an index serves is asked how many rows it
 leaves, up to a limit. If one leaves few, its rows are gathered, sifted by the others and sorted. If all leave
-many, rows are walked in the order of the page until it is full: along the number or the combinations of
-values that were asked for when these are few, else along all. A short walk is tried first; where that says
-that the page would be far, rows are counted up to higher limits, and gathered after all if it is cheaper.
+many, rows are walked in the order of the page: along the number or the combinations of values that were asked
+for when these are few, else along all. A page of the order of time that a short walk does not fill is filled
+by ``search_spans``; one of another order is walked to its end, or where the short walk says that it would be
+far, rows are counted up to higher limits, and gathered after all if it is cheaper.
 Sieves are written so that no index serves them (``search_question``), and PostgreSQL is told to join as we
 say: the database then takes the way that was chosen here.
 """
@@ -110,9 +111,6 @@ class Search:
                 lead = _weighed(connection, question, counts)
         query = walk(question) if lead is None else gather(question, lead, dialect=connection.dialect.name)
         return query, rows_of(connection, query)
-
-
-# --- conditions to a query -------------------------------------------------------------------------
 
 
 def _fewest(connection: Connection, question: Question, counts: dict[str, int], *, most: int) -> str | None:

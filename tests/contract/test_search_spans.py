@@ -14,7 +14,7 @@ from recorderd.archive.criteria import Criteria, Facets, Sort
 from recorderd.archive.database import Database
 from recorderd.archive.search import Search
 from recorderd.archive.search_queries import rows_of
-from tests.support.catalogues import receipt
+from tests.support.catalogues import entry, receipt
 from tests.support.found import REGION, START_UTC_S, Kept, expected, key_of, make_rows
 from tests.support.plans import looked_at, planned
 from tests.support.postgres import PostgresServer
@@ -123,3 +123,26 @@ def test_a_page_that_starts_late_looks_at_no_row_of_the_pages_before(
         with database.read() as connection:
             looked.append(looked_at(connection, queries[0]))
     assert 0 < looked[1] < 2 * looked[0]
+
+
+@pytest.mark.parametrize("descending", [True, False], ids=["newest first", "oldest first"])
+@pytest.mark.parametrize("steps", [0.0, 1e9], ids=["places", "walks"])
+def test_recordings_a_millisecond_apart_are_found_once_each_over_all_spans(
+    catalogue_url: str, monkeypatch: pytest.MonkeyPatch, descending: bool, steps: float
+) -> None:
+    monkeypatch.setattr(search, "SHORT_WALK_ROWS", 3)
+    monkeypatch.setattr(search_spans, "AMPLE", 0.1)
+    monkeypatch.setattr(search_spans, "PLACE_STEPS", {"sqlite": steps, "postgresql": steps})
+    database = Database(catalogue_url)
+    made = [
+        entry(number, started_at=f"2026-11-23T06:00:00.{100 + number // 2:03d}Z", duration_s=number % 3)
+        for number in range(1, 61)
+    ]
+    Catalogue(database).add_all([(row, receipt) for row in made])
+    archived = Facets(state=("archived",))
+    criteria = Criteria(facets=archived, min_duration_ms=1, descending=descending, limit=40)
+    queries, found = asked(monkeypatch, database, criteria)
+    wanted = [number for number in range(1, 61) if number % 3]
+    assert found == (wanted[::-1] if descending else wanted)
+    assert len(queries) > 2
+    database.close()
