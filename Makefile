@@ -178,6 +178,7 @@ apcupsd:
 .PHONY: test
 test: setup-packages setup-test-packages install-test lint exchange apcupsd ## all set-up, lint and tests
 	@echo '==> test: pytest'
+	$(BIN)/python -m compileall -q recorderd dsp tests  # once, not by each of a thousand programs
 	$(BIN)/python -m pytest -n 3 tests/unit tests/property
 	$(BIN)/python -m pytest -n 4 --own-network tests/integration tests/contract tests/interop tests/fault
 

@@ -50,6 +50,8 @@ from recorderd.spool.stance import FlushStance, write_stance
 
 LOOK_S: Final = 1.0
 MEASURE_NS: Final = 5 * NS_PER_S
+MANY_DRAFTS: Final = 200  # looking at so many costs as much as recording them for some milliseconds
+MEASURE_MANY_NS: Final = 15 * NS_PER_S
 CALL_BYTES_PER_S: Final = 32_000  # 16-bit stereo at 8 kHz
 BELOW_MARK_PERCENT: Final = 6  # room is made until the spool is so far below high, and comes back to low
 UNSENT_TO_PERCENT: Final = 95  # what is not confirmed goes only as far as calls are taken again
@@ -125,7 +127,8 @@ class Backpressure:
         now_ns = self._clock.mono_ns()
         try:
             self._link = read_link_state(self._spool.root, now_utc_ns=self._clock.utc_ns())
-            due = not self._measured_ns or now_ns - self._measured_ns >= MEASURE_NS
+            every_ns = MEASURE_MANY_NS if self._limits.calls() >= MANY_DRAFTS else MEASURE_NS
+            due = not self._measured_ns or now_ns - self._measured_ns >= every_ns
             if due or self._space.is_waiting:
                 self._measured_ns = now_ns
                 self._measure(now_ns)

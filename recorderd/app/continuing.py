@@ -94,8 +94,12 @@ class Continuing:
         now_ns = self._clock.mono_ns()
         self._stands_ns = now_ns - (tap.stands_since_ns() or now_ns)
         for session, left in self._left.items():
+            told = tuple(left.told.values())
+            if recorder.is_closed(session, told):  # the process ended before it could say so
+                self.standing.closed(session)
+                continue
             try:
-                needed = recorder.go_on(session, tuple(left.told.values()))
+                needed = recorder.go_on(session, told)
                 self._open(left, needed, given, tap=tap, ports=ports)
                 going[session] = left
                 wanted |= {stream: _left_off(one) for stream, one in needed.items()}

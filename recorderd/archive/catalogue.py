@@ -9,28 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, literal, select, text, tuple_, update
 
+from recorderd.archive.chain_links import ChainState, Links, few
 from recorderd.archive.database import Database
 from recorderd.archive.migrations import migrate
 from recorderd.archive.search_index import index_rows
 from recorderd.archive.tables import HEADS, ISSUED, RECORDINGS
 from recorderd.wire.chain_head import HeadBody
-from recorderd.wire.manifest import GENESIS_SHA256, Manifest
+from recorderd.wire.manifest import Manifest
 
 CATALOGUE_NAME: Final = "catalogue.sqlite3"
-
-
-class ChainState(StrEnum):
-    """Whether a recording follows its recorder's previous one."""
-
-    LINKED = "linked"
-    PENDING = "pending"  # the previous one has not come yet
-    BROKEN = "broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +60,16 @@ class Entry:
 
 _AT_ONCE: Final = 500  # rows that are read together
 _R: Final = RECORDINGS.c
-ROWS: Final = select(*(_R[entry.name] for entry in fields(Entry)))  # what an Entry holds
+_NAMES: Final = tuple(entry.name for entry in fields(Entry))
+ROWS: Final = select(*(_R[name] for name in _NAMES))  # what an Entry holds
+_ONE: Final = ROWS.where(_R.recorder_id == bindparam("recorder_id"), _R.id == bindparam("id"))
+_SOME: Final = ROWS.where(
+    _R.recorder_id == bindparam("recorder_id"), _R.id.in_(bindparam("ids", expanding=True))
+)
+_STATED: Final = select(HEADS.c.sequence, HEADS.c.manifest_sha256).where(
+    HEADS.c.recorder_id == bindparam("recorder_id"),
+    HEADS.c.sequence.in_(bindparam("sequences", expanding=True)),
+)
 
 
 def _storable(text: str) -> str:
@@ -137,19 +138,33 @@ class Catalogue:
         Durable: after return the rows survive.
         """
         with self.database.write() as connection:
-            known = [_same(connection, entry) if once else None for entry, _ in rows]
-            added = [
-                (there, []) if there is not None else _add(connection, entry, make_receipt)
-                for there, (entry, make_receipt) in zip(known, rows, strict=True)
+            known = _same(connection, [entry for entry, _ in rows]) if once else {}
+            fresh = {number: row for number, row in enumerate(rows) if number not in known}
+            links = Links(connection, [entry for entry, _ in fresh.values()])
+            issued, new = _issued(connection), dict[int, Entry]()
+            broken: dict[int, list[int]] = {}
+            for row_id, (number, (entry, make_receipt)) in enumerate(fresh.items(), issued + 1):
+                chain, receipt = links.state_of(entry), make_receipt(row_id)
+                new[number] = replace(entry, row_id=row_id, chain=chain.value, receipt=receipt)
+                broken[number] = [row_id] if chain is ChainState.BROKEN else []
+                broken[number] += links.add(new[number])
+            if new:
+                connection.execute(insert(RECORDINGS), [_values(entry) for entry in new.values()])
+                _count_up(connection, issued + len(new))
+                links.settle()
+                index_rows(connection, list(new.values()), region=self._region)
+            told = _by_number(connection, [row_id for row_ids in broken.values() for row_id in row_ids])
+            added = known | new
+            return [
+                (added[number], [told[row_id] for row_id in broken.get(number, ())])
+                for number in range(len(rows))
             ]
-            fresh = [entry for there, (entry, _) in zip(known, added, strict=True) if there is None]
-            index_rows(connection, fresh, region=self._region)
-            return added
 
     def find(self, recorder_id: str, recording_id: str) -> Entry | None:
         """Return the row of one recorder's recording."""
-        rows = self._rows(ROWS.where(_R.recorder_id == recorder_id, _R.id == recording_id))
-        return rows[0] if rows else None
+        with self.database.read() as connection:
+            found = connection.execute(_ONE, {"recorder_id": recorder_id, "id": recording_id}).mappings()
+            return next((Entry(**row) for row in found), None)
 
     def by_id(self, recording_id: str) -> list[Entry]:
         """Return the rows of a recording id; more than one only if two recorders chose the same."""
@@ -245,11 +260,15 @@ class Catalogue:
         with self.database.read() as connection:
             return [bytes(row[0]) for row in connection.execute(query.order_by(HEADS.c.number))]
 
-    def stated_at(self, recorder_id: str, sequence: int) -> set[str]:
-        """Return the manifest digests that heads state for a place in the chain."""
-        where = (HEADS.c.recorder_id == recorder_id, HEADS.c.sequence == sequence)
+    def stated_at(self, recorder_id: str, sequences: Sequence[int]) -> dict[int, set[str]]:
+        """Return the manifest digests that heads state for places in the chain, where any does."""
+        stated: dict[int, set[str]] = {}
         with self.database.read() as connection:
-            return set(connection.execute(select(HEADS.c.manifest_sha256).where(*where)).scalars())
+            for some in few(sequences):
+                values = {"recorder_id": recorder_id, "sequences": some}
+                for row in connection.execute(_STATED, values):
+                    stated.setdefault(row.sequence, set()).add(row.manifest_sha256)
+        return stated
 
     def manifests_at(self, recorder_id: str, sequence: int) -> set[str]:
         """Return the manifest digests of what is archived for a place in the chain."""
@@ -266,31 +285,36 @@ class Catalogue:
             return _entries(connection, query)
 
 
+def _values(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _NAMES}
+
+
+def _by_number(connection: Connection, row_ids: Sequence[int]) -> dict[int, Entry]:
+    return {
+        entry.row_id: entry
+        for some in few(row_ids)
+        for entry in _entries(connection, ROWS.where(_R.row_id.in_(some)))
+    }
+
+
 def _entries(connection: Connection, query: Select[Any]) -> list[Entry]:
     return [Entry(**row) for row in connection.execute(query).mappings()]
 
 
-def _same(connection: Connection, entry: Entry) -> Entry | None:
-    """Find the row of this very recording."""
-    same = ROWS.where(
-        _R.recorder_id == entry.recorder_id,
-        _R.id == entry.id,
-        _R.path == entry.path,
-        _R.manifest_sha256 == entry.manifest_sha256,
-    )
-    return next(iter(_entries(connection, same)), None)
-
-
-def _add(
-    connection: Connection, entry: Entry, make_receipt: Callable[[int], bytes]
-) -> tuple[Entry, list[Entry]]:
-    row_id = _issued(connection) + 1
-    chain = _chain_of(connection, entry)
-    added = replace(entry, row_id=row_id, chain=chain.value, receipt=make_receipt(row_id))
-    connection.execute(insert(RECORDINGS), asdict(added))
-    _count_up(connection, row_id)
-    broken = [added] if chain is ChainState.BROKEN else []
-    return added, [*broken, *_settle_next(connection, entry)]
+def _same(connection: Connection, entries: Sequence[Entry]) -> dict[int, Entry]:
+    """Find the rows of these very recordings, by their places among the entries."""
+    known: dict[tuple[str, str], Entry] = {}
+    for recorder_id in {entry.recorder_id for entry in entries}:
+        ids = [entry.id for entry in entries if entry.recorder_id == recorder_id]
+        for some in few(ids):
+            found = connection.execute(_SOME, {"recorder_id": recorder_id, "ids": some}).mappings()
+            known |= {(row["recorder_id"], row["id"]): Entry(**row) for row in found}
+    same: dict[int, Entry] = {}
+    for number, entry in enumerate(entries):
+        there = known.get((entry.recorder_id, entry.id))
+        if there is not None and (there.path, there.manifest_sha256) == (entry.path, entry.manifest_sha256):
+            same[number] = there
+    return same
 
 
 def _issued(connection: Connection) -> int:
@@ -310,35 +334,6 @@ def _count_up(connection: Connection, row_id: int) -> None:
     )
     if not done.rowcount:
         connection.execute(insert(ISSUED), {"table_name": RECORDINGS.name, "number": row_id})
-
-
-def _chain_of(connection: Connection, entry: Entry) -> ChainState:
-    if _manifests_at(connection, entry.recorder_id, entry.sequence):
-        return ChainState.BROKEN  # two manifests with one number
-    if entry.sequence == 1:
-        genesis = entry.previous_manifest_sha256 == GENESIS_SHA256
-        return ChainState.LINKED if genesis else ChainState.BROKEN
-    before = _manifests_at(connection, entry.recorder_id, entry.sequence - 1)
-    if not before:
-        return ChainState.PENDING
-    return ChainState.LINKED if entry.previous_manifest_sha256 in before else ChainState.BROKEN
-
-
-def _settle_next(connection: Connection, entry: Entry) -> list[Entry]:
-    """Settle what waited for this manifest; return the rows that do not follow it."""
-    waiting = ROWS.where(
-        _R.recorder_id == entry.recorder_id,
-        _R.sequence == entry.sequence + 1,
-        _R.chain == ChainState.PENDING.value,
-    )
-    broken = []
-    for row in _entries(connection, waiting):
-        follows = row.previous_manifest_sha256 == entry.manifest_sha256
-        chain = ChainState.LINKED if follows else ChainState.BROKEN
-        connection.execute(update(RECORDINGS).where(_R.row_id == row.row_id).values(chain=chain.value))
-        if not follows:
-            broken.append(row)
-    return broken
 
 
 def _manifests_at(connection: Connection, recorder_id: str, sequence: int) -> set[str]:

@@ -297,13 +297,27 @@ class Custody:
         entries = []
         added = self._catalogue.add_all(rows, once=True)
         self._keep_receipts([entry for entry, _ in added if entry.receipt])
+        contradicted = self._contradicted([entry for entry, _ in added])
         for (key, verdict, _), (entry, broken) in zip(arrived, added, strict=True):
             if key in signed:
-                self._report(entry, verdict, broken)
+                self._report(entry, verdict, [*broken, *([entry] if entry.row_id in contradicted else [])])
                 entries.append(entry)
             else:  # it was added by another front end
                 entries.append(replace(entry, receipt=self._receipt_over(entry, verdict)))
         return entries
+
+    def _contradicted(self, entries: Sequence[Entry]) -> set[int]:
+        """Name the rows of which signed heads state another manifest."""
+        found: set[int] = set()
+        for recorder_id in {entry.recorder_id for entry in entries}:
+            own = [entry for entry in entries if entry.recorder_id == recorder_id]
+            stated = self._catalogue.stated_at(recorder_id, [entry.sequence for entry in own])
+            found |= {
+                entry.row_id
+                for entry in own
+                if entry.manifest_sha256 not in stated.get(entry.sequence, {entry.manifest_sha256})
+            }
+        return found
 
     def _keep_receipts(self, entries: list[Entry]) -> None:
         """Write receipts as files too; their rows stand, so what cannot be written now is written later."""
@@ -353,9 +367,6 @@ class Custody:
         )
         if verdict.troubles:  # proved to be what was signed, and kept; but what was signed is odd
             self._log.error(Ev.RECORDING_ODD, subject=entry.id, reason=_reasons(verdict))
-        stated = self._catalogue.stated_at(entry.recorder_id, entry.sequence)
-        if stated and entry.manifest_sha256 not in stated:
-            broken = [*broken, entry]
         for link in broken:
             self._log.error(
                 Ev.CHAIN_BROKEN, subject=link.id, recorder=link.recorder_id, sequence=link.sequence

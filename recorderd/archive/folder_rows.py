@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select
 
-from recorderd.archive.catalogue import ChainState, Entry, entry_of
+from recorderd.archive.catalogue import Entry, entry_of
+from recorderd.archive.chain_links import ChainState
 from recorderd.archive.groups import Group
 from recorderd.archive.judgement import ODD
 from recorderd.archive.kept_receipts import read_receipt

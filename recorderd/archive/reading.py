@@ -24,6 +24,7 @@ from recorderd.wire.wav import HEAD_LIMIT_BYTES, parse_wav
 
 SMALL_LIMIT_BYTES: Final = 1 << 20  # of a signature or token; a longer one is cut, and does not hold
 _BLOCK_BYTES: Final = 1 << 20
+_END_BYTES: Final = 4096  # asked for where the file is to end: it may have grown
 Advance = Callable[[int], None]
 
 
@@ -47,8 +48,10 @@ class Reading:
     def go_on(self, *, until_bytes: int | None = None, advance: Advance | None = None) -> None:
         """Read on to ``until_bytes``, or to the end."""
         while until_bytes is None or self.at_bytes < until_bytes:
-            left_bytes = _BLOCK_BYTES if until_bytes is None else until_bytes - self.at_bytes
-            wanted_bytes = min(_BLOCK_BYTES, left_bytes)
+            end_bytes = self._file_bytes if until_bytes is None else until_bytes
+            wanted_bytes = min(_BLOCK_BYTES, max(_END_BYTES, end_bytes - self.at_bytes))
+            if until_bytes is not None:
+                wanted_bytes = min(wanted_bytes, until_bytes - self.at_bytes)
             block = self._file.read_at(self.at_bytes, wanted_bytes)
             if not block:
                 return

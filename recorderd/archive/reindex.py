@@ -18,7 +18,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, delete, func, insert, select, text, update
 
 from recorderd.archive.audit_log import Actor, AuditLog
-from recorderd.archive.catalogue import ChainState
+from recorderd.archive.chain_links import ChainState
 from recorderd.archive.database import Database
 from recorderd.archive.folder_rows import FolderReader, FoundRow, Unfit
 from recorderd.archive.kept_receipts import keep_receipts

@@ -5,7 +5,8 @@ Rule: what an index does not tell is empty, or zero where it is a number.
 
 from __future__ import annotations
 
-from recorderd.archive.catalogue import ChainState, Entry, entry_of
+from recorderd.archive.catalogue import Entry, entry_of
+from recorderd.archive.chain_links import ChainState
 from recorderd.core.outcomes import RECORDED
 from recorderd.wire.frames import Offer
 from recorderd.wire.manifest import Manifest, manifest_name

@@ -44,8 +44,9 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
     else:
         required = required_names(recording_id, audio="".join(audio[:1]))
     small = [name for name in required if name not in listed]
-    present = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    present = {name for name in present if not is_receipt(name)}
+    with os.scandir(folder) as entries:
+        found = {entry.name: entry for entry in entries}
+    present = {name for name in found if not name.startswith(".") and not is_receipt(name)}
     small += [name for name in stamps_of(required) if name in present]
     names = [*small, *(entry.name for entry in stated.files if entry.role != "audio"), *audio]
     if REASON_NAME in present:
@@ -57,8 +58,10 @@ def list_files(folder: Path) -> tuple[OfferedFile, ...]:
         raise SpoolBroken(path=folder, reason=f"more than {FILES_LIMIT} files")
     files = []
     for name in names:
-        path = folder / name
-        digest, size_bytes = (listed[name][1], path.stat().st_size) if name in listed else sha256_file(path)
+        if name in listed:
+            digest, size_bytes = listed[name][1], found[name].stat().st_size
+        else:
+            digest, size_bytes = sha256_file(folder / name)
         if name in listed and listed[name][0] != size_bytes:
             reason = f"{name} has {size_bytes} bytes, the manifest says {listed[name][0]}"
             raise SpoolBroken(path=folder, reason=reason)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from struct import Struct
@@ -180,13 +180,23 @@ class Draft:
         self.leaves.add(memoryview(content).cast("B"))
         self.frames += memoryview(content).nbytes // self._frame_bytes
 
-    def sealed_ahead(self, content: bytes | memoryview) -> tuple[int, bytes, int] | None:
-        """Seal octets that are to follow the last frame as the container would; None in clear.
+    def sealed_ahead(self, parts: Iterable[memoryview]) -> tuple[int, bytes] | None:
+        """Seal octets that are to follow the last frame as the container would, no block across two parts.
 
-        Nothing is written, and the draft does not know of them.
+        None in clear. Nothing is written, and the draft does not know of them.
         """
         file = self._file
-        return file.sealed_ahead(memoryview(content).cast("B")) if isinstance(file, VaultFile) else None
+        return file.sealed_ahead(parts) if isinstance(file, VaultFile) else None
+
+    @property
+    def container_id(self) -> bytes:
+        """Which container it rests in; empty in clear. One that is written anew is another one."""
+        return self._file.container_id if isinstance(self._file, VaultFile) else b""
+
+    @property
+    def named_bytes(self) -> int:
+        """How much of its container was on disk when that took another's place; 0 = it took none."""
+        return self._file.named_bytes if isinstance(self._file, VaultFile) else 0
 
     def show_length(self) -> None:
         """Let the header tell of everything appended so far; not synced.
@@ -350,6 +360,8 @@ class Draft:
                 wide.show_length()
                 wide._file.sync()
                 durable.supersede(wide_path, self.path)
+                if isinstance(wide._file, VaultFile):
+                    wide._file.noted_name()
             except OSError as problem:
                 raise DraftFailed(path=self.path, reason=problem) from None
             undo.pop_all()

@@ -1,7 +1,8 @@
 """How one draft rests encrypted: its vault, its journal's veil, its offers' envelopes.
 
 Contract: the wrapped key survives before anything is written under it; where the metadata is encrypted it is
-there from the first line of the journal on, else from the beginning of the audio on.
+there from the first line of the journal on, else from the first of its audio on that comes to the disk, be it
+in the tail.
 Thread: the disk's.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from recorderd.evidence.digest import sha256_file
 from recorderd.evidence.draft_cipher import DraftKey
 from recorderd.evidence.name_veil import NameVeil
 from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.sealed_metadata import enclosed, recipient_entries
-from recorderd.record.vault import Vault, begin_vault
+from recorderd.record.vault import Vault, begin_vault, wrapped_key_name
 from recorderd.wire.manifest import FileEntry, RecipientEntry, audio_name
 
 
@@ -30,6 +32,7 @@ class DraftEncryption:
         self.seals_metadata = seals_metadata
         self.kept: dict[str, FileEntry] = {}  # offers that rest in envelopes, by name
         self._vault: Vault | None = None
+        self._wrapped_sha256 = b""
 
     def vault(self, folder: Path) -> Vault:
         """Give what the draft rests in; the first time it is begun.
@@ -40,6 +43,13 @@ class DraftEncryption:
             audio = audio_name(folder.name)
             self._vault = begin_vault(folder, audio, recipients=self.recipients, keys=self._keys)
         return self._vault
+
+    def wrapped_sha256(self, folder: Path) -> bytes:
+        """Give the digest of the file with the wrapped key, which was begun. Errors: OSError."""
+        if not self._wrapped_sha256:
+            name = wrapped_key_name(audio_name(folder.name), suffix=self.recipients.suffix)
+            self._wrapped_sha256 = bytes.fromhex(sha256_file(folder / name)[0])
+        return self._wrapped_sha256
 
     def take(self, recording_id: str) -> Vault | None:
         """Take on what another process has let the draft rest in; None when its key is gone."""

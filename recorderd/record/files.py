@@ -28,6 +28,7 @@ from recorderd.record.journal import Journal, JournalWriter
 from recorderd.record.left_draft import LeftDraft, known_audio, seal_known
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.space import is_no_space
+from recorderd.record.tail_marks import TailMarks
 from recorderd.record.vault import Vault, vault_name
 from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
@@ -70,7 +71,8 @@ class SealedAhead:
 
     position: int  # in the container
     octets: bytes
-    blocks_at: int  # where the container's first block stands
+    container_id: bytes
+    known: int  # up to where the container is on disk, as far as it knows itself
     descriptor: int
 
 
@@ -102,7 +104,7 @@ class RecordingFiles:
         self._keyed_leaves: KeyedLeaves | None = None  # of an encrypted draft
         self._changed_by = GOES_ON  # why leaves of the last one are others
         self.offers = 0
-        self.tail_ends: dict[int, int] = {}  # where the container ended, by block of the tail
+        self.tail_marks = TailMarks()
         # Of the audio, as it is when everything that was asked for is done.
         self.is_open = False
         self.frames = 0
@@ -119,6 +121,16 @@ class RecordingFiles:
     def rests_encrypted(self) -> bool:
         """Tell whether none of its audio may be on disk in clear."""
         return self._encryption is not None
+
+    @property
+    def tells_beginning(self) -> bool:
+        """Tell whether the tail is to tell what it begins with: the disk may not have it yet."""
+        return self._encryption is not None and not self.tail_marks.lasts
+
+    @property
+    def encryption(self) -> DraftEncryption | None:
+        """How it rests encrypted; None in clear.  # thread: the disk's"""
+        return self._encryption
 
     # --- journal and offers ---------------------------------------------------------------------
 
@@ -299,21 +311,29 @@ class RecordingFiles:
         """Count frames that a job given beside will write."""
         self.frames += frames
 
-    def sealed_ahead(self, block: I16 | U8, *, at_frame: int) -> SealedAhead | None:
-        """Seal frames that the draft may get next, for the tail; None when it stands elsewhere by now.
+    def sealed_ahead(
+        self, parts: Sequence[memoryview], *, at_frame: int, channels: int
+    ) -> SealedAhead | None:
+        """Seal octets that the draft may get next, for the tail; None when it stands elsewhere by now.
 
         # thread: the disk's
         """
         draft = self._draft
         if self.problem is not None or draft is None or draft.frames != at_frame:
             return None
-        if block.shape[1:] != (draft.channels,):
+        if channels != draft.channels:
             return None
-        sealed = draft.sealed_ahead(draft.octets(block).data.cast("B"))
+        sealed = draft.sealed_ahead(parts)
         if sealed is None:
             return None
-        position, octets, blocks_at = sealed
-        return SealedAhead(position=position, octets=octets, blocks_at=blocks_at, descriptor=draft.descriptor)
+        position, octets = sealed
+        return SealedAhead(
+            position=position,
+            octets=octets,
+            container_id=draft.container_id,
+            known=draft.named_bytes,
+            descriptor=draft.descriptor,
+        )
 
     def widen(self, channels: int, *, origin_samples: int) -> None:
         """Add silent channels."""

@@ -37,7 +37,7 @@ from recorderd.core.messages import (
 from recorderd.record.draft_file import read_file_layout
 from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import merged
-from recorderd.record.journal import Journal, read_journal
+from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
 from recorderd.record.left_draft import LeftDraft
 from recorderd.record.naming import wav_notes
 from recorderd.record.native import LAWS
@@ -155,7 +155,7 @@ def _refuse(folder: Path, journal: Journal) -> None:
         reason = "nothing is to be kept of it"
     elif notes.joined_into:
         reason = "it goes on in another recording"
-    elif list(folder.glob("*.manifest.json*")):
+    elif is_being_sealed(folder):
         reason = "it was being sealed"
     if reason:
         raise ValueError(reason)
@@ -193,6 +193,22 @@ def _left_audio(folder: Path, journal: Journal, vault: Vault | None) -> tuple[Pa
     finally:
         file.close()
     return path, LeftDraft(layout=layout, frames=frames)
+
+
+def is_being_sealed(folder: Path) -> bool:
+    """Tell whether a seal of a draft was begun: nothing is written to its audio any more."""
+    return any(folder.glob("*.manifest.json*"))
+
+
+def has_begun(folder: Path) -> bool:
+    """Tell whether a draft has come to the disk: the first line of its journal names the session.
+
+    Whoever was killed before has written nothing else but the journal's name and the draft's wrapped key.
+    Errors: OSError.
+    """
+    journal = folder / JOURNAL_NAME
+    known = {path.name for path in folder.iterdir() if ".key." not in path.name}
+    return not known <= {JOURNAL_NAME} or (JOURNAL_NAME in known and b"\n" in journal.read_bytes())
 
 
 def pending(told: Sequence[RecordMessage], recording: Recording) -> list[RecordMessage]:

@@ -7,7 +7,7 @@ out is overwritten first.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recorderd.core.ids import StreamId
 from recorderd.record.piece import Piece
@@ -58,6 +58,12 @@ class Preroll:
         while self._windows and self._windows[0].end <= window.end - keep:
             _overwrite(self._windows.popleft())
 
+    def copied(self) -> Preroll:
+        """Give a copy with samples of its own: what becomes of it leaves these as they are."""
+        other = Preroll()
+        other._windows.extend(_copied(window) for window in self._windows)
+        return other
+
     def since(self, start: int) -> list[Window]:
         """Return what is held from ``start`` on."""
         return [window.since(start) for window in self._windows if window.end > start]
@@ -66,6 +72,11 @@ class Preroll:
         """Forget everything."""
         while self._windows:
             _overwrite(self._windows.popleft())
+
+
+def _copied(window: Window) -> Window:
+    pieces = {stream: replace(piece, samples=piece.samples.copy()) for stream, piece in window.pieces.items()}
+    return Window(start=window.start, end=window.end, pieces=pieces)
 
 
 def _overwrite(window: Window) -> None:

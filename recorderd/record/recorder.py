@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
-from recorderd.core.errors import EncryptionFailed, NotContinued, RecorderError
+from recorderd.core.errors import EncryptionFailed, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, StreamId
 from recorderd.core.messages import (
@@ -53,7 +53,7 @@ from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.entries import Entries
 from recorderd.record.files import RecordingFiles
-from recorderd.record.going_on import Needed, go_on, pending
+from recorderd.record.going_on import Needed, go_on, has_begun, is_being_sealed, pending
 from recorderd.record.joining import in_order, move_stream, render_absorbed
 from recorderd.record.meter import Meter
 from recorderd.record.proving import RunningProof
@@ -137,7 +137,7 @@ class Recorder:
         self._steady = SteadyRound(source=source, disk=disks.audio, meter=self._meter, guarded=self._guarded)
         self._watch = Watch(source=source, silence_limit_s=pace.silence_limit_s, log=log, on_silent=on_silent)
         self._owners: dict[StreamId, SessionId] = {}
-        self._recorder_id = sealer.recorder_id
+        self._recorder_id, self._has_named = sealer.recorder_id, sealer.has_named
         self._pace = pace
         self._clock = clock
         self._log = log
@@ -260,7 +260,7 @@ class Recorder:
             return
         recording = self._sessions.get(message.session)
         if recording is not None:
-            recording.steadiness = None
+            recording.unsettle()
         if isinstance(message, StreamMoved):
             self._move(message)
             return
@@ -296,9 +296,22 @@ class Recorder:
             return
         self._has_joins = True
         self._owners[message.opened.stream] = message.session
-        into.steadiness = come_from.steadiness = None
+        for recording in (into, come_from):
+            recording.unsettle()
         move = partial(move_stream, message, into=into, come_from=come_from, source=self._source)
         self._guarded(into, move)
+
+    def is_closed(self, session: SessionId, told: Sequence[RecordMessage]) -> bool:
+        """Tell whether a session of an earlier process was closed: what is left of it is recovery's.
+
+        One that is over and has no draft may have been too short to get one.
+        """
+        if not any(isinstance(message, SessionEnded) for message in told):
+            return False
+        folder = self._spool.path(Place.DRAFTS, session)
+        if folder.exists():
+            return is_being_sealed(folder)
+        return self._has_named(session) or self._spool.path(Place.QUARANTINE, session).exists()
 
     def go_on(self, session: SessionId, told: Sequence[RecordMessage]) -> dict[StreamId, Needed]:
         """Go on with a session of an earlier process; say which packets are wanted of its streams.
@@ -308,13 +321,13 @@ class Recorder:
         """
         folder, needed, now_ns = self._spool.path(Place.DRAFTS, session), {}, self._clock.mono_ns()
         started = next(message for message in told if isinstance(message, SessionStarted))
+        if folder.exists() and not has_begun(folder):
+            self._spool.drop_draft(session)
         if folder.exists():
             files = self._files_of(started)
             gone_on = go_on(folder, told, files=files, make=self._make, now_ns=now_ns)
             recording, needed = gone_on.recording, gone_on.needed
             self._sessions[session] = recording
-        elif any(isinstance(message, SessionEnded) for message in told):
-            raise NotContinued(session=session, reason="it is closed already")
         else:  # it had not come to the disk
             self._start(started)
             recording = self._sessions[session]
@@ -385,6 +398,8 @@ class Recorder:
                 recording.silence_limit_ns = None
                 recording.open_stream(message)
                 self._owners[message.stream] = message.session
+                if recording.files.is_open and recording.files.rests_encrypted:  # in another container now
+                    self._tail.keep_one(recording, heard_ns=self._source.heard_until_ns)
             case StreamHeld():
                 recording.hold_stream(message)
             case StreamRecoded():

@@ -44,7 +44,7 @@ from recorderd.record.piece import blank_piece
 from recorderd.record.preroll import Preroll, Window
 from recorderd.record.reading import FOREVER
 from recorderd.record.source import Source
-from recorderd.record.steadiness import Steadiness
+from recorderd.record.steadiness import Foreseen, Steadiness
 from recorderd.record.steering import SkewPolicy, Steering
 from recorderd.record.timeline import CAUSE_OF, Segment, Timeline, instant_of, sample_at
 from recorderd.record.track import DEFAULT_RATE_HZ, Track
@@ -81,6 +81,7 @@ class Recording:
     gaps_noted: tuple[tuple[int, bool, int | None], ...] = ()
     gaps_grow: bool = False  # one of them did
     steadiness: Steadiness | None = None  # see ``steady``; None = to be found out
+    foreseen: Foreseen | None = None  # see ``tail``; None = to be found out
     left_out: bool = False  # audio, for want of room, that is not written as silence yet
     silence_limit_ns: int | None = None  # its own; None = everybody's
     silence_reported: bool = False
@@ -128,6 +129,10 @@ class Recording:
     def failed(self) -> bool:
         """Tell whether the disk has refused something; the draft is left to recovery then."""
         return self.files.problem is not None
+
+    def unsettle(self) -> None:
+        """Find out anew what was taken as settled: something has changed."""
+        self.steadiness = self.foreseen = None
 
     def paused_samples(self) -> int:
         """Count the samples that were paused so far."""

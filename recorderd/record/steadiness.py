@@ -28,3 +28,12 @@ class Steadiness:
     begun_ns: int  # of the session
     grain_samples: int
     group: tuple[int, int, int, int]  # the kind and the channels, in a form that is quickly compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """How a recording whose audio is not open yet will begin, if nothing of it changes."""
+
+    steady: Steadiness
+    start: int  # the first sample
+    begins: bytes  # what is told of it with every row

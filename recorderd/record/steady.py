@@ -184,10 +184,10 @@ class SteadyRound:
         recording.rendered = end
 
 
-def find_steadiness(recording: Recording, source: Source) -> Steadiness | None:
-    """Look whether a recording is steady."""
+def find_steadiness(recording: Recording, source: Source, *, has_ended: bool = False) -> Steadiness | None:
+    """Look whether a recording is steady; ``has_ended``, whether it was so to its end."""
     tracks = sorted(recording.tracks.values(), key=lambda track: track.channel)
-    if not tracks or not _goes_on(recording) or not _plain(recording, tracks):
+    if not tracks or not _goes_on(recording, has_ended=has_ended) or not _plain(recording, tracks):
         return None
     if any(not track.is_steady(recording.rendered) for track in tracks):
         return None
@@ -206,13 +206,13 @@ def find_steadiness(recording: Recording, source: Source) -> Steadiness | None:
     )
 
 
-def _goes_on(recording: Recording) -> bool:
+def _goes_on(recording: Recording, *, has_ended: bool) -> bool:
     """Tell whether the recording is on, written as far as it is rendered, and not about to end."""
     change = recording.notes.timeline.changes[-1]
     return (
         recording.files.is_open
         and not recording.failed
-        and recording.ended is None
+        and (recording.ended is not None) is has_ended
         and recording.written == recording.rendered
         and change.state is RecordingState.ON
         and sample_at(change.at_ns, rate_hz=recording.rate_hz) <= recording.rendered

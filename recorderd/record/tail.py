@@ -4,7 +4,9 @@ Contract: ``take`` gives a block of what has come of the recordings since the bl
 is nothing. It copies and changes nothing: whatever the tail does, the recording goes on as it would without.
 Where a stream has lost packets, has just begun to be steady, or got a late packet, the whole of what is not
 rendered yet is taken again, with marks. Of what comes without a gap each octet is taken once. Of a recording
-that is not steady, or rests encrypted, what it would write next is rendered ahead (``tail_shadow``).
+that is not steady, or rests encrypted, what it would write next is rendered ahead (``tail_shadow``): of one
+that is about to begin, once, and then its octets are taken as they come. Of one that was steady to its end
+the octets are taken when that has come, and again each ``ENDED_NS`` until its draft has them.
 Never in it: what is not to be kept at the moment it is taken (paused, stopped, erased), keys that are masked,
 and plain audio of a recording that rests encrypted.
 Thread: the recording's.
@@ -24,10 +26,11 @@ from dsp.shapes import BOOL, I64
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.core.errors import RecorderError
 from recorderd.core.messages import RecordingState
+from recorderd.record.ending import OVERHANG_NS
 from recorderd.record.native import LAWS
 from recorderd.record.session import Recording
 from recorderd.record.source import Source
-from recorderd.record.steadiness import Kind, Steadiness
+from recorderd.record.steadiness import Foreseen, Kind, Steadiness
 from recorderd.record.steady import find_steadiness
 from recorderd.record.tail_block import CHANNELS_MAX, RowKind, names_of, raw_rows
 from recorderd.record.tail_shadow import look_ahead
@@ -37,6 +40,8 @@ from recorderd.wire.canonical import canonical_json
 
 STALE_MS: Final = 150  # a stream whose end is older has stopped: what its partner says is taken by itself
 SETTLE_NS: Final = 60 * NS_PER_MS  # a packet that is under way is no gap yet, where gaps are told
+WAY_NS: Final = 300 * NS_PER_MS  # how much later than a call's end something of it may still be heard
+ENDED_NS: Final = NS_PER_S  # half of what a file of the tail keeps at least
 SPAN_MAX_MS: Final = 900  # of one row among many: whoever has more to give does so by itself
 _PART_BYTES: Final = 1 << 20  # of contents at a time: larger arrays are new pages each time
 
@@ -79,6 +84,7 @@ class Tail:
         self._known: list[Steadiness] = []
         self._groups: list[_Group] = []
         self._alone: list[Recording] = []  # that are not steady
+        self._ended: dict[str, int] = {}  # those of them that are over and were taken whole, and when
 
     def take(self, recordings: Sequence[Recording], *, heard_ns: int) -> TailBlock | None:
         """Take what has come by an instant; None when nothing is to be kept of it."""
@@ -86,8 +92,13 @@ class Tail:
         self._plan(recordings)
         for group in self._groups:
             self._take_group(group, block, heard_ns)
+        ended, self._ended = self._ended, {}
         for recording in self._alone:
-            self._take_alone(recording, block, heard_ns)
+            taken_ns = ended.get(recording.started.session)
+            if taken_ns is not None and heard_ns - taken_ns < ENDED_NS:
+                self._ended[recording.started.session] = taken_ns
+            else:
+                self._take_alone(recording, block, heard_ns)
         if not (block.tables or block.unsealed):
             return None
         self._number += 1
@@ -160,7 +171,7 @@ class Tail:
         for number in np.flatnonzero(~whole).tolist():
             recording, steady = group.recordings[number], group.steadies[number]
             until = max(int(heard[number]), int(ends[number].max()))  # packets may come before their time
-            self._take_marked(recording, steady, block, until=until)
+            self._take_marked(recording, steady, block, start=recording.rendered, until=until)
             group.taken[number] = end[number] if (laws[number] != 0).all() else 0
 
     def _take_whole(
@@ -191,16 +202,26 @@ class Tail:
             table["written"], table["laws"][:, :channels] = rendered[chosen], laws[chosen]
             block.add(table, octets.reshape(chosen.size, row_bytes))
 
-    def _take_marked(self, recording: Recording, steady: Steadiness, block: TailBlock, *, until: int) -> None:
+    def _take_marked(
+        self,
+        recording: Recording,
+        steady: Steadiness,
+        block: TailBlock,
+        *,
+        start: int,
+        until: int,
+        begins: bytes = b"",
+    ) -> None:
         """Take all that is not rendered yet of one recording, with a mark for each octet."""
-        start, kind = recording.rendered, steady.kind
+        kind = steady.kind
         if until <= start:
             return
         found = [
             self._source.peek(track.opened.stream, start_ticks=start - placed, end_ticks=until - placed)
             for track, placed in zip(steady.tracks, steady.placements, strict=True)
         ]
-        content = np.concatenate([row[0] for row in found] + [row[1] for row in found])
+        parts = [row[0] for row in found] + [row[1] for row in found]
+        content = np.concatenate([*parts, np.frombuffer(begins, dtype=np.uint8)])
         table = raw_rows(
             names_of([recording.started.session]),
             rate_hz=kind.rate_hz,
@@ -210,6 +231,7 @@ class Tail:
             kind=RowKind.MARKED,
         )
         table["start"], table["frames"], table["written"] = start, until - start, start
+        table["notes_bytes"] = len(begins)
         block.add(table, content[None, :])
 
     def _take_alone(self, recording: Recording, block: TailBlock, heard_ns: int) -> None:
@@ -219,9 +241,15 @@ class Tail:
             return
         if not files.is_open and not _can_begin(recording):
             return
+        is_over = ended is not None and heard_ns >= ended.at_mono_ns + WAY_NS
+        if is_over:
+            self._ended[recording.started.session] = heard_ns
+        if self._take_octets(recording, block, heard_ns):
+            return
         heard_ns = heard_ns - SETTLE_NS if ended is None else min(heard_ns, ended.at_mono_ns)
+        until = None if is_over else recording.samples_at(heard_ns)
         try:
-            ahead = look_ahead(recording, self._source, until=recording.samples_at(heard_ns))
+            ahead = look_ahead(recording, self._source, until=until)
         except RecorderError as problem:
             self._on_problem(recording.started.session, problem)
             return
@@ -229,7 +257,6 @@ class Tail:
             return
         written = recording.written if files.is_open else ahead.start
         told: dict[str, object] = {"gaps": ahead.gaps, "back": ahead.back, "told": ahead.told}
-        notes = canonical_json(told if ahead.begins is None else {**told, "begins": ahead.begins})
         table = raw_rows(
             names_of([recording.started.session]),
             rate_hz=recording.rate_hz,
@@ -239,25 +266,47 @@ class Tail:
             kind=RowKind.SEALED if files.rests_encrypted else RowKind.FRAMES,
         )
         table["start"], table["frames"], table["written"] = ahead.start, len(ahead.frames), written
-        table["notes_bytes"] = len(notes)
         if files.rests_encrypted:
+            session, at_frame = recording.started.session, files.frames
             block.unsealed.append(
-                Unsealed(row=table, files=files, at_frame=files.frames, ahead=ahead, notes=notes)
+                Unsealed(
+                    recording_id=session, row=table, files=files, at_frame=at_frame, ahead=ahead, told=told
+                )
             )
             return
+        if ahead.begins is not None:
+            told["begins"] = ahead.begins
+            if ahead.steady is not None and ahead.start >= recording.rendered:  # all of it is in the ring
+                begins = canonical_json({"begins": ahead.begins})
+                recording.foreseen = Foreseen(steady=ahead.steady, start=ahead.start, begins=begins)
+        notes = canonical_json(told)
+        table["notes_bytes"] = len(notes)
         octets = np.ascontiguousarray(ahead.frames).view(np.uint8).reshape(-1)
         block.add(table, np.concatenate([octets, np.frombuffer(notes, dtype=np.uint8)])[None, :])
 
+    def _take_octets(self, recording: Recording, block: TailBlock, heard_ns: int) -> bool:
+        """Take a recording's octets if it was steady to its end, or is known to begin so; say whether."""
+        ended, foreseen = recording.ended, recording.foreseen
+        until = recording.samples_at(
+            heard_ns if ended is None else min(heard_ns, ended.at_mono_ns + OVERHANG_NS)
+        )
+        if not recording.files.is_open and foreseen is not None:
+            self._take_marked(
+                recording, foreseen.steady, block, start=foreseen.start, until=until, begins=foreseen.begins
+            )
+            return True
+        if ended is None or recording.files.rests_encrypted:
+            return False
+        steady = find_steadiness(recording, self._source, has_ended=True)
+        if steady is not None:
+            self._take_marked(recording, steady, block, start=recording.rendered, until=until)
+        return steady is not None
+
 
 def _can_begin(recording: Recording) -> bool:
-    """Tell whether a recording whose audio nobody has opened yet can be told of in clear."""
-    return (
-        not recording.files.rests_encrypted
-        and recording.state is RecordingState.ON
-        and recording.preroll.start is None
-        and recording.ended is None
-        and bool(recording.tracks)
-    )
+    """Tell whether a recording whose audio nobody has opened yet is to have some."""
+    begins = recording.notes.timeline.first_on(rate_hz=recording.rate_hz)
+    return begins is not None and recording.state is not RecordingState.ERASED and bool(recording.tracks)
 
 
 def _stands_still(recording: Recording) -> bool:

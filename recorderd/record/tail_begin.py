@@ -2,7 +2,8 @@
 
 Contract: the audio is opened when the first window is due, more than a second after the call began. Until
 then each row of such a recording tells what the draft will be; ``begin_draft`` makes it after a power cut,
-unless the disk has it. Where audio rests encrypted no row does so: only whoever has the key could.
+unless the disk has it. Of one that rests encrypted the row is that draft itself (``tail_container``), and
+``note_beginning`` lets the journal tell of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from recorderd import durable
 from recorderd.core.errors import WavFormatError
 from recorderd.record.draft import Draft
 from recorderd.record.journal import Journal, JournalWriter
-from recorderd.record.tail_container import cut_torn
+from recorderd.record.tail_notes import cut_torn
 from recorderd.record.tail_span import TailRow
 from recorderd.record.wav_file import read_path_layout
 from recorderd.wire.manifest import StreamEntry, audio_name
@@ -30,18 +31,21 @@ class Begins:
     """What a draft begins with."""
 
     origin_samples: int
-    notes: WavNotes
+    notes: WavNotes | None  # None = it has begun, and the row tells it once more
     streams: Sequence[StreamEntry | Mapping[str, Any]]  # as they stand; read again, their fields
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> Begins:
         """Read what a row tells. Errors: ValueError, KeyError or TypeError when it is none."""
-        notes = dict(row["notes"])
-        notes["channel_names"] = tuple(notes["channel_names"])
-        notes["sources"] = tuple(ChannelSource(**source) for source in notes["sources"])
+        notes = None
+        if "notes" in row:
+            told = dict(row["notes"])
+            told["channel_names"] = tuple(told["channel_names"])
+            told["sources"] = tuple(ChannelSource(**source) for source in told["sources"])
+            notes = WavNotes(**told)
         return cls(
             origin_samples=int(row["origin_samples"]),
-            notes=WavNotes(**notes),
+            notes=notes,
             streams=[dict(stream) for stream in row["streams"]],
         )
 
@@ -52,6 +56,24 @@ def is_begun(audio: Path) -> bool:
         read_path_layout(audio)
         return True
     return False
+
+
+def note_beginning(folder: Path, journal: Journal, begins: Begins, *, rate_hz: int, channels: int) -> None:
+    """Let a journal tell what its draft begins with, as far as it does not know.
+
+    Durable: after return what it tells survives.
+    Errors: OSError; KeyError or TypeError when a stream is none.
+    """
+    cut_torn(folder)
+    writer = JournalWriter.go_on(folder)
+    try:
+        if journal.sample_rate_hz < 1:
+            writer.format(sample_rate_hz=rate_hz, channels=channels, origin_samples=begins.origin_samples)
+        if not journal.streams:
+            writer.streams_again(begins.streams)
+        writer.sync()
+    finally:
+        writer.close()
 
 
 def begin_draft(folder: Path, rows: Sequence[TailRow], journal: Journal) -> bool:
@@ -66,16 +88,7 @@ def begin_draft(folder: Path, rows: Sequence[TailRow], journal: Journal) -> bool
         return False
     begins, rate_hz = Begins.parse(told), int(row.row["rate_hz"])
     channels = max(journal.channels, row.channels)
-    cut_torn(folder)
-    writer = JournalWriter.go_on(folder)
-    try:
-        if journal.sample_rate_hz < 1:
-            writer.format(sample_rate_hz=rate_hz, channels=row.channels, origin_samples=begins.origin_samples)
-        if not journal.streams:
-            writer.streams_again(begins.streams)
-        writer.sync()
-    finally:
-        writer.close()
+    note_beginning(folder, journal, begins, rate_hz=rate_hz, channels=row.channels)
     path = folder / audio_name(folder.name)
     durable.discard(path)
     encoding = WavEncoding(int(row.row["encoding"]))

@@ -7,9 +7,10 @@ rows that touch it. A recording is named by its id, as its draft's folder is. No
 is told, but by the rows of one in clear whose audio is not open yet: they say what it begins with.
 
 A row's content, by ``kind``: RAW, the octets of the streams as they came, a channel behind the other, each of
-one coding (``laws``); MARKED, the same with a mark for each octet behind them, 0 = never came; FRAMES, what
-the draft is to hold, and behind it, as JSON, what is missing in it (and ``tail_begin``); SEALED, the same as
-the draft's container is to hold it, behind ``SEALED_HEAD``. Samples are counted from the session's start.
+one coding (``laws``); MARKED, the same with a mark for each octet behind them, 0 = never came (and, as JSON,
+``tail_begin``); FRAMES, what the draft is to hold, and behind it, as JSON, what is missing in it (and
+``tail_begin``); SEALED, the same as the draft's container is to hold it, behind ``SealedHead``. Samples are
+counted from the session's start.
 Pure: no clock, no I/O.
 """
 
@@ -31,7 +32,7 @@ from recorderd.core.errors import TailUnreadable
 PAGE_BYTES: Final = 4096
 CHANNELS_MAX: Final = 8  # of a row that tells a law per channel
 MAGIC: Final = b"RECTAIL\0"
-VERSION: Final = 1
+VERSION: Final = 2
 _HEAD: Final = struct.Struct("<8sIIQQQI")
 ROW: Final = np.dtype(
     [
@@ -54,9 +55,30 @@ ROW: Final = np.dtype(
 ROWS_MAX: Final = 100_000
 
 
-# Of a SEALED row: up to where the container is known to be on disk. Behind it stands what the container has
-# from there on, its last blocks those of the tail.
-SEALED_HEAD: Final = struct.Struct("<Q")
+_SEALED_HEAD: Final = struct.Struct("<Q16s32s")
+SEALED_HEAD_BYTES: Final = _SEALED_HEAD.size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedHead:
+    """What stands before the content of a SEALED row: to which container it belongs.
+
+    Behind it stands what that container has from ``known`` on, its last blocks those of the tail.
+    """
+
+    known: int = 0  # up to where it is known to be on disk; 0 = not at all, and the row holds the whole
+    container_id: bytes = bytes(16)  # where some of it is known
+    wrapped_sha256: bytes  # of the file with the wrapped key
+
+    def encode(self) -> bytes:
+        """Write it."""
+        return _SEALED_HEAD.pack(self.known, self.container_id, self.wrapped_sha256)
+
+    @classmethod
+    def parse(cls, content: memoryview) -> SealedHead:
+        """Read it from a content that is long enough."""
+        known, container_id, wrapped_sha256 = _SEALED_HEAD.unpack_from(content)
+        return cls(known=known, container_id=container_id, wrapped_sha256=wrapped_sha256)
 
 
 class RowKind(IntEnum):

@@ -81,12 +81,17 @@ class TailKeeping:
         """
         start, kept = 0, False
         if recording.state is not RecordingState.ERASED:
-            start = recording.samples_at(at_ns)
-            block = None if self._disk.is_full else self._tail.take_one(recording, heard_ns=heard_ns)
-            if block is not None:
-                kept, self._idle_ns, self._given_back = True, 0, False
-                self._disk.put(partial(self._write, block, heard_ns, 0, True), size_bytes=block.waiting_bytes)
+            start, kept = recording.samples_at(at_ns), self.keep_one(recording, heard_ns=heard_ns)
         self._disk.put(partial(self._forget, recording.started.session, start, self._tail.number + 1 - kept))
+
+    def keep_one(self, recording: Recording, *, heard_ns: int) -> bool:
+        """Keep what came of a recording that was changed, without waiting for the next block; say whether."""
+        block = None if self._disk.is_full else self._tail.take_one(recording, heard_ns=heard_ns)
+        if block is None:
+            return False
+        self._idle_ns, self._given_back = 0, False
+        self._disk.put(partial(self._write, block, heard_ns, 0, True), size_bytes=block.waiting_bytes)
+        return True
 
     def synced(self) -> None:
         """Be told that everything given to the disk so far was made last.  # thread: the disk's"""
@@ -105,7 +110,7 @@ class TailKeeping:
             files = self._files or self._open()
             if files is None:
                 return
-            block.seal(synced=files.synced_number)
+            block.seal(synced=files.synced_number, on_problem=self._one_left_out)
             files.write(block, heard_ns=heard_ns, sync=sync)
         except OSError as problem:
             self._left_out(problem)
@@ -120,7 +125,7 @@ class TailKeeping:
         except OSError as problem:
             self._left_out(problem)
 
-    def _one_left_out(self, recording_id: str, problem: RecorderError) -> None:
+    def _one_left_out(self, recording_id: str, problem: RecorderError | OSError) -> None:
         self._log.warning(Ev.TAIL_LEFT_OUT, subject=recording_id, reason=problem)
 
     def _left_out(self, problem: OSError) -> None:

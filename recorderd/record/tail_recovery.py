@@ -25,9 +25,10 @@ from recorderd.record.chain import Chain
 from recorderd.record.journal import Journal, read_journal
 from recorderd.record.tail_begin import begin_draft, is_begun
 from recorderd.record.tail_block import LeftBlock, RowKind, content_of
-from recorderd.record.tail_container import extend_container, note
+from recorderd.record.tail_container import extend_container
 from recorderd.record.tail_files import TAIL_DIR, read_tail
 from recorderd.record.tail_line import TailLine
+from recorderd.record.tail_notes import note
 from recorderd.record.tail_span import TailRow, TailSpan
 from recorderd.record.vault import vault_name
 from recorderd.record.wav_file import read_layout
@@ -90,12 +91,9 @@ def _extend(folder: Path, left: _Rows) -> float:
     if journal.started is None or journal.notes.timeline.state is RecordingState.ERASED:
         return 0.0
     container = folder / vault_name(audio.name)
-    if container.exists():
-        if journal.sample_rate_hz < 1:
-            return 0.0
-        return extend_container(
-            folder, container, [row for row in left.rows if _is(row, RowKind.SEALED)], journal
-        )
+    if container.exists() or journal.started.terms.encrypt:
+        sealed = [row for row in left.rows if _is(row, RowKind.SEALED)]
+        return extend_container(folder, container, sealed, journal)
     if journal.sample_rate_hz < 1 or not journal.streams or not is_begun(audio):
         if not begin_draft(folder, left.rows, journal):
             return 0.0

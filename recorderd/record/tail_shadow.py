@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.ids import StreamId
 from recorderd.record.channels import Channels
+from recorderd.record.ending import render_to_end
 from recorderd.record.files import RecordingFiles
 from recorderd.record.frames import WholePacket
 from recorderd.record.gaps import within
 from recorderd.record.session import Recording
 from recorderd.record.source import Clocked, Counted, Source
+from recorderd.record.steadiness import Steadiness
+from recorderd.record.steady import find_steadiness
 from recorderd.record.tail_begin import Begins
 from recorderd.wire.manifest import Gap
 from recorderd.wire.wav import WavEncoding
@@ -44,12 +47,15 @@ class Ahead:
     gaps: tuple[tuple[Gap, ...], ...]
     back: int  # so many frames before the first ``told`` begins to say what is missing in them
     told: tuple[tuple[Gap, ...], ...]
-    begins: Begins | None = None  # of a draft whose audio is not open yet
+    begins: Begins | None = None  # of a draft whose audio is not open yet, or not known to be on disk
     encoding: WavEncoding
+    steady: Steadiness | None  # what it is when nothing is to be decided any more
+    parts: tuple[int, ...]  # frames of each append: none has both what is audible and what must be silent
 
 
-def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | None:
-    """Render ahead up to a sample of the session; None when that gives nothing.
+def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ahead | None:
+    """Render ahead up to a sample of the session, or (None) all of one that is over; None when that gives
+    nothing.
 
     Errors: RecorderError, as the rendering does.
     """
@@ -63,12 +69,17 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         left_out=recording.left_out,
         doubles=deepcopy(recording.doubles),
         masker=deepcopy(recording.masker),
+        preroll=recording.preroll.copied(),
         _rate_hz=recording.rate_hz,
     )
     shadow.notes = recording.notes
     shadow.channels = _forked(recording.channels)
     begins, peeking = None, cast(Source, _Peeking(source))
-    shadow.render(peeking, until=until)
+    if until is not None:
+        shadow.render(peeking, until=until)
+    elif recording.ended is not None:
+        render_to_end(shadow, peeking, at_mono_ns=recording.ended.at_mono_ns)
+    shadow.preroll.wipe()
     if not files.blocks or (files.notes is not None and not _is_heard(shadow)):
         return None
     start = recording.written if recording.files.is_open else shadow.origin
@@ -76,7 +87,7 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         tuple(within(track.account.gaps, start=start, end=shadow.written)) for track in shadow.tracks.values()
     )
     frames: NDArray[Any] = np.concatenate(files.blocks)
-    if files.notes is not None:
+    if files.notes is not None or recording.files.tells_beginning:
         streams = shadow.entries(peeking, end=shadow.written)
         begins = Begins(origin_samples=shadow.origin, notes=files.notes, streams=streams)
     back = min(start - shadow.origin, TOLD_BACK_S * recording.rate_hz)
@@ -85,7 +96,15 @@ def look_ahead(recording: Recording, source: Source, *, until: int) -> Ahead | N
         for track in recording.tracks.values()
     )
     return Ahead(
-        start=start, frames=frames, gaps=gaps, back=back, told=told, begins=begins, encoding=files.encoding
+        start=start,
+        frames=frames,
+        gaps=gaps,
+        back=back,
+        told=told,
+        begins=begins,
+        encoding=files.encoding,
+        steady=find_steadiness(shadow, source) if begins is not None else None,
+        parts=tuple(block.shape[0] for block in files.blocks),
     )
 
 

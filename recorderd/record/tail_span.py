@@ -19,7 +19,7 @@ from dsp.runs import absent_runs
 from dsp.shapes import BOOL, U8
 from recorderd.core.gap_causes import ALL, NOT_RECEIVED
 from recorderd.record.native import LAWS
-from recorderd.record.tail_block import CHANNELS_MAX, SEALED_HEAD, RowKind
+from recorderd.record.tail_block import CHANNELS_MAX, SEALED_HEAD_BYTES, RowKind
 from recorderd.record.tail_line import Spans
 from recorderd.wire.wav import WavEncoding, WavLayout
 
@@ -28,6 +28,7 @@ SPAN_MAX_S: Final = 600  # of one recording: a tail that tells of more is none o
 RATE_MIN_HZ: Final = 8_000
 RATE_MAX_HZ: Final = 48_000
 _SAMPLES_MAX: Final = 1 << 40
+_TELLING: Final = (RowKind.MARKED, RowKind.FRAMES, RowKind.SEALED)  # what a draft begins with
 _KINDS: Final = frozenset(RowKind) - {RowKind.GONE}
 _ENCODINGS: Final = frozenset(WavEncoding)
 _LAW_MAX: Final = max(LAWS.values())
@@ -62,7 +63,8 @@ class TailRow:
         if self.row["kind"] == RowKind.FRAMES:
             return self.count * self.channels * encoding.sample_bytes + int(self.row["notes_bytes"])
         parts = 2 if self.row["kind"] == RowKind.MARKED else 1
-        return self.count * self.channels * max(1, int(self.row["linear_bytes"])) * parts
+        octets_bytes = self.count * self.channels * max(1, int(self.row["linear_bytes"])) * parts
+        return octets_bytes + int(self.row["notes_bytes"])
 
     def gaps(self) -> list[Spans]:
         """Read what a row that is no raw one says is missing, by stream, from its first frame on.
@@ -86,7 +88,7 @@ class TailRow:
 
         Errors: ValueError when the row says nothing that can be read.
         """
-        if self.row["kind"] != RowKind.FRAMES:
+        if self.row["kind"] not in _TELLING or not self.row["notes_bytes"]:
             return None
         begins: dict[str, Any] | None = self._notes().get("begins")
         return begins
@@ -96,7 +98,7 @@ class TailRow:
         """Tell whether its numbers are such as a recorder writes: a whole row may have been forged."""
         row = self.row
         rate_hz, size_bytes = int(row["rate_hz"]), len(self.content)
-        least_bytes = int(row["notes_bytes"]) + (SEALED_HEAD.size if row["kind"] == RowKind.SEALED else 0)
+        least_bytes = int(row["notes_bytes"]) + (SEALED_HEAD_BYTES if row["kind"] == RowKind.SEALED else 0)
         return bool(
             int(row["kind"]) in _KINDS
             and int(row["encoding"]) in _ENCODINGS
@@ -210,7 +212,8 @@ class TailSpan:
         self, row: TailRow, here: slice, mine: slice, *, encoding: WavEncoding, channels: Sequence[int]
     ) -> None:
         width, lines = max(1, int(row.row["linear_bytes"])), row.channels
-        content = np.frombuffer(row.content, dtype=np.uint8).reshape(-1, lines, row.count, width)
+        content = np.frombuffer(row.content, dtype=np.uint8)[: len(row.content) - int(row.row["notes_bytes"])]
+        content = content.reshape(-1, lines, row.count, width)
         octets = content[0][:, mine]
         if row.row["kind"] == RowKind.MARKED:
             marks = content[1][:, mine]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from recorderd import durable
 from recorderd.core.errors import DraftFailed, EnvelopeUnopened
 from recorderd.evidence.draft_cipher import (
     BLOCK_HEAD_BYTES,
-    BLOCK_MAX_BYTES,
     ENDS,
     HEAD_SLOTS,
     HEADING_BYTES,
     TAG_BYTES,
     Block,
     DraftKey,
+    Heading,
     parse_block,
     parse_heading,
 )
@@ -36,6 +36,7 @@ from recorderd.record.draft_file import ClearFile, DraftFile, create_file, reope
 from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
 from recorderd.record.space import is_no_space
+from recorderd.record.vault_blocks import Rows, in_rows, sealed_blocks, sealed_slot, slot_position
 
 _Content = Callable[[int, int], bytes | memoryview]  # an offset, how many octets
 
@@ -66,6 +67,12 @@ class Vault:
             head=head,
             frame_bytes=frame_bytes,
             silence=silence,
+        )
+
+    def heading(self, *, head_bytes: int, frame_bytes: int, silence: int) -> Heading:
+        """Say what a container of this recording begins with; each has an id of its own."""
+        return self.key.heading(
+            recording_id=self.recording_id, head_bytes=head_bytes, frame_bytes=frame_bytes, silence=silence
         )
 
 
@@ -118,6 +125,7 @@ class VaultFile:
         self._end = self._heading.blocks_at  # of the container
         self._number = HEAD_SLOTS
         self._pieces: list[Piece] | None = None  # read from the disk, until the next write
+        self.named_bytes = 0  # of the container, that are on disk under the name that it is to have
         self._opened: tuple[int, bytes] = (-1, b"")  # serial and content of the block read last
         self._descriptor = create_file(path)
         opening = self._heading.encode() + bytes(HEAD_SLOTS * self._heading.slot_bytes)
@@ -143,6 +151,7 @@ class VaultFile:
         """
         file = cls.__new__(cls)
         file.path, file._key, file._pieces, file._opened = path, key, None, (-1, b"")
+        file.named_bytes = 0
         file._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             file._heading = parse_heading(file._read(0, HEADING_BYTES), subject=path.name)
@@ -269,6 +278,10 @@ class VaultFile:
         """The slot of the head that was written last is whole on disk now."""
         self._slot_is_synced = True
 
+    def noted_name(self) -> None:
+        """Be told that it has its name for good, with all that was synced: with everything, that is."""
+        self.named_bytes = self._end
+
     def reopen(self) -> None:
         """Open it again, to be read."""
         self._descriptor = reopen_file(self.path)
@@ -279,40 +292,37 @@ class VaultFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def sealed_ahead(self, content: memoryview) -> tuple[int, bytes, int]:
+    def sealed_ahead(self, parts: Iterable[memoryview]) -> tuple[int, bytes]:
         """Seal octets as the next blocks behind the end, and write nothing.
 
-        Returns where they would stand, the blocks, and where the container's first block stands. Whoever
-        writes them there, as the last, makes them part of the container.
+        Returns where they would stand, and the blocks. Whoever writes them there, as the last, makes them
+        part of the container. What is appended instead is sealed under other serials.
         """
-        steps = range(0, len(content), BLOCK_MAX_BYTES)
-        rows = [(self._plain_bytes + step, content[step : step + BLOCK_MAX_BYTES]) for step in steps]
-        return self._end, b"".join(self._sealed(rows)), self._heading.blocks_at
+        return self._end, self._sealed(in_rows(parts, offset=self._plain_bytes))
+
+    @property
+    def container_id(self) -> bytes:
+        """Which container it is."""
+        return self._heading.container_id
 
     # --- blocks -------------------------------------------------------------------------------------
 
     def _append(self, view: memoryview) -> None:
         at = self._plain_bytes
-        steps = range(0, len(view), BLOCK_MAX_BYTES)
-        self._put([(at + step, view[step : step + BLOCK_MAX_BYTES]) for step in steps])
+        self._put(in_rows([view], offset=at))
         self._plain_bytes = at + len(view)
 
-    def _put(self, rows: Sequence[tuple[int, memoryview]], *, flags: int = 0) -> None:
+    def _put(self, rows: Rows, *, flags: int = 0) -> None:
         """Add blocks at the container's end."""
-        octets = b"".join(self._sealed(rows, flags=flags))
+        octets = self._sealed(rows, flags=flags)
         durable.write_at(self._descriptor, octets, offset_bytes=self._end)
         self._end, self._number, self._pieces = self._end + len(octets), self._number + len(rows), None
 
-    def _sealed(self, rows: Sequence[tuple[int, memoryview]], *, flags: int = 0) -> list[bytes]:
+    def _sealed(self, rows: Rows, *, flags: int = 0) -> bytes:
         """Seal blocks that are to stand at the container's end."""
-        position, number, octets = self._end, self._number, []
-        for offset, plain in rows:
-            block = Block(
-                position=position, offset=offset, length=len(plain), number=number, serial=0, flags=flags
-            )
-            octets.append(self._key.seal(self._heading, block, plain)[1])
-            position, number = position + block.total_bytes, number + 1
-        return octets
+        return sealed_blocks(
+            self._key, self._heading, rows, position=self._end, number=self._number, flags=flags
+        )
 
     def _overwrite(self, start: int, view: memoryview) -> None:
         self._rewrite(start, start + len(view), lambda at, size: view[at - start : at - start + size])
@@ -350,10 +360,8 @@ class VaultFile:
         self._pieces, self._opened = None, (-1, b"")
 
     def _write_slot(self, number: int) -> None:
-        position = HEADING_BYTES + number * self._heading.slot_bytes
-        block = Block(position=position, offset=0, length=len(self._head), number=number, serial=0)
-        octets = self._key.seal(self._heading, block, self._head)[1]
-        durable.write_at(self._descriptor, octets, offset_bytes=position)
+        octets = sealed_slot(self._key, self._heading, self._head, number=number)
+        durable.write_at(self._descriptor, octets, offset_bytes=slot_position(self._heading, number))
 
     def _live(self) -> list[Piece]:
         if self._pieces is None:
@@ -373,7 +381,7 @@ class VaultFile:
         return self._opened[1]
 
     def _opened_head(self) -> bytes:
-        position = HEADING_BYTES + self._slot * self._heading.slot_bytes
+        position = slot_position(self._heading, self._slot)
         block = parse_block(self._read(position, BLOCK_HEAD_BYTES), position=position)
         if block is None or block.length != len(self._head):
             raise DraftFailed(path=self.path, reason="the disk gives back another head than was written")

@@ -158,7 +158,7 @@ class Watch:
                     restarts=partial(self._restarts, track),
                 )
                 if track.steering.owed:
-                    recording.steadiness = None
+                    recording.unsettle()
 
     def _restarts(self, track: Track) -> int:
         counters = self._source.stats(track.opened.stream).counters

@@ -223,7 +223,7 @@ class Conductor:
             self.request(session, ControlAction.RESUME, via="siprec", arrived_mono_ns=arrived_mono_ns)
 
     def tick(self) -> None:
-        """Do what is due; fifty times a second that is nothing, and costs nothing."""
+        """Do what is due; with every poll that is nothing, and costs nothing."""
         if not self._due:
             return
         now_ns = self._clock.mono_ns()

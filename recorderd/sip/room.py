@@ -36,7 +36,7 @@ from recorderd.sip.registration import RegistrationPlan, RegistrationState
 from recorderd.sip.settings import SipSettings, account_config, endpoint_config, transport_config
 from recorderd.tap.speaker import UtteranceEnded
 
-POLL_MS: Final = 20
+POLL_MS: Final = 50  # how long nothing may come before it is looked what else there is to do
 LOOK_EVERY_NS: Final = NS_PER_S // 10  # at whether to register, and at our own health
 COMMAND_WAIT_S: Final = 2.0  # a poll takes milliseconds, a thousand INVITEs at once some hundred
 BYE_WAIT_NS: Final = NS_PER_S  # for the answers to our BYEs and the unregistration at stop
@@ -58,8 +58,8 @@ class SipRoom:
         self._clock = clock
         self._log = log
         self._inbox: deque[SessionSilent | UtteranceEnded | _Command | _Quieten] = deque()
-        self._arrived_mono_ns = 0  # what a poll finds cannot have come before the poll before it began
-        self._poll_began_mono_ns = 0
+        self._arrived_mono_ns = 0  # what a poll finds cannot have come before it
+        self._heard_mono_ns = 0  # all that had come by then was found
         self._look_due_ns = 0
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
@@ -157,11 +157,13 @@ class SipRoom:
         self.ready.set()
 
     def _poll(self, endpoint: RecorderEndpoint) -> None:
-        self._arrived_mono_ns = self._poll_began_mono_ns
-        self._poll_began_mono_ns = self._clock.mono_ns()
-        endpoint.libHandleEvents(POLL_MS)
-        if self._poll_began_mono_ns >= self._look_due_ns:
-            self._look_due_ns = self._poll_began_mono_ns + LOOK_EVERY_NS
+        self._arrived_mono_ns = self._heard_mono_ns
+        began_mono_ns = self._clock.mono_ns()
+        found = endpoint.libHandleEvents(POLL_MS)
+        # What came while something was dealt with is found by the next poll.
+        self._heard_mono_ns = began_mono_ns if found else self._clock.mono_ns()
+        if began_mono_ns >= self._look_due_ns:
+            self._look_due_ns = began_mono_ns + LOOK_EVERY_NS
             self._register()
             self._show_health()
         while self._inbox:

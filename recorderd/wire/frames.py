@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, Final
 
 from recorderd.core.errors import FrameFormatError
 from recorderd.core.ids import is_safe_id
-from recorderd.wire.canonical import JsonReader, canonical_json
+from recorderd.wire.canonical import JsonReader, canonical_json, field_values
 from recorderd.wire.chain_head import HEAD_LIMIT_BYTES
 from recorderd.wire.flush_messages import (
     CHUNK_LIMIT_BYTES,
@@ -147,9 +147,7 @@ def plain_reason(text: object) -> str:
 def encode_message(message: FlushMessage) -> list[bytes | memoryview]:
     """Write a message as the frames of one multipart message."""
     kind = _KINDS[type(message)]
-    header: dict[str, Any] = {entry.name: getattr(message, entry.name) for entry in fields(message)}
-    if isinstance(message, Offer):
-        header["files"] = [asdict(entry) for entry in message.files]
+    header = field_values(message)
     for name in _OMITTED.get(kind, ()):
         if header[name] in _ABSENT:
             del header[name]

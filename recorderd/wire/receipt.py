@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from recorderd.core.errors import ReceiptFormatError
@@ -57,13 +57,13 @@ class Receipt:
 
 def encode_body(body: ReceiptBody) -> bytes:
     """Write the part of a receipt that is signed."""
-    return canonical_json(asdict(body))
+    return canonical_json(body)
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
     """Write a receipt as one document."""
     signature = base64.b64encode(receipt.signature).decode("ascii")
-    return canonical_json({"body": asdict(receipt.body), "signature": signature})
+    return canonical_json({"body": receipt.body, "signature": signature})
 
 
 def parse_receipt(raw: bytes) -> Receipt:

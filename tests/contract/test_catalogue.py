@@ -150,7 +150,7 @@ def test_heads_are_kept_once_each_in_their_order(catalogue: Catalogue) -> None:
     assert catalogue.heads() == [("rec-1", b"head %d" % number) for number in (1, 2, 3)]
     assert catalogue.heads_beside("rec-1", 1) == [b"head 1", b"head 2"]
     assert catalogue.heads_beside("rec-2", 1) == []
-    assert catalogue.stated_at("rec-1", 20) == {f"{2:064d}"}
+    assert catalogue.stated_at("rec-1", [20]) == {20: {f"{2:064d}"}}
 
 
 def test_the_migrations_make_the_tables_that_the_code_knows(catalogue: Catalogue, database: Database) -> None:

@@ -230,9 +230,8 @@ def test_a_power_cut_costs_a_call_of_any_kind_a_second_at_most(
     for until in sorted(luck.sample(range(first, len(scene.trace.steps)), MOMENTS)):
         scene.trace.leave(memory / "left", until=until, luck=luck)
         cut_ms = scene.trace.at_ms[until - 1]
-        old = scene.opened_by(until)
-        if "encrypted" not in kind:  # from the first second on
-            old |= {f"c{number}" for number in range(3) if cut_ms - 70 * number > PROMISED_MS}
+        begun = {f"c{number}" for number in range(3) if cut_ms - 70 * number > PROMISED_MS}
+        old = scene.opened_by(until) | begun  # from the first second on
         spool = _recovered(scene, memory / "left")
         assert old <= set(spool.ids(Place.READY))
         for name in old:
