@@ -136,13 +136,13 @@ def test_recordings_a_millisecond_apart_are_found_once_each_over_all_spans(
     database = Database(catalogue_url)
     made = [
         entry(number, started_at=f"2026-11-23T06:00:00.{100 + number // 2:03d}Z", duration_s=number % 3)
-        for number in range(1, 61)
+        for number in range(1, 62)
     ]
     Catalogue(database).add_all([(row, receipt) for row in made])
     archived = Facets(state=("archived",))
     criteria = Criteria(facets=archived, min_duration_ms=1, descending=descending, limit=40)
     queries, found = asked(monkeypatch, database, criteria)
-    wanted = [number for number in range(1, 61) if number % 3]
+    wanted = [number for number in range(1, 62) if number % 3]
     assert found == (wanted[::-1] if descending else wanted)
     assert len(queries) > 2
     database.close()
