@@ -77,7 +77,12 @@ class ObjectStoreSection:
         default=Encryption.NONE,
     )
     encryption_key: str = option("The server's key for aws:kms; empty = its default.", default="")
-    connections: int = option("Files that are sent at once.", default=8, minimum=1, maximum=64)
+    connections: int = option(
+        "Files that are sent at once, and recordings that `fsck` reads at once.",
+        default=8,
+        minimum=1,
+        maximum=64,
+    )
 
     @property
     def is_s3(self) -> bool:

@@ -58,10 +58,20 @@ class Audit:
         return next((v for v in (Verdict.BAD, Verdict.UNKNOWN) if v in verdicts), Verdict.GOOD)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What a look at one row has found."""
+
+    row_id: int
+    place: Place
+    troubles: list[Trouble]
+    read_bytes: int
+
+
 class Auditor:
     """Looks at one archive.
 
-    Thread: one; also beside a running archive.
+    Thread: one; also beside a running archive. The store's own threads read for it.
     """
 
     def __init__(
@@ -100,10 +110,14 @@ class Auditor:
             self._heads(audit),
             self._catalogue.issued(),
         )  # first: what comes meanwhile is no fault
-        for entry in self._catalogue.up_to(issued):
+        entries = self._catalogue.up_to(issued)
+        for look in self._store.published.looked_at(self._look_at, entries):
             audit.recordings += 1
-            numbers.append(entry.row_id)
-            shelf.put(self._look_at(entry, audit.troubles, advance))
+            audit.troubles += look.troubles
+            numbers.append(look.row_id)
+            shelf.put(look.place)
+            if advance is not None and look.read_bytes:
+                advance(look.read_bytes)
         for path in self._strays():
             reason = f"{path} has no row in the catalogue"
             subject = path.rpartition("/")[2]
@@ -122,31 +136,39 @@ class Auditor:
         ]
         return audit
 
-    def _look_at(self, entry: Entry, troubles: list[Trouble], advance: Advance | None) -> Place:
+    def _look_at(self, entry: Entry) -> _Look:
         """Judge what stands in the store for a row, the recording or its tombstone."""
+        read_bytes = 0
         if entry.state not in GONE:
             found: list[Trouble] = []
-            verdict = self._judge(entry, found, advance)
+            verdict = self._judge(entry, found)
             now = self._catalogue.find(entry.recorder_id, entry.id) if found else entry
+            if verdict is not None:
+                read_bytes = verdict.size_bytes
             if now is None or now.state not in GONE:
-                troubles += found
-                return _place(entry, verdict)
+                place = _place(entry, verdict)
+                return _Look(row_id=entry.row_id, place=place, troubles=found, read_bytes=read_bytes)
             entry = now  # erased while we looked
-        place, flaws = self._tombstones.judge(entry, self._trusts.get(entry.recorder_id, TrustStore([])))
-        troubles += _as_troubles(flaws)
-        return place or _place(entry, None)
+        trust = self._trusts.get(entry.recorder_id, TrustStore([]))
+        told, flaws = self._tombstones.judge(entry, trust)
+        return _Look(
+            row_id=entry.row_id,
+            place=told or _place(entry, None),
+            troubles=_as_troubles(flaws),
+            read_bytes=read_bytes,
+        )
 
-    def _judge(self, entry: Entry, troubles: list[Trouble], advance: Advance | None) -> BundleVerdict | None:
-        group = self._store.group(entry.path)
-        if not group.is_there():
+    def _judge(self, entry: Entry, troubles: list[Trouble]) -> BundleVerdict | None:
+        trust = self._trusts.get(entry.recorder_id)
+        try:
+            verdict = verify_bundle(self._store.group(entry.path), trust or TrustStore([]))
+        except (FileNotFoundError, NotADirectoryError):
             troubles.append(Trouble(subject=entry.id, code="files", reason=f"{entry.path} is missing"))
             return None
-        trust = self._trusts.get(entry.recorder_id)
         if trust is None:
             reason = f"recorder {entry.recorder_id} is not configured here"
             row = Trouble(subject=entry.id, code="signer_unknown", reason=reason, verdict=Verdict.UNKNOWN)
             troubles.append(row)
-        verdict = verify_bundle(group, trust or TrustStore([]), advance=advance)
         troubles += [
             Trouble(subject=entry.id, code=finding.code.value, reason=finding.reason, verdict=finding.verdict)
             for finding in verdict.troubles

@@ -113,7 +113,10 @@ class Group(ABC):
 
     def names(self) -> list[str]:
         """Name the regular files; none when there is nothing."""
-        return [row.name for row in self.rows() if row.is_regular] if self.is_there() else []
+        try:
+            return [row.name for row in self.rows() if row.is_regular]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def read(self, name: str, *, limit_bytes: int | None = None) -> bytes:
         """Read a small file, or its first octets."""

@@ -9,8 +9,9 @@ stated, its encryption and its lock. The octets were compared with that digest b
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence, Set
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from concurrent.futures import Executor, Future
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from recorderd.archive.bucket import Bucket, Lock, StoredObject
 from recorderd.archive.folders import STORE_NAME
 from recorderd.archive.groups import BLOCK_BYTES, FileRow, FolderFile, FolderGroup, Group, StoredFile
 from recorderd.archive.object_parts import PART_BYTES, put_in_parts
-from recorderd.archive.published import Move, Published
+from recorderd.archive.published import Found, Move, Published, Thing
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.evidence.digest import sha256_bytes, sha256_file
 from recorderd.wire.manifest import manifest_name
@@ -28,15 +29,16 @@ from recorderd.wire.names import index_name
 
 GOVERNANCE: Final = "GOVERNANCE"
 SETTLING_S: Final = 3600  # a group without a row may be another front end's that is just being published
+LOOKED_AT_ONCE: Final = 64  # are handed to the pool before the first is waited for
 _AHEAD_BYTES: Final = BLOCK_BYTES
 
 
 class ObjectFile(StoredFile):
     """An object that is read in stretches, some of it ahead."""
 
-    def __init__(self, bucket: Bucket, key: str, found: StoredObject) -> None:
+    def __init__(self, bucket: Bucket, key: str, *, size_bytes: int) -> None:
         self.name = key.rpartition("/")[2]
-        self.size_bytes = found.size_bytes
+        self.size_bytes = size_bytes
         self._bucket, self._key = bucket, key
         self._at_bytes, self._ahead = 0, b""
 
@@ -63,6 +65,7 @@ class ObjectGroup(Group):
     def __init__(self, bucket: Bucket, path: str) -> None:
         self.name = path.rpartition("/")[2]
         self._bucket, self._path = bucket, path
+        self._listed_bytes: dict[str, int] = {}  # sizes; what is published stays as it is
 
     def is_there(self) -> bool:
         """Tell whether there is any object of it."""
@@ -80,6 +83,7 @@ class ObjectGroup(Group):
         ]
         if not rows:
             raise FileNotFoundError(errno.ENOENT, f"{self._path} is not there")
+        self._listed_bytes = {row.name: row.size_bytes for row in rows}
         return rows
 
     def has(self, name: str) -> bool:
@@ -89,10 +93,13 @@ class ObjectGroup(Group):
     def open(self, name: str) -> StoredFile:
         """Open an object to be read."""
         key = f"{self._path}/{name}"
-        found = self._bucket.head(key)
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, f"{key} is not there")
-        return ObjectFile(self._bucket, key, found)
+        size_bytes = self._listed_bytes.get(name)
+        if size_bytes is None:
+            found = self._bucket.head(key)
+            if found is None:
+                raise FileNotFoundError(errno.ENOENT, f"{key} is not there")
+            size_bytes = found.size_bytes
+        return ObjectFile(self._bucket, key, size_bytes=size_bytes)
 
 
 class Objects(Published):
@@ -136,6 +143,25 @@ class Objects(Published):
     def groups_of(self, day: str) -> list[str]:
         """List the groups of a day."""
         return self._bucket.folders(f"{day}/")
+
+    def files_of(self, day: str) -> Iterator[str]:
+        """List the objects of a day's groups: all together, not group by group."""
+        keys = (row.key for row in self._bucket.listed(f"{day}/"))
+        return (key for key in keys if key.count("/") == day.count("/") + 2)
+
+    def looked_at(self, look: Callable[[Thing], Found], things: Iterable[Thing]) -> Iterator[Found]:
+        """Look at some things at once, by the pool; what is found comes in their order."""
+        under_way: deque[Future[Found]] = deque()
+        try:
+            for thing in things:
+                under_way.append(self._pool.submit(look, thing))
+                if len(under_way) >= LOOKED_AT_ONCE:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
 
     def is_settling(self, path: str) -> bool:
         """Tell whether a group is so new that its row may still be on its way."""

@@ -11,11 +11,15 @@ every file of those without a problem is there for good, and confirmed. Only a s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from recorderd.archive.groups import Group
+
+Thing = TypeVar("Thing")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,18 @@ class Published(ABC):
     @abstractmethod
     def groups_of(self, day: str) -> list[str]:
         """List the paths of a day's groups, in order."""
+
+    def files_of(self, day: str) -> Iterator[str]:
+        """List the files of a day's groups, each with its group's path."""
+        for path in self.groups_of(day):
+            yield from (f"{path}/{name}" for name in self.group(path).names())
+
+    def looked_at(self, look: Callable[[Thing], Found], things: Iterable[Thing]) -> Iterator[Found]:
+        """Look at one thing after the other, in their order; several at once where answers take long.
+
+        Thread: ``look`` is called in any.
+        """
+        return map(look, things)
 
     @abstractmethod
     def is_settling(self, path: str) -> bool:

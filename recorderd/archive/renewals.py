@@ -153,8 +153,7 @@ def stamps_of_group(store: Store, path: str) -> list[str]:
 def _stamps(store: Store) -> Iterator[str]:
     """List every first stamp: those of recordings, then the batches'."""
     for day in store.published.days():
-        for path in store.published.groups_of(day):
-            yield from (name for name in stamps_of_group(store, path) if name.endswith(f".p7s{_STAMP}"))
+        yield from (name for name in store.published.files_of(day) if name.endswith(f".p7s{_STAMP}"))
     deposits = store.root.glob(f"{FOLDER_NAME}/*/*{_STAMP}")
     yield from sorted(path.relative_to(store.root).as_posix() for path in deposits)
 

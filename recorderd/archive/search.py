@@ -2,26 +2,29 @@
 
 How: few rows at a time, whatever the criteria. Each criterion that an index serves is asked how many rows it
 leaves, up to a limit. If one leaves few, its rows are gathered, sifted by the others and sorted. If all leave
-many, rows are walked in the order of the page until it is full: along the number or the combinations of
-values that were asked for when these are few, else along all. A short walk is tried first; where that says
-that the page would be far, rows are counted up to higher limits, and gathered after all if it is cheaper.
+many, rows are walked in the order of the page: along the number or the combinations of values that were asked
+for when these are few, else along all. A page of the order of time that a short walk does not fill is filled
+by ``search_spans``; one of another order is walked to its end, or where the short walk says that it would be
+far, rows are counted up to higher limits, and gathered after all if it is cheaper.
 Sieves are written so that no index serves them (``search_question``), and PostgreSQL is told to join as we
 say: the database then takes the way that was chosen here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, select, text, true, tuple_, union
+from sqlalchemy import Connection, Select, func, select, text
 
 from recorderd.archive.call_groups import Copy, copies_of
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.criteria import Criteria, Sort, cursor_of
 from recorderd.archive.database import Database
-from recorderd.archive.search_question import COPIES, DURATIONS, TIMES, Question, question_of, unindexed
+from recorderd.archive.search_queries import NATIVE, along_of, bounded, gather, key_at, rows_of, walk
+from recorderd.archive.search_question import COPIES, TIMES, Question, question_of
+from recorderd.archive.search_spans import fill_page
 from recorderd.archive.search_tables import SEARCH_ROWS, TAGS
 from recorderd.archive.tables import RECORDINGS
 
@@ -32,13 +35,6 @@ MANY_ROWS: Final = 50_000  # up to here first: mostly enough to see that walking
 GATHERED_MAX: Final = 200_000  # rows of one criterion that are looked through at once
 LIMIT_S: Final = 10
 _S: Final = SEARCH_ROWS.c
-_KEYS: Final[dict[Sort, ColumnElement[int]]] = {
-    Sort.STARTED: _S.started_ms,
-    Sort.DURATION: _S.duration_ms,
-    Sort.ARCHIVED: _S.row_id,
-}
-_NATIVE: Final = {Sort.STARTED: TIMES, Sort.DURATION: DURATIONS}  # a walk begins and ends where these do
-_WITH_TIMES: Final = ("number", "part", "facets")  # in whose indexes the time comes next
 _UNKNOWN_SHARE: Final = 0.05  # of rows that a criterion leaves which no index counts
 # Where a plan is bound to be good, and the planner's guesses of millions of rows are not.
 _OUR_WAY: Final = ("enable_hashjoin", "enable_mergejoin", "max_parallel_workers_per_gather")
@@ -101,22 +97,20 @@ class Search:
         counts = {name: 0 for name, part in question.parts.items() if part.leads}
         lead = _fewest(connection, question, counts, most=FEW_ROWS)
         if lead is None:
-            end = _end_of_short_walk(connection, question)
-            query = _walk(question, end=end)
-            found = _rows(connection, query)
+            end = key_at(connection, criteria, SHORT_WALK_ROWS)
+            query = walk(question, end=end)
+            found = rows_of(connection, query)
             if end is None or len(found) > criteria.limit:
                 return query, found
+            if criteria.sort is Sort.STARTED:
+                last, found = fill_page(
+                    connection, question, counts, found=found, end=end, rows=SHORT_WALK_ROWS
+                )
+                return (query if last is None else last), found
             if len(found) * SHORT_WALKS_MAX < criteria.limit:
                 lead = _weighed(connection, question, counts)
-        query = _walk(question) if lead is None else _gather(question, lead)
-        return query, _rows(connection, query)
-
-
-# --- conditions to a query -------------------------------------------------------------------------
-
-
-def _rows(connection: Connection, query: Select[Any]) -> list[tuple[int, int]]:
-    return [(int(key), int(row_id)) for key, row_id in connection.execute(query)]
+        query = walk(question) if lead is None else gather(question, lead, dialect=connection.dialect.name)
+        return query, rows_of(connection, query)
 
 
 def _fewest(connection: Connection, question: Question, counts: dict[str, int], *, most: int) -> str | None:
@@ -140,32 +134,18 @@ def _weighed(connection: Connection, question: Question, counts: dict[str, int])
     return None
 
 
-def _end_of_short_walk(connection: Connection, question: Question) -> int | None:
-    """Give the key at which a short walk ends; None when there are not so many rows."""
-    criteria, key = question.criteria, _KEYS[question.criteria.sort]
-    native = question.parts.get(_NATIVE.get(criteria.sort, ""))
-    bounds = [*(native.leads if native is not None else ()), *_beyond(tuple_(key, _S.row_id), criteria)]
-    query = select(key).where(true(), *bounds).order_by(*_order((key, _S.row_id), criteria))
-    end = connection.execute(query.offset(SHORT_WALK_ROWS).limit(1)).scalar()
-    return None if end is None else int(end)
-
-
 def _count(connection: Connection, question: Question, name: str, *, limit: int) -> int:
     """Count the rows that a criterion leaves, up to a limit."""
     left, named = 0, question.parts[name].named
+    if question.parts[name].places // 2 >= limit:  # caller or callee of one at least
+        return limit
     if named is not None:
         some = named.limit(limit).subquery()
         return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
     for lead in question.parts[name].leads:
-        some = select(_S.row_id).where(*_bounded(question, name, lead)).limit(limit).subquery()
+        some = select(_S.row_id).where(*bounded(question, name, lead)).limit(limit).subquery()
         left += int(connection.execute(select(func.count()).select_from(some)).scalar_one())
     return min(left, limit)
-
-
-def _bounded(question: Question, name: str, lead: ColumnElement[bool]) -> list[ColumnElement[bool]]:
-    """Bound a criterion by the times that were asked for, where its index has them next."""
-    times = question.parts.get(TIMES)
-    return [lead, *times.leads] if times is not None and name in _WITH_TIMES else [lead]
 
 
 def _steps_of_walk(
@@ -173,7 +153,7 @@ def _steps_of_walk(
 ) -> float:
     """Estimate how many rows are walked for a page, as if criteria had nothing to do with each other."""
     rows = int(connection.execute(select(func.max(_S.row_id))).scalar() or 0) + 1
-    along, native = _along(question), _NATIVE.get(question.criteria.sort, "")
+    along, native = along_of(question), NATIVE.get(question.criteria.sort, "")
     if native == TIMES and native in counts:
         rows = max(rows if counts[native] >= most else counts[native], 1)
     share = 1.0
@@ -181,63 +161,6 @@ def _steps_of_walk(
         if name not in (along, native, COPIES):
             share *= min(counts.get(name, rows * _UNKNOWN_SHARE) / rows, 1.0)
     return question.criteria.limit / max(share, 1e-12)
-
-
-def _along(question: Question) -> str:
-    """Say which criterion is walked along; empty = all rows are."""
-    if question.criteria.sort is not Sort.STARTED:
-        return ""
-    return next(
-        (name for name in ("number", "facets") if name in question.parts and question.parts[name].arms), ""
-    )
-
-
-def _gather(question: Question, name: str) -> Select[Any]:
-    """Take all rows of one criterion, sift them by the others, and sort what is left."""
-    criteria, key = question.criteria, _KEYS[question.criteria.sort]
-    here = tuple_(unindexed(key), unindexed(_S.row_id))
-    found = [
-        select(key.label("key"), _S.row_id).where(
-            *_bounded(question, name, lead), *question.sieves(but=name), *_beyond(here, criteria)
-        )
-        for lead in question.parts[name].leads
-    ]
-    rows = found[0].subquery() if len(found) == 1 else union(*found).subquery()
-    order = _order((unindexed(rows.c.key), unindexed(rows.c.row_id)), criteria)
-    return select(rows.c.key, rows.c.row_id).order_by(*order).limit(criteria.limit + 1)
-
-
-def _walk(question: Question, *, end: int | None = None) -> Select[Any]:
-    """Go along rows in the page's order: those of the arms, merged, or all; to that key, if it is given."""
-    criteria, along, native = question.criteria, _along(question), _NATIVE.get(question.criteria.sort, "")
-    key = _KEYS[criteria.sort]
-    sieves = [part.sieve for name, part in question.parts.items() if name not in (along, native)]
-    if native in question.parts:
-        sieves += question.parts[native].leads
-    if end is not None:
-        sieves.append(key >= end if criteria.descending else key <= end)
-    base = select(key.label("key"), _S.row_id).where(
-        true(), *sieves, *_beyond(tuple_(key, _S.row_id), criteria)
-    )
-    base = base.order_by(*_order((key, _S.row_id), criteria)).limit(criteria.limit + 1)
-    if not along:
-        return base
-    arms = [base.where(arm).subquery() for arm in question.parts[along].arms]
-    merged = union(*(select(arm.c.key, arm.c.row_id) for arm in arms)).subquery()
-    order = _order((merged.c.key, merged.c.row_id), criteria)
-    return select(merged.c.key, merged.c.row_id).order_by(*order).limit(criteria.limit + 1)
-
-
-def _beyond(here: ColumnElement[Any], criteria: Criteria) -> list[ColumnElement[bool]]:
-    """Leave out what was on the pages before."""
-    if criteria.after is None:
-        return []
-    last = tuple_(*(literal(value) for value in criteria.after))
-    return [here < last if criteria.descending else here > last]
-
-
-def _order(columns: Sequence[ColumnElement[int]], criteria: Criteria) -> Iterator[ColumnElement[int]]:
-    return (column.desc() if criteria.descending else column.asc() for column in columns)
 
 
 def _tags_of(connection: Connection, row_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:

@@ -30,6 +30,7 @@ from recorderd.archive.search_tables import FACETS, NOTE_WORDS, NUMBER_PARTS, NU
 ARMS_MAX: Final = 64  # orders that are merged into one
 NUMBERS_MAX: Final = 20_000  # numbers that one part may mean before each row's number is read
 SCATTERED_STEPS: Final = 5  # rows that lie apart from each other are looked up one by one
+LOOK_UP_STEPS: Final = 15.0  # two numbers are looked up
 TIMES, DURATIONS = "times", "durations"
 COPIES: Final = "copies"  # leaves nearly all rows
 _S: Final = SEARCH_ROWS.c
@@ -42,9 +43,12 @@ class Criterion:
     """One thing that must hold: how it sifts rows, and by which indexed conditions it finds them."""
 
     sieve: ColumnElement[bool]
+    sieve_steps: float = 0.0  # of a walk take as long as to sift one row, beyond the step itself
     leads: list[ColumnElement[bool]] = field(default_factory=list)  # any of them; none = it only sifts
     named: Select[Any] | None = None  # the rows of its lead, where a table names them
     steps: int = 1  # of a walk take as long as one row that its leads find
+    places: int = 1  # of an index, apart from each other, where its rows lie
+    by_place: list[tuple[ColumnElement[int], Select[Any]]] = field(default_factory=list)  # leads, as pairs
     arms: list[ColumnElement[bool]] = field(default_factory=list)  # the same, each in the order of time
 
 
@@ -56,9 +60,9 @@ class Question:
     parts: dict[str, Criterion] = field(default_factory=dict)
     nothing: bool = False  # a value that was asked for does not occur
 
-    def sieves(self, *, but: str = "") -> list[ColumnElement[bool]]:
+    def sieves(self, *, but: tuple[str, ...] = ()) -> list[ColumnElement[bool]]:
         """Give what must hold, but for what is seen to already."""
-        return [part.sieve for name, part in self.parts.items() if name != but]
+        return [part.sieve for name, part in self.parts.items() if name not in but]
 
 
 def question_of(connection: Connection, criteria: Criteria, *, region: str) -> Question:
@@ -66,11 +70,11 @@ def question_of(connection: Connection, criteria: Criteria, *, region: str) -> Q
     question = Question(criteria=criteria)
     for name, column, bounds in (
         (TIMES, _S.started_ms, (criteria.since_ms, criteria.until_ms)),
-        (DURATIONS, _S.duration_ms, _durations_of(criteria)),
+        (DURATIONS, _S.duration_ms, durations_of(criteria)),
     ):
         if bounds != (None, None):
-            sieve = _between(unindexed(column), bounds)
-            question.parts[name] = Criterion(sieve=sieve, leads=[_between(column, bounds)])
+            sieve = between(unindexed(column), bounds)
+            question.parts[name] = Criterion(sieve=sieve, leads=[between(column, bounds)])
     _ask_people(question)
     if criteria.number:
         _ask_number(question, connection, region)
@@ -81,12 +85,14 @@ def question_of(connection: Connection, criteria: Criteria, *, region: str) -> Q
     return question
 
 
-def _durations_of(criteria: Criteria) -> tuple[int | None, int | None]:
+def durations_of(criteria: Criteria) -> tuple[int | None, int | None]:
+    """Give the bounds of a duration in ms, the second exclusive."""
     longest = criteria.max_duration_ms
     return criteria.min_duration_ms, None if longest is None else longest + 1
 
 
-def _between(column: ColumnElement[int], bounds: tuple[int | None, int | None]) -> ColumnElement[bool]:
+def between(column: ColumnElement[int], bounds: tuple[int | None, int | None]) -> ColumnElement[bool]:
+    """Hold a column between two bounds, the second exclusive; None = no bound."""
     low, high = bounds
     return and_(column >= low if low is not None else true(), column < high if high is not None else true())
 
@@ -97,6 +103,7 @@ def _ask_people(question: Question) -> None:
         question.parts[f"tag {tag}"] = Criterion(
             sieve=exists().where(TAGS.c.tag == tag, TAGS.c.row_id == _S.row_id),
             leads=[_S.row_id.in_(tagged)],
+            by_place=[(_S.row_id, tagged)],
             named=tagged,
             steps=SCATTERED_STEPS,
         )
@@ -106,6 +113,7 @@ def _ask_people(question: Question) -> None:
         question.parts[f"word {word}"] = Criterion(
             sieve=exists().where(NOTE_WORDS.c.row_id == _S.row_id, begins),
             leads=[_S.row_id.in_(noted)],
+            by_place=[(_S.row_id, noted.distinct())],
             named=noted,
             steps=SCATTERED_STEPS,
         )
@@ -125,6 +133,7 @@ def _ask_number(question: Question, connection: Connection, region: str) -> None
         sieve=or_(*(unindexed(column).in_(ids) for column in _PARTIES)),
         leads=[column.in_(ids) for column in _PARTIES],
         arms=[column == one for one in ids[:ARMS_MAX] for column in _PARTIES],
+        places=len(ids) * len(_PARTIES),
     )
     if len(ids) > ARMS_MAX // 2:
         question.parts["number"].arms = []
@@ -135,20 +144,23 @@ def _ask_part(question: Question, connection: Connection, part: str) -> None:
     begins = _begins(NUMBER_PARTS.c.part, part)
     meant = select(NUMBER_PARTS.c.number_id).where(begins)
     count = select(func.count()).select_from(meant.limit(NUMBERS_MAX + 1).subquery())
-    if len(part) < PART_MIN or int(connection.execute(count).scalar_one()) > NUMBERS_MAX:
+    numbers = int(connection.execute(count).scalar_one()) if len(part) >= PART_MIN else NUMBERS_MAX + 1
+    if numbers > NUMBERS_MAX:
         holds = func.instr if connection.dialect.name == "sqlite" else func.strpos
         keys = (
             select(NUMBERS.c.key).where(NUMBERS.c.number_id == column).scalar_subquery()
             for column in _PARTIES
         )  # one number is looked up per row: with EXISTS PostgreSQL would read all numbers first
         in_it = (holds(key, part) > 0 for key in keys)
-        question.parts["part"] = Criterion(sieve=or_(*in_it))
+        question.parts["part"] = Criterion(sieve=or_(*in_it), sieve_steps=LOOK_UP_STEPS)
         return
-    question.nothing |= connection.execute(meant.limit(1)).first() is None
+    question.nothing |= not numbers
     question.parts["part"] = Criterion(
         sieve=or_(*(unindexed(column).in_(meant) for column in _PARTIES)),
         leads=[column.in_(meant) for column in _PARTIES],
+        by_place=[(column, meant.distinct()) for column in _PARTIES],
         steps=SCATTERED_STEPS,
+        places=numbers * len(_PARTIES),
     )
 
 
@@ -163,10 +175,13 @@ def _ask_facets(question: Question, connection: Connection) -> None:
     ids = [int(facet) for facet in connection.execute(meant.limit(ARMS_MAX + 1)).scalars()]
     question.nothing |= not ids
     few = len(ids) <= ARMS_MAX
+    count = select(func.count()).select_from(meant.subquery())
     question.parts["facets"] = Criterion(
-        sieve=unindexed(_S.facet_id).in_(ids if few else meant),
+        sieve=unindexed(_S.facet_id).in_(ids if few else meant).is_(true()),  # IS keeps it from being a join
         leads=[_S.facet_id.in_(ids if few else meant)],
+        by_place=[] if few else [(_S.facet_id, meant)],
         arms=[_S.facet_id == one for one in ids] if few else [],
+        places=len(ids) if few else int(connection.execute(count).scalar_one()),
     )
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Select
 
-from recorderd.archive import search, search_question
+from recorderd.archive import search, search_question, search_spans
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.criteria import Criteria, Facets, Sort, parse_criteria
@@ -21,6 +20,7 @@ from recorderd.archive.search_index import SearchIndex
 from recorderd.core.errors import SearchRefused, SearchTooWide
 from tests.support.catalogues import add, entry, receipt
 from tests.support.found import CALLERS, REGION, START_UTC_S, TAGS, Kept, expected, make_rows
+from tests.support.plans import planned
 from tests.support.postgres import PostgresServer
 
 ROWS = 200
@@ -100,7 +100,8 @@ CRITERIA = st.builds(
     descending=st.booleans(),
     limit=st.sampled_from([30, 400]),
 )
-WAYS = {
+FAR = {"FEW_ROWS": 5, "SHORT_WALK_ROWS": 10, "AMPLE": 0.3}
+WAYS: dict[str, dict[str, Any]] = {
     "gathers few": {},
     "walks": {"FEW_ROWS": 0, "MANY_ROWS": 0, "GATHERED_MAX": 0},
     "walks all": {"FEW_ROWS": 0, "MANY_ROWS": 0, "GATHERED_MAX": 0, "ARMS_MAX": 0},
@@ -109,6 +110,13 @@ WAYS = {
         **{"SHORT_WALK_ROWS": 10, "SHORT_WALKS_MAX": 0},
     },
     "walks a little first": {"FEW_ROWS": 5, "SHORT_WALK_ROWS": 60},
+    "walks spans": {**FAR, "PLACE_STEPS": {"sqlite": 1e9, "postgresql": 1e9}},
+    "gathers spans": {**FAR, "PLACE_STEPS": {"sqlite": 0.0, "postgresql": 0.0}},
+    "gathers spans from many places": {
+        **FAR,
+        "ARMS_MAX": 0,
+        "PLACE_STEPS": {"sqlite": 0.0, "postgresql": 0.0},
+    },
 }
 
 
@@ -117,7 +125,8 @@ def test_a_search_finds_what_the_slow_way_finds(
     filled: Filled, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     for name, value in WAYS[way].items():
-        monkeypatch.setattr(search if hasattr(search, name) else search_question, name, value)
+        room = next(one for one in (search, search_question, search_spans) if hasattr(one, name))
+        monkeypatch.setattr(room, name, value)
     longest = 0
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -156,17 +165,6 @@ def test_a_part_of_a_number_finds_its_rows_by_the_indexes_of_both_parties(filled
         plan = planned(connection, query)
     assert "search_by_caller" in plan and "search_by_callee" in plan, plan
     assert "Hash Join" not in plan and "Merge" not in plan, plan  # they would read millions of rows
-
-
-def planned(connection: Connection, query: Select[Any] | None) -> str:
-    """Ask for the plan; PostgreSQL as if there were many rows."""
-    assert query is not None
-    if connection.dialect.name == "postgresql":
-        for way in ("seqscan", "bitmapscan", "sort"):
-            connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
-    how = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
-    words = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-    return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{how} {words}"))
 
 
 @pytest.mark.parametrize(
