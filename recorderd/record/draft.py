@@ -6,19 +6,16 @@ what was appended last, ``checkpoint`` does both; ``widen`` adds silent channels
 that the file holds exactly what was appended and not wiped, ``finish`` also syncs and closes it. A disk that
 fails raises DraftFailed; the file stays, and what was appended before can still be finished or recovered.
 With a ``Vault`` all of it rests encrypted, and is what the WAV would be when it is read back (``plain``).
-The running check is a CRC-32, for a disk or a memory that fails; what guards against people is the sha256
-that ``prove`` takes of the octets on disk, and its signature.
+What the disk must hold is the ``DraftCheck``'s business.
 A sync that the disk refuses is made good once: what is proven to be there is written anew in its place.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from struct import Struct
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +25,7 @@ from numpy.typing import NDArray
 from dsp.shapes import I16, U8
 from recorderd import durable
 from recorderd.core.errors import DraftFailed, EnvelopeUnopened
-from recorderd.evidence.audio_proof import AudioLeaves
+from recorderd.record.draft_check import DraftCheck
 from recorderd.record.draft_file import ClearFile, DraftFile
 from recorderd.record.left_draft import KnownAudio, LeftDraft
 from recorderd.record.space import is_no_space
@@ -42,9 +39,6 @@ _KINDS: Final = (  # of samples, and of the file
     (np.dtype(np.uint8), np.dtype("u1")),
     (np.dtype(np.int16), np.dtype("<i2")),
 )
-_PREFIXES_KEPT: Final = 32  # a wipe that reaches further back reads the whole file
-_LEAVES_KEPT: Final = 64  # seconds of hashes; a wipe further back hashes the whole file again
-_PREFIX: Final = Struct("=qI")  # frames, and the check of so many: half of what a tuple takes
 
 
 class Draft:
@@ -55,10 +49,7 @@ class Draft:
 
     frames: int
     channels: int
-    leaves: AudioLeaves  # of what the disk must hold, one per second
-    changed_from: int  # the first leaf that is another than when ``seen`` was called
-    _crc: int  # of the samples that the disk must hold
-    _known: deque[bytes]  # of beginnings of the audio
+    check: DraftCheck  # of the samples that the disk must hold
     _layout: WavLayout
     _frame_bytes: int
 
@@ -93,33 +84,14 @@ class Draft:
         draft.sample_rate_hz, draft.encoding = left.layout.sample_rate_hz, left.encoding
         draft._layout, draft._frame_bytes = left.layout, left.layout.frame_bytes
         draft.channels, draft.frames = left.channels, left.frames
-        draft._known = deque(maxlen=_PREFIXES_KEPT)
+        draft.check = draft._new_check()
         try:
             draft._file = left_file(path, vault)
             draft._file.resize(draft.end_bytes)
-            draft._read_again(known)
+            draft.check.read_again(known, frames=draft.frames, blocks=draft._blocks)
         except (OSError, EnvelopeUnopened) as problem:
             raise DraftFailed(path=path, reason=problem) from None
         return draft
-
-    def _read_again(self, known: KnownAudio) -> None:
-        leaf_bytes, signed = self.sample_rate_hz * self._frame_bytes, known.hashes
-        fits = known.frame_bytes == self._frame_bytes and 0 < known.frames <= self.frames
-        self.leaves = AudioLeaves.go_on(leaf_bytes, signed if fits else b"")
-        start, self._crc = (known.frames, known.crc) if fits else (0, 0)
-        for block in self._blocks(self.leaves.whole * self.sample_rate_hz, self.frames):
-            self.leaves.add(block)
-        for block in self._blocks(start, self.frames):
-            self._crc = crc32(block, self._crc)
-        self.changed_from = 0
-        if known.frame_bytes == self._frame_bytes:
-            same = self.leaves.hashes()[: len(signed)] == signed
-            self.changed_from = known.leaves if same else 0
-
-    @property
-    def crc(self) -> int:
-        """The check of all frames."""
-        return self._crc
 
     @property
     def descriptor(self) -> int:
@@ -175,10 +147,9 @@ class Draft:
 
     def took(self, content: bytes | memoryview) -> None:
         """Count frames that somebody has written behind the last, at ``end_bytes``."""
-        self._known.append(_PREFIX.pack(self.frames, self._crc))
-        self._crc = crc32(content, self._crc)
-        self.leaves.add(memoryview(content).cast("B"))
-        self.frames += memoryview(content).nbytes // self._frame_bytes
+        octets = memoryview(content).cast("B")
+        self.check.took(octets, at_frame=self.frames)
+        self.frames += len(octets) // self._frame_bytes
 
     def sealed_ahead(self, parts: Iterable[memoryview]) -> tuple[int, bytes] | None:
         """Seal octets that are to follow the last frame as the container would, no block across two parts.
@@ -250,14 +221,16 @@ class Draft:
         Errors: DraftFailed, also when the disk gives back other samples than were appended.
         """
         try:
-            old, new = self._reread(start, start=start, end=end, frames=self.frames)
+            old, new = self.check.with_silence(
+                self.encoding.silence, start=start, end=end, frames=self.frames, blocks=self._blocks
+            )
             first, last = (
                 self._layout.data_start_bytes + frames * self._frame_bytes for frames in (start, end)
             )
             refused = self._twice(lambda: self._file.fill(self.encoding.silence, start=first, end=last))
             self._prove(old)
-            self._crc = new
-            self._hash_again(start)
+            self.check.crc = new
+            self.check.hash_again(start, frames=self.frames, blocks=self._blocks)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
         if refused is not None:
@@ -271,12 +244,12 @@ class Draft:
         """
         self.check_size()
         try:
-            old, new = self._reread(frames, start=0, end=0, frames=frames)
+            old, new = self.check.cut_to(frames, frames=self.frames, blocks=self._blocks)
             end_bytes = self._layout.data_start_bytes + frames * self._frame_bytes
             refused = self._twice(lambda: self._file.resize(end_bytes))
             self._prove(old)
-            self._crc, self.frames = new, frames
-            self._hash_again(frames)
+            self.check.crc, self.frames = new, frames
+            self.check.hash_again(frames, frames=frames, blocks=self._blocks)
         except OSError as problem:
             raise DraftFailed(path=self.path, reason=problem) from None
         if refused is not None:
@@ -412,16 +385,6 @@ class Draft:
             raise DraftFailed(path=self.path, reason=problem) from None
         return whole.hexdigest(), size_bytes
 
-    def seen(self) -> None:
-        """Count from now on which leaves change."""
-        self.changed_from = self.leaves.whole
-
-    def forget_noted(self) -> int:
-        """Hold the hashes of leaves no more that changed last long ago; say how many are not held."""
-        noted = max(0, self.changed_from - _LEAVES_KEPT)
-        self.leaves.forget(noted)
-        return noted
-
     def plain(self) -> Iterator[memoryview]:
         """Read the whole proven file back, in clear; a block is valid until the next.
 
@@ -462,37 +425,8 @@ class Draft:
         return self._layout.data_start_bytes + self.frames * self._frame_bytes
 
     def _prove(self, crc: int) -> None:
-        if crc != self._crc:
+        if crc != self.check.crc:
             raise DraftFailed(path=self.path, reason="the disk gives back other samples than were written")
-
-    def _hash_again(self, start: int) -> None:
-        """Hash the leaves anew from the one on in which frame ``start`` lies."""
-        leaf = self.leaves.keep(start // self.sample_rate_hz)
-        self.changed_from = min(self.changed_from, leaf)
-        for block in self._blocks(leaf * self.sample_rate_hz, self.frames):
-            self.leaves.add(block)
-
-    def _known_at(self, frames: int) -> tuple[int, int]:
-        """Find the check of the longest known beginning of at most ``frames``; forget longer ones."""
-        while self._known:
-            known, crc = _PREFIX.unpack(self._known[-1])
-            if known <= frames:
-                return known, crc
-            self._known.pop()
-        return 0, 0
-
-    def _reread(self, changed_from: int, *, start: int, end: int, frames: int) -> tuple[int, int]:
-        """Check what the disk holds, and the first ``frames`` of it with ``start`` to ``end`` silent."""
-        at, old = self._known_at(changed_from)
-        new, silence = old, self.encoding.silence
-        for block in self._blocks(at, self.frames):
-            old = crc32(block, old)
-            octets = np.frombuffer(block, dtype=np.uint8)
-            low, high, keep = ((frame - at) * self._frame_bytes for frame in (start, end, frames))
-            octets[max(0, low) : max(0, high)] = silence
-            new = crc32(octets[: max(0, keep)].data, new)
-            at += len(block) // self._frame_bytes
-        return old, new
 
     def _blocks(self, start: int, end: int) -> Iterator[memoryview]:
         """Read frames back, whole ones; a block is valid, and the caller's to change, until the next."""
@@ -537,16 +471,16 @@ class Draft:
         self._frame_bytes = self._layout.frame_bytes
         self.channels = channels
         self.frames = 0
-        self._crc = 0
-        self.leaves, self.changed_from = AudioLeaves(self.sample_rate_hz * self._frame_bytes), 0
-        self._known = deque(maxlen=_PREFIXES_KEPT)
+        self.check = self._new_check()
         return file
+
+    def _new_check(self) -> DraftCheck:
+        return DraftCheck(sample_rate_hz=self.sample_rate_hz, frame_bytes=self._frame_bytes)
 
     def _take_over(self, wide: Draft) -> None:
         self._file, self._layout, self._frame_bytes = wide._file, wide._layout, wide._frame_bytes
         self._file.path = self.path
-        self.channels, self._crc, self._known = wide.channels, wide._crc, wide._known
-        self.leaves, self.changed_from = wide.leaves, 0
+        self.channels, self.check = wide.channels, wide.check
 
     def close(self) -> None:
         """Close the file."""

@@ -9,7 +9,7 @@ Thread: the recording's; the jobs run on the disk's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,29 +18,21 @@ from recorderd import durable
 from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
-from recorderd.evidence.audio_proof import AudioLeaves, KeyedLeaves
-from recorderd.evidence.digest import sha256_bytes
+from recorderd.evidence.draft_cipher import DraftKey
 from recorderd.record.disk import Disks, Job
 from recorderd.record.draft import Draft
 from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.encrypting import Enclosure
 from recorderd.record.journal import Journal, JournalWriter
-from recorderd.record.left_draft import LeftDraft, known_audio, seal_known
+from recorderd.record.left_draft import LeftDraft, known_audio
 from recorderd.record.many_files import ManyFiles
+from recorderd.record.proved import CheckpointRow, ProvedSoFar
 from recorderd.record.space import is_no_space
 from recorderd.record.tail_marks import TailMarks
 from recorderd.record.vault import Vault, vault_name
 from recorderd.record.wav_file import erase_kept
 from recorderd.spool.layout import Place, Spool
-from recorderd.wire.checkpoint import (
-    CUT,
-    GOES_ON,
-    NONE_BEFORE,
-    PAUSED,
-    WIDENED,
-    Checkpoint,
-    encode_checkpoint,
-)
+from recorderd.wire.checkpoint import CUT, PAUSED, WIDENED
 from recorderd.wire.manifest import FileEntry, ProofEntry, StreamEntry, audio_name, offer_name
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
@@ -48,21 +40,6 @@ from recorderd.wire.wav_notes import WavNotes
 Problem = RecorderError | OSError
 Row = TypeVar("Row")
 _SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointRow:
-    """A checkpoint on its way to be signed and back."""
-
-    files: RecordingFiles
-    content: bytes
-    reason: str
-    changed_from: int
-    leaf_hashes: bytes  # from there on
-    frames: int  # that stand, and their check
-    crc: int
-    signature: bytes = b""  # empty = it could not be signed
-    sealed: bytes = b""  # of an encrypted draft, where frames and check are not told in clear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +76,7 @@ class RecordingFiles:
         self.problem: Problem | None = None
         self.proof_due_ns = 0  # when a checkpoint is to be signed next; 0 = nobody has asked yet
         self._is_over = False  # the sealing thread has it
-        self._proving_from: int | None = None  # the first leaf of the checkpoint that is under way
-        self._checkpoint_sha256 = NONE_BEFORE  # of the last one
-        self._keyed_leaves: KeyedLeaves | None = None  # of an encrypted draft
-        self._changed_by = GOES_ON  # why leaves of the last one are others
+        self._proved = ProvedSoFar(session)
         self.offers = 0
         self.tail_marks = TailMarks()
         # Of the audio, as it is when everything that was asked for is done.
@@ -163,13 +137,11 @@ class RecordingFiles:
             self.is_open, self.frames, self.encoding = True, audio.frames, audio.encoding
             self.channels, self.sample_rate_hz = audio.channels, journal.sample_rate_hz
         self.offers = len(list(self.folder.glob("*.offer-*.sip")))
-        self._checkpoint_sha256 = (
-            sha256_bytes(journal.checkpoints[-1].content) if journal.checkpoints else NONE_BEFORE
-        )
+        self._proved.follow(journal)
         encryption = self._encryption
         if encryption is not None:
             encryption.kept.update(journal.enclosed)
-        known = known_audio(journal, encryption.key if encryption is not None else None)
+        known = known_audio(journal, self._content_key)
 
         def job() -> None:
             veil = encryption.veil(self.folder) if encryption is not None else None
@@ -181,15 +153,7 @@ class RecordingFiles:
                     path = path.with_name(vault_name(path.name))
                 draft = Draft.go_on(path, audio, notes=notes, known=known, vault=vault)
                 self._draft = draft
-                if draft.proof_key is not None:
-                    self._keyed_leaves = KeyedLeaves(draft.proof_key)
-                    self._keyed_leaves.follow(draft.leaves.hashes(), first=0)
-                if known.frame_bytes not in (0, draft.frame_bytes):
-                    self._changed_by = WIDENED
-                elif draft.changed_from < known.leaves and journal.notes.timeline.has_silence:
-                    self._changed_by = PAUSED
-                elif draft.changed_from < known.leaves:
-                    raise DraftFailed(path=path, reason="the disk gives back other audio than was signed for")
+                self._proved.go_on(draft, known, was_paused=journal.notes.timeline.has_silence)
 
         self._do(job)
 
@@ -342,7 +306,7 @@ class RecordingFiles:
         def job() -> None:
             if self.draft.channels < channels:
                 self.draft.widen(channels)
-            self._changed_by = WIDENED
+            self._proved.changed(WIDENED)
             self._format(channels, origin_samples)
 
         self._do(job)
@@ -353,7 +317,7 @@ class RecordingFiles:
         def job() -> None:
             if self._draft is not None:
                 self._draft.wipe(start, end)
-                self._changed_by = PAUSED
+                self._proved.changed(PAUSED)
 
         self._do(job, always=True)
 
@@ -363,7 +327,7 @@ class RecordingFiles:
 
         def job() -> None:
             self.draft.cut(frames)
-            self._changed_by = CUT
+            self._proved.changed(CUT)
 
         self._do(job)
 
@@ -404,84 +368,31 @@ class RecordingFiles:
         At most one is under way.  # thread: the disk's
         """
         draft = self._draft
-        is_proving = self._proving_from is not None
-        if draft is None or self.problem is not None or self._is_over or is_proving:
+        if draft is None or self.problem is not None or self._is_over or self._proved.is_under_way:
             return None
-        return self._checkpoint_of(draft, recorder_id=recorder_id, at=at)
+        return self._proved.take(draft, key=self._content_key, recorder_id=recorder_id, at=at)
 
-    def _checkpoint_of(self, draft: Draft, *, recorder_id: str, at: str) -> CheckpointRow | None:
-        leaves, changed_from = draft.leaves, draft.changed_from
-        if leaves.whole == 0 or (leaves.whole == changed_from and self._changed_by == GOES_ON):
-            return None
-        keyed = self._keyed(draft, leaves, changed_from)
-        checkpoint = Checkpoint(
-            recording_id=self._session,
-            recorder_id=recorder_id,
-            at=at,
-            reason=self._changed_by,
-            previous_checkpoint_sha256=self._checkpoint_sha256,
-            frame_bytes=draft.frame_bytes,
-            leaf_samples=draft.sample_rate_hz,
-            leaves=leaves.whole,
-            samples=leaves.whole * draft.sample_rate_hz,
-            root_sha256=(keyed or leaves).root(),
-            keyed=keyed is not None,
-        )
-        self._proving_from, self._changed_by = changed_from, GOES_ON
-        draft.seen()
-        content, sealed = encode_checkpoint(checkpoint), b""
-        key = self._encryption.key if self._encryption is not None else None
-        if keyed is not None and key is not None:
-            hashes = leaves.hashes(changed_from)
-            sealed = seal_known(key, content, hashes=hashes, frames=draft.frames, crc=draft.crc)
-        return CheckpointRow(
-            files=self,
-            content=content,
-            reason=checkpoint.reason,
-            changed_from=changed_from,
-            leaf_hashes=(keyed or leaves).hashes(changed_from),
-            frames=draft.frames if keyed is None else 0,  # in clear it would tell of the audio
-            crc=draft.crc if keyed is None else 0,
-            sealed=sealed,
-        )
-
-    def _keyed(self, draft: Draft, leaves: AudioLeaves, changed_from: int) -> KeyedLeaves | None:
-        """Hide leaves of an encrypted draft, whose journal rests in clear."""
-        if draft.proof_key is None:
-            return None
-        if self._keyed_leaves is None:
-            self._keyed_leaves = KeyedLeaves(draft.proof_key)
-        self._keyed_leaves.follow(leaves.hashes(changed_from), first=changed_from)
-        return self._keyed_leaves
+    @property
+    def _content_key(self) -> DraftKey | None:
+        return self._encryption.key if self._encryption is not None else None
 
     def keep_checkpoint(self, row: CheckpointRow) -> None:
         """Note a signed checkpoint, unless what it tells of was changed meanwhile.  # thread: the disk's"""
-        draft = self._draft
-        if draft is None or self._is_over:
-            return
-        self._proving_from = None
-        if row.signature and self._changed_by == GOES_ON:
-            self._guarded(lambda: self._note_checkpoint(row, row.signature))
-            self._checkpoint_sha256 = sha256_bytes(row.content)
-            noted = draft.forget_noted()
-            if self._keyed_leaves is not None:
-                self._keyed_leaves.forget(noted)
-            return
-        draft.changed_from = min(draft.changed_from, row.changed_from)  # the next one tells of it all
-        if self._changed_by == GOES_ON:
-            self._changed_by = row.reason
-
-    def _note_checkpoint(self, row: CheckpointRow, signature: bytes) -> None:
-        if signature:
-            self._written.checkpoint(
-                row.content,
-                changed_from=row.changed_from,
-                leaf_hashes=row.leaf_hashes,
-                frames=row.frames,
-                crc=row.crc,
-                signature=signature,
-                sealed=row.sealed,
+        if self._draft is not None and not self._is_over:
+            self._proved.keep(
+                self._draft, row, note=lambda: self._guarded(lambda: self._note_checkpoint(row))
             )
+
+    def _note_checkpoint(self, row: CheckpointRow) -> None:
+        self._written.checkpoint(
+            row.content,
+            changed_from=row.changed_from,
+            leaf_hashes=row.leaf_hashes,
+            frames=row.frames,
+            crc=row.crc,
+            signature=row.signature,
+            sealed=row.sealed,
+        )
 
     @property
     def audio_bytes(self) -> int:
@@ -504,11 +415,10 @@ class RecordingFiles:
         if draft is not None:
             draft.show_length()
             descriptors.append(draft.descriptor)
-            if self._proving_from is not None:  # one that will not be noted any more
-                draft.changed_from = min(draft.changed_from, self._proving_from)
-            row = self._checkpoint_of(draft, recorder_id=recorder_id, at=at)
-            if row is not None:
-                self._note_checkpoint(row, sign(row.content))
+            self._proved.take_back(draft)
+            row = self._proved.take(draft, key=self._content_key, recorder_id=recorder_id, at=at)
+            if row is not None and (signature := sign(row.content)):
+                self._note_checkpoint(replace(row, signature=signature))
         journal.ended(cause=cause)
         return descriptors
 
@@ -516,7 +426,7 @@ class RecordingFiles:
         """Give the tree over the audio as it was proved.  # thread: the sealing"""
         if self._draft is None or not self._draft.frames:
             return ProofEntry()
-        root, leaves = self._draft.leaves.root_of_all()
+        root, leaves = self._draft.check.leaves.root_of_all()
         return ProofEntry(leaf_samples=self._draft.sample_rate_hz, leaves=leaves, root_sha256=root)
 
     # --- the end --------------------------------------------------------------------------------

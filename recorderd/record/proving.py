@@ -19,9 +19,11 @@ from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.core.errors import KeyUnusable
 from recorderd.core.events import Ev, EventLog
 from recorderd.record.disk import Disks
-from recorderd.record.files import CheckpointRow, RecordingFiles
+from recorderd.record.files import RecordingFiles
+from recorderd.record.proved import CheckpointRow
 from recorderd.record.seal import Sealer
 
+Row = tuple[RecordingFiles, CheckpointRow]
 SIGNED_TOGETHER: Final = 32  # what is to be sealed waits for no more signatures than these
 
 
@@ -56,23 +58,23 @@ class RunningProof:
     def take(self, group: Sequence[RecordingFiles]) -> None:
         """Take what was just synced of recordings.  # thread: the disk's"""
         at, recorder_id = utc_text(self._clock.utc_ns()), self._sealer.recorder_id
-        found = (files.take_checkpoint(recorder_id=recorder_id, at=at) for files in group)
-        rows = [row for row in found if row is not None]
+        found = ((files, files.take_checkpoint(recorder_id=recorder_id, at=at)) for files in group)
+        rows = [(files, row) for files, row in found if row is not None]
         for first in range(0, len(rows), SIGNED_TOGETHER):
             self._disks.sealing.put(partial(self._sign, rows[first : first + SIGNED_TOGETHER]))
 
-    def _sign(self, rows: Sequence[CheckpointRow]) -> None:
+    def _sign(self, rows: Sequence[Row]) -> None:
         """Sign, or let be.  # thread: the sealing"""
         signed = []
-        for row in rows:
+        for files, row in rows:
             try:
-                signed.append(replace(row, signature=self._sealer.sign(row.content)))
+                signed.append((files, replace(row, signature=self._sealer.sign(row.content))))
             except KeyUnusable as problem:
-                self._log.warning(Ev.CHECKPOINT_UNSIGNED, subject=row.files.folder.name, reason=problem)
-                signed.append(row)
+                self._log.warning(Ev.CHECKPOINT_UNSIGNED, subject=files.folder.name, reason=problem)
+                signed.append((files, row))
         self._disks.audio.put(partial(_keep, signed))
 
 
-def _keep(rows: Sequence[CheckpointRow]) -> None:
-    for row in rows:
-        row.files.keep_checkpoint(row)
+def _keep(rows: Sequence[Row]) -> None:
+    for files, row in rows:
+        files.keep_checkpoint(row)

@@ -23,9 +23,9 @@ def write(path, vault, fails_in):
     draft.append(rows[:9000, :1])
     draft.checkpoint()
     draft.append(rows[9000:17000, :1])
-    draft.seen()
+    draft.check.seen()
     draft.wipe(9500, 12000)
-    changed = draft.changed_from
+    changed = draft.check.changed_from
     draft.widen(2)
     draft.append(rows[17000:30000])
     draft.sync()
@@ -34,7 +34,7 @@ def write(path, vault, fails_in):
     draft.checkpoint()
     digest, size_bytes = draft.prove()
     draft.close()
-    return digest, size_bytes, draft.leaves.root_of_all(), changed
+    return digest, size_bytes, draft.check.leaves.root_of_all(), changed
 found = []
 for fails_in in range(7):  # 0 = never
     vault = Vault(recording_id="r-1", key=DraftKey(Nobody()))

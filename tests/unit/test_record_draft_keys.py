@@ -104,9 +104,9 @@ def test_an_encrypted_draft_that_three_processes_wrote_is_the_one_that_one_would
             assert key is not None
             vault = Vault(recording_id=NAME, key=key)
             left = _left(path, vault)
-            known = KnownAudio(hashes=whole.leaves.hashes(), frame_bytes=4)
+            known = KnownAudio(hashes=whole.check.leaves.hashes(), frame_bytes=4)
             draft = Draft.go_on(path, left, notes=WavNotes(), known=known, vault=vault)
-            assert draft.changed_from == whole.leaves.whole  # what was signed stands there
+            assert draft.check.changed_from == whole.check.leaves.whole  # what was signed stands there
         for drafts in (whole, draft):
             drafts.append(part)
             drafts.show_length()
@@ -116,7 +116,10 @@ def test_an_encrypted_draft_that_three_processes_wrote_is_the_one_that_one_would
     assert key is not None
     vault = Vault(recording_id=NAME, key=key)
     last = Draft.go_on(path, _left(path, vault), notes=WavNotes(), known=KnownAudio(), vault=vault)
-    assert (last.crc, last.leaves.root_of_all()) == (whole.crc, whole.leaves.root_of_all())
+    assert (last.check.crc, last.check.leaves.root_of_all()) == (
+        whole.check.crc,
+        whole.check.leaves.root_of_all(),
+    )
     assert last.prove() == whole.prove()
     assert b"".join(last.plain()) == (tmp_path / AUDIO).read_bytes()
     serials = _serials(path)
@@ -191,8 +194,8 @@ def test_what_is_known_of_the_audio_spares_the_next_process_to_read_it_and_tells
     first.append(_noise(0.5, 9))
     known, folder = first.draft, first.folder
     text = (folder / "journal.jsonl").read_text()
-    assert known.leaves.hashes()[:HASH_BYTES].hex() not in text
-    assert str(known.crc) not in text
+    assert known.check.leaves.hashes()[:HASH_BYTES].hex() not in text
+    assert str(known.check.crc) not in text
     assert ('"1000"' in text) is not seals_metadata
     second = files()
     vault = second.take_vault()
@@ -204,8 +207,8 @@ def test_what_is_known_of_the_audio_spares_the_next_process_to_read_it_and_tells
     altered[_blocks_of(altered)[1].position + 100] ^= 1  # nobody reads it until it is proved
     path.write_bytes(altered)
     second.go_on(journal, audio=_left(path, vault), notes=WavNotes())
-    assert (second.draft.crc, second.draft.frames) == (known.crc, known.frames)
-    assert second.draft.leaves.root_of_all() == known.leaves.root_of_all()
+    assert (second.draft.check.crc, second.draft.frames) == (known.check.crc, known.frames)
+    assert second.draft.check.leaves.root_of_all() == known.check.leaves.root_of_all()
     assert problems == []
     assert second.prove() is None
     assert "DraftFailed" in repr(problems)

@@ -31,9 +31,9 @@ def _left(path: Path) -> LeftDraft:
 
 
 def _known(draft: Draft) -> KnownAudio:
-    leaves = draft.leaves
+    leaves = draft.check.leaves
     return KnownAudio(
-        hashes=leaves.hashes(), frame_bytes=draft.frame_bytes, frames=draft.frames, crc=draft.crc
+        hashes=leaves.hashes(), frame_bytes=draft.frame_bytes, frames=draft.frames, crc=draft.check.crc
     )
 
 
@@ -52,10 +52,10 @@ def test_a_draft_that_two_processes_wrote_is_the_one_that_one_would_have_written
     with (tmp_path / "cut.wav").open("ab") as torn:
         torn.write(b"\1\2\3")  # of a frame of four
     second = Draft.go_on(tmp_path / "cut.wav", _left(tmp_path / "cut.wav"), notes=WavNotes(), known=known)
-    assert second.changed_from == (2 if is_known else 0)
+    assert second.check.changed_from == (2 if is_known else 0)
     second.append(parts[2])
-    assert second.leaves.root_of_all() == whole.leaves.root_of_all()
-    assert second.crc == whole.crc
+    assert second.check.leaves.root_of_all() == whole.check.leaves.root_of_all()
+    assert second.check.crc == whole.check.crc
     digest, size_bytes = second.finish()
     assert (digest, size_bytes) == whole.finish()
     assert digest == hashlib.sha256((tmp_path / "cut.wav").read_bytes()).hexdigest()
@@ -76,7 +76,7 @@ def test_a_disk_that_gives_back_other_audio_than_was_noted_is_found_out(tmp_path
         path, left, notes=WavNotes(), known=KnownAudio(hashes=known.hashes, frame_bytes=4)
     )
     assert len(known.hashes) == 2 * HASH_BYTES
-    assert by_leaves.changed_from == 0  # what was signed is not what stands there
+    assert by_leaves.check.changed_from == 0  # what was signed is not what stands there
 
 
 def test_a_journal_with_a_torn_line_is_gone_on_with_behind_the_last_whole_one(tmp_path: Path) -> None:
