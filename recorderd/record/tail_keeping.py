@@ -1,9 +1,9 @@
 """Keeping the tail: when what came is taken, who writes it, and what becomes of it when it cannot be.
 
 Contract: ``keep`` comes in every round and whenever ``due_ns`` has come; it takes what came (``Tail``) and
-has the disk's thread write it (``TailFiles``) behind all that the drafts were given so far. Between two lie
-``EVERY_NS`` at most: so a power cut costs no more than that, the tap's last drain and what the disk takes for
-one sync. A tail that cannot be written is left out and told of: no recording waits for it, fails by it, or is
+has the disk's thread write it (``TailFiles``) behind all that the drafts were given so far. From the drain
+whose packets one block holds to the next block pass ``EVERY_NS`` and ``FRESH_NS`` at most: so a power cut
+costs no more than that, one drain and what the disk takes for one sync. A tail that cannot be written is left out and told of: no recording waits for it, fails by it, or is
 written later. While the disk is full the tail's own room is given back first.
 Thread: the recording's; the jobs run on the disk's.
 """
@@ -28,6 +28,8 @@ from recorderd.spool.layout import Spool
 
 EVERY_NS: Final = 500 * NS_PER_MS
 EARLY_NS: Final = 120 * NS_PER_MS  # a round that comes so much before it is due takes it along
+FRESH_NS: Final = 100 * NS_PER_MS  # a drain that ended: what it brought is kept right behind it
+AGAIN_NS: Final = 30 * NS_PER_MS  # until it is looked again whether a drain has brought anything
 IDLE_NS: Final = 5 * NS_PER_S  # how long after the last block the files are emptied
 
 
@@ -36,6 +38,7 @@ class TailKeeping:
 
     def __init__(self, *, source: Source, spool: Spool, disk: Disk, log: EventLog) -> None:
         self.due_ns = 0
+        self._kept_ns = self._heard_ns = 0  # when the last block was taken, and what it may hold
         self._tail = Tail(source, on_problem=self._one_left_out)
         self._spool = spool
         self._disk = disk
@@ -62,7 +65,12 @@ class TailKeeping:
         """
         if sync and now_ns < self.due_ns - EARLY_NS:
             return
-        self.due_ns = now_ns + EVERY_NS
+        if sync and heard_ns == self._heard_ns and now_ns < self._kept_ns + EVERY_NS:
+            self.due_ns = now_ns + AGAIN_NS  # the drain whose packets are due goes on
+            return
+        waited_ns = max(0, now_ns - heard_ns - FRESH_NS)
+        self.due_ns = now_ns + max(AGAIN_NS, EVERY_NS - waited_ns)
+        self._kept_ns, self._heard_ns = now_ns, heard_ns
         if self._disk.is_full:
             self._give_back()
             return

@@ -39,6 +39,8 @@ from recorderd.wire.sdes import SrtpKeys
 __all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
 
 DRAIN_MS: Final = 250  # a dozen packets of a stream; by default a socket's buffer holds a thousand
+MANY_STREAMS: Final = 400
+DRAIN_MANY_MS: Final = 500  # every socket that is asked costs as much as three packets
 RING_MS: Final = 4_000
 BATCH_PACKETS: Final = 8_192
 BATCH_PACKETS_MIN: Final = 512
@@ -195,6 +197,11 @@ class Tap(Restoring):
         return {entry.slot: entry.stream for entry in self._open.values()}
 
     @property
+    def drain_every_ms(self) -> int:
+        """How long the sockets fill between two drains."""
+        return DRAIN_MS if len(self._open) < MANY_STREAMS else DRAIN_MANY_MS
+
+    @property
     def is_full(self) -> bool:
         """Tell whether no further stream would find a slot."""
         return not self._free
@@ -211,7 +218,7 @@ class Tap(Restoring):
         """Drain until ``stop``; a deadline that was missed is not made up for."""
         due_ns = self._clock.mono_ns()
         while not stop.is_set():
-            due_ns += DRAIN_MS * NS_PER_MS
+            due_ns += self.drain_every_ms * NS_PER_MS
             wait_ns = due_ns - self._clock.mono_ns()
             if wait_ns > 0:
                 stop.wait(wait_ns / 1e9)

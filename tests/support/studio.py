@@ -163,7 +163,7 @@ class Studio:
         self.log = EventLog(logger=logging.getLogger("studio"), clock=self)
         self.silent: list[SessionSilent] = []
         self.voices: list[Voice] = []  # for whoever keeps them here
-        self.tap_hangs_ms = range(0)  # when it does not drain
+        self.tap_hangs_ms: Collection[int] = ()  # when it does not drain
         self._packets: list[tuple[int, StreamId, bytes]] = []
         self._senders: dict[StreamId, tuple[RtpStream, int]] = {}  # and when each has spoken
         self._script: list[tuple[int, int, RecordMessage]] = []
