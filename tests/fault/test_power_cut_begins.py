@@ -23,8 +23,10 @@ from recorderd.evidence.draft_container import ContainerReader
 from recorderd.evidence.envelope import CertificateRecipients
 from recorderd.evidence.openpgp import load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate
+from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
-from recorderd.record.recorder import Pace
+from recorderd.record.entries import Entries
+from recorderd.record.recorder import Pace, Recorder
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
 from tests.fault.test_power_cut_tail import PROMISED_MS, Scene, _recovered
@@ -243,6 +245,55 @@ def test_a_draft_that_nobody_could_open_is_not_begun(office: Office, memory: Pat
         spool = _recovered(scene, memory / "left")
         assert not list(spool.root.rglob("*.draft"))
         assert spool.ids(Place.READY) == []
+
+
+def test_a_process_that_goes_before_the_audio_is_opened_leaves_the_key_that_the_next_one_seals_with(
+    office: Office, memory: Path
+) -> None:
+    (memory / "lived").mkdir()
+    signer, keys = make_signer(office.folder, "recorder"), os.memfd_create("keys")
+    studio = Studio(memory / "lived", signer, pace=PACE, encryption={"bank": office.recipients("")})
+
+    def recorder() -> Recorder:
+        return Recorder(
+            source=studio.tap,
+            disks=studio.disks,
+            spool=studio.spool,
+            sealer=studio.sealer,
+            entries=Entries(
+                sealer=studio.sealer,
+                spool=studio.spool,
+                disk=studio.disks.sealing,
+                policy=studio.policy,
+                clock=studio,
+                log=studio.log,
+            ),
+            pace=PACE,
+            clock=studio,
+            log=studio.log,
+            on_silent=studio.silent.append,
+            encryption=studio.encryption,
+            draft_keys=DraftKeys(keys),
+        )
+
+    studio.recorder = recorder()
+    session = studio.session(_SESSION, ms=BEGIN_MS, terms=BANK)
+    voices = [studio.voice(session, "s/0", first_ms=BEGIN_MS, packets=PACKETS)]
+    told = [message for _, _, message in studio._script]
+    studio.run(1_100)
+    draft = studio.spool.path(Place.DRAFTS, _SESSION)
+    (wrapped,) = draft.glob("*.wav.key.*")
+    before = wrapped.read_bytes()
+    assert not list(draft.glob("*.draft"))
+    studio.recorder = recorder()  # the process was killed, and another goes on
+    studio.recorder.sessions.go_on(session, told)
+    studio.run(2_900)
+    studio.crash(tail=True)
+    folder = studio.folder(_SESSION)
+    assert next(folder.glob("*.wav.key.*")).read_bytes() == before
+    manifest, wav = _audio(folder, office)
+    _check(Case(terms=BANK), voices, manifest, wav, cut_ms=2_900)
+    os.close(keys)
 
 
 @pytest.mark.parametrize("pause_ms", [(310, 410), (700, 900)])
