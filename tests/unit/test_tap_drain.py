@@ -15,6 +15,7 @@ from recorderd.core.clock import NS_PER_MS, NS_PER_S, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding
+from recorderd.tap import drain
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.tap.sources import SourcePolicy
@@ -275,3 +276,17 @@ def test_a_slot_that_is_used_again_knows_nothing_of_the_stream_before(stage: Sta
     stats = stage.tap.stats(second)
     assert {name: count for name, count in stats.counters.items() if count} == {"received": 1, "octets": 160}
     assert stats.ssrcs == (9,)
+
+
+def test_many_streams_are_drained_half_as_often_until_some_have_gone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "MANY_STREAMS", 3)
+    streams, every_ms = [], []
+    for _ in range(3):
+        streams.append(stage.open(WIDE))
+        every_ms.append(stage.tap.drain_every_ms)
+    stage.tap.end_stream(streams[0])
+    stage.tap.release_stream(streams[0])
+    stage.tap.drain()
+    assert [*every_ms, stage.tap.drain_every_ms] == [250, 250, 500, 250]
