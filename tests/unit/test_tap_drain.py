@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+import recorderd.tap.drain as tap_drain
 from dsp.sender_reports import Heard, tell
 from recorderd.core.clock import NS_PER_MS, NS_PER_S, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding
-from recorderd.tap import drain
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.tap.sources import SourcePolicy
@@ -281,7 +281,7 @@ def test_a_slot_that_is_used_again_knows_nothing_of_the_stream_before(stage: Sta
 def test_many_streams_are_drained_half_as_often_until_some_have_gone(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain, "MANY_STREAMS", 3)
+    monkeypatch.setattr(tap_drain, "MANY_STREAMS", 3)
     streams, every_ms = [], []
     for _ in range(3):
         streams.append(stage.open(WIDE))
