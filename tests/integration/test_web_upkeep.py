@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from recorderd.app.archive import main
+from recorderd.archive import sweeping
 from recorderd.archive.audit_log import AuditFilter
+from recorderd.archive.jobs import Telling
 from recorderd.archive.web.application import PREFIX
 from recorderd.policy.access import Role
 from tests.support.bundles import folder_digests
@@ -19,6 +22,7 @@ from tests.support.sftp_server import SftpServer
 from tests.support.web_archive import WebArchive, at, problem, quick_folder
 
 WHY = {"X-Reason": "request 17"}
+RECORDED = 3
 EXTRA = """
 [mirror]
 url = "file://{folder}/copy"
@@ -172,6 +176,44 @@ def test_what_a_work_needs_and_has_not_is_said_and_no_job_begins(tmp_path: Path)
     assert (refused.status_code, problem(refused)) == (409, "under-way")
     assert f"Job {begun} " in refused.json()["detail"]
     assert chief.delete(f"{PREFIX}/jobs/{begun}").json()["stop_by"] == "token:chief/test"
+
+
+@pytest.mark.parametrize("path", ["/scrub", "/mirror", "/deliveries", "/retention/sweep", "/fsck"])
+def test_a_job_that_is_stopped_ends_and_leaves_the_rest(
+    archive: WebArchive, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(sweeping, "AT_ONCE", 1)
+    for _ in range(RECORDED):
+        archive.record()
+    begun, go_on, advance = threading.Event(), threading.Event(), Telling.advance
+
+    def held(telling: Telling, size_bytes: int, /) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        advance(telling, size_bytes)
+
+    monkeypatch.setattr(Telling, "advance", held)
+    chief = archive.chief()
+    job = chief.post(f"{PREFIX}{path}", json={} if path == "/deliveries" else None, headers=WHY)
+    assert begun.wait(60)
+    stopped = chief.delete(job.headers["location"], headers=WHY)
+    assert (stopped.status_code, stopped.json()["state"]) == (202, "running")
+    assert (archive.newest().what, archive.newest().reason) == ("job_stopped", "request 17")
+    go_on.set()
+    told = archive.ended(job)
+    assert (told["state"], told["stop_by"]) == ("stopped", "token:chief/test")
+    done = {
+        "/scrub": lambda: shown(archive, "/scrub")["round"]["recordings"],
+        "/mirror": lambda: RECORDED - shown(archive, "/mirror")["rows_behind"],
+        "/deliveries": lambda: RECORDED - shown(archive, "/deliveries")[0]["behind"],
+        "/retention/sweep": lambda: told["result"]["erased"],
+        "/fsck": lambda: 1 if told["result"] is None else RECORDED,  # half a judgement is none
+    }
+    assert done[path]() <= 1
+    again = chief.delete(job.headers["location"], headers=WHY)
+    assert (again.status_code, problem(again)) == (409, "ended")
+    unknown = chief.delete(f"{PREFIX}/jobs/4711", headers=WHY)
+    assert unknown.status_code == 404
 
 
 def test_the_intake_is_drained_and_opened_again(archive: WebArchive) -> None:

@@ -13,7 +13,7 @@ import pytest
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.enrolment import Enrolment, Identity
-from recorderd.archive.enrolment_desk import AT_ONCE, OF_ONE_ADDRESS, EnrolmentDesk
+from recorderd.archive.enrolment_desk import EnrolmentDesk
 from recorderd.archive.migrations import migrate
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import EnrolmentRefused
@@ -27,6 +27,7 @@ from tests.support.programs import wait_until
 
 WHO = Actor(name="cli:root")
 MINUTES_15 = 15 * 60
+AT_ONCE, OF_ONE_ADDRESS = 64, 8  # written out: what an archive's port bears
 
 
 class SetClock(SystemClock):
