@@ -160,6 +160,26 @@ def test_a_lost_row_is_made_anew_and_only_without_a_daemon(archive: WebArchive) 
     assert archive.known(Role.ADMINISTRATOR).get(at(entry)).status_code == 200
 
 
+def test_a_rebuilt_catalogue_says_of_each_place_in_a_chain_what_was_said_on_arrival(
+    archive: WebArchive,
+) -> None:
+    chain, arrived = archive.chain, []
+    for skipped, is_exchanged in ((0, False), (0, False), (0, True), (1, False), (-1, False)):
+        chain.sequence += skipped  # one was removed; or one has the number of another
+        chain.manifest_sha256 = "f" * 64 if is_exchanged else chain.manifest_sha256
+        arrived.append(archive.record())
+        chain.manifest_sha256 = arrived[-1].manifest_sha256
+    said = {entry.sequence: set[str]() for entry in arrived}
+    for entry in archive.desk.catalogue.all():
+        said[entry.sequence].add(entry.chain)
+    assert said == {1: {"linked"}, 2: {"linked"}, 3: {"broken"}, 5: {"pending", "broken"}}
+    before = archive.desk.catalogue.all()
+    assert begin(archive, "/reindex")["state"] == "done"
+    assert [(row.id, row.chain) for row in archive.desk.catalogue.all()] == [
+        (row.id, row.chain) for row in before
+    ]
+
+
 def test_what_a_work_needs_and_has_not_is_said_and_no_job_begins(tmp_path: Path) -> None:
     archive = WebArchive(tmp_path)  # no copy, no delivery, no daemon, no job thread
     chief = archive.chief()
