@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from recorderd.archive.web.application import PREFIX
 from recorderd.policy.access import Role
 from tests.support.bundles import folder_digests
 from tests.support.link import flip
+from tests.support.programs import wait_until
 from tests.support.sftp_server import SftpServer
 from tests.support.web_archive import WebArchive, at, problem, quick_folder
 
@@ -158,6 +160,30 @@ def test_a_lost_row_is_made_anew_and_only_without_a_daemon(archive: WebArchive) 
     assert (job["state"], job["result"]["rows"]) == ("done", 1), job
     assert archive.desk.catalogue.by_id(entry.id)[0].row_id >= 1
     assert archive.known(Role.ADMINISTRATOR).get(at(entry)).status_code == 200
+
+
+def test_a_reindex_is_stopped_although_it_holds_the_database(
+    archive: WebArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [archive.record() for _ in range(RECORDED)]
+    at_work, advance = Queue[Telling](), Telling.advance
+
+    def held(telling: Telling, size_bytes: int, /) -> None:
+        at_work.put(telling)
+        wait_until(telling.stopped, what="the word that stops it")
+        advance(telling, size_bytes)
+
+    monkeypatch.setattr(Telling, "advance", held)
+    chief = archive.chief()
+    job = chief.post(f"{PREFIX}/reindex", headers=WHY)
+    at_work.get(timeout=60)
+    stopped = chief.delete(job.headers["location"], headers=WHY)
+    assert (stopped.status_code, stopped.json()["stop_by"]) == (202, "token:chief/test")
+    told = archive.ended(job)
+    assert (told["state"], told["stop_by"], told["result"]) == ("stopped", "token:chief/test", None)
+    assert archive.desk.catalogue.all() == before
+    (row,) = archive.desk.audit_log.rows(AuditFilter(what="job_stopped"))
+    assert (row.subject, row.reason) == (f"job {told['number']}", "request 17")
 
 
 def test_a_rebuilt_catalogue_says_of_each_place_in_a_chain_what_was_said_on_arrival(
