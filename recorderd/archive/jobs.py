@@ -231,14 +231,15 @@ class Jobs:
 
     def stop(self, number: int, who: Actor, *, reason: str) -> bool:
         """Want a job stopped, whichever front end does it; say whether it was under way."""
-        running = (_J.number == number, _J.state == JobState.RUNNING.value)
+        # Ours hears of it first: a reindex holds the database against whoever writes until it ends.
+        ours = [live for live in self._running() if live.number == number]
+        for live in ours:
+            live.telling.stop()
+        wanted = (_J.number == number, *(() if ours else (_J.state == JobState.RUNNING.value,)))
         with self._database.write() as connection:
-            if not connection.execute(update(JOBS).where(*running).values(stop_by=who.name)).rowcount:
+            if not connection.execute(update(JOBS).where(*wanted).values(stop_by=who.name)).rowcount:
                 return False
             self._audit.note(who, "job_stopped", f"job {number}", reason=reason, connection=connection)
-        for live in self._running():
-            if live.number == number:
-                live.telling.stop()
         return True
 
     # --- threads -------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
-from recorderd.archive.enrolment_tables import RECORDERS
+from recorderd.archive.enrolment_tables import ENROLMENTS, RECORDERS
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import RecorderUnknown
 from recorderd.evidence.verify import TrustStore
@@ -118,12 +118,15 @@ class Roster:
         ]
 
     def revoke(self, recorder_id: str, *, who: Actor, reason: str, at: str, audit: AuditLog) -> None:
-        """Let a recorder in no more; what it has delivered stays.
+        """Let a recorder in no more, by a code that was made for it neither; what it has delivered stays.
 
         Durable: after return it survives.
         Errors: RecorderUnknown.
         """
-        self._change(recorder_id, who, audit, "recorder_revoked", reason, revoked_at=at, reason=reason)
+        with self._database.write() as connection:
+            self._change(connection, recorder_id, revoked_at=at, reason=reason)
+            connection.execute(delete(ENROLMENTS).where(ENROLMENTS.c.recorder_id == recorder_id))
+            audit.note(who, "recorder_revoked", recorder_id, reason=reason, connection=connection)
 
     def set_quota(self, recorder_id: str, quota_bytes: int, *, who: Actor, audit: AuditLog) -> None:
         """Say how much a recorder may have here before somebody is told; 0 = never.
@@ -131,22 +134,19 @@ class Roster:
         Durable: after return it survives.
         Errors: RecorderUnknown.
         """
-        self._change(
-            recorder_id, who, audit, "recorder_quota", f"{quota_bytes} bytes", quota_bytes=quota_bytes
-        )
-
-    def _change(
-        self, recorder_id: str, who: Actor, audit: AuditLog, what: str, why: str, **values: Any
-    ) -> None:
         with self._database.write() as connection:
-            row = select(RECORDERS).where(_C.recorder_id == recorder_id)
-            if connection.execute(row).first() is not None:
-                connection.execute(update(RECORDERS).where(_C.recorder_id == recorder_id).values(**values))
-            elif recorder_id in self._configured:
-                put_recorder(connection, replace(Known(recorder_id=recorder_id), **values))
-            else:
-                raise RecorderUnknown(recorder_id=recorder_id)
-            audit.note(who, what, recorder_id, reason=why, connection=connection)
+            self._change(connection, recorder_id, quota_bytes=quota_bytes)
+            why = f"{quota_bytes} bytes"
+            audit.note(who, "recorder_quota", recorder_id, reason=why, connection=connection)
+
+    def _change(self, connection: Connection, recorder_id: str, **values: Any) -> None:
+        row = select(RECORDERS).where(_C.recorder_id == recorder_id)
+        if connection.execute(row).first() is not None:
+            connection.execute(update(RECORDERS).where(_C.recorder_id == recorder_id).values(**values))
+        elif recorder_id in self._configured:
+            put_recorder(connection, replace(Known(recorder_id=recorder_id), **values))
+        else:
+            raise RecorderUnknown(recorder_id=recorder_id)
 
 
 def known_recorders(database: Database) -> list[Known]:

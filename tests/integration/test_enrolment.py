@@ -156,7 +156,7 @@ def test_who_is_revoked_in_the_middle_of_a_recording_sends_no_more_of_it(
         town.operate("revoke", "rec-1", "--reason", "stolen")
         archive.wait_for("client_refused", "subject=rec-1", "not listed any more", timeout_s=40)
         taken = taken_bytes()
-        flush.wait_for("link_refused", timeout_s=60)
+        flush.wait_for("link_refused", "not listed any more", timeout_s=60)
         assert taken_bytes() == taken < 900_000
         assert archived(loopback) == []
         flush.stop()
@@ -164,6 +164,19 @@ def test_who_is_revoked_in_the_middle_of_a_recording_sends_no_more_of_it(
     assert town.join(town.code()).startswith("exit 0")
     programs.flush(town.recorder_toml, name="flush-2")
     wait_until(lambda: archived(loopback) == [recording_id], what="who joined again ends it", timeout_s=60)
+
+
+def test_a_code_that_waits_for_who_is_revoked_counts_no_more(town: Town, programs: Programs) -> None:
+    programs.archive(town.archive_toml)
+    before = town.recorder_toml.read_text()
+    assert town.join(town.code()).startswith("exit 0")
+    waiting, other = town.code(), town.code("rec-2")
+    town.operate("revoke", "rec-1", "--reason", "stolen")
+    town.recorder_toml.write_text(before)
+    refused = town.join(waiting)
+    assert refused.startswith("exit 77") and "not known here" in refused
+    assert [row["state"] for row in town.listed()] == ["revoked"]
+    assert "code is for rec-2" in town.join(other)
 
 
 def test_a_code_counts_once_and_for_its_recorder_only(town: Town, programs: Programs) -> None:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
 
 from recorderd.app.archive import main
+from recorderd.archive import sweeping
 from recorderd.archive.audit_log import AuditFilter
+from recorderd.archive.jobs import Telling
 from recorderd.archive.web.application import PREFIX
 from recorderd.policy.access import Role
 from tests.support.bundles import folder_digests
 from tests.support.link import flip
+from tests.support.programs import wait_until
 from tests.support.sftp_server import SftpServer
 from tests.support.web_archive import WebArchive, at, problem, quick_folder
 
 WHY = {"X-Reason": "request 17"}
+RECORDED = 3
 EXTRA = """
 [mirror]
 url = "file://{folder}/copy"
@@ -156,6 +162,50 @@ def test_a_lost_row_is_made_anew_and_only_without_a_daemon(archive: WebArchive) 
     assert archive.known(Role.ADMINISTRATOR).get(at(entry)).status_code == 200
 
 
+def test_a_reindex_is_stopped_although_it_holds_the_database(
+    archive: WebArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [archive.record() for _ in range(RECORDED)]
+    at_work, advance = Queue[Telling](), Telling.advance
+
+    def held(telling: Telling, size_bytes: int, /) -> None:
+        at_work.put(telling)
+        wait_until(telling.stopped, what="the word that stops it")
+        advance(telling, size_bytes)
+
+    monkeypatch.setattr(Telling, "advance", held)
+    chief = archive.chief()
+    job = chief.post(f"{PREFIX}/reindex", headers=WHY)
+    at_work.get(timeout=60)
+    stopped = chief.delete(job.headers["location"], headers=WHY)
+    assert (stopped.status_code, stopped.json()["stop_by"]) == (202, "token:chief/test")
+    told = archive.ended(job)
+    assert (told["state"], told["stop_by"], told["result"]) == ("stopped", "token:chief/test", None)
+    assert archive.desk.catalogue.all() == before
+    (row,) = archive.desk.audit_log.rows(AuditFilter(what="job_stopped"))
+    assert (row.subject, row.reason) == (f"job {told['number']}", "request 17")
+
+
+def test_a_rebuilt_catalogue_says_of_each_place_in_a_chain_what_was_said_on_arrival(
+    archive: WebArchive,
+) -> None:
+    chain, arrived = archive.chain, []
+    for skipped, is_exchanged in ((0, False), (0, False), (0, True), (1, False), (-1, False)):
+        chain.sequence += skipped  # one was removed; or one has the number of another
+        chain.manifest_sha256 = "f" * 64 if is_exchanged else chain.manifest_sha256
+        arrived.append(archive.record())
+        chain.manifest_sha256 = arrived[-1].manifest_sha256
+    said = {entry.sequence: set[str]() for entry in arrived}
+    for entry in archive.desk.catalogue.all():
+        said[entry.sequence].add(entry.chain)
+    assert said == {1: {"linked"}, 2: {"linked"}, 3: {"broken"}, 5: {"pending", "broken"}}
+    before = archive.desk.catalogue.all()
+    assert begin(archive, "/reindex")["state"] == "done"
+    assert [(row.id, row.chain) for row in archive.desk.catalogue.all()] == [
+        (row.id, row.chain) for row in before
+    ]
+
+
 def test_what_a_work_needs_and_has_not_is_said_and_no_job_begins(tmp_path: Path) -> None:
     archive = WebArchive(tmp_path)  # no copy, no delivery, no daemon, no job thread
     chief = archive.chief()
@@ -172,6 +222,44 @@ def test_what_a_work_needs_and_has_not_is_said_and_no_job_begins(tmp_path: Path)
     assert (refused.status_code, problem(refused)) == (409, "under-way")
     assert f"Job {begun} " in refused.json()["detail"]
     assert chief.delete(f"{PREFIX}/jobs/{begun}").json()["stop_by"] == "token:chief/test"
+
+
+@pytest.mark.parametrize("path", ["/scrub", "/mirror", "/deliveries", "/retention/sweep", "/fsck"])
+def test_a_job_that_is_stopped_ends_and_leaves_the_rest(
+    archive: WebArchive, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(sweeping, "AT_ONCE", 1)
+    for _ in range(RECORDED):
+        archive.record()
+    begun, go_on, advance = threading.Event(), threading.Event(), Telling.advance
+
+    def held(telling: Telling, size_bytes: int, /) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        advance(telling, size_bytes)
+
+    monkeypatch.setattr(Telling, "advance", held)
+    chief = archive.chief()
+    job = chief.post(f"{PREFIX}{path}", json={} if path == "/deliveries" else None, headers=WHY)
+    assert begun.wait(60)
+    stopped = chief.delete(job.headers["location"], headers=WHY)
+    assert (stopped.status_code, stopped.json()["state"]) == (202, "running")
+    assert (archive.newest().what, archive.newest().reason) == ("job_stopped", "request 17")
+    go_on.set()
+    told = archive.ended(job)
+    assert (told["state"], told["stop_by"]) == ("stopped", "token:chief/test")
+    done = {
+        "/scrub": lambda: shown(archive, "/scrub")["round"]["recordings"],
+        "/mirror": lambda: RECORDED - shown(archive, "/mirror")["rows_behind"],
+        "/deliveries": lambda: RECORDED - shown(archive, "/deliveries")[0]["behind"],
+        "/retention/sweep": lambda: told["result"]["erased"],
+        "/fsck": lambda: 1 if told["result"] is None else RECORDED,  # half a judgement is none
+    }
+    assert done[path]() <= 1
+    again = chief.delete(job.headers["location"], headers=WHY)
+    assert (again.status_code, problem(again)) == (409, "ended")
+    unknown = chief.delete(f"{PREFIX}/jobs/4711", headers=WHY)
+    assert unknown.status_code == 404
 
 
 def test_the_intake_is_drained_and_opened_again(archive: WebArchive) -> None:

@@ -82,7 +82,7 @@ class WebArchive:
         put_desk(self.app, self.desk)
         self.tokens: dict[tuple[Role, bool], str] = {}
         self.chief_token = ""
-        self._chain = ChainHead()
+        self.chain = ChainHead()
 
     def client(self, token: str = "") -> TestClient:
         """Make a client; with a token it is known."""
@@ -129,9 +129,9 @@ class WebArchive:
             spool,
             self.loopback.recorder_signer,
             recorder_id=recorder_id,
-            chain=self._chain,
+            chain=self.chain,
             duration_s=duration_s,
-            seed=self._chain.sequence,
+            seed=self.chain.sequence,
         )
         folder = next(spool.root.glob(f"ready/{recording_id}"))
         path = folder / manifest_name(recording_id)

@@ -13,7 +13,7 @@ import pytest
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.enrolment import Enrolment, Identity
-from recorderd.archive.enrolment_desk import AT_ONCE, OF_ONE_ADDRESS, EnrolmentDesk
+from recorderd.archive.enrolment_desk import EnrolmentDesk
 from recorderd.archive.migrations import migrate
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import EnrolmentRefused
@@ -21,12 +21,13 @@ from recorderd.core.events import EventLog
 from recorderd.evidence.enrolment_code import EnrolmentCode
 from recorderd.flush.curve import make_keypair
 from recorderd.flush.joining import join
-from recorderd.wire.enrolment import JoinRequest
+from recorderd.wire.enrolment import MAC_BYTES, JoinRequest, Kind, encode_message, encode_request
 from tests.support.bundles import free_port, make_signer
 from tests.support.programs import wait_until
 
 WHO = Actor(name="cli:root")
 MINUTES_15 = 15 * 60
+AT_ONCE, OF_ONE_ADDRESS = 64, 8  # written out: what an archive's port bears
 
 
 class SetClock(SystemClock):
@@ -83,16 +84,18 @@ class Port:
     def code(self) -> EnrolmentCode:
         return self.enrolment.begin("rec-1", who=WHO, valid_s=MINUTES_15)
 
-    def join(self, code: EnrolmentCode) -> str:
-        """Join as a recorder does; which archive it is, or why not."""
-        request = JoinRequest(
+    def request(self, code: EnrolmentCode) -> JoinRequest:
+        return JoinRequest(
             code_id=code.code_id,
             recorder_id="rec-1",
             curve_public_key=make_keypair()[0],
             certificates_pem=self.certificate,
         )
+
+    def join(self, code: EnrolmentCode) -> str:
+        """Join as a recorder does; which archive it is, or why not."""
         try:
-            return join(("127.0.0.1", self.port), code, request).archive_id
+            return join(("127.0.0.1", self.port), code, self.request(code)).archive_id
         except EnrolmentRefused as problem:
             return str(problem)
 
@@ -143,6 +146,32 @@ def test_where_all_places_are_taken_the_newest_is_heard_all_the_same(port: Port)
     ]
     assert port.join(port.code()) == "arc-1"
     wait_until(lambda: sum(map(is_open, slow)) == AT_ONCE - 1, what="one to be left for it")
+
+
+def test_the_place_is_taken_from_the_address_that_has_most(port: Port) -> None:
+    port.clock.stands_at_ns = port.clock.mono_ns()
+    (first,) = port.silent("127.0.2.1", 1)
+    many = [port.silent(f"127.0.1.{number + 1}", OF_ONE_ADDRESS) for number in range(AT_ONCE // 8 - 1)]
+    few = port.silent("127.0.2.2", AT_ONCE - 1 - sum(map(len, many)))
+    assert port.join(port.code()) == "arc-1"
+    wait_until(lambda: not is_open(many[0][0]), what="the oldest of those to be left")
+    assert is_open(first) and all(is_open(stream) for stream in few)
+
+
+def test_an_address_that_did_not_know_a_code_rests_and_the_others_do_not(port: Port) -> None:
+    port.clock.stands_at_ns = port.clock.mono_ns()
+    raw = encode_request(port.request(EnrolmentCode.make()))
+    guess = encode_message(Kind.REQUEST, raw, bytes(MAC_BYTES))
+    (refused,) = port.silent("127.0.0.2", 1, guess)
+    assert refused.recv(1) == Kind.REFUSAL.value
+    (again,) = port.silent("127.0.0.2", 1, guess)
+    assert port.join(port.code()) == "arc-1"
+    again.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        again.recv(1)
+    port.clock.mono_shift_ns += NS_PER_S
+    again.settimeout(60)
+    assert again.recv(1) == Kind.REFUSAL.value
 
 
 def test_who_is_slow_is_left_after_some_seconds(port: Port) -> None:
