@@ -15,6 +15,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -400,14 +401,12 @@ def write_at(descriptor: int, content: bytes | memoryview, *, offset_bytes: int)
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder of files (one level) for good.
+    """Remove a folder of files (one level) for good; another process may be at the same one.
 
     Durable: after return the folder is gone for good; a cut before may leave it with fewer files, so the
     caller must first move it where a half-removed folder is understood.
     """
-    for entry in list(folder.iterdir()):
-        insist(entry.unlink)
-    insist(folder.rmdir)
+    _clear(folder)
     sync_dir(folder.parent)
 
 
@@ -417,11 +416,16 @@ def remove_trees(folders: Sequence[Path]) -> None:
     Errors: OSError; what is left then is understood as a remainder.
     """
     for folder in folders:
-        for entry in list(folder.iterdir()):
-            entry.unlink()
-        folder.rmdir()
+        _clear(folder)
     for parent in {folder.parent for folder in folders}:
         sync_dir(parent)
+
+
+def _clear(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # whoever starts finishes what others are just removing
+        for entry in list(folder.iterdir()):
+            _unlink(entry)
+        insist(folder.rmdir)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

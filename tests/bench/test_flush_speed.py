@@ -1,7 +1,8 @@
 """Flush throughput against rsync of the same files on the same disk, the disk and bare ZeroMQ, in one run.
 
-All of them end with their files synced. rsync goes over TCP to a daemon, without a cipher; the flush
-encrypts, verifies every digest and signature, writes rows and receipts, and deletes what was sent.
+All of them end with their files synced. rsync goes over TCP to a daemon, without a cipher, and over SSH, with
+one; the flush encrypts, verifies every digest and signature, writes rows and receipts, and deletes what was
+sent.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.bench.figures import cpu_s
 from tests.support.bundles import STARTED_UTC_NS, Loopback, free_port, seal, titled
 from tests.support.link import archived
 from tests.support.programs import Programs, wait_until
+from tests.support.sftp_server import SftpServer
 
 LOADS: Final = {"1,000 of 1 MB": (1000, 1_000_000), "one of 2 GB": (1, 2_000_000_000)}
 FRAME_BYTES: Final = 4
@@ -93,6 +95,22 @@ def rsynced(source: Path, target: Path, *, folder: Path) -> float:
         daemon.wait(10)
 
 
+def rsynced_over_ssh(source: Path, target: Path, *, folder: Path) -> float:
+    """Copy files with rsync through OpenSSH over loopback, every file synced."""
+    target.mkdir()
+    server = SftpServer(folder / "sshd")
+    shell = f"ssh -p {server.port} -i {server.folder}/client -o StrictHostKeyChecking=no"
+    shell += " -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+    try:
+        begun_s = time.monotonic()
+        subprocess.run(
+            ["rsync", "-a", "-W", "--fsync", "-e", shell, f"{source}/", f"127.0.0.1:{target}"], check=True
+        )
+        return time.monotonic() - begun_s
+    finally:
+        server.stop()
+
+
 def _pour(port: int, server_public: str, secret: str) -> None:
     context = zmq.Context()
     socket = context.socket(zmq.DEALER)
@@ -155,12 +173,14 @@ def test_flush_against_rsync_the_disk_and_bare_zeromq(folder: Path, load: str) -
     total_bytes = count * size_bytes
     rows: list[tuple[str, float]] = []
     os.sync()
+    copy = folder / "copy"
     for name, work in (
-        ("the disk: copy, one sync", lambda: copied(source, folder / "copy")),
-        ("rsync over TCP, each file synced", lambda: rsynced(source, folder / "rsync", folder=folder)),
+        ("the disk: copy, one sync", lambda: copied(source, copy)),
+        ("rsync over TCP, each file synced", lambda: rsynced(source, copy, folder=folder)),
+        ("rsync over SSH, each file synced", lambda: rsynced_over_ssh(source, copy, folder=folder)),
     ):
         rows.append((name, total_bytes / work()))
-        shutil.rmtree(folder / ("copy" if "copy" in name else "rsync"))
+        shutil.rmtree(copy)
         os.sync()
     rows.append(("ZeroMQ with CURVE, nothing kept", raw_rate()))
     programs = Programs(folder)

@@ -25,6 +25,7 @@ from tests.support.user_manager import UserManager
 
 KINDS: Final = ("write", "sync", "rename", "create", "unlink", "mkdir")
 FAILING: Final = 0.7  # of all programs have a call that fails
+EX_IOERR: Final = 74
 
 
 @dataclass
@@ -56,7 +57,19 @@ class FaultWeek:
         self._pid = self.recorder.pid
 
     def start(self, name: str, *, faulty: bool = True) -> None:
-        """Start a program; often one of its next calls on the disk fails once."""
+        """Start a program; often one of its next calls on the disk fails once.
+
+        One that ends over that before it is ready is started once more, as systemd does.
+        """
+        try:
+            self._begin(name, faulty=faulty)
+        except AssertionError:
+            if self.house.programs.latest.process.poll() != EX_IOERR:
+                raise
+            with self._noted(f"{name} ended at its start"):
+                self._begin(name, faulty=False)
+
+    def _begin(self, name: str, *, faulty: bool) -> None:
         with self.monkeypatch.context() as patch:
             for key, value in self._fault(name, faulty=faulty).items():
                 patch.setenv(key, value)

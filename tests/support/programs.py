@@ -99,6 +99,11 @@ class Programs:
             self._started.append(program)
         return program
 
+    @property
+    def latest(self) -> Program:
+        """The program that was started last."""
+        return self._started[-1]
+
     def end(self) -> None:
         """End what still runs."""
         for program in self._started:

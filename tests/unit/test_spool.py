@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,22 @@ def test_a_removal_that_was_cut_short_is_finished_at_the_next_start(spool: Spool
     _sealed(spool, "r1")
     (spool.root / "ready" / "r1").rename(spool.root / "removed" / "r1")
     spool.prepare()
+    assert not spool.ids(Place.REMOVED)
+
+
+def test_programs_that_finish_the_same_removals_do_not_hinder_each_other(spool: Spool) -> None:
+    names = [f"r{number:03}" for number in range(200)]
+    for name in names:
+        _sealed(spool, name)
+    spool.claim_all(names)
+    spool.store_receipts([(name, RECEIPT_NAME, b"signed") for name in names])
+    others = [Spool(spool.root, quota_bytes=10_000) for _ in range(3)]
+    with ThreadPoolExecutor(1 + len(others)) as several:
+        released = several.submit(spool.release_all, names, receipts=[RECEIPT_NAME], needed=1)
+        while not released.done():  # the recorder starts again and again meanwhile
+            for start in [several.submit(other.prepare) for other in others]:
+                start.result()
+    assert released.result() == [None] * len(names)
     assert not spool.ids(Place.REMOVED)
 
 
