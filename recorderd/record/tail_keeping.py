@@ -3,8 +3,9 @@
 Contract: ``keep`` comes in every round and whenever ``due_ns`` has come; it takes what came (``Tail``) and
 has the disk's thread write it (``TailFiles``) behind all that the drafts were given so far. From the drain
 whose packets one block holds to the next block pass ``EVERY_NS`` and ``FRESH_NS`` at most: so a power cut
-costs no more than that, one drain and what the disk takes for one sync. A tail that cannot be written is left out and told of: no recording waits for it, fails by it, or is
-written later. While the disk is full the tail's own room is given back first.
+costs no more than that, one drain and what the disk takes for one sync. A tail that cannot be written is left
+out and told of: no recording waits for it, fails by it, or is written later. While the disk is full the
+tail's own room is given back first.
 Thread: the recording's; the jobs run on the disk's.
 """
 
