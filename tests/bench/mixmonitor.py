@@ -10,7 +10,8 @@ import time
 from typing import Final
 
 from tests.bench.figures import cpu_s
-from tests.support.asterisk import LOOPBACK, TRUNK_ADDR, Exchange
+from tests.support.asterisk import TRUNK_ADDR, Exchange
+from tests.support.free_ports import LOOPBACK
 from tests.support.load_run import LoadRun
 
 CALLS: Final = int(os.environ.get("BENCH_PEER_CALLS", "50"))

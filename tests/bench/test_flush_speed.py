@@ -26,7 +26,8 @@ from recorderd.flush.curve import make_keypair, public_key_of
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import offer_name
 from tests.bench.figures import cpu_s
-from tests.support.bundles import STARTED_UTC_NS, Loopback, free_port, seal, titled
+from tests.support.bundles import STARTED_UTC_NS, Loopback, seal, titled
+from tests.support.free_ports import free_port
 from tests.support.link import archived
 from tests.support.programs import Programs, wait_until
 from tests.support.sftp_server import SftpServer

@@ -26,8 +26,9 @@ import pytest
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
 from recorderd.spool.layout import RECEIPT_NAME, Place, Spool
 from tests.support import faults, lost_disk
-from tests.support.bundles import Loopback, folder_digests, free_port
+from tests.support.bundles import Loopback, folder_digests
 from tests.support.faults import DISK, Child, Fault, Nursery
+from tests.support.free_ports import free_port
 from tests.support.lost_disk import LostDisk, Note, read_notes
 from tests.support.programs import wait_until
 

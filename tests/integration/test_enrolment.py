@@ -28,7 +28,8 @@ from recorderd.wire.enrolment import (
     parse_head,
     parse_refusal,
 )
-from tests.support.bundles import Loopback, free_port
+from tests.support.bundles import Loopback
+from tests.support.free_ports import free_port
 from tests.support.in_process import in_process
 from tests.support.link import archived
 from tests.support.programs import Programs, wait_until

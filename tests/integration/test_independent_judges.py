@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.support.asterisk import free_port
+from tests.support.free_ports import free_port
 from tests.support.house import House
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import SipClient, siprec_call

@@ -20,7 +20,7 @@ sys.exit(main(["--config", sys.argv[1]]))
 
 
 def _start(folder: Path, change: str) -> subprocess.CompletedProcess[str]:
-    from tests.support.asterisk import free_port
+    from tests.support.free_ports import free_port
 
     run_program("recorderctl", "quickstart", folder, "--sip-port", str(free_port()))
     return subprocess.run(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.bundles import Loopback, free_port
+from tests.support.bundles import Loopback
+from tests.support.free_ports import free_port
 from tests.support.house import run_program
 from tests.support.link import archived
 from tests.support.programs import Programs, wait_until

@@ -13,7 +13,7 @@ import pytest
 
 from recorderd.evidence.keys import create_self_signed
 from tests.support import g711_reference
-from tests.support.asterisk import free_port
+from tests.support.free_ports import free_port
 from tests.support.house import House, Recorded
 from tests.support.programs import Program, wait_until
 from tests.support.rtp_sender import RtpStream, send_streams

@@ -15,7 +15,7 @@ from recorderd.core.errors import AuthorityRefused
 from recorderd.evidence.timestamp import TIMESTAMP_MAX_BYTES
 from recorderd.evidence.verify import TrustStore
 from recorderd.flush.authority import Authority, ask_authority
-from tests.support.bundles import free_port
+from tests.support.free_ports import free_port
 from tests.support.programs import ROOT
 from tests.support.stamped import (
     QUERY,

@@ -13,7 +13,8 @@ from recorderd.core.clock import NS_PER_S
 from recorderd.evidence.verify import TrustStore
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import manifest_name
-from tests.support.bundles import Loopback, free_port, make_tombstone
+from tests.support.bundles import Loopback, make_tombstone
+from tests.support.free_ports import free_port
 from tests.support.link import archived, assert_kept, events, flip
 from tests.support.programs import Programs, wait_until
 from tests.support.stamped import (

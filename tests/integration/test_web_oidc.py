@@ -13,7 +13,7 @@ import pytest
 
 from recorderd.archive.oidc import Oidc, ProviderSettings
 from recorderd.archive.web.application import PREFIX, put_desk
-from tests.support.bundles import free_port
+from tests.support.free_ports import free_port
 from tests.support.oidc_provider import SECRET
 from tests.support.programs import ROOT as FOLDER
 from tests.support.web_archive import ROOT, WebArchive, problem, quick_folder

@@ -14,7 +14,8 @@ from recorderd.spool.layout import Place
 from recorderd.spool.link_state import read_link_state
 from recorderd.wire import frames as f
 from tests.integration.test_power import power_toml
-from tests.support.bundles import Loopback, free_port
+from tests.support.bundles import Loopback
+from tests.support.free_ports import free_port
 from tests.support.link import RawClient, archive_command, archived, assert_kept
 from tests.support.programs import Programs, wait_until
 from tests.support.ups import Nut

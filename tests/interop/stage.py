@@ -25,8 +25,8 @@ import numpy as np
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
 from recorderd.evidence.keys import create_self_signed
 from tests.support import g711_reference
-from tests.support.asterisk import free_port
 from tests.support.field.request import FieldRequest, Scene
+from tests.support.free_ports import free_port
 from tests.support.house import House, Recorded
 from tests.support.rtp_sender import RtpStream, Sent, send_streams
 from tests.support.sip_client import SipClient

@@ -14,7 +14,7 @@ import pytest
 from tests.interop.conftest import ruled
 from tests.interop.stage import Stage, number_on, numbers, offers
 from tests.support import g711_reference
-from tests.support.asterisk import free_port
+from tests.support.free_ports import free_port
 from tests.support.house import Recorded
 from tests.support.programs import wait_until
 

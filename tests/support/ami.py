@@ -13,7 +13,8 @@ import time
 from types import TracebackType
 from typing import Final, Self
 
-from tests.support.asterisk import LOOPBACK, Exchange
+from tests.support.asterisk import Exchange
+from tests.support.free_ports import LOOPBACK
 
 USER: Final = "tester"
 SECRET: Final = "tester-secret"

@@ -12,7 +12,6 @@ import os
 import random
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,15 +21,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.support.free_ports import free_port
+
 SCRIPT: Final = Path(__file__).parent / "exchange" / "exchange.sh"
-LOOPBACK: Final = "127.0.0.1"
 TRUNK_ADDR: Final = "127.0.0.2"  # the exchange knows its trunk by the address it calls from
 ACCOUNTS: Final = ("1001", "1002", "1003", "recorder")
 DEFAULTS: Final = {
     **{"REC_MODE": "legs", "REC_CTL": "call", "REC_WHISPER": "no", "REC_ENDPOINT": "recorder"},
     "REC_CODECS": "alaw",
 }
-PORTS: Final = range(10_000, 20_000)  # below the ports the kernel hands out by itself
 RTP_PORTS: Final = range(20_000, 32_000)
 POLL_S: Final = 0.1
 STOP_TIMEOUT_S: Final = 5.0
@@ -54,19 +53,6 @@ def served_first(process: subprocess.Popen[bytes]) -> None:
     """Let a process that paces audio go before the rest of the tests, where we may: else it stutters."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) - 10)
-
-
-def free_port(address: str = LOOPBACK) -> int:
-    """Return a port that is free for UDP and for TCP at this moment."""
-    for port in random.sample(PORTS, 100):
-        try:
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                with socket.socket(socket.AF_INET, kind) as probe:
-                    probe.bind((address, port))
-        except OSError:
-            continue
-        return port
-    raise OSError(f"no free port among 100 tried on {address}")
 
 
 class Exchange:

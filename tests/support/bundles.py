@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import socket
 import time
 import wave
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from recorderd.wire.manifest import (
     signer_name,
 )
 from recorderd.wire.manifest_streams import Gap
+from tests.support.free_ports import free_port
 
 SAMPLE_RATE_HZ = 8000
 STARTED_UTC_NS = 1_795_415_456_125_000_000  # 2026-11-23
@@ -196,13 +196,6 @@ def _manifest(folder: Path, *, recorder_id: str, samples: int, chain: ChainHead)
 def folder_digests(folder: Path) -> dict[str, str]:
     """Hash every file of a folder, for comparing copies."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
-def free_port() -> int:
-    """Find a TCP port of the loopback that nobody holds at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -242,5 +243,5 @@ def _answers(port: int) -> bool:
     try:
         with urlopen(f"http://127.0.0.1:{port}/", timeout=2):
             return True
-    except OSError:
+    except (OSError, HTTPException):
         return False

@@ -15,7 +15,8 @@ from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.database import Database
 from recorderd.flush.curve import make_keypair
 from recorderd.spool.layout import Place, Spool
-from tests.support.bundles import ChainHead, folder_digests, free_port, make_recording, make_signer
+from tests.support.bundles import ChainHead, folder_digests, make_recording, make_signer
+from tests.support.free_ports import free_port
 from tests.support.programs import ROOT
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue
-from tests.support.asterisk import free_port
+from tests.support.free_ports import free_port
 from tests.support.programs import ROOT, Program, Programs, wait_until
 
 I16 = np.ndarray[Any, np.dtype[np.int16]]

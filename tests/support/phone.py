@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.support.asterisk import LOOPBACK, TRUNK_ADDR, Exchange, password, served_first
+from tests.support.asterisk import TRUNK_ADDR, Exchange, password, served_first
+from tests.support.free_ports import LOOPBACK
 
 CHECKOUT: Final = Path(__file__).parents[2]
 POLL_S: Final = 0.01

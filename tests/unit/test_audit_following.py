@@ -14,7 +14,7 @@ from recorderd.archive.audit_following import Follower, JournalTarget, SyslogTar
 from recorderd.core.clock import SystemClock
 from recorderd.core.events import Ev, EventLog
 from tests.support.audit_logs import ALICE, open_log
-from tests.support.bundles import free_port
+from tests.support.free_ports import free_port
 
 HEAD = re.compile(rb"<(\d+)>1 (\S+Z) (\S+) recorder-archive (\d+) (\S+) - \xef\xbb\xbf")
 

@@ -22,7 +22,8 @@ from recorderd.evidence.enrolment_code import EnrolmentCode
 from recorderd.flush.curve import make_keypair
 from recorderd.flush.joining import join
 from recorderd.wire.enrolment import MAC_BYTES, JoinRequest, Kind, encode_message, encode_request
-from tests.support.bundles import free_port, make_signer
+from tests.support.bundles import make_signer
+from tests.support.free_ports import free_port
 from tests.support.programs import wait_until
 
 WHO = Actor(name="cli:root")
