@@ -36,8 +36,9 @@ GATHERED_MAX: Final = 200_000  # rows of one criterion that are looked through a
 LIMIT_S: Final = 10
 _S: Final = SEARCH_ROWS.c
 _UNKNOWN_SHARE: Final = 0.05  # of rows that a criterion leaves which no index counts
-# Where a plan is bound to be good, and the planner's guesses of millions of rows are not.
-_OUR_WAY: Final = ("enable_hashjoin", "enable_mergejoin", "max_parallel_workers_per_gather")
+# Where a plan is bound to be good, and the planner's guesses of millions of rows are not. A sequential scan
+# for a few rows of one time goes through all that lie before them.
+_OUR_WAY: Final = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "max_parallel_workers_per_gather")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

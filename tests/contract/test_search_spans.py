@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Select, event
 
 from recorderd.archive import search, search_question, search_spans
 from recorderd.archive.catalogue import Catalogue
@@ -93,6 +94,37 @@ def test_rows_of_many_places_are_gathered_place_by_place(
             plan = planned(connection, query)
             assert all(index in plan for index in indexes), plan
             assert "search_by_start" not in plan, plan
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        Criteria(since_ms=START_UTC_S * 1000),
+        Criteria(since_ms=START_UTC_S * 1000, facets=Facets(direction=("inbound",))),
+        Criteria(part="7946", min_duration_ms=500, since_ms=START_UTC_S * 1000),
+        Criteria(part="7946", until_ms=START_UTC_S * 1000 + YEAR_MS, sort=Sort.DURATION),
+    ],
+    ids=["since", "combinations", "numbers", "longest first"],
+)
+def test_no_query_of_a_search_reads_the_rows_from_their_beginning(
+    house: tuple[Database, list[Kept]], criteria: Criteria
+) -> None:
+    database, _ = house
+    asked_for: list[tuple[str, Any]] = []
+
+    def noted(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked_for.append((statement, values))
+
+    how = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    with database.read() as connection:
+        event.listen(connection, "before_cursor_execute", noted)
+        Search(database, region=REGION).row_ids(connection, criteria)
+        event.remove(connection, "before_cursor_execute", noted)
+        selects = [(words, values) for words, values in asked_for if words.startswith("SELECT")]
+        assert any("LIMIT" in words and "search_rows" in words for words, _ in selects)
+        for words, values in selects:
+            plan = "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"{how} {words}", values))
+            assert not re.search(r"Seq Scan on search_rows|SCAN search_rows(?! USING)", plan), plan
 
 
 def test_a_short_walk_within_a_year_looks_at_no_more_than_one_within_all_times(
