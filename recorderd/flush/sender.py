@@ -299,6 +299,7 @@ class Sender:
         self._link.settle()
         if not self._archive_id:
             self._log.info(Ev.LINK_UP, subject=self._endpoint, archive=message.archive_id)
+            self._deliveries.window.measured(self._clock.mono_ns() - self._asked_ns)
         self._archive_id, self._protocol = message.archive_id, message.protocol
         self._welcomed_ns = self._clock.mono_ns()
         self._asked_ns = 0  # let both ends know each other at once

@@ -2,7 +2,8 @@
 
 Rule: whatever is sent counts until it is answered. Answers that come quickly let the window grow by what they
 answer, slow ones halve it; so a thin line is never so full that heartbeats wait behind audio for minutes. The
-numbers are those of congestion by delay. Pure: time comes in. Source: RFC 6817 (LEDBAT) for the idea.
+time that the way takes when nothing else is on it is no delay: a late line may be a wide one. The numbers are
+those of congestion by delay. Pure: time comes in. Source: RFC 6817 (LEDBAT) for the idea.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ FLOOR_BYTES: Final = 4 << 10  # a 10 kbit/s line takes three seconds for it
 FIRST_BYTES: Final = 32 << 10  # nothing is known yet of the line
 QUICK_NS: Final = 700 * NS_PER_MS
 SLOW_NS: Final = 2000 * NS_PER_MS
+WAY_MAX_NS: Final = 5000 * NS_PER_MS  # there and back; what takes longer was not the way
 PIECES_PER_WINDOW: Final = 4  # a chunk is at most this part of a window
 MESSAGES_LIMIT: Final = 1024  # unanswered; ZeroMQ's queues hold twice as many
 BYTES_PER_RECORDING: Final = 64 << 10  # so much window, and one more recording may be in flight
@@ -33,6 +35,7 @@ class Window:
         self._allowed_bytes = FIRST_BYTES
         self._unanswered: dict[str, deque[tuple[int, int, int]]] = {}  # (mark, bytes, sent at)
         self._halved_ns = -SLOW_NS
+        self._way_ns = 0  # of an answer that waits behind nothing
         self.flying_bytes = self._messages = 0
         self.delay_ns = 0  # of the latest answer
         self.flow_bytes_per_s = 0.0  # as the latest answer shows it; 0 = not known
@@ -56,6 +59,10 @@ class Window:
         """Take the archive's allowance."""
         self._allowed_bytes = window_bytes
 
+    def measured(self, way_ns: int) -> None:
+        """Take how long the way there and back is, as the first words on a connection have shown."""
+        self._way_ns = min(way_ns, WAY_MAX_NS)
+
     def piece_bytes(self, chunk_bytes: int) -> int:
         """Say how long the next chunk may be; 0 when there is no room."""
         piece = max(FLOOR_BYTES, min(chunk_bytes, self.limit_bytes // PIECES_PER_WINDOW))
@@ -78,9 +85,11 @@ class Window:
             if self.delay_ns and 2 * self.flying_bytes > self.limit_bytes:
                 self.flow_bytes_per_s = self.flying_bytes * NS_PER_S / self.delay_ns
             self._landed(size_bytes)
-            if self.delay_ns < QUICK_NS:
+            self._way_ns = min(self._way_ns, self.delay_ns)
+            waited_ns = self.delay_ns - self._way_ns
+            if waited_ns < QUICK_NS:
                 self._limit_bytes = min(self._limit_bytes + size_bytes, max(self._allowed_bytes, FLOOR_BYTES))
-            elif self.delay_ns > SLOW_NS and now_ns - self._halved_ns > SLOW_NS:
+            elif waited_ns > SLOW_NS and now_ns - self._halved_ns > max(SLOW_NS, self.delay_ns):
                 self._halved_ns = now_ns
                 self._limit_bytes = max(FLOOR_BYTES, self._limit_bytes // 2)
         if waiting is not None and not waiting:
@@ -94,7 +103,7 @@ class Window:
     def begin_anew(self) -> None:
         """Forget everything: another connection, over a line that may be worse than was thought."""
         self._unanswered.clear()
-        self.flying_bytes = self._messages = 0
+        self.flying_bytes = self._messages = self._way_ns = 0
         self._limit_bytes = max(FLOOR_BYTES, min(self._limit_bytes // 2, FIRST_BYTES))
 
     def _landed(self, size_bytes: int) -> None:

@@ -38,6 +38,31 @@ def test_a_quick_line_is_filled_up_to_the_allowance_and_a_thin_one_is_not() -> N
     assert quick.recordings > 64 > 2 == thin.recordings
 
 
+def carried_bytes_per_s(window: Window, *, way_ms: int, bytes_per_s: int) -> float:
+    """Send for ten minutes over a line on which one thing goes after the other; say how much arrives."""
+    window.measured(way_ms * NS_PER_MS)
+    now_ns = free_ns = mark = 0
+    answers: list[tuple[int, int]] = []
+    while now_ns < 600 * NS_PER_S:
+        while piece := window.piece_bytes(1 << 20):
+            mark += piece
+            window.sent("r", mark=mark, size_bytes=piece, now_ns=now_ns)
+            free_ns = max(now_ns, free_ns) + piece * NS_PER_S // bytes_per_s
+            answers.append((free_ns + way_ms * NS_PER_MS, mark))
+        now_ns, answered = answers.pop(0)
+        window.answered("r", mark=answered, now_ns=now_ns)
+    return mark / 600
+
+
+def test_a_late_line_that_is_wide_is_filled_and_a_late_thin_one_is_not_stuffed() -> None:
+    wide, thin = Window(), Window()
+    for window in (wide, thin):
+        window.allow(16 << 20)
+    assert carried_bytes_per_s(wide, way_ms=4000, bytes_per_s=2_000_000) > 0.8 * 2_000_000
+    assert carried_bytes_per_s(thin, way_ms=4000, bytes_per_s=20_000) > 0.7 * 20_000
+    assert thin.delay_ns < 10 * NS_PER_S  # a heartbeat waits no longer
+
+
 def test_what_is_lost_with_its_connection_counts_no_more() -> None:
     window = Window()
     window.allow(16 << 20)
