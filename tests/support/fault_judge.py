@@ -83,6 +83,8 @@ class Judge:
     def judge(self, call: Spoken, found: Sequence[Recorded]) -> None:
         """Judge a call by all that the archive holds of it."""
         recordings = [one for one in found if one.manifest["outcome"] == "recorded"]
+        if len(recordings) > 1:  # a kill before the answer: the INVITE came again, nobody spoke to the first
+            recordings = [one for one in recordings if one.streams()]
         if len(recordings) > 1:
             call.verdict = f"{WRONG}: stands {len(recordings)} times"
         elif recordings:
@@ -149,6 +151,10 @@ class Judge:
                 f"{WRONG}: other samples than were sent, {_where(untold, gap)}: {_told_of(manifest, entry)}"
             )
         call.missing_s = max(call.missing_s, float((~there).sum()) / RATE_HZ)
+        if manifest["recovered"]:  # where one side reaches farther than the other, that one's rest was lost
+            while reach and gap[reach - 1] == "not_received":
+                reach -= 1
+            within[reach:] = False
         for cause in sorted(set(gap[told & within])):
             of_cause = told & within & (gap == cause)
             if not self._fits(call, str(cause), of_cause):
@@ -163,7 +169,8 @@ class Judge:
             return CUT
         if told.any():
             return SIGNED
-        if entry["packets_received"] != call.packets:
+        # What a fall leaves counts packets as the last note in the journal did.
+        if entry["packets_received"] != call.packets and not manifest["recovered"]:
             return f"{WRONG}: {entry['packets_received']} packets counted of {call.packets}"
         return WHOLE
 
