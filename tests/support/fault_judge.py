@@ -83,6 +83,8 @@ class Judge:
     def judge(self, call: Spoken, found: Sequence[Recorded]) -> None:
         """Judge a call by all that the archive holds of it."""
         recordings = [one for one in found if one.manifest["outcome"] == "recorded"]
+        # An INVITE that was answered to nobody came again: the first session heard nothing, and says so.
+        recordings = [one for one in recordings if _heard(one)] or recordings
         if len(recordings) > 1:
             call.verdict = f"{WRONG}: stands {len(recordings)} times"
         elif recordings:
@@ -124,6 +126,8 @@ class Judge:
                     low = max(0, row["start_samples"] - first)
                     gap[low : max(0, row["start_samples"] + row["length_samples"] - first)] = row["cause"]
             reach = max(0, min(voice.size, samples.shape[0] - first)) if first >= 0 else 0
+            while recorded.manifest["recovered"] and reach and gap[reach - 1] == "not_received":
+                reach -= 1  # a fall ends the recording where the other stream was a packet ahead
             verdicts.append(self._verdict(call, recorded.manifest, entry, there, gap, reach))
         call.verdict = (
             max(verdicts, key=[WHOLE, SIGNED, CUT].index) if _all_right(verdicts) else _worst(verdicts)
@@ -184,6 +188,10 @@ class Judge:
 
 def _all_right(verdicts: Sequence[str]) -> bool:
     return not any(verdict.startswith(WRONG) for verdict in verdicts)
+
+
+def _heard(recorded: Recorded) -> bool:
+    return any(entry["packets_received"] for entry in recorded.streams())
 
 
 def _worst(verdicts: Sequence[str]) -> str:
