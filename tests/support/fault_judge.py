@@ -83,8 +83,8 @@ class Judge:
     def judge(self, call: Spoken, found: Sequence[Recorded]) -> None:
         """Judge a call by all that the archive holds of it."""
         recordings = [one for one in found if one.manifest["outcome"] == "recorded"]
-        if len(recordings) > 1:  # a kill before the answer: the INVITE came again, nobody spoke to the first
-            recordings = [one for one in recordings if one.streams()]
+        # An INVITE that was answered to nobody came again: the first session heard nothing, and says so.
+        recordings = [one for one in recordings if _heard(one)] or recordings
         if len(recordings) > 1:
             call.verdict = f"{WRONG}: stands {len(recordings)} times"
         elif recordings:
@@ -126,6 +126,8 @@ class Judge:
                     low = max(0, row["start_samples"] - first)
                     gap[low : max(0, row["start_samples"] + row["length_samples"] - first)] = row["cause"]
             reach = max(0, min(voice.size, samples.shape[0] - first)) if first >= 0 else 0
+            while recorded.manifest["recovered"] and reach and gap[reach - 1] == "not_received":
+                reach -= 1  # a fall ends the recording where the other stream was a packet ahead
             verdicts.append(self._verdict(call, recorded.manifest, entry, there, gap, reach))
         call.verdict = (
             max(verdicts, key=[WHOLE, SIGNED, CUT].index) if _all_right(verdicts) else _worst(verdicts)
@@ -151,10 +153,6 @@ class Judge:
                 f"{WRONG}: other samples than were sent, {_where(untold, gap)}: {_told_of(manifest, entry)}"
             )
         call.missing_s = max(call.missing_s, float((~there).sum()) / RATE_HZ)
-        if manifest["recovered"]:  # where one side reaches farther than the other, that one's rest was lost
-            while reach and gap[reach - 1] == "not_received":
-                reach -= 1
-            within[reach:] = False
         for cause in sorted(set(gap[told & within])):
             of_cause = told & within & (gap == cause)
             if not self._fits(call, str(cause), of_cause):
@@ -191,6 +189,10 @@ class Judge:
 
 def _all_right(verdicts: Sequence[str]) -> bool:
     return not any(verdict.startswith(WRONG) for verdict in verdicts)
+
+
+def _heard(recorded: Recorded) -> bool:
+    return any(entry["packets_received"] for entry in recorded.streams())
 
 
 def _worst(verdicts: Sequence[str]) -> str:
