@@ -322,6 +322,8 @@ class Appliance:
             if not leaves:  # else another process goes on with the sockets
                 self.tap.close()
             if not sealing.is_alive():  # else the chain has an owner still
+                self.entries.make_again()
+                self.entries.give_up()
                 self.heads.state("stop")
         if failed:
             raise failed[0]
@@ -342,9 +344,7 @@ class Appliance:
 
     @property
     def _waiting(self) -> int:
-        return (
-            len(self._unsealed) + len(self._left) + len(self.entries.unsealed) + self.recorder.closing.waiting
-        )
+        return len(self._unsealed) + len(self._left) + self.entries.waiting + self.recorder.closing.waiting
 
     def _look_at_key(self) -> None:
         reload = self.service.reload.is_set()
@@ -360,6 +360,7 @@ class Appliance:
             self._unsealed = self._recover(only=(*self._unsealed, *entries))
         if self._left:  # tried for as long as the disk refuses: only a start sets aside
             self._left = self._recover(only=self._left, refused=set())
+        self.entries.make_again()
         self.recorder.closing.seal_waiting()
         self.heads.state_owed()
 

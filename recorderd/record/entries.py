@@ -27,6 +27,7 @@ from recorderd.record.journal import JournalWriter
 from recorderd.record.notes import Notes
 from recorderd.record.seal import Finished, Sealer
 from recorderd.record.sealed_metadata import nameless
+from recorderd.record.space import is_no_space
 from recorderd.record.timeline import Timeline
 from recorderd.record.track import DEFAULT_RATE_HZ
 from recorderd.spool.layout import Place, Spool
@@ -69,7 +70,31 @@ class Entries:
         self._log = log
         self._recent: dict[tuple[str, str], int] = {}  # call and outcome -> when
         self._made_ns: deque[int] = deque()
-        self.unsealed: list[str] = []  # entries that want only the key
+        self.unsealed: list[str] = []  # drafts of entries that want only the key, or a disk that takes them
+        self._roomless: list[tuple[SessionStarted, str, str]] = []  # for which not even a draft had room
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for the key or for room."""
+        return len(self.unsealed) + len(self._roomless)
+
+    def make_again(self) -> None:
+        """Make what found no room, as far as there is some.  # thread: sealing"""
+        rows, self._roomless = self._roomless, []
+        for number, (started, outcome, reason) in enumerate(rows):
+            if self._roomless:  # still none
+                self._roomless += rows[number:]
+                return
+            self._guarded(started, outcome, reason, again=True)
+
+    def give_up(self) -> None:
+        """Count what found no room to the end, and say so.  # thread: sealing"""
+        for started, outcome, _ in self._roomless:
+            self._log.error(
+                Ev.DRAFT_FAILED, subject=started.session, reason="no room for the entry to the end"
+            )
+            self._policy.count(f"{outcome}_not_written")
+        self._roomless = []
 
     def wants(self, outcome: str) -> bool:
         """Tell whether an outcome leaves an entry."""
@@ -146,7 +171,9 @@ class Entries:
         One that is not leaves nothing, unless the chain names it already.  # thread: sealing
         """
         try:
-            self._make(started, outcomes.SHED, reason)
+            # What frees room may take of the reserve; who is refused may not use it up.
+            finished = self._noted(started, outcomes.SHED, reason, do=self._disk.patiently)
+            self.tell(self._disk.patiently(partial(self._sealer.seal, finished)))
         except (RecorderError, OSError) as problem:
             self._log.error(Ev.ENTRY_FAILED, subject=started.session, reason=problem)
             folder = self._spool.path(Place.DRAFTS, started.session)
@@ -155,24 +182,39 @@ class Entries:
             return False
         return True
 
-    def _guarded(self, started: SessionStarted, outcome: str, reason: str) -> None:
+    def _guarded(self, started: SessionStarted, outcome: str, reason: str, *, again: bool = False) -> None:
+        finished = None
         try:
-            self._make(started, outcome, reason)
+            finished = self._noted(started, outcome, reason, do=_at_once)
+            self.tell(self._sealer.seal(finished))
         except KeyUnusable as problem:
             self.unsealed.append(started.session)
             self._log.error(Ev.SEAL_POSTPONED, subject=started.session, reason=problem)
         except (RecorderError, OSError) as problem:  # its draft, if there is one, stays for recovery
+            if is_no_space(problem) and self.waiting < self._policy.per_minute:
+                self._wait_for_room(started, outcome, reason, has_draft=finished is not None)
+                if not again:
+                    self._log.error(Ev.SEAL_POSTPONED, subject=started.session, reason=problem)
+                return
             self._log.error(Ev.DRAFT_FAILED, subject=started.session, reason=problem)
             if not self._spool.path(Place.DRAFTS, started.session).exists():
                 self._policy.count(f"{outcome}_not_written")
 
-    def _make(self, started: SessionStarted, outcome: str, reason: str) -> None:
+    def _wait_for_room(self, started: SessionStarted, outcome: str, reason: str, *, has_draft: bool) -> None:
+        """Let an entry be made once there is room again."""
+        if has_draft:
+            self.unsealed.append(started.session)
+            return
+        if self._spool.path(Place.DRAFTS, started.session).exists():
+            self._spool.drop_draft(started.session)  # its journal may lack what it is about
+        self._roomless.append((started, outcome, reason))
+
+    def _noted(
+        self, started: SessionStarted, outcome: str, reason: str, *, do: Callable[[Callable[[], Any]], Any]
+    ) -> Finished:
+        """Write the draft of an entry, each step by ``do``."""
         notes = Notes(timeline=Timeline.begin(RecordingState.OFF))
         notes.ended_without(outcome=outcome, reason=_plain(reason))
-        # What frees room may take of the reserve; who is refused may not use it up.
-        do: Callable[[Callable[[], Any]], Any] = (
-            self._disk.patiently if outcome == outcomes.SHED else _at_once
-        )
         folder = do(partial(self._spool.begin_draft, started.session))
         recipients = self._sealer.recipients_for(started.terms)
         veil = None
@@ -184,7 +226,7 @@ class Entries:
             do(partial(journal.ended_without, outcome=notes.outcome, reason=notes.reason))
         finally:
             journal.close()
-        self.tell(do(partial(self._sealer.seal, without_audio(started, notes))))
+        return without_audio(started, notes)
 
 
 def without_audio(started: SessionStarted, notes: Notes) -> Finished:

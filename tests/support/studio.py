@@ -193,7 +193,7 @@ class Studio:
             host_clock=self._statement,
             encryption=self.encryption,
         )
-        entries = Entries(
+        self.entries = entries = Entries(
             sealer=self.sealer,
             spool=self.spool,
             disk=self.disks.sealing,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -133,6 +135,43 @@ def test_an_entry_that_a_power_cut_left_half_made_is_sealed_at_the_next_start(st
     manifest = studio.manifest(session)
     assert (manifest.outcome, manifest.end_cause) == ("refused_capacity", "503 the spool is full")
     assert studio.places() == {"ready": [session]}
+
+
+def _full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_entries_for_which_there_was_no_room_are_made_when_there_is_some(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = []
+    for number, step in enumerate(("seal", "begin_draft")):
+        with monkeypatch.context() as patch:
+            patch.setattr(studio.spool if step == "begin_draft" else studio.sealer, step, _full)
+            names.append(_refuse(studio, f"call-{number}", ms=1000 * number, reason="503 the spool is full"))
+            studio.run(1000 * number + 500)
+            studio.entries.make_again()
+        assert studio.entries.waiting == number + 1
+    assert "ready" not in studio.places()
+    studio.entries.make_again()  # what has a draft is taken by ``recover``, as after a crash
+    assert studio.places() == {"drafts": [names[0]], "ready": [names[1]]}
+    assert studio.log.counters() == {"seal_postponed": 2, "entry_sealed": 1}
+    studio.crash()
+    assert studio.places() == {"ready": sorted(names)}
+    assert {studio.manifest(name).outcome for name in names} == {"refused_capacity"}
+
+
+def test_an_entry_that_finds_no_room_to_the_end_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: Counter[str] = Counter()
+    studio = _studio(tmp_path, EntryPolicy(count=lambda why: counted.update([why])))
+    monkeypatch.setattr(studio.spool, "begin_draft", _full)
+    _refuse(studio, "call-1")
+    studio.run(1000)
+    studio.entries.give_up()
+    assert counted == {"refused_capacity_not_written": 1}
+    assert (studio.entries.waiting, studio.log.counters()["draft_failed"]) == (0, 1)
 
 
 def test_an_entry_for_which_there_is_no_disk_is_counted(tmp_path: Path) -> None:
