@@ -125,9 +125,7 @@ class Custody:
 
         Errors: OSError.
         """
-        return verify_bundle(
-            self._store.incoming(key), self._trusts[key.recorder_id], begun=begun, is_fresh=True
-        )
+        return verify_bundle(self._store.incoming(key), self._trusts[key.recorder_id], begun=begun)
 
     def take_in_all(
         self, verified: Sequence[tuple[Key, BundleVerdict]]

@@ -29,7 +29,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.wire import frames as f
 
 WINDOW_CHUNKS: Final = 16  # of a recording, before version 3
-UPLOADS_LIMIT: Final = 256  # of one recorder at a time: more than it is allowed in flight
+UPLOADS_LIMIT: Final = 128  # of one recorder at a time
 IDLE_NS: Final = 120 * NS_PER_S  # an upload that is quiet for so long is put down; its parts stay
 
 

@@ -6,9 +6,8 @@ Contract: small files are hashed from the very octets that are judged; large one
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-from recorderd.archive.groups import FileRow, FolderGroup, Group, group_of
+from recorderd.archive.groups import FolderGroup, Group, group_of
 from recorderd.archive.index_judgement import judge_index, sealed_id_of, with_index
 from recorderd.archive.judgement import Bundle, BundleVerdict, Check, Finding, Verdict, judge
 from recorderd.archive.reading import Advance, Reading
@@ -18,8 +17,6 @@ from recorderd.wire.names import LISTENING_FOLDER
 from recorderd.wire.receipt import RECEIPT_NAME
 
 __all__ = ["Advance", "BundleVerdict", "Check", "Finding", "Verdict", "read_bundle", "verify_bundle"]
-
-EARLY_BYTES: Final = 256 << 10  # what is shorter is written together with others, when all are synced
 
 
 def verify_bundle(
@@ -31,17 +28,15 @@ def verify_bundle(
     exported: bool = False,
     at_utc_s: int | None = None,
     begun: Reading | None = None,
-    is_fresh: bool = False,
 ) -> BundleVerdict:
     """Read and judge one recording's files, or its folder; ``advance`` hears of the octets that were read.
 
     In one that was ``exported`` there may be a folder of copies for the ear: it is not looked at. A file that
-    was ``begun`` is read on, if it is still what stands there. Files that are ``is_fresh``, just written, the
-    kernel begins to put on disk meanwhile.
+    was ``begun`` is read on, if it is still what stands there.
 
     Errors: OSError when the folder cannot be read; whatever is wrong with its content is a finding.
     """
-    bundle = read_bundle(source, advance=advance, exported=exported, begun=begun, is_fresh=is_fresh)
+    bundle = read_bundle(source, advance=advance, exported=exported, begun=begun)
     if sealed_id_of({*bundle.sha256s, *bundle.unreadable}):
         return judge_index(bundle, trust, authorities=authorities, at_utc_s=at_utc_s)
     return with_index(judge(bundle, trust, authorities=authorities, at_utc_s=at_utc_s), bundle, trust)
@@ -58,7 +53,6 @@ def read_bundle(
     advance: Advance | None = None,
     exported: bool = False,
     begun: Reading | None = None,
-    is_fresh: bool = False,
 ) -> Bundle:
     """Read one recording's files, without a receipt that lies among them.
 
@@ -75,7 +69,7 @@ def read_bundle(
             irregular.append(row.name)
             continue
         try:
-            readings[row.name] = _read(group, row, advance, begun, is_fresh=is_fresh)
+            readings[row.name] = _read(group, row.name, advance, begun)
         except OSError as problem:
             unreadable[row.name] = problem.strerror or str(problem)
     audio = next((name for name in readings if name.endswith(audio_name(""))), "")
@@ -90,15 +84,11 @@ def read_bundle(
     )
 
 
-def _read(
-    group: Group, row: FileRow, advance: Advance | None, begun: Reading | None, *, is_fresh: bool
-) -> Reading:
+def _read(group: Group, name: str, advance: Advance | None, begun: Reading | None) -> Reading:
     """Read a file to its end; what was begun of it is not read again."""
-    is_begun = isinstance(group, FolderGroup) and begun is not None and begun.is_of(group.folder / row.name)
-    reading = begun if begun is not None and is_begun else Reading(group.open(row.name))
+    is_begun = isinstance(group, FolderGroup) and begun is not None and begun.is_of(group.folder / name)
+    reading = begun if begun is not None and is_begun else Reading(group.open(name))
     try:
-        if is_fresh and row.size_bytes > EARLY_BYTES:
-            reading.start_writing(until_bytes=row.size_bytes)
         reading.go_on(advance=advance)
     finally:
         reading.close()

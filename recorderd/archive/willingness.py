@@ -23,7 +23,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.wire import frames as f
 
 WINDOW_BYTES: Final = 16 << 20  # of a recorder: a 1 Gbit/s line is busy with it for 130 ms
-RECORDINGS: Final = 128  # of a recorder in flight: one group is committed while the next one comes
+RECORDINGS: Final = 64  # of a recorder in flight at a time
 LOOK_NS: Final = NS_PER_S
 DRAIN_NAME: Final = "drain.json"
 _REASON_LIMIT: Final = 200
