@@ -8,6 +8,7 @@ Thread: ``refused`` the recording's; the rest the sealing thread's or recovery's
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from recorderd.core import outcomes
 from recorderd.core.clock import NS_PER_S, Clock
-from recorderd.core.errors import KeyUnusable, RecorderError
+from recorderd.core.errors import KeyUnusable, NotPublished, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import SessionId, new_session_id
 from recorderd.core.messages import CallDescription, Origin, RecordingState, SessionRefused, SessionStarted
@@ -56,6 +57,21 @@ class EntryPolicy:
     count: Callable[[str], None] = _nothing
 
 
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """An entry that is to be made."""
+
+    started: SessionStarted
+    outcome: str
+    reason: str
+    finished: Finished | None = None  # once its draft stands
+
+    @property
+    def session(self) -> SessionId:
+        """The entry's id."""
+        return self.started.session
+
+
 class Entries:
     """Makes the entries of sessions that never became a recording."""
 
@@ -70,8 +86,8 @@ class Entries:
         self._log = log
         self._recent: dict[tuple[str, str], int] = {}  # call and outcome -> when
         self._made_ns: deque[int] = deque()
-        self.unsealed: list[str] = []  # drafts of entries that want only the key, or a disk that takes them
-        self._roomless: list[tuple[SessionStarted, str, str]] = []  # for which not even a draft had room
+        self.unsealed: list[str] = []  # entries that want only the key
+        self._roomless: list[_Entry] = []
 
     @property
     def waiting(self) -> int:
@@ -80,20 +96,23 @@ class Entries:
 
     def make_again(self) -> None:
         """Make what found no room, as far as there is some.  # thread: sealing"""
-        rows, self._roomless = self._roomless, []
-        for number, (started, outcome, reason) in enumerate(rows):
+        entries, self._roomless = self._roomless, []
+        for number, entry in enumerate(entries):
             if self._roomless:  # still none
-                self._roomless += rows[number:]
+                self._roomless += entries[number:]
                 return
-            self._guarded(started, outcome, reason, again=True)
+            self._guarded(entry, again=True)
 
     def give_up(self) -> None:
-        """Count what found no room to the end, and say so.  # thread: sealing"""
-        for started, outcome, _ in self._roomless:
-            self._log.error(
-                Ev.DRAFT_FAILED, subject=started.session, reason="no room for the entry to the end"
-            )
-            self._policy.count(f"{outcome}_not_written")
+        """Count what found no room to the end; what has a draft is sealed at the next start.
+
+        Thread: sealing.
+        """
+        for entry in self._roomless:
+            if entry.finished is None:
+                reason = "no room for the entry to the end"
+                self._log.error(Ev.DRAFT_FAILED, subject=entry.session, reason=reason)
+                self._policy.count(f"{entry.outcome}_not_written")
         self._roomless = []
 
     def wants(self, outcome: str) -> bool:
@@ -144,7 +163,8 @@ class Entries:
             terms=message.terms,
             state=RecordingState.OFF,
         )
-        self._disk.put(partial(self._guarded, started, message.outcome, message.reason))
+        entry = _Entry(started=started, outcome=message.outcome, reason=message.reason)
+        self._disk.put(partial(self._guarded, entry))
 
     def id_for(self, outcome: str) -> SessionId | None:
         """Give the id of an entry that is to be made later; None where the outcome leaves none."""
@@ -163,7 +183,8 @@ class Entries:
             state=RecordingState.OFF,
         )
         known = replace(nameless(started), session=entry) if started is not None else nobody
-        self._guarded(known, outcomes.QUARANTINED, f"{recording_id}: {reason}")
+        said = f"{recording_id}: {reason}"
+        self._guarded(_Entry(started=known, outcome=outcomes.QUARANTINED, reason=said))
 
     def shed(self, started: SessionStarted, reason: str) -> bool:
         """Make the entry of a recording that is to be deleted unsent; say whether it is sealed.
@@ -172,7 +193,8 @@ class Entries:
         """
         try:
             # What frees room may take of the reserve; who is refused may not use it up.
-            finished = self._noted(started, outcomes.SHED, reason, do=self._disk.patiently)
+            entry = _Entry(started=started, outcome=outcomes.SHED, reason=reason)
+            finished = self._noted(entry, do=self._disk.patiently)
             self.tell(self._disk.patiently(partial(self._sealer.seal, finished)))
         except (RecorderError, OSError) as problem:
             self._log.error(Ev.ENTRY_FAILED, subject=started.session, reason=problem)
@@ -182,39 +204,35 @@ class Entries:
             return False
         return True
 
-    def _guarded(self, started: SessionStarted, outcome: str, reason: str, *, again: bool = False) -> None:
-        finished = None
+    def _guarded(self, entry: _Entry, *, again: bool = False) -> None:
         try:
-            finished = self._noted(started, outcome, reason, do=_at_once)
-            self.tell(self._sealer.seal(finished))
+            entry.finished = entry.finished or self._noted(entry, do=_at_once)
+            self.tell(self._sealer.seal(entry.finished))
         except KeyUnusable as problem:
-            self.unsealed.append(started.session)
-            self._log.error(Ev.SEAL_POSTPONED, subject=started.session, reason=problem)
+            self.unsealed.append(entry.session)
+            self._log.error(Ev.SEAL_POSTPONED, subject=entry.session, reason=problem)
+        except NotPublished as problem:  # the sealer tries again
+            self._log.error(Ev.SEAL_POSTPONED, subject=entry.session, reason=problem)
         except (RecorderError, OSError) as problem:  # its draft, if there is one, stays for recovery
-            if is_no_space(problem) and self.waiting < self._policy.per_minute:
-                self._wait_for_room(started, outcome, reason, has_draft=finished is not None)
+            if is_no_space(problem) and len(self._roomless) < self._policy.per_minute:
+                self._wait_for_room(entry)
                 if not again:
-                    self._log.error(Ev.SEAL_POSTPONED, subject=started.session, reason=problem)
+                    self._log.error(Ev.SEAL_POSTPONED, subject=entry.session, reason=problem)
                 return
-            self._log.error(Ev.DRAFT_FAILED, subject=started.session, reason=problem)
-            if not self._spool.path(Place.DRAFTS, started.session).exists():
-                self._policy.count(f"{outcome}_not_written")
+            self._log.error(Ev.DRAFT_FAILED, subject=entry.session, reason=problem)
+            if not self._spool.path(Place.DRAFTS, entry.session).exists():
+                self._policy.count(f"{entry.outcome}_not_written")
 
-    def _wait_for_room(self, started: SessionStarted, outcome: str, reason: str, *, has_draft: bool) -> None:
-        """Let an entry be made once there is room again."""
-        if has_draft:
-            self.unsealed.append(started.session)
-            return
-        if self._spool.path(Place.DRAFTS, started.session).exists():
-            self._spool.drop_draft(started.session)  # its journal may lack what it is about
-        self._roomless.append((started, outcome, reason))
+    def _wait_for_room(self, entry: _Entry) -> None:
+        if entry.finished is None and self._spool.path(Place.DRAFTS, entry.session).exists():
+            with contextlib.suppress(OSError):
+                self._spool.drop_draft(entry.session)  # its journal may lack what it is about
+        self._roomless.append(entry)
 
-    def _noted(
-        self, started: SessionStarted, outcome: str, reason: str, *, do: Callable[[Callable[[], Any]], Any]
-    ) -> Finished:
+    def _noted(self, entry: _Entry, *, do: Callable[[Callable[[], Any]], Any]) -> Finished:
         """Write the draft of an entry, each step by ``do``."""
-        notes = Notes(timeline=Timeline.begin(RecordingState.OFF))
-        notes.ended_without(outcome=outcome, reason=_plain(reason))
+        started, notes = entry.started, Notes(timeline=Timeline.begin(RecordingState.OFF))
+        notes.ended_without(outcome=entry.outcome, reason=_plain(entry.reason))
         folder = do(partial(self._spool.begin_draft, started.session))
         recipients = self._sealer.recipients_for(started.terms)
         veil = None

@@ -33,7 +33,7 @@ from recorderd.core.errors import TailUnreadable
 PAGE_BYTES: Final = 4096
 CHANNELS_MAX: Final = 8  # of a row that tells a law per channel
 MAGIC: Final = b"RECTAIL\0"
-VERSION: Final = 2
+VERSION: Final = 3
 BOOT_ID_BYTES: Final = 16
 _HEAD: Final = struct.Struct("<8sIIQQQ16sI")
 ROW: Final = np.dtype(

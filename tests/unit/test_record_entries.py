@@ -145,20 +145,35 @@ def test_entries_for_which_there_was_no_room_are_made_when_there_is_some(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = []
-    for number, step in enumerate(("seal", "begin_draft")):
-        with monkeypatch.context() as patch:
-            patch.setattr(studio.spool if step == "begin_draft" else studio.sealer, step, _full)
+    with monkeypatch.context() as patch:
+        for number, (owner, step) in enumerate(
+            ((studio.sealer, "seal"), (studio.spool, "begin_draft"), (studio.sealer, "seal"))
+        ):
+            patch.setattr(owner, step, _full)
             names.append(_refuse(studio, f"call-{number}", ms=1000 * number, reason="503 the spool is full"))
             studio.run(1000 * number + 500)
-            studio.entries.make_again()
-        assert studio.entries.waiting == number + 1
-    assert "ready" not in studio.places()
-    studio.entries.make_again()  # what has a draft is taken by ``recover``, as after a crash
-    assert studio.places() == {"drafts": [names[0]], "ready": [names[1]]}
-    assert studio.log.counters() == {"seal_postponed": 2, "entry_sealed": 1}
-    studio.crash()
+            for _ in range(5):
+                studio.entries.make_again()
+        assert (studio.entries.waiting, studio.places()) == (3, {"drafts": [names[0]]})
+        assert studio.log.counters() == {"seal_postponed": 3}  # each is told of once
+    studio.entries.make_again()
     assert studio.places() == {"ready": sorted(names)}
+    assert [studio.manifest(name).sequence for name in names] == [1, 2, 3]
     assert {studio.manifest(name).outcome for name in names} == {"refused_capacity"}
+    assert studio.log.counters() == {"seal_postponed": 3, "entry_sealed": 3}
+
+
+def test_a_draft_that_finds_no_room_for_its_seal_to_the_end_is_sealed_at_the_next_start(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = _refuse(studio, "call-1")
+    with monkeypatch.context() as patch:
+        patch.setattr(studio.sealer, "seal", _full)
+        studio.run(1000)
+        studio.entries.give_up()
+    studio.crash()
+    assert studio.places() == {"ready": [session]}
+    assert studio.manifest(session).outcome == "refused_capacity"
 
 
 def test_an_entry_that_finds_no_room_to_the_end_is_counted(
