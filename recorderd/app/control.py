@@ -102,7 +102,7 @@ class ControlServer:
                 return  # somebody looked whether we are here
             request = json.loads(raw)
             if not isinstance(request, dict):
-                raise ValueError("not a JSON object")  # noqa: TRY004
+                raise ValueError("not a JSON object")  # noqa: TRY004 - what a reader catches
         except (OSError, ValueError, RecursionError) as problem:
             self._log.warning(Ev.CONTROL_MALFORMED, subject=self._path.name, reason=problem)
             reply = {"error": f"malformed request: {problem}"}

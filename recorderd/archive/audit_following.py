@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import select, update
 
@@ -159,7 +159,7 @@ def _connect(url: str) -> socket.socket:
     scheme, _, rest = url.partition(":")
     if scheme == "unix":
         link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        address: object = rest
+        address: Any = rest
     else:
         host, _, port = rest.removeprefix("//").rpartition(":")
         kind = socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM
@@ -167,7 +167,7 @@ def _connect(url: str) -> socket.socket:
         link = socket.socket(family, kind, protocol)
     try:
         link.settimeout(_TIMEOUT_S)
-        link.connect(address)  # type: ignore[arg-type]
+        link.connect(address)
     except BaseException:
         link.close()
         raise

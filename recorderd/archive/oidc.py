@@ -130,7 +130,7 @@ class Oidc:
         """Verify a token and say of whom it is."""
         settings = self._settings
         try:
-            keys = KeySet.import_key_set(self._ask(str(self._provider()["jwks_uri"])))  # type: ignore[arg-type]
+            keys = KeySet.import_key_set(self._ask(str(self._provider()["jwks_uri"])))  # type: ignore[arg-type]  # it looks at what it gets
             claims = jwt.decode(token, keys, algorithms=list(ALGORITHMS)).claims
         except (JoseError, ValueError, KeyError, TypeError) as problem:
             raise SignInRefused(reason=f"its token does not hold: {type(problem).__name__}") from None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 
 from recorderd.archive.accounts_tables import SHARES
 from recorderd.archive.audit_log import Actor, AuditLog
@@ -141,9 +141,9 @@ class Shares:
                 return Share(**(values | {"uses_left": row["uses_left"] - 1}))
         return self._refuse(actor, row["recorder_id"], row["recording_id"], "is used up")
 
-    def _count(self, where: tuple[object, ...], values: Mapping[str, object]) -> bool:
+    def _count(self, where: tuple[ColumnElement[bool], ...], values: Mapping[str, object]) -> bool:
         with self._database.write() as connection:
-            done = connection.execute(update(SHARES).where(*where).values(**values))  # type: ignore[arg-type]
+            done = connection.execute(update(SHARES).where(*where).values(**values))
             return done.rowcount == 1
 
     def _refuse(self, actor: Actor, recorder_id: str, recording_id: str, why: str) -> Share:

@@ -129,8 +129,9 @@ class Timeline:
             last = spans[-1] if spans else None
             if last and last.cause == span.cause and last.start_samples + last.length_samples == low - start:
                 joined = last.length_samples + span.length_samples
-                ended = {"ended_by": span.ended_by, "ended_via": span.ended_via}
-                spans[-1] = replace(last, length_samples=joined, **ended)  # type: ignore[arg-type]
+                spans[-1] = replace(
+                    last, length_samples=joined, ended_by=span.ended_by, ended_via=span.ended_via
+                )
             else:
                 spans.append(span)
         return spans

@@ -65,10 +65,9 @@ def _participants(known: tuple[Participant, ...], update: tuple[Participant, ...
     for entry in update:
         before = by_id.get(entry.participant_id)
         if before is not None and (not entry.aor or entry.aor == before.aor):
-            entry = replace(before, name=entry.name or before.name)  # noqa: PLW2901
-        by_id[entry.participant_id] = (
-            entry  # another address is somebody else: the old name goes with the old
-        )
+            by_id[entry.participant_id] = replace(before, name=entry.name or before.name)
+        else:  # another address is somebody else: the old name goes with the old
+            by_id[entry.participant_id] = entry
     return tuple(by_id.values())[:ENTRIES_MAX]
 
 

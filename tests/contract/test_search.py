@@ -21,7 +21,7 @@ from recorderd.core.errors import SearchRefused, SearchTooWide
 from tests.support.catalogues import add, entry, receipt
 from tests.support.found import CALLERS, REGION, START_UTC_S, TAGS, Kept, expected, make_rows
 from tests.support.plans import planned
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import fresh_url
 
 ROWS = 200
 DAY_MS = 86_400_000
@@ -48,12 +48,7 @@ class Filled:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('filled') / 'catalogue.sqlite3'}"
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.new_database()
-    database = Database(url)
+    database = Database(fresh_url(request, tmp_path_factory))
     kept = make_rows(ROWS, seed=4)
     catalogue = Catalogue(database, region=REGION)
     added = catalogue.add_all([(one.row, receipt) for one in kept])

@@ -18,7 +18,7 @@ from recorderd.archive.search_queries import rows_of
 from tests.support.catalogues import entry, receipt
 from tests.support.found import REGION, START_UTC_S, Kept, expected, key_of, make_rows
 from tests.support.plans import looked_at, planned
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import fresh_url
 
 ROWS = 400
 YEAR_MS = 365 * 86_400_000
@@ -28,12 +28,7 @@ YEAR_MS = 365 * 86_400_000
 def house(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Database, list[Kept]]]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('filled') / 'catalogue.sqlite3'}"
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        url = server.new_database()
-    database = Database(url)
+    database = Database(fresh_url(request, tmp_path_factory))
     kept = make_rows(ROWS, seed=11)
     added = Catalogue(database, region=REGION).add_all([(one.row, receipt) for one in kept])
     for one, (row, _) in zip(kept, added, strict=True):

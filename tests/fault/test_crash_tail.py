@@ -12,8 +12,8 @@ from recorderd.record.recorder import Pace
 from recorderd.record.tail_files import TAIL_DIR
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import audio_name
-from tests.fault.test_power_cut_tail import G722
 from tests.support.bundles import audio_of, make_signer
+from tests.support.power_cut_scene import G722
 from tests.support.sealed_calls import held
 from tests.support.studio import DELAY_MS, RATE_HZ, Studio
 

@@ -16,8 +16,8 @@ from isal.isal_zlib import crc32
 from recorderd.record.tail_block import ROW, LeftBlock, block_bytes, rows_again
 from recorderd.record.tail_files import TAIL_DIR, TAIL_NAMES, read_tail
 from recorderd.spool.layout import Place
-from tests.fault.test_power_cut_tail import _begin, _recovered
 from tests.support.bundles import make_signer
+from tests.support.power_cut_scene import begin, recovered
 from tests.support.recipients import make_recipient
 
 FORGERIES = 40
@@ -74,17 +74,17 @@ def _forged(blocks: list[tuple[LeftBlock, memoryview]], alter: Callable[[Any, by
 @pytest.mark.parametrize("kind", ["clear", "mixed", "encrypted"])
 def test_a_forged_row_keeps_no_recorder_from_starting(tmp_path: Path, kind: str, ms: int) -> None:
     signer, customer = make_signer(tmp_path, "recorder"), make_recipient(tmp_path, "customer")
-    scene = _begin(tmp_path / "lived", signer, kind, customer)
+    scene = begin(tmp_path / "lived", signer, kind, customer)
     scene.studio.run(ms)
     blocks, _ = read_tail(tmp_path / "lived" / "spool")
-    wanted = set(_recovered(scene, shutil.copytree(tmp_path / "lived", tmp_path / "left")).ids(Place.READY))
+    wanted = set(recovered(scene, shutil.copytree(tmp_path / "lived", tmp_path / "left")).ids(Place.READY))
     luck = random.Random(ms)
     for number in range(FORGERIES):
         left = shutil.copytree(tmp_path / "lived", tmp_path / f"left-{number}")
         first, second = (left / "spool" / TAIL_DIR / name for name in TAIL_NAMES)
         first.write_bytes(_forged(blocks, lambda table, body: _alter(table, body, luck)))
         second.write_bytes(b"")
-        spool = _recovered(scene, left)
+        spool = recovered(scene, left)
         assert not spool.ids(Place.DRAFTS)
         assert wanted - {"c0"} <= set(spool.ids(Place.READY))
         shutil.rmtree(left)

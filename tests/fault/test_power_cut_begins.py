@@ -29,10 +29,10 @@ from recorderd.record.entries import Entries
 from recorderd.record.recorder import Pace, Recorder
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
-from tests.fault.test_power_cut_tail import PROMISED_MS, Scene, _recovered
 from tests.support import speech
 from tests.support.bundles import audio_of, make_signer
 from tests.support.lost_writes import Content, DiskTrace
+from tests.support.power_cut_scene import PROMISED_MS, Scene, recovered
 from tests.support.recipients import Keyring, keyring, make_recipient, openssl_opens
 from tests.support.studio import DELAY_MS, RATE_HZ, Studio, Voice
 
@@ -220,7 +220,7 @@ def test_a_power_cut_in_the_first_seconds_costs_the_last_one_at_most(
     first = next(at for at, ms in enumerate(scene.trace.at_ms) if ms > case.told_ms + PROMISED_MS)
     for until in luck.choices(range(first, len(steps)), k=MOMENTS):  # each leaves something else
         scene.trace.leave(memory / "left", until=until, luck=luck)
-        spool = _recovered(scene, memory / "left")
+        spool = recovered(scene, memory / "left")
         assert spool.ids(Place.READY) == [_SESSION], [
             path.read_text() for path in spool.root.rglob("reason.txt")
         ]
@@ -242,7 +242,7 @@ def test_a_draft_that_nobody_could_open_is_not_begun(office: Office, memory: Pat
         draft = memory / "left" / "spool" / "drafts" / _SESSION
         (wrapped,) = draft.glob("*.wav.key.*")
         wrapped.unlink() if key is None else wrapped.write_bytes(key)
-        spool = _recovered(scene, memory / "left")
+        spool = recovered(scene, memory / "left")
         assert not list(spool.root.rglob("*.draft"))
         assert spool.ids(Place.READY) == []
 

@@ -16,9 +16,8 @@ from recorderd.evidence.keys import Signer
 from recorderd.record.tail_files import read_tail
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import manifest_name, parse_manifest
-from tests.fault.test_power_cut_tail import PROMISED_MS, Scene, _begin, _recovered, house, memory
 from tests.support.bundles import audio_of
-from tests.support.lost_writes import DiskTrace
+from tests.support.power_cut_scene import PROMISED_MS, Scene, begin, house, memory, noted, recovered
 from tests.support.recipients import openssl_opens
 from tests.support.studio import RATE_HZ
 
@@ -34,21 +33,18 @@ def test_a_call_that_ended_and_waits_for_its_seal_is_whole_up_to_its_last_second
     kind: str, house: tuple[Signer, Path], memory: Path
 ) -> None:
     signer, customer = house
-    with pytest.MonkeyPatch.context() as patch:
-        (memory / "day").mkdir()
-        trace = DiskTrace(memory / "day", now_ms=lambda: 0)
-        with trace.noting(patch):
-            scene = _begin(memory / "day", signer, kind, customer, trace)
-            for number, end_ms in enumerate(ENDS_MS):
-                scene.studio.end(SessionId(f"c{number}"), ms=end_ms)
-            scene.studio.run(LASTS_MS, looks_ms=ROUNDS_MS)
+    with noted(memory, signer, kind, customer) as scene:
+        for number, end_ms in enumerate(ENDS_MS):
+            scene.studio.end(SessionId(f"c{number}"), ms=end_ms)
+        scene.studio.run(LASTS_MS, looks_ms=ROUNDS_MS)
+    trace = scene.trace
     luck = random.Random(kind)
     steps = range(next(at for at, ms in enumerate(trace.at_ms) if ms >= 2200), len(trace.steps))
     waited = 0
     for until in sorted(luck.sample(steps, min(MOMENTS, len(steps)))):
         trace.leave(memory / "left", until=until, luck=luck)
         cut_ms = trace.at_ms[until - 1]
-        spool = _recovered(scene, memory / "left")
+        spool = recovered(scene, memory / "left")
         for number, end_ms in enumerate(ENDS_MS):
             name, begun_ms = f"c{number}", 70 * number
             folder = spool.path(Place.READY, name)
@@ -103,7 +99,7 @@ def test_how_a_call_begins_is_told_again_after_the_tail_was_emptied(
     house: tuple[Signer, Path], tmp_path: Path
 ) -> None:
     signer, customer = house
-    scene = _begin(tmp_path, signer, "clear", customer)
+    scene = begin(tmp_path, signer, "clear", customer)
     studio = scene.studio
     studio.run(800, looks_ms=())
     assert studio.recorder._tail._files is not None
@@ -118,7 +114,7 @@ def test_how_a_call_begins_is_told_again_after_the_tail_was_emptied(
 
 def test_a_call_that_begins_is_rendered_ahead_once(house: tuple[Signer, Path], tmp_path: Path) -> None:
     signer, customer = house
-    scene = _begin(tmp_path, signer, "clear", customer)
+    scene = begin(tmp_path, signer, "clear", customer)
     scene.studio.run(2400, looks_ms=())
     kinds: dict[bytes, list[int]] = {}
     for block, _ in read_tail(tmp_path / "spool")[0]:

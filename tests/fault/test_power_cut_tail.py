@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import os
 import random
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,58 +16,37 @@ import soundfile
 from dsp import dtmf
 from recorderd.archive.judgement import Verdict
 from recorderd.core.events import Ev
-from recorderd.core.messages import Codec, ControlAction, Encoding, RecordingState, SessionEnded
-from recorderd.core.terms import AudioFormat, Layout, RecordingTerms
+from recorderd.core.messages import ControlAction, RecordingState, SessionEnded
 from recorderd.evidence.draft_cipher import BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
-from recorderd.evidence.envelope import CertificateRecipients
 from recorderd.evidence.keys import Signer
-from recorderd.evidence.recipients import load_certificate
-from recorderd.record.chain import Chain
-from recorderd.record.disk import InlineDisk
-from recorderd.record.entries import Entries, EntryPolicy
-from recorderd.record.recorder import Pace
-from recorderd.record.recovery import recover
-from recorderd.record.seal import Sealer
 from recorderd.record.session import Recording
 from recorderd.record.tail_block import RowKind
 from recorderd.record.tail_files import TAIL_DIR, read_tail
-from recorderd.record.tail_recovery import extend_drafts
-from recorderd.spool.layout import Place, Spool
+from recorderd.spool.layout import Place
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
 from tests.support import speech
-from tests.support.bundles import audio_of, make_signer
-from tests.support.lost_writes import Content, DiskTrace, Sync
-from tests.support.recipients import make_recipient, openssl_opens
+from tests.support.bundles import audio_of
+from tests.support.lost_writes import Sync
+from tests.support.power_cut_scene import (
+    END_MS,
+    KINDS,
+    PROMISED_MS,
+    Scene,
+    begin,
+    house,
+    memory,
+    noted,
+    recovered,
+)
+from tests.support.recipients import openssl_opens
 from tests.support.sealed_calls import held, told, verdict_on
-from tests.support.studio import DELAY_MS, RATE_HZ, Studio, Voice
-from tests.support.tones import key_tone, to_int16
+from tests.support.studio import RATE_HZ, Studio
 
+__all__ = ["house", "memory"]
 MOMENTS: Final = int(os.environ.get("POWER_CUTS", "200")) // 8  # of each kind; ``make soak`` takes more
-PACE: Final = Pace(window_ms=500, delay_ms=DELAY_MS, checkpoint_s=1, silence_limit_s=0, proof_s=2)
-PROMISED_MS: Final = 1000
 SOONER_MS: Final = 200  # by which a tail that follows the drains is kept
-ANOTHER_BOOT: Final = bytes(16)  # the power has been away
-END_MS: Final = 4_800
 PAUSED, ON = RecordingState.PAUSED, RecordingState.ON
-G722: Final = Codec(payload_type=9, encoding=Encoding.G722, clock_rate_hz=RATE_HZ)
-KEYS_MS: Final = range(300, 4_500, 450)
-
-CLEAR: Final = RecordingTerms()
-KINDS: Final = {
-    "clear": CLEAR,
-    "native": RecordingTerms(audio_format=AudioFormat.NATIVE),
-    "mixed": RecordingTerms(layout=Layout.MIX),
-    "masked": RecordingTerms(rule="cards", mask_dtmf=True),
-    "framed": CLEAR,
-    "encrypted": RecordingTerms(rule="bank", encrypt="bank"),
-    "encrypted names": RecordingTerms(rule="bank", encrypt="bank", encrypt_metadata=True),
-    "encrypted and masked": RecordingTerms(rule="bank", encrypt="bank", mask_dtmf=True),
-    "clear, rendered each second": CLEAR,
-    "clear, rendered every two seconds": CLEAR,
-    "encrypted, rendered every two seconds": RecordingTerms(rule="bank", encrypt="bank"),
-    "clear, drained twice a second": CLEAR,
-}
 DRAINED_TWICE: Final = [ms for ms in range(0, END_MS, 100) if ms % 500 != 100]  # when the tap does not
 WINDOWS_MS: Final = {  # what is promised does not depend on it
     "clear, rendered each second": 1000,
@@ -78,95 +54,6 @@ WINDOWS_MS: Final = {  # what is promised does not depend on it
     "encrypted, rendered every two seconds": 2000,
     "clear, drained twice a second": 1200,
 }
-
-
-@dataclass
-class Scene:
-    """Three calls, and all that was done to the disk for them."""
-
-    kind: str
-    studio: Studio
-    trace: DiskTrace
-    voices: dict[str, list[Voice]] = field(default_factory=dict)
-    wrapped: dict[str, bytes] = field(default_factory=dict)
-
-    def opened_by(self, until: int) -> set[str]:
-        """Name the calls whose audio was begun and made last among so many steps."""
-        steps = self.trace.steps[:until]
-        last = max(
-            (at for at, step in enumerate(steps) if isinstance(step, Sync) and step.everything), default=0
-        )
-        return {
-            self.trace.paths[step.file].split("/")[-2]
-            for step in steps[:last]
-            if isinstance(step, Content) and self.trace.paths[step.file].endswith((".wav", ".wav.draft"))
-        }
-
-
-def _payload(kind: str, seed: int) -> bytes:
-    """Noise; where keys are masked with keys in it."""
-    signal = np.random.default_rng(seed).normal(0, 300, END_MS * RATE_HZ // 1000)
-    if "masked" in kind:
-        for number, at_ms in enumerate(KEYS_MS):
-            tone = key_tone(str(number % 10), duration_ms=80)
-            at = (at_ms + 10 * seed) * RATE_HZ // 1000
-            signal[at : at + tone.size] += tone[: signal.size - at]
-    return speech.encode_a_law(to_int16(signal))
-
-
-def _begin(root: Path, signer: Signer, kind: str, customer: Path, trace: DiskTrace | None = None) -> Scene:
-    recipients = CertificateRecipients(recipients=(load_certificate(customer),))
-    studio = Studio(root, signer, pace=PACE, slots=12, encryption={"bank": recipients})
-    scene = Scene(kind, studio, trace or DiskTrace(root, now_ms=lambda: 0))
-    scene.trace.now_ms = lambda: studio.now_ms
-    for number in range(3):
-        session = studio.session(f"c{number}", ms=70 * number, terms=KINDS[kind])
-        fields = {"codec": G722} if kind == "framed" else {}
-        scene.voices[session] = [
-            studio.voice(
-                session,
-                f"{session}/{side}",
-                first_ms=70 * number,
-                packets=END_MS // 20,
-                payload=_payload(kind, 10 * number + side),
-                side_rank=side,
-                lost=range(100, 103) if number == 1 else (),
-                **fields,  # type: ignore[arg-type]
-            )
-            for side in range(2)
-        ]
-    return scene
-
-
-def _recovered(scene: Scene, root: Path) -> Spool:
-    studio, spool = scene.studio, Spool(root / "spool", quota_bytes=1 << 30)
-    spool.prepare()
-    chain = Chain(root)
-    sealer = Sealer(
-        recorder_id="rec-1",
-        spool=spool,
-        chain=chain,
-        signer=studio.signer,
-        clock=studio,
-        encryption=studio.encryption,
-    )
-    nothing, log = EntryPolicy(wanted=frozenset()), studio.log
-    entries = Entries(sealer=sealer, spool=spool, disk=InlineDisk(), policy=nothing, clock=studio, log=log)
-    extend_drafts(spool, spool.ids(Place.DRAFTS), chain=chain, log=log, boot_id=ANOTHER_BOOT)
-    assert recover(spool=spool, chain=chain, sealer=sealer, entries=entries, log=log) == ()
-    return spool
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> tuple[Signer, Path]:
-    folder = tmp_path_factory.mktemp("house")
-    return make_signer(folder, "recorder"), make_recipient(folder, "customer")
-
-
-@pytest.fixture
-def memory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 def _wav(folder: Path, customer: Path, opened: dict[str, BlockOpener]) -> Path:
@@ -225,26 +112,22 @@ def test_a_power_cut_costs_a_call_of_any_kind_a_second_at_most(
     kind: str, house: tuple[Signer, Path], memory: Path
 ) -> None:
     signer, customer = house
-    with pytest.MonkeyPatch.context() as patch:
-        (memory / "day").mkdir()
-        trace = DiskTrace(memory / "day", now_ms=lambda: 0)
-        with trace.noting(patch):
-            scene = _begin(memory / "day", signer, kind, customer, trace)
-            window_ms = WINDOWS_MS.get(kind, 500)
-            if "drained" in kind:
-                scene.studio.tap_hangs_ms = DRAINED_TWICE
-            scene.studio.run(END_MS, looks_ms=range(0, END_MS, window_ms))
+    with noted(memory, signer, kind, customer) as scene:
+        window_ms = WINDOWS_MS.get(kind, 500)
+        if "drained" in kind:
+            scene.studio.tap_hangs_ms = DRAINED_TWICE
+        scene.studio.run(END_MS, looks_ms=range(0, END_MS, window_ms))
     luck, opened = random.Random(kind), dict[str, BlockOpener]()
     first = next(
         at for at, step in enumerate(scene.trace.steps) if isinstance(step, Sync) and step.everything
     )
-    recovered = 0
+    judged = 0
     for until in sorted(luck.sample(range(first, len(scene.trace.steps)), MOMENTS)):
         scene.trace.leave(memory / "left", until=until, luck=luck)
         cut_ms = scene.trace.at_ms[until - 1]
         begun = {f"c{number}" for number in range(3) if cut_ms - 70 * number > PROMISED_MS}
         old = scene.opened_by(until) | begun  # from the first second on
-        spool = _recovered(scene, memory / "left")
+        spool = recovered(scene, memory / "left")
         assert old <= set(spool.ids(Place.READY))
         for name in old:
             folder = spool.path(Place.READY, name)
@@ -252,12 +135,12 @@ def test_a_power_cut_costs_a_call_of_any_kind_a_second_at_most(
                 assert verdict_on(folder).verdict is not Verdict.BAD, [
                     str(row) for row in verdict_on(folder).findings
                 ]
-                recovered += 1
+                judged += 1
                 continue
             manifest = parse_manifest((folder / manifest_name(name)).read_bytes())
             _check(scene, folder, _wav(folder, customer, opened), manifest, cut_ms)
-            recovered += 1
-    assert recovered >= MOMENTS
+            judged += 1
+    assert judged >= MOMENTS
     if "masked" in kind:
         _finds_no_key(scene.studio)
 
@@ -282,7 +165,7 @@ def test_nothing_of_an_encrypted_call_is_in_the_tail_in_clear(
     kind: str, house: tuple[Signer, Path], tmp_path: Path
 ) -> None:
     signer, customer = house
-    scene = _begin(tmp_path, signer, kind, customer)
+    scene = begin(tmp_path, signer, kind, customer)
     seen = 0
     for ms in range(100, 4000, 300):
         scene.studio.run(ms)
@@ -300,7 +183,7 @@ def test_nothing_of_an_encrypted_call_is_in_the_tail_in_clear(
 
 def test_what_must_not_be_kept_goes_from_the_tail_as_well(house: tuple[Signer, Path], tmp_path: Path) -> None:
     signer, customer = house
-    scene = _begin(tmp_path, signer, "clear", customer)
+    scene = begin(tmp_path, signer, "clear", customer)
     studio = scene.studio
     studio.change("c0", RecordingState.ERASED, ms=3050, action=ControlAction.OBJECT)  # type: ignore[arg-type]
     studio.change("c1", PAUSED, ms=2500, put_ms=3050)  # type: ignore[arg-type]
@@ -320,7 +203,7 @@ def test_calls_that_are_handed_on_do_not_let_the_tail_of_others_wait(
     house: tuple[Signer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signer, customer = house
-    studio = _begin(tmp_path, signer, "clear", customer).studio
+    studio = begin(tmp_path, signer, "clear", customer).studio
     studio.end("c0", ms=3400)  # type: ignore[arg-type]
     studio.run(3900)
     hand_on = studio.recorder.closing.render
@@ -341,7 +224,7 @@ def test_calls_that_are_handed_on_do_not_let_the_tail_of_others_wait(
 
 def test_a_tail_of_another_version_is_named_and_ignored(house: tuple[Signer, Path], tmp_path: Path) -> None:
     signer, customer = house
-    scene = _begin(tmp_path, signer, "clear", customer)
+    scene = begin(tmp_path, signer, "clear", customer)
     scene.studio.run(3000)
     for path, content in held(tmp_path / "spool" / TAIL_DIR):
         path.write_bytes(content[:8] + b"\x07" + content[9:])
@@ -353,7 +236,7 @@ def test_a_tail_of_another_version_is_named_and_ignored(house: tuple[Signer, Pat
 
 def test_a_torn_row_costs_no_other_call_anything(house: tuple[Signer, Path], tmp_path: Path) -> None:
     signer, customer = house
-    scene = _begin(tmp_path, signer, "clear", customer)
+    scene = begin(tmp_path, signer, "clear", customer)
     scene.studio.run(3000)
     blocks, _ = read_tail(tmp_path / "spool")
     block, octets = blocks[-1]
@@ -371,7 +254,7 @@ def test_the_tail_is_left_out_and_told_of_when_it_cannot_be_written(
     house: tuple[Signer, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signer, customer = house
-    scene = _begin(tmp_path, signer, "clear", customer)
+    scene = begin(tmp_path, signer, "clear", customer)
     write, folder = os.pwrite, str(tmp_path / "spool" / TAIL_DIR)
 
     def full(descriptor: int, octets: bytes, offset: int) -> int:

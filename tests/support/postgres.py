@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import psycopg
+import pytest
 
 _BINARIES = "/usr/lib/postgresql/*/bin"  # Debian puts each release in a folder of its own
 _READY_S = 60
@@ -149,3 +150,11 @@ def _unprivileged() -> str | None:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in known else "nobody"
+
+
+def fresh_url(request: pytest.FixtureRequest, folders: pytest.TempPathFactory) -> str:
+    """Give an empty database of the kind that a fixture is parametrized with."""
+    if request.param == "sqlite":
+        return f"sqlite:///{folders.mktemp('filled') / 'catalogue.sqlite3'}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.new_database()

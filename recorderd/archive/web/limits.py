@@ -138,7 +138,7 @@ class Limits:
                 await self._app(scope, exchange.receive, exchange.send)
             finally:
                 self._under_way -= 1
-        except Exception:
+        except Exception:  # whatever the work makes of a client that we have cut off
             if not exchange.is_too_slow:
                 raise
 

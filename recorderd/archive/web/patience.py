@@ -33,7 +33,7 @@ def protocol_of(patience: Patience, log: EventLog) -> type[asyncio.Protocol]:
             super().__init__(*arguments, **named)
             self._timer: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # ours is always a TCP one
             """Take a connection, or close it when there are too many."""
             super().connection_made(transport)
             address = _address_of(self)
