@@ -31,6 +31,7 @@ class Besieged:
     archive: WebArchive
     address: str
     trust: ssl.SSLContext
+    connected_when_ready: int
 
     def connect(self) -> ssl.SSLSocket:
         """Open a connection."""
@@ -63,7 +64,15 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
     )
     put_desk(app, archive.desk)
     addresses: list[str] = []
+    accepted: list[int] = []
     stop = threading.Event()
+
+    def ready(address: str) -> None:
+        host, _, port = address.removeprefix("https://").rpartition(":")
+        with socket.socket() as early:
+            accepted.append(early.connect_ex((host, int(port))))
+        addresses.append(address)
+
     server = threading.Thread(
         target=lambda: serve_https(
             app,
@@ -72,7 +81,7 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
             certificate_file=folder / "web.cert.pem",
             key_file=key,
             stop=stop,
-            ready=addresses.append,
+            ready=ready,
             log=archive.log,
             patience=PATIENCE,
         )
@@ -80,7 +89,7 @@ def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
     server.start()
     wait_until(lambda: bool(addresses), what="the server to listen")
     trust = ssl.create_default_context(cafile=folder / "web.cert.pem")
-    yield Besieged(archive, addresses[0], trust)
+    yield Besieged(archive, addresses[0], trust, accepted[0])
     stop.set()
     server.join(30)
 
@@ -96,6 +105,10 @@ def is_closed(connection: ssl.SSLSocket) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def test_whoever_reads_that_it_is_ready_can_connect(besieged: Besieged) -> None:
+    assert besieged.connected_when_ready == 0
 
 
 @pytest.mark.parametrize(

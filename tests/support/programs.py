@@ -48,9 +48,9 @@ class Program:
         deadline_s = time.monotonic() + timeout_s
         while True:
             ended = self.process.poll() is not None
-            for line in self.text().splitlines():
-                if all(word in line for word in words):
-                    return line
+            for line in self.text().splitlines(keepends=True):
+                if line.endswith("\n") and all(word in line for word in words):
+                    return line.rstrip("\n")
             if ended or time.monotonic() > deadline_s:
                 raise AssertionError(f"no line with {words} (exit {self.process.poll()}):\n{self.text()}")
             time.sleep(0.02)

@@ -70,6 +70,7 @@ def serve_https(
     server = _Server(settings)
     watcher = threading.Thread(target=_watch, args=(server, stop), name="http-stop", daemon=True)
     watcher.start()
+    listening.listen(settings.backlog)  # before it is said: a bound socket refuses
     ready(f"https://{address}:{listening.getsockname()[1]}")
     server.run(sockets=[listening])
 
