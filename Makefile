@@ -7,7 +7,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3
+# The system's own Python before another that stands earlier in PATH: its updates come with the system's, and
+# it is compiled with profile-guided optimisation, which spares a recorder a tenth of its processor time.
+ifndef PYTHON
+PYTHON := $(shell for python in "$$(command -pv python3)" python3; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; exit; }; \
+  done; echo python3)
+endif
 export PYTHON
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/recorderd
 BIN := .venv/bin
@@ -87,7 +93,7 @@ endef
 
 .PHONY: help
 help: ## this list
-	@echo 'make TARGET [PYTHON=python3]'
+	@echo 'make TARGET [PYTHON=/path/to/python3]'
 	sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 .PHONY: setup-packages setup-test-packages

@@ -220,7 +220,8 @@ class RecordSection:
     """[record]"""
 
     window_ms: int = option(
-        "How often audio is rendered; with 200 sessions open every 1200 ms at least, unless on battery.",
+        "How often audio is rendered; with 25 sessions open not more often than every 800 ms, with 200 every "
+        "1400 ms, unless on battery.",
         default=500,
         minimum=100,
         maximum=1000,

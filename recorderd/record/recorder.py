@@ -57,10 +57,9 @@ PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery f
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
 STALL_NS: Final = 300 * NS_PER_MS  # so late a round was because nobody got his turn, the tap neither
-MANY_SESSIONS: Final = 200
-MANY_WINDOW_NS: Final = (
-    1_200 * NS_PER_MS
-)  # with delay, ``TAP_WAIT_NS`` and ``CLOSING_NS`` 3.8 s of the ring's 4.1
+WINDOWS_NS: Final = ((200, 1_400 * NS_PER_MS), (25, 800 * NS_PER_MS))  # from so many sessions on, at least
+LONGEST_WINDOW_NS: Final = WINDOWS_NS[0][1]
+BEHIND_NS: Final = 2_200 * NS_PER_MS  # delay and a longer window; with the tap's part 3.7 s of the ring's 4.1
 CLOSING_NS: Final = 800 * NS_PER_MS  # so long a round hands on at most what is over, before others wait
 GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
@@ -185,7 +184,7 @@ class Recorder:
         sessions = self.sessions.open
         ordered = in_order(sessions) if self.sessions.has_joins else list(sessions.values())
         # A shorter window leaves more of the ring for what waits in the kernel.
-        wait_ns = TAP_WAIT_NS + max(0, MANY_WINDOW_NS - self._window_ns)
+        wait_ns = TAP_WAIT_NS + max(0, LONGEST_WINDOW_NS - self._window_ns)
         hangs = now_ns - self._awake_ns > wait_ns
         heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - wait_ns if hangs else 0))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
@@ -266,11 +265,11 @@ class Recorder:
 
     @property
     def _window_ns(self) -> int:
-        """How long the next window is: many calls cost less in longer ones; not while power is short."""
-        usual_ns = self._pace.window_ms * NS_PER_MS
-        is_pressed = self.checkpoint_ns < self._pace.checkpoint_s * NS_PER_S
-        has_few = len(self.sessions.open) < MANY_SESSIONS
-        return usual_ns if is_pressed or has_few else max(usual_ns, MANY_WINDOW_NS)
+        """How long the next window is; as wished while power is short."""
+        pace = self._pace
+        if self.checkpoint_ns < pace.checkpoint_s * NS_PER_S:
+            return pace.window_ms * NS_PER_MS
+        return window_ns_of(len(self.sessions.open), window_ms=pace.window_ms, delay_ms=pace.delay_ms)
 
     def _close_over(self, ordered: Sequence[Recording], heard_ns: int) -> None:
         """Hand on what is over, for a while at most: the others are not rendered meanwhile, and the ring
@@ -327,6 +326,12 @@ class _Question:
     """Somebody asks how the sessions stand."""
 
     reply: queue.Queue[tuple[dict[str, Any], ...]] = field(default_factory=lambda: queue.Queue(maxsize=1))
+
+
+def window_ns_of(sessions: int, *, window_ms: int, delay_ms: int) -> int:
+    """Say how long a window is: many calls cost less in longer ones, as far as the ring allows."""
+    longer_ns = next((window_ns for least, window_ns in WINDOWS_NS if sessions >= least), 0)
+    return max(window_ms * NS_PER_MS, min(longer_ns, BEHIND_NS - delay_ms * NS_PER_MS))
 
 
 def _is_over(recording: Recording, heard_ns: int) -> bool:

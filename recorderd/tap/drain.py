@@ -1,4 +1,4 @@
-"""The tap: drains every RTP and RTCP socket four times a second into the ring.
+"""The tap: drains every RTP and RTCP socket four times a second into the ring, many of them twice.
 
 Contract: ``open_stream`` takes a socket pair and the negotiated codecs and gives a handle's slot;
 ``end_stream`` stops listening after one last drain and frees the sockets; ``take`` reads the ring;
@@ -39,7 +39,7 @@ from recorderd.wire.sdes import SrtpKeys
 __all__ = ["DRAIN_MS", "StreamClock", "StreamClocks", "Tap"]
 
 DRAIN_MS: Final = 250  # a dozen packets of a stream; by default a socket's buffer holds a thousand
-MANY_STREAMS: Final = 400
+MANY_STREAMS: Final = 80
 DRAIN_MANY_MS: Final = 500  # every socket that is asked costs as much as three packets
 RING_MS: Final = 4_000
 BATCH_PACKETS: Final = 8_192

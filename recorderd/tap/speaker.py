@@ -26,7 +26,7 @@ from recorderd.tap.voice import Due, Piece, Utterance, UtteranceId, Voice, encod
 
 UTTERANCES_MAX: Final = 4_096  # accepted and not yet reported; two for each of as many streams as we take
 FAILURES_MAX: Final = 3  # sends of one talk spurt that may fail before its stream is given up
-_IDLE_NS: Final = 100 * NS_PER_MS  # how long a stop may go unnoticed
+_IDLE_NS: Final = 300 * NS_PER_MS  # how long a stop may go unnoticed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Speaker:
     def round(self) -> int:
         """Send all that is due now and report what has ended; say how long there is nothing to do.
 
-        Units: the answer is in nanoseconds, at most 100 ms.
+        Units: the answer is in nanoseconds, at most 300 ms.
         """
         # thread: speaker
         with self._lock:

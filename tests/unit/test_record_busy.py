@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recorderd.record.recorder import TAP_WAIT_NS, window_ns_of
 from recorderd.record.seal import Finished, Problem
+from recorderd.tap.drain import DRAIN_MANY_MS, RING_MS
 from recorderd.wire.manifest import Manifest
 from tests.support.bundles import make_signer
 from tests.support.studio import BEGIN_MONO_NS, DELAY_MS, Studio
@@ -110,3 +112,22 @@ def test_calls_that_come_and_go_leave_nothing_with_the_meter(tmp_path: Path) -> 
     assert len(studio.places()["ready"]) == 100
     meter = studio.recorder._meter
     assert len(meter._free) == meter._state.floor_dbfs.shape[0] == 64
+
+
+@pytest.mark.parametrize(
+    ("sessions", "window_ms", "delay_ms", "expected_ms"),
+    [
+        (24, 500, 800, 500),
+        (25, 500, 800, 800),
+        (199, 1000, 800, 1000),
+        (200, 500, 800, 1400),
+        (200, 500, 1500, 700),
+        (200, 500, 2000, 500),  # as it was wished for: the ring has no room for more
+    ],
+)
+def test_many_calls_are_rendered_less_often_as_far_as_the_ring_has_room(
+    *, sessions: int, window_ms: int, delay_ms: int, expected_ms: int
+) -> None:
+    assert window_ns_of(sessions, window_ms=window_ms, delay_ms=delay_ms) == expected_ms * 1_000_000
+    if delay_ms < 2000:
+        assert expected_ms + delay_ms + DRAIN_MANY_MS + TAP_WAIT_NS // 1_000_000 < RING_MS
