@@ -18,6 +18,7 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from enum import Enum
 from typing import Any, Final, Protocol
 from zlib import crc32
 
@@ -102,7 +103,7 @@ class Carry:
 
     def put(self, key: str, value: Any) -> None:
         """Leave a value under a key, in place of the one before."""
-        row = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        row = _dump(value)
         with self._lock:
             self._live_bytes += len(row) - len(self._rows.get(key, b""))
             self._rows[key] = row
@@ -145,6 +146,14 @@ class Carry:
         if begin > 4096:
             _FALLOCATE(self.descriptor, _PUNCH, 4096, begin - 4096)
         self._begin, self._end = begin, begin + len(rows)
+
+
+class _Writer(pickle.Pickler):
+    """Writes what ``_Reader`` reads, by whatever release of Python."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Write an enumeration's member by its value: Python 3.11.0 to 3.11.3 name ``getattr`` instead."""
+        return (type(value), (value.value,)) if isinstance(value, Enum) else NotImplemented
 
 
 class _Reader(pickle.Unpickler):
@@ -192,6 +201,12 @@ def _read(descriptor: int, begin: int) -> Iterator[tuple[str, bytes]]:
         (name_bytes,) = struct.unpack_from("<I", content)
         yield content[4 : 4 + name_bytes].decode(errors="replace"), content[4 + name_bytes :]
         at += _ROW.size + size_bytes
+
+
+def _dump(value: Any) -> bytes:
+    row = io.BytesIO()
+    _Writer(row, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return row.getvalue()
 
 
 def _load(row: bytes) -> Any:

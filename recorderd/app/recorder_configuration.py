@@ -221,7 +221,7 @@ class RecordSection:
 
     window_ms: int = option(
         "How often audio is rendered; with 25 sessions open not more often than every 800 ms, with 200 every "
-        "1400 ms, unless on battery.",
+        "1600 ms, unless on battery.",
         default=500,
         minimum=100,
         maximum=1000,

@@ -171,6 +171,7 @@ class Ev(Enum):
     ARCHIVED_ANONYMISED = "archived_anonymised"
     QUOTA_NEAR = "quota_near"
     QUOTA_EXCEEDED = "quota_exceeded"
+    TAP_BEHIND = "tap_behind"
     SESSION_CONTINUED = "session_continued"
     SESSION_NOT_CONTINUED = "session_not_continued"
     AUDITED = "audited"

@@ -52,16 +52,17 @@ from recorderd.spool.layout import Spool
 
 QUEUE_MAX: Final = 20_000  # a thousand sessions that begin and end at once take eight thousand
 LINGER_NS: Final = 300 * NS_PER_MS  # more than a drain: what was in the kernel when the session ended
-TAP_WAIT_NS: Final = NS_PER_S  # for a tap that hangs: with window and delay, what the ring holds
+TAP_WAIT_NS: Final = 10 * NS_PER_S  # for a tap that hangs; what waits in the kernel is not late
 PROGRESS_NS: Final = 30 * NS_PER_S  # how old the counters are that a recovery finds
 LOOK_NS: Final = NS_PER_S  # how often it is looked who is silent
 DESCRIBE_WAIT_S: Final = 2.0
 STALL_NS: Final = 300 * NS_PER_MS  # so late a round was because nobody got his turn, the tap neither
-WINDOWS_NS: Final = ((200, 1_400 * NS_PER_MS), (25, 800 * NS_PER_MS))  # from so many sessions on, at least
-LONGEST_WINDOW_NS: Final = WINDOWS_NS[0][1]
-BEHIND_NS: Final = 2_200 * NS_PER_MS  # delay and a longer window; with the tap's part 3.7 s of the ring's 4.1
+WINDOWS_NS: Final = ((200, 1_600 * NS_PER_MS), (25, 800 * NS_PER_MS))  # from so many sessions on, at least
+BEHIND_NS: Final = 2_400 * NS_PER_MS  # delay and a longer window; less than ``tap.backlog.AHEAD_NS``
 CLOSING_NS: Final = 800 * NS_PER_MS  # so long a round hands on at most what is over, before others wait
 GATHER_NS: Final = 50 * NS_PER_MS  # a call that comes or goes tells a dozen things: one waking for them all
+BACKLOG_NS: Final = 1_500 * NS_PER_MS  # the tap has more in the kernel: it waits for the next round
+AGAIN_NS: Final = 200 * NS_PER_MS  # which comes soon then
 SHUTDOWN_NS: Final = 2 * NS_PER_S  # signalling ends its sessions within this, or they are ended for it
 
 
@@ -128,6 +129,7 @@ class Recorder:
         self._log = log
         self._synced_mono_ns = self._looked_mono_ns = 0
         self._awake_ns = -TAP_WAIT_NS  # since when this process is known to get its turns, the tap too
+        self._drains, self._turned_ns = -1, -TAP_WAIT_NS  # turns of the tap, and when there was a new one
         self._over: deque[tuple[Recording, SessionEnded]] = deque()  # rendered to their end, not closed yet
 
     @property
@@ -165,7 +167,8 @@ class Recorder:
                 self._awake_ns = now_ns
             if now_ns >= due_ns:
                 self.round(now_ns)
-                due_ns = max(due_ns + self._window_ns, now_ns)
+                is_behind = 0 < self._source.heard_until_ns < now_ns - BACKLOG_NS
+                due_ns = max(due_ns + (AGAIN_NS if is_behind else self._window_ns), now_ns)
             self.keep_tail(now_ns)
             if stop.is_set():
                 if self.leaves.is_set():
@@ -183,15 +186,17 @@ class Recorder:
         self.sessions.take_keys()
         sessions = self.sessions.open
         ordered = in_order(sessions) if self.sessions.has_joins else list(sessions.values())
-        # A shorter window leaves more of the ring for what waits in the kernel.
-        wait_ns = TAP_WAIT_NS + max(0, LONGEST_WINDOW_NS - self._window_ns)
-        hangs = now_ns - self._awake_ns > wait_ns
-        heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - wait_ns if hangs else 0))
+        drains = self._source.drains
+        if drains != self._drains:  # what it has not brought waits in the kernel
+            self._drains, self._turned_ns = drains, now_ns
+        hangs = now_ns - max(self._awake_ns, self._turned_ns) > TAP_WAIT_NS
+        heard_ns = min(now_ns, max(self._source.heard_until_ns, now_ns - TAP_WAIT_NS if hangs else 0))
         due_ns = heard_ns - self._pace.delay_ms * NS_PER_MS
         for recording in ordered:
             if not self._steady.take(recording, due_ns=due_ns):
                 self.sessions.guarded(recording, partial(self._advance, recording, due_ns))
         self._steady.render()
+        self._source.rendered_until_ns = max(self._source.rendered_until_ns, due_ns)
         for recording in ordered:
             if now_ns - recording.noted_mono_ns >= PROGRESS_NS and recording.ended is None:
                 note = partial(recording.note_progress, self._source, now_ns=now_ns)

@@ -114,6 +114,19 @@ class Source(Packets, Protocol):
         """Everything that had come by this moment is in the ring; monotonic."""
         ...
 
+    @property
+    def drains(self) -> int:
+        """How often the tap had its turn."""
+        ...
+
+    @property
+    def rendered_until_ns(self) -> int:
+        """What had come by this moment was read, as the recording said."""
+        ...
+
+    @rendered_until_ns.setter
+    def rendered_until_ns(self, until_ns: int) -> None: ...
+
     def slot_of(self, stream: StreamId) -> int:
         """Name a stream by its number, for columns."""
         ...

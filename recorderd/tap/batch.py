@@ -117,8 +117,10 @@ class Batch:
         empty = np.flatnonzero(self._headers["length"][start:] == 0)
         return int(empty[0]) if empty.size else self.capacity - start
 
-    def receive(self, descriptors: Sequence[int], counts: memoryview) -> dict[int, OSError]:
-        """Take what waits on sockets, one after the other, until no row is free.
+    def receive(
+        self, descriptors: Sequence[int], counts: memoryview, *, most: int = 1 << 30
+    ) -> dict[int, OSError]:
+        """Take what waits on sockets, ``most`` of one, one after the other, until no row is free.
 
         ``counts`` (of numbers of 64 bits) tells after every call how many packets that socket brought. The
         socket that fills the last row may have more. Returns what went wrong, by place, but for "nothing
@@ -127,7 +129,8 @@ class Batch:
         used, capacity, address = self.used, self.capacity, self._address
         problems: dict[int, OSError] = {}
         for at, descriptor in enumerate(descriptors):
-            count = _RECVMMSG(descriptor, address + used * 64, capacity - used, _DONTWAIT, 0)
+            room = capacity - used
+            count = _RECVMMSG(descriptor, address + used * 64, room if room < most else most, _DONTWAIT, 0)
             if count < 0:
                 code = ctypes.get_errno()
                 if code not in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED):

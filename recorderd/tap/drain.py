@@ -4,6 +4,7 @@ Contract: ``open_stream`` takes a socket pair and the negotiated codecs and give
 ``end_stream`` stops listening after one last drain and frees the sockets; ``take`` reads the ring;
 ``release_stream`` frees the slot. A packet is either in the ring or in a counter. Malformed input costs a
 counter and an event, never another stream's packet. A stream with SRTP keys takes only what they verify.
+While the recording gets no turn, packets stay in the kernel (see ``backlog``).
 Thread: ``run`` is the tap thread; every other method may be called from any thread and waits at most for
 one batch (some milliseconds).
 """
@@ -23,6 +24,7 @@ from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
+from recorderd.tap.backlog import AGAIN_MS, BEHIND_NS, EVERYTHING, packets_to_take
 from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, stamp_ns
 from recorderd.tap.entries import Ear, OpenStream, Spans
 from recorderd.tap.intake import Intake
@@ -82,6 +84,8 @@ class Tap(Restoring):
         self.drains = 0  # progress that the watchdog looks at
         self.lateness = Lateness()
         self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
+        self.rendered_until_ns = 0  # what had come by then the recording has read; it says so
+        self._is_behind = False
 
     # --- for the signalling and the recording ---------------------------------------------------
 
@@ -218,7 +222,7 @@ class Tap(Restoring):
         """Drain until ``stop``; a deadline that was missed is not made up for."""
         due_ns = self._clock.mono_ns()
         while not stop.is_set():
-            due_ns += self.drain_every_ms * NS_PER_MS
+            due_ns += (AGAIN_MS if self._is_behind else self.drain_every_ms) * NS_PER_MS
             wait_ns = due_ns - self._clock.mono_ns()
             if wait_ns > 0:
                 stop.wait(wait_ns / 1e9)
@@ -230,11 +234,23 @@ class Tap(Restoring):
     def drain(self) -> None:
         """Empty all sockets once."""
         began_mono_ns = self._clock.mono_ns()
+        most = packets_to_take(
+            now_ns=began_mono_ns,
+            heard_until_ns=self.heard_until_ns,
+            rendered_until_ns=self.rendered_until_ns,
+        )
+        self._note_backlog(began_mono_ns)
+        if not most:
+            self.drains += 1
+            return
         with self._lock:
-            ending, self._ending = self._ending, []
+            ending: list[OpenStream] = []
+            if most == EVERYTHING:
+                ending, self._ending = self._ending, []
+        self._taken_until_ns = began_mono_ns
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
         ears = [self._ears[descriptor] for descriptor, _ in ready]  # only this thread closes descriptors
-        self._drain_rtp([ear for ear in ears if not ear.is_rtcp])
+        self._drain_rtp([ear for ear in ears if not ear.is_rtcp], most)
         for ear in ears:  # after the packets, which say whose reports count
             if ear.is_rtcp:
                 self._drain_rtcp(ear.entry)
@@ -243,7 +259,7 @@ class Tap(Restoring):
         with self._lock:
             for entry in ending:
                 self._close(entry)
-        self.heard_until_ns = began_mono_ns
+        self.heard_until_ns = max(self.heard_until_ns, self._taken_until_ns)
         self.drains += 1
 
     def close(self) -> None:
@@ -253,17 +269,23 @@ class Tap(Restoring):
                 self._close(entry)
         self._epoll.close()
 
+    def _note_backlog(self, now_ns: int) -> None:
+        behind_ns = now_ns - self.heard_until_ns
+        was, self._is_behind = self._is_behind, self.rendered_until_ns > 0 and behind_ns > BEHIND_NS
+        if self._is_behind and not was:
+            self._log.warning(Ev.TAP_BEHIND, subject="rtp", behind_ms=behind_ns // NS_PER_MS)
+
     def _next_shelf(self) -> Shelf:
         self._shelf = shelf = self.shelves.next(self._clock.mono_ns())
         return shelf
 
-    def _drain_rtp(self, ears: list[Ear]) -> None:
+    def _drain_rtp(self, ears: list[Ear], most: int) -> None:
         while ears:
             shelf = self._shelf or self._next_shelf()
             batch, turn = shelf.batch, ears[: shelf.batch.capacity]
             slots = np.array([ear.entry.slot for ear in turn], dtype=np.int64)
             shelf.expect(owners=self._table.owner[slots], slots=slots)
-            problems = batch.receive([ear.descriptor for ear in turn], shelf.counts)
+            problems = batch.receive([ear.descriptor for ear in turn], shelf.counts, most=most)
             for number, problem in problems.items():
                 self._log.error(
                     Ev.INTERNAL_ERROR, subject=turn[number].entry.stream, reason=f"receive: {problem}"
@@ -277,15 +299,15 @@ class Tap(Restoring):
             )
             again = [turn[int(heard[-1])]] if batch.used == batch.capacity else []  # it may have more
             ears = again + ears[counts.size :]
-            self._take_in(shelf, spans)
+            self._take_in(shelf, spans, most)
 
-    def _take_in(self, shelf: Shelf, spans: Spans) -> None:
+    def _take_in(self, shelf: Shelf, spans: Spans, most: int) -> None:
         """Take in what stands on a shelf."""
         if spans.counts.size:
             if self.shelves.outlives:
                 with self._lock:
                     shelf.save(self._intake.columns(), slots=self._slots_used)
-            self._process(spans, shelf.batch)
+            self._process(spans, shelf.batch, most=most)
             self._next_shelf()
 
     def _drain_rtcp(self, entry: OpenStream) -> None:

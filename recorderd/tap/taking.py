@@ -12,6 +12,7 @@ import numpy as np
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
+from recorderd.tap.backlog import EVERYTHING
 from recorderd.tap.batch import SHORT_BYTES, Batch
 from recorderd.tap.entries import OpenStream, Spans
 from recorderd.tap.intake import Intake
@@ -37,9 +38,15 @@ class Taking(Reading):
         self._clock = clock
         self._log = log
         self._encrypted: BOOL = np.zeros(self._table.slots, dtype=np.bool_)  # by slot
+        self._taken_until_ns = (
+            0  # when the oldest of what this drain leaves in the kernel came, at the earliest
+        )
 
-    def _process(self, spans: Spans, batch: Batch, *, quiet: bool = False) -> None:
-        """Take the packets of a batch in; ``quiet`` where another process has told of them."""
+    def _process(self, spans: Spans, batch: Batch, *, most: int = EVERYTHING, quiet: bool = False) -> None:
+        """Take the packets of a batch in; ``quiet`` where another process has told of them.
+
+        A socket that has brought ``most`` packets may have more.
+        """
         counts, owners = spans.counts, spans.slots
         slots = np.repeat(owners, counts)
         now_mono_ns = self._clock.mono_ns()
@@ -48,6 +55,10 @@ class Taking(Reading):
         )
         lengths, drops, names = batch.lengths, batch.kernel_drops(), batch.names()
         starts = np.cumsum(counts) - counts
+        left = counts >= most
+        if left.any():
+            last_ns = arrival_ns[(starts + counts - 1)[left]]
+            self._taken_until_ns = min(self._taken_until_ns, int(last_ns.min()))
         restarts: list[Restart] = []
         before = {name: self._table.counters[name][owners] for name in _NOTED}
         with self._lock:

@@ -79,6 +79,8 @@ class PlayedTap(Reading):
         self.ended: list[StreamId] = []
         self.released: list[StreamId] = []
         self.heard_until_ns = BEGIN_MONO_NS
+        self.drains = 0
+        self.rendered_until_ns = 0
 
     @property
     def intake(self) -> Intake:
@@ -377,6 +379,7 @@ class Studio:
             [(stream, BEGIN_MONO_NS + ms * NS_PER_MS, packet) for ms, stream, packet in sorted(due)]
         )
         self.tap.heard_until_ns = self.mono_ns()
+        self.tap.drains += 1
 
     def crash(self, *, tail: bool = False) -> None:
         """Lose everything that is not on disk, and start again; the ``tail`` is tested apart."""
