@@ -20,6 +20,7 @@ PIECE_PACKETS: Final = 32  # of a socket; 1.9 s at a ptime of 60 ms
 PIECE_AHEAD_NS: Final = (
     2_100 * NS_PER_MS
 )  # before a piece; more than the longest delay, or nothing would move
+PIECE_NS: Final = 150 * NS_PER_MS  # it reaches so far at least: a flood on one socket holds nobody up
 AGAIN_MS: Final = 50  # between two pieces
 EVERYTHING: Final = 1 << 30
 

@@ -24,8 +24,8 @@ from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
-from recorderd.tap.backlog import AGAIN_MS, BEHIND_NS, EVERYTHING, packets_to_take
-from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, stamp_ns
+from recorderd.tap.backlog import AGAIN_MS, BEHIND_NS, EVERYTHING, PIECE_NS, packets_to_take
+from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, Batch, stamp_ns
 from recorderd.tap.entries import Ear, OpenStream, Spans
 from recorderd.tap.intake import Intake
 from recorderd.tap.lateness import Lateness
@@ -86,6 +86,7 @@ class Tap(Restoring):
         self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
         self.rendered_until_ns = 0  # what had come by then the recording has read; it says so
         self._is_behind = False
+        self._began_ns = self._taken_until_ns = 0  # of a drain: what had come by then it has taken
 
     # --- for the signalling and the recording ---------------------------------------------------
 
@@ -233,7 +234,7 @@ class Tap(Restoring):
 
     def drain(self) -> None:
         """Empty all sockets once."""
-        began_mono_ns = self._clock.mono_ns()
+        self._began_ns = began_mono_ns = self._clock.mono_ns()
         most = packets_to_take(
             now_ns=began_mono_ns,
             heard_until_ns=self.heard_until_ns,
@@ -297,17 +298,37 @@ class Tap(Restoring):
                 slots=slots[heard],
                 counts=counts[heard],
             )
-            again = [turn[int(heard[-1])]] if batch.used == batch.capacity else []  # it may have more
-            ears = again + ears[counts.size :]
-            self._take_in(shelf, spans, most)
+            again = [int(heard[-1])] if batch.used == batch.capacity else []  # it may have more
+            again += [int(heard[number]) for number in self._left_back(spans, batch, most)]
+            ears = [turn[number] for number in dict.fromkeys(again)] + ears[counts.size :]
+            self._take_in(shelf, spans)
 
-    def _take_in(self, shelf: Shelf, spans: Spans, most: int) -> None:
+    def _left_back(self, spans: Spans, batch: Batch, most: int) -> list[int]:
+        """Note up to when those have brought theirs that may have more; name who is to bring it now."""
+        full = np.flatnonzero(spans.counts >= most)
+        if not full.size:
+            return []
+        now_mono_ns = self._clock.mono_ns()
+        arrival_ns = batch.arrivals_ns(
+            realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
+        )
+        until_ns = arrival_ns[np.cumsum(spans.counts)[full] - 1]
+        least_ns = self.heard_until_ns + PIECE_NS
+        is_short = until_ns < least_ns
+        if now_mono_ns - self._began_ns > PIECE_NS:  # a flood: the others do not wait for all of it
+            is_short[:] = False
+        if not is_short.all():
+            taken_ns = max(least_ns, int(until_ns[~is_short].min()))
+            self._taken_until_ns = min(self._taken_until_ns, taken_ns)
+        return [int(number) for number in full[is_short]]
+
+    def _take_in(self, shelf: Shelf, spans: Spans) -> None:
         """Take in what stands on a shelf."""
         if spans.counts.size:
             if self.shelves.outlives:
                 with self._lock:
                     shelf.save(self._intake.columns(), slots=self._slots_used)
-            self._process(spans, shelf.batch, most=most)
+            self._process(spans, shelf.batch)
             self._next_shelf()
 
     def _drain_rtcp(self, entry: OpenStream) -> None:

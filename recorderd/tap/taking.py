@@ -12,7 +12,6 @@ import numpy as np
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
-from recorderd.tap.backlog import EVERYTHING
 from recorderd.tap.batch import SHORT_BYTES, Batch
 from recorderd.tap.entries import OpenStream, Spans
 from recorderd.tap.intake import Intake
@@ -42,11 +41,8 @@ class Taking(Reading):
             0  # when the oldest of what this drain leaves in the kernel came, at the earliest
         )
 
-    def _process(self, spans: Spans, batch: Batch, *, most: int = EVERYTHING, quiet: bool = False) -> None:
-        """Take the packets of a batch in; ``quiet`` where another process has told of them.
-
-        A socket that has brought ``most`` packets may have more.
-        """
+    def _process(self, spans: Spans, batch: Batch, *, quiet: bool = False) -> None:
+        """Take the packets of a batch in; ``quiet`` where another process has told of them."""
         counts, owners = spans.counts, spans.slots
         slots = np.repeat(owners, counts)
         now_mono_ns = self._clock.mono_ns()
@@ -55,10 +51,6 @@ class Taking(Reading):
         )
         lengths, drops, names = batch.lengths, batch.kernel_drops(), batch.names()
         starts = np.cumsum(counts) - counts
-        left = counts >= most
-        if left.any():
-            last_ns = arrival_ns[(starts + counts - 1)[left]]
-            self._taken_until_ns = min(self._taken_until_ns, int(last_ns.min()))
         restarts: list[Restart] = []
         before = {name: self._table.counters[name][owners] for name in _NOTED}
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -290,3 +291,61 @@ def test_many_streams_are_drained_half_as_often_until_some_have_gone(
     stage.tap.release_stream(streams[0])
     stage.tap.drain()
     assert [*every_ms, stage.tap.drain_every_ms] == [250, 250, 500, 250]
+
+
+def _burst(stage: Stage, stream: StreamId, sender: Sender, packets: int) -> None:
+    for _ in range(packets):
+        stage.say(stream, sender.send().datagram)
+
+
+def _stalled(stage: Stage, *, heard_ns: int, read_ns_before: int = 900 * NS_PER_MS) -> None:
+    """Let the tap have had no turn since an instant; the recording has read what it could."""
+    stage.tap.heard_until_ns, stage.tap.rendered_until_ns = heard_ns, heard_ns - read_ns_before
+
+
+def test_after_a_stall_a_stream_is_taken_in_pieces_and_ends_with_the_last(stage: Stage) -> None:
+    stream, sender, began_ns = stage.open(pcm()), Sender(codec=pcm()), time.monotonic_ns()
+    _burst(stage, stream, sender, 40)
+    time.sleep(0.3)
+    _burst(stage, stream, sender, 40)
+    time.sleep(1.0)
+    _stalled(stage, heard_ns=began_ns)
+    stage.tap.end_stream(stream)
+    stage.tap.drain()
+    assert stage.tap.totals()["received"] == 64  # 32 reach no further than 150 ms
+    assert 250 < (stage.tap.heard_until_ns - began_ns) / NS_PER_MS < 1000
+    assert stage.log.counters()["tap_behind"] == 1
+    stage.tap.drain()
+    assert stage.tap.totals()["received"] == 80
+    stage.tap.drain()
+    with pytest.raises(ConnectionRefusedError):  # it was closed after it had brought everything
+        stage.mouth.connect(("127.0.0.1", stage.ports[stream]))
+        stage.mouth.send(b"x")
+        time.sleep(0.05)
+        stage.mouth.send(b"x")
+
+
+def test_a_flood_on_one_socket_holds_nobody_up_after_a_stall(stage: Stage) -> None:
+    flooded, other = stage.open(pcm()), stage.open(pcm())
+    sender, began_ns = Sender(codec=pcm(), ssrc=7), time.monotonic_ns()
+    for _ in range(250):
+        stage.say(flooded, b"no RTP")
+    _burst(stage, other, sender, 3)
+    time.sleep(1.25)
+    _stalled(stage, heard_ns=began_ns)
+    stage.tap.drain()
+    assert stage.tap.totals()["malformed"] == 250
+    assert stage.tap.totals()["received"] == 3
+    assert stage.tap.heard_until_ns - began_ns > 1_200 * NS_PER_MS
+
+
+def test_while_the_recording_does_not_read_packets_stay_in_the_kernel(stage: Stage) -> None:
+    stream, sender = stage.open(pcm()), Sender(codec=pcm())
+    _burst(stage, stream, sender, 5)
+    _stalled(stage, heard_ns=time.monotonic_ns(), read_ns_before=3 * NS_PER_S)
+    drains = stage.tap.drains
+    stage.tap.drain()
+    assert (stage.tap.totals()["received"], stage.tap.drains) == (0, drains + 1)
+    stage.tap.rendered_until_ns += NS_PER_S
+    stage.tap.drain()
+    assert stage.tap.totals()["received"] == 5
