@@ -1,6 +1,6 @@
 """How much of what waits in the kernel is taken at a time.
 
-Contract: a ring holds four seconds, the kernel's buffers of a socket half a minute. While the recording gets
+Contract: a ring holds four seconds, the kernel's buffers of a socket ten at least. While the recording gets
 no turn, packets stay in the kernel; after the process had none, they are taken in pieces that the ring can
 hold until the recording has read them.
 Thread: the tap's; plain arithmetic.
