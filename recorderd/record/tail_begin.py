@@ -33,6 +33,7 @@ class Begins:
     origin_samples: int
     notes: WavNotes | None  # None = it has begun, and the row tells it once more
     streams: Sequence[StreamEntry | Mapping[str, Any]]  # as they stand; read again, their fields
+    placements: Mapping[str, int | None]  # see ``Track.placement``
 
     @classmethod
     def parse(cls, row: Mapping[str, Any]) -> Begins:
@@ -47,6 +48,7 @@ class Begins:
             origin_samples=int(row["origin_samples"]),
             notes=notes,
             streams=[dict(stream) for stream in row["streams"]],
+            placements=dict(row.get("placements", {})),
         )
 
 

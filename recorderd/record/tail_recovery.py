@@ -30,6 +30,7 @@ from recorderd.record.tail_block import PAGE_BYTES, LeftBlock, RowKind, content_
 from recorderd.record.tail_container import extend_container
 from recorderd.record.tail_files import TAIL_DIR, read_tail
 from recorderd.record.tail_line import TailLine
+from recorderd.record.tail_moved import as_placed
 from recorderd.record.tail_notes import note
 from recorderd.record.tail_span import TailRow, TailSpan
 from recorderd.record.vault import vault_name
@@ -112,6 +113,7 @@ def _extend(folder: Path, left: _Rows) -> float:
     try:
         layout = read_layout(descriptor)
         rows = [row for row in left.rows if _fits(row, layout, journal)]
+        rows = [as_placed(row, journal, encoding=layout.encoding) for row in rows]
         held, channels = layout.held_frames, [entry.channel for entry in journal.entries()]
         begin = _begin(rows, left.synced, journal, held)
         if begin is None:

@@ -89,7 +89,12 @@ def look_ahead(recording: Recording, source: Source, *, until: int | None) -> Ah
     frames: NDArray[Any] = np.concatenate(files.blocks)
     if files.notes is not None or recording.files.tells_beginning:
         streams = shadow.entries(peeking, end=shadow.written)
-        begins = Begins(origin_samples=shadow.origin, notes=files.notes, streams=streams)
+        begins = Begins(
+            origin_samples=shadow.origin,
+            notes=files.notes,
+            streams=streams,
+            placements={stream: track.placement for stream, track in shadow.tracks.items()},
+        )
     back = min(start - shadow.origin, TOLD_BACK_S * recording.rate_hz)
     told = tuple(
         tuple(within(track.account.gaps, start=start - back, end=start))

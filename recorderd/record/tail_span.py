@@ -71,14 +71,14 @@ class TailRow:
 
         Errors: ValueError, KeyError or TypeError when it says nothing of the kind.
         """
-        return [_spans(one) for one in self._notes()["gaps"]]
+        return [_spans(one) for one in self.notes()["gaps"]]
 
     def told(self) -> tuple[int, list[Spans]]:
         """Read what is missing from so many frames before the first on, by stream.
 
         Errors: ValueError, KeyError or TypeError when it says nothing of the kind.
         """
-        notes = self._notes()
+        notes = self.notes()
         back = int(notes["back"])
         later = [tuple((at + back, count, cause) for at, count, cause in one) for one in self.gaps()]
         return back, [(*_spans(one), *more) for one, more in zip(notes["told"], later, strict=True)]
@@ -90,7 +90,7 @@ class TailRow:
         """
         if self.row["kind"] not in _TELLING or not self.row["notes_bytes"]:
             return None
-        begins: dict[str, Any] | None = self._notes().get("begins")
+        begins: dict[str, Any] | None = self.notes().get("begins")
         return begins
 
     @property
@@ -111,7 +111,8 @@ class TailRow:
             and least_bytes <= size_bytes
         )
 
-    def _notes(self) -> dict[str, Any]:
+    def notes(self) -> dict[str, Any]:
+        """Read the notes. Errors: ValueError or TypeError when they are none."""
         try:
             notes = json.loads(bytes(self.content[len(self.content) - int(self.row["notes_bytes"]) :]))
         except RecursionError:

@@ -69,3 +69,31 @@ def test_a_disk_that_was_away_meanwhile_is_given_its_pages_back(tmp_path: Path) 
     sealed = _data(audio_of(studio.folder("s")).read_bytes())
     samples = np.frombuffer(sealed, dtype="<i2")
     assert np.count_nonzero(samples[at // 2 - 2048 : at // 2]) > 1900
+
+
+@pytest.mark.parametrize("crash_ms", [900, 1400])
+@pytest.mark.parametrize("late_ms", [0, 8, 15])
+def test_a_draft_whose_streams_were_placed_anew_when_it_began_is_not_torn_where_the_tail_follows(
+    crash_ms: int, late_ms: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"), pace=PACE)
+    session = studio.session("s", terms=RecordingTerms())
+    voices = [studio.voice(session, f"s/{number}", first_ms=20, packets=200) for number in (1, 2)]
+    studio._packets = [  # those that the tail's first block tells of come late
+        (ms + (late_ms if stream == "s/1" and ms < 120 else 0), stream, packet)
+        for ms, stream, packet in studio._packets
+    ]
+    studio.run(crash_ms - 100, looks_ms=[])
+    monkeypatch.setattr(studio.recorder._tail, "keep", lambda *_, **__: None)  # the crash comes before it
+    studio.run(crash_ms, looks_ms=[crash_ms])
+    monkeypatch.undo()
+    assert len(_data((studio.spool.path(Place.DRAFTS, "s") / audio_name("s")).read_bytes())) > 500
+    studio.crash(tail=True)
+    samples, streams = studio.samples("s"), studio.plain("s")["streams"]
+    assert samples.shape[0] >= (crash_ms - 400) * RATE_HZ // 1000
+    for number, (voice, stream) in enumerate(zip(voices, streams, strict=True)):
+        end = samples.shape[0] - (late_ms * RATE_HZ // 1000 if number == 0 else 0)
+        first = int(stream["first_sample"])
+        assert np.array_equal(samples[first:end, number], voice.samples[: end - first])
+        missing = [(gap["start_samples"], gap["cause"]) for gap in stream["gaps"] if gap["start_samples"]]
+        assert missing == ([(end, "not_received")] if end < samples.shape[0] else [])
