@@ -31,7 +31,7 @@ def as_placed(row: TailRow, journal: Journal, *, encoding: WavEncoding) -> TailR
     Errors: ValueError, KeyError or TypeError when its notes are none.
     """
     begins = row.begins()
-    told = begins.get("placements", {}) if begins is not None else {}
+    told = dict(begins.get("placements", {})) if begins is not None else {}
     entries = journal.entries()
     channels = [entry.channel for entry in entries]
     moves: list[Move] = []
@@ -60,6 +60,8 @@ def _moved_frames(
     notes = row.notes()
     for number, channel, by in moves:
         frames[:, channel] = _later(frames[:, channel], by, blank=encoding.silence)
+        if number >= len(notes["gaps"]):
+            raise ValueError(f"a row tells nothing of stream {number}")
         for gap in notes["gaps"][number]:
             end = max(0, int(gap["start_samples"]) + int(gap["length_samples"]) + by)
             gap["start_samples"] = max(0, int(gap["start_samples"]) + by)

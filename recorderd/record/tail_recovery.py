@@ -71,7 +71,7 @@ def extend_drafts(
             continue
         try:
             seconds = _extend(spool.path(Place.DRAFTS, name), known[name])
-        except (RecorderError, OSError, ValueError, KeyError, TypeError) as problem:
+        except (RecorderError, OSError, ValueError, KeyError, TypeError, OverflowError) as problem:
             log.warning(Ev.TAIL_IGNORED, subject=name, reason=problem)
             continue
         if seconds:

@@ -86,11 +86,13 @@ class TailRow:
     def begins(self) -> dict[str, Any] | None:
         """Read what the draft begins with; None when it was begun already.
 
-        Errors: ValueError when the row says nothing that can be read.
+        Errors: ValueError or TypeError when the row says nothing that can be read.
         """
         if self.row["kind"] not in _TELLING or not self.row["notes_bytes"]:
             return None
         begins: dict[str, Any] | None = self.notes().get("begins")
+        if begins is not None and not isinstance(begins, dict):
+            raise TypeError("a row tells of no beginning")
         return begins
 
     @property

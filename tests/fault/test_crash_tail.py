@@ -10,8 +10,10 @@ import pytest
 from recorderd.core.terms import RecordingTerms
 from recorderd.record.recorder import Pace
 from recorderd.record.tail_files import TAIL_DIR
+from recorderd.record.tail_span import TailRow
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import audio_name
+from tests.support import g711_reference
 from tests.support.bundles import audio_of, make_signer
 from tests.support.power_cut_scene import G722
 from tests.support.sealed_calls import held
@@ -21,6 +23,8 @@ LATE, LATE_MS = 115, 300
 PACE = Pace(
     window_ms=500, delay_ms=DELAY_MS, checkpoint_s=30, silence_limit_s=0
 )  # nothing is synced meanwhile
+
+_PAYLOADS = {number: np.random.default_rng(number).bytes(160 * 200) for number in (1, 2)}
 
 
 def _lived(root: Path, kind: str) -> Studio:
@@ -33,6 +37,24 @@ def _lived(root: Path, kind: str) -> Studio:
     sender, _ = studio._senders["s/1"]  # type: ignore[index]
     studio.arrive("s/1", sender.packet(LATE), ms=20 * LATE + LATE_MS)
     studio.run(3500)
+    return studio
+
+
+def _placed_anew(root: Path, monkeypatch: pytest.MonkeyPatch, *, crash_ms: int, late_ms: int) -> Studio:
+    """Record a call whose first stream is placed anew when its draft begins; then nothing more is told."""
+    studio = Studio(root, make_signer(root, "recorder"), pace=PACE)
+    session = studio.session("s", terms=RecordingTerms())
+    for number in (1, 2):
+        studio.voice(session, f"s/{number}", first_ms=20, packets=200, payload=_PAYLOADS[number])
+    studio._packets = [  # those that the tail's first block tells of come late
+        (ms + (late_ms if stream == "s/1" and ms < 120 else 0), stream, packet)
+        for ms, stream, packet in studio._packets
+    ]
+    studio.run(crash_ms - 100, looks_ms=[])
+    monkeypatch.setattr(studio.recorder._tail, "keep", lambda *_, **__: None)  # the crash comes before it
+    studio.run(crash_ms, looks_ms=[crash_ms])
+    monkeypatch.undo()
+    assert len(_data((studio.spool.path(Place.DRAFTS, "s") / audio_name("s")).read_bytes())) > 500
     return studio
 
 
@@ -76,24 +98,39 @@ def test_a_disk_that_was_away_meanwhile_is_given_its_pages_back(tmp_path: Path) 
 def test_a_draft_whose_streams_were_placed_anew_when_it_began_is_not_torn_where_the_tail_follows(
     crash_ms: int, late_ms: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"), pace=PACE)
-    session = studio.session("s", terms=RecordingTerms())
-    voices = [studio.voice(session, f"s/{number}", first_ms=20, packets=200) for number in (1, 2)]
-    studio._packets = [  # those that the tail's first block tells of come late
-        (ms + (late_ms if stream == "s/1" and ms < 120 else 0), stream, packet)
-        for ms, stream, packet in studio._packets
-    ]
-    studio.run(crash_ms - 100, looks_ms=[])
-    monkeypatch.setattr(studio.recorder._tail, "keep", lambda *_, **__: None)  # the crash comes before it
-    studio.run(crash_ms, looks_ms=[crash_ms])
-    monkeypatch.undo()
-    assert len(_data((studio.spool.path(Place.DRAFTS, "s") / audio_name("s")).read_bytes())) > 500
+    studio = _placed_anew(tmp_path, monkeypatch, crash_ms=crash_ms, late_ms=late_ms)
     studio.crash(tail=True)
     samples, streams = studio.samples("s"), studio.plain("s")["streams"]
     assert samples.shape[0] >= (crash_ms - 400) * RATE_HZ // 1000
-    for number, (voice, stream) in enumerate(zip(voices, streams, strict=True)):
+    for number, stream in enumerate(streams):
         end = samples.shape[0] - (late_ms * RATE_HZ // 1000 if number == 0 else 0)
         first = int(stream["first_sample"])
-        assert np.array_equal(samples[first:end, number], voice.samples[: end - first])
+        voice = g711_reference.decode(_PAYLOADS[number + 1], law="PCMA")
+        assert np.array_equal(samples[first:end, number], voice[: end - first])
         missing = [(gap["start_samples"], gap["cause"]) for gap in stream["gaps"] if gap["start_samples"]]
         assert missing == ([(end, "not_received")] if end < samples.shape[0] else [])
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"begins": 7},
+        {"begins": {"placements": 7}},
+        {"begins": {"placements": [[1, 2, 3]]}},
+        {"begins": {"placements": {"s/1": "far"}}},
+        {"begins": {"placements": {"s/1": float("inf")}}},
+        {"begins": {"placements": {"s/1": 10**30}}},
+        {"begins": {"placements": {"s/1": -7776}}, "gaps": []},
+        {"begins": {"placements": {"s/1": -7776}}, "gaps": [[5], []]},
+        {"begins": {"placements": {"s/1": -7776}}, "gaps": [[{"start_samples": float("inf")}], []]},
+    ],
+    ids=repr,
+)
+def test_forged_places_in_a_whole_row_keep_no_recorder_from_starting(
+    forged: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = _placed_anew(tmp_path, monkeypatch, crash_ms=900, late_ms=8)
+    notes = TailRow.notes
+    monkeypatch.setattr(TailRow, "notes", lambda row: notes(row) | forged)
+    studio.crash(tail=True)
+    assert studio.manifest("s").recovered

@@ -101,6 +101,7 @@ def test_when_the_archive_comes_back_everything_arrives_once(tmp_path: Path) -> 
         assert any(row.startswith("recordings wait here") for row in status["stance"]["held_back"])
         archive = house.archive()
         for name in check_archived(house, run, recorder, archive):
+            flush.wait_for(f"receipt_verified subject={name}")
             assert flush.text().count(f"receipt_verified subject={name}") == 1
         recorder.wait_for("spool_level subject=low")
         wait_until(answers(house, 200), what="sessions are taken again")
