@@ -6,8 +6,10 @@ Contract: ``published``. The disk is waited for twice per group of uploads, howe
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -89,23 +91,33 @@ class Folders(Published):
             folder = folder.parent
 
     def copy(self, path: str, source: Group, names: Sequence[str], *, locked_until_utc_s: int = 0) -> None:
-        """Copy files into a folder; one that was not there is made beside and moved in."""
+        """Copy files into a folder; one that was not there is made beside and moved in.
+
+        Another process that makes the same copy is waited for.
+        """
         target = self.root / path
-        if not target.is_dir():
+        while not target.is_dir():
             arriving = self.root / ARRIVING_NAME / path.replace("/", ".")
-            if arriving.exists():  # of a copy that was cut
-                durable.remove_tree(arriving)
             durable.make_dir(arriving)
-            self._copy_into(arriving, source, names)
-            durable.make_dir(target.parent)
-            durable.publish(arriving, target)
-            return
-        group = FolderGroup(target)
-        known = [name for name in names if group.has(name)]
-        for name in known:
-            if sha256_of(group, name) != sha256_of(source, name):
-                raise FileExistsError(errno.EEXIST, f"{path}/{name} is another")
-        self._copy_into(target, source, [name for name in names if name not in known])
+            with _held(arriving) as is_there:
+                if not is_there:
+                    continue
+                if target.is_dir():
+                    durable.remove_tree(arriving)
+                    continue
+                for left in arriving.iterdir():  # of a copy that was cut
+                    durable.discard(left, synced=False)
+                self._copy_into(arriving, source, names)
+                durable.make_dir(target.parent)
+                durable.publish(arriving, target)
+                return
+        with _held(target):
+            group = FolderGroup(target)
+            known = [name for name in names if group.has(name)]
+            for name in known:
+                if sha256_of(group, name) != sha256_of(source, name):
+                    raise FileExistsError(errno.EEXIST, f"{path}/{name} is another")
+            self._copy_into(target, source, [name for name in names if name not in known])
 
     def _copy_into(self, folder: Path, source: Group, names: Sequence[str]) -> None:
         for name in names:
@@ -187,3 +199,22 @@ def give_to_owner(path: Path) -> None:
     owner = path.parent.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
         os.chown(path, owner.st_uid, owner.st_gid)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a folder for oneself; False when whoever held it before has moved it away."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as problem:
+            if problem.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # a file system without locks
+                raise
+        yield folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat())
+    finally:
+        os.close(descriptor)
