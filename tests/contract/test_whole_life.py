@@ -109,7 +109,8 @@ def test_from_the_offer_to_the_catalogue_that_is_made_anew(
     assert house.found("--tag", "CASE 7", "--part", "100") == [held]
 
     house.operate("mirror", "--now")
-    assert house.copied() == {name: set(files) for name, files in digests.items()}
+    whole = {name: set(files) for name, files in digests.items()}
+    wait_until(lambda: house.copied() == whole, what="the archive, which copies beside, to be done with it")
 
     house.operate("hold", "add", "--recording", held, "--reason", "case 7")
     if house.objects is not None:
@@ -120,7 +121,8 @@ def test_from_the_offer_to_the_catalogue_that_is_made_anew(
     assert {name: set(files) for name, files in house.stored().items() if name != held} == gone
     assert house.stored()[held] == digests[held]
     house.operate("mirror", "--now")
-    assert house.copied() == {**gone, held: set(digests[held])}
+    kept = {**gone, held: set(digests[held])}
+    wait_until(lambda: house.copied() == kept, what="the archive to be done with it")
     assert "0 findings" in house.operate("fsck")
     flush.stop()
     archive.stop()
