@@ -86,7 +86,8 @@ class Tap(Restoring):
         self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
         self.rendered_until_ns = 0  # what had come by then the recording has read; it says so
         self._is_behind = False
-        self._began_ns = self._taken_until_ns = 0  # of a drain: what had come by then it has taken
+        self._began_ns = 0  # when this drain did
+        self._left: dict[int, int] = {}  # what slots have brought whose sockets may have more: up to when
 
     # --- for the signalling and the recording ---------------------------------------------------
 
@@ -248,10 +249,14 @@ class Tap(Restoring):
             ending: list[OpenStream] = []
             if most == EVERYTHING:
                 ending, self._ending = self._ending, []
-        self._taken_until_ns = began_mono_ns
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
         ears = [self._ears[descriptor] for descriptor, _ in ready]  # only this thread closes descriptors
-        self._drain_rtp([ear for ear in ears if not ear.is_rtcp], most)
+        speaking = [ear for ear in ears if not ear.is_rtcp]
+        if most == EVERYTHING:
+            self._left.clear()
+        else:
+            speaking = self._behind_others(speaking)
+        self._drain_rtp(speaking, most)
         for ear in ears:  # after the packets, which say whose reports count
             if ear.is_rtcp:
                 self._drain_rtcp(ear.entry)
@@ -260,7 +265,7 @@ class Tap(Restoring):
         with self._lock:
             for entry in ending:
                 self._close(entry)
-        self.heard_until_ns = max(self.heard_until_ns, self._taken_until_ns)
+        self.heard_until_ns = max(self.heard_until_ns, min(self._left.values(), default=began_mono_ns))
         self.drains += 1
 
     def close(self) -> None:
@@ -303,6 +308,13 @@ class Tap(Restoring):
             ears = [turn[number] for number in dict.fromkeys(again)] + ears[counts.size :]
             self._take_in(shelf, spans)
 
+    def _behind_others(self, waiting: list[Ear]) -> list[Ear]:
+        """Choose whose piece is taken now of those who have something: who is ahead waits for the others."""
+        slots = {ear.entry.slot for ear in waiting}
+        ahead = {slot: until for slot, until in self._left.items() if until > self.heard_until_ns}
+        self._left = {slot: until for slot, until in ahead.items() if slot in slots}
+        return [ear for ear in waiting if ear.entry.slot not in self._left]
+
     def _left_back(self, spans: Spans, batch: Batch, most: int) -> list[int]:
         """Note up to when those have brought theirs that may have more; name who is to bring it now."""
         full = np.flatnonzero(spans.counts >= most)
@@ -312,14 +324,14 @@ class Tap(Restoring):
         arrival_ns = batch.arrivals_ns(
             realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
         )
-        until_ns = arrival_ns[np.cumsum(spans.counts)[full] - 1]
+        ends = np.cumsum(spans.counts)
+        until_ns, since_ns = arrival_ns[ends - 1][full], arrival_ns[ends - spans.counts][full]
         least_ns = self.heard_until_ns + PIECE_NS
-        is_short = until_ns < least_ns
+        is_short = (until_ns < least_ns) | (until_ns - since_ns < PIECE_NS)
         if now_mono_ns - self._began_ns > PIECE_NS:  # a flood: the others do not wait for all of it
             is_short[:] = False
-        if not is_short.all():
-            taken_ns = max(least_ns, int(until_ns[~is_short].min()))
-            self._taken_until_ns = min(self._taken_until_ns, taken_ns)
+        for number, until in zip(full[~is_short].tolist(), until_ns[~is_short].tolist(), strict=True):
+            self._left[spans.entries[number].slot] = max(least_ns, until)
         return [int(number) for number in full[is_short]]
 
     def _take_in(self, shelf: Shelf, spans: Spans) -> None:

@@ -325,6 +325,25 @@ def test_after_a_stall_a_stream_is_taken_in_pieces_and_ends_with_the_last(stage:
         stage.mouth.send(b"x")
 
 
+def test_after_a_stall_no_stream_gets_ahead_of_the_others(stage: Stage) -> None:
+    dense, wide, began_ns = stage.open(pcm()), stage.open(pcm()), time.monotonic_ns()
+    first, second = Sender(codec=pcm(), ssrc=1), Sender(codec=pcm(), ssrc=2)
+    for number in range(128):
+        _burst(stage, dense, first, 1)
+        if number % 2 == 0:
+            _burst(stage, wide, second, 1)
+        time.sleep(0.006)
+    time.sleep(1.1)
+    _stalled(stage, heard_ns=began_ns)
+    heard_ms, counts = [], []
+    for _ in range(3):
+        stage.tap.drain()
+        heard_ms.append((stage.tap.heard_until_ns - began_ns) / NS_PER_MS)
+        counts.append([stage.tap.stats(stream).counters["received"] for stream in (dense, wide)])
+    assert counts == [[32, 32], [64, 32], [96, 64]]
+    assert 180 < heard_ms[0] < heard_ms[1] < heard_ms[2] < 900
+
+
 def test_a_flood_on_one_socket_holds_nobody_up_after_a_stall(stage: Stage) -> None:
     flooded, other = stage.open(pcm()), stage.open(pcm())
     sender, began_ns = Sender(codec=pcm(), ssrc=7), time.monotonic_ns()
