@@ -16,7 +16,8 @@ BEHIND_NS: Final = 1_200 * NS_PER_MS  # what a drain that takes all may find; tw
 AHEAD_NS: Final = (
     2_700 * NS_PER_MS
 )  # of the recording, before such a drain; with that 3.9 s of the ring's 4.1
-PIECE_PACKETS: Final = 32  # of a socket; 1.9 s at a ptime of 60 ms
+PIECE_PACKETS: Final = 25  # of a socket; 1.5 s at a ptime of 60 ms
+LEAD_NS: Final = 300 * NS_PER_MS  # of a stream that has brought more than others: then it waits for them
 PIECE_AHEAD_NS: Final = (
     2_100 * NS_PER_MS
 )  # before a piece; more than the longest delay, or nothing would move

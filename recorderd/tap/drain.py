@@ -24,7 +24,7 @@ from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
-from recorderd.tap.backlog import AGAIN_MS, BEHIND_NS, EVERYTHING, PIECE_NS, packets_to_take
+from recorderd.tap.backlog import AGAIN_MS, BEHIND_NS, EVERYTHING, LEAD_NS, PIECE_NS, packets_to_take
 from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, Batch, stamp_ns
 from recorderd.tap.entries import Ear, OpenStream, Spans
 from recorderd.tap.intake import Intake
@@ -311,7 +311,7 @@ class Tap(Restoring):
     def _behind_others(self, waiting: list[Ear]) -> list[Ear]:
         """Choose whose piece is taken now of those who have something: who is ahead waits for the others."""
         slots = {ear.entry.slot for ear in waiting}
-        ahead = {slot: until for slot, until in self._left.items() if until > self.heard_until_ns}
+        ahead = {slot: until for slot, until in self._left.items() if until > self.heard_until_ns + LEAD_NS}
         self._left = {slot: until for slot, until in ahead.items() if slot in slots}
         return [ear for ear in waiting if ear.entry.slot not in self._left]
 
