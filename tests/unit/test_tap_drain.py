@@ -298,7 +298,7 @@ def _burst(stage: Stage, stream: StreamId, sender: Sender, packets: int) -> None
         stage.say(stream, sender.send().datagram)
 
 
-def _stalled(stage: Stage, *, heard_ns: int, read_ns_before: int = 900 * NS_PER_MS) -> None:
+def _stalled(stage: Stage, *, heard_ns: int, read_ns_before: int = 100 * NS_PER_MS) -> None:
     """Let the tap have had no turn since an instant; the recording has read what it could."""
     stage.tap.heard_until_ns, stage.tap.rendered_until_ns = heard_ns, heard_ns - read_ns_before
 
@@ -313,7 +313,7 @@ def test_after_a_stall_a_stream_is_taken_in_pieces_and_ends_with_the_last(stage:
     stage.tap.end_stream(stream)
     stage.tap.drain()
     assert stage.tap.totals()["received"] == 25
-    assert 150 < (stage.tap.heard_until_ns - began_ns) / NS_PER_MS < 300
+    assert began_ns + 150 * NS_PER_MS < stage.tap.heard_until_ns < time.monotonic_ns() - NS_PER_S
     assert stage.log.counters()["tap_behind"] == 1
     for _ in range(4):
         stage.tap.drain()
@@ -341,7 +341,7 @@ def test_after_a_stall_no_stream_gets_ahead_of_the_others(stage: Stage) -> None:
         stage.tap.drain()
         counts.append(tuple(stage.tap.stats(stream).counters["received"] for stream in (dense, wide)))
     assert counts == [(25, 25), (50, 25), (75, 25)]  # 175 ms a piece, and 700
-    assert 450 < (stage.tap.heard_until_ns - began_ns) / NS_PER_MS < 800
+    assert began_ns + 450 * NS_PER_MS < stage.tap.heard_until_ns < time.monotonic_ns() - NS_PER_S
 
 
 def test_a_flood_on_one_socket_holds_nobody_up_after_a_stall(stage: Stage) -> None:
