@@ -13,14 +13,10 @@ from typing import Final
 from recorderd.core.clock import NS_PER_MS
 
 BEHIND_NS: Final = 1_200 * NS_PER_MS  # what a drain that takes all may find; two that follow are 0.5 s apart
-AHEAD_NS: Final = (
-    2_700 * NS_PER_MS
-)  # of the recording, before such a drain; with that 3.9 s of the ring's 4.1
+AHEAD_NS: Final = 2_700 * NS_PER_MS  # of the recording, before such a drain; with it 3.9 s of the ring's 4.1
 PIECE_PACKETS: Final = 25  # of a socket; 1.5 s at a ptime of 60 ms
 LEAD_NS: Final = 300 * NS_PER_MS  # of a stream that has brought more than others: then it waits for them
-PIECE_AHEAD_NS: Final = (
-    2_100 * NS_PER_MS
-)  # before a piece; more than the longest delay, or nothing would move
+PIECE_AHEAD_NS: Final = 2_100 * NS_PER_MS  # before a piece; more than the longest delay, to go on at all
 PIECE_NS: Final = 150 * NS_PER_MS  # it reaches so far at least: a flood on one socket holds nobody up
 AGAIN_MS: Final = 50  # between two pieces
 EVERYTHING: Final = 1 << 30

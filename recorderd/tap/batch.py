@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.core.clock import NS_PER_S
+from recorderd.tap.backlog import EVERYTHING
 
 ROW_BYTES: Final = 4096  # L16/48000 stereo at 20 ms needs 3852
 SHORT_BYTES: Final = 256  # G.711 at 20 ms needs 172, at 30 ms 252; SRTP adds 14
@@ -118,7 +119,7 @@ class Batch:
         return int(empty[0]) if empty.size else self.capacity - start
 
     def receive(
-        self, descriptors: Sequence[int], counts: memoryview, *, most: int = 1 << 30
+        self, descriptors: Sequence[int], counts: memoryview, *, most: int = EVERYTHING
     ) -> dict[int, OSError]:
         """Take what waits on sockets, ``most`` of one, one after the other, until no row is free.
 

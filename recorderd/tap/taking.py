@@ -37,9 +37,6 @@ class Taking(Reading):
         self._clock = clock
         self._log = log
         self._encrypted: BOOL = np.zeros(self._table.slots, dtype=np.bool_)  # by slot
-        self._taken_until_ns = (
-            0  # when the oldest of what this drain leaves in the kernel came, at the earliest
-        )
 
     def _process(self, spans: Spans, batch: Batch, *, quiet: bool = False) -> None:
         """Take the packets of a batch in; ``quiet`` where another process has told of them."""
