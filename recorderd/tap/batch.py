@@ -55,13 +55,13 @@ def prepare_socket(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
 
 
-def stamp_ns(ancillary: Iterable[tuple[int, int, bytes]], *, otherwise: int) -> int:
-    """Read when one datagram reached the kernel from what ``recvmsg`` gave; nanoseconds since 1970."""
+def stamp_utc_ns(ancillary: Iterable[tuple[int, int, bytes]]) -> int:
+    """Read when one datagram reached the kernel from what ``recvmsg`` gave; 0 where it was not dated."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SCM_TIMESTAMPNS) and len(data) >= 16:
             seconds, rest_ns = struct.unpack_from("=qq", data)
             return int(seconds) * NS_PER_S + int(rest_ns)
-    return otherwise
+    return 0
 
 
 def batch_bytes(capacity: int) -> int:
@@ -172,18 +172,14 @@ class Batch:
         whole = (filled["flags"] & _MSG_TRUNC) == 0
         return np.where(whole, filled["length"], 0).astype(np.int64)
 
-    def arrivals_ns(self, *, realtime_minus_mono_ns: int, now_mono_ns: int) -> NDArray[np.int64]:
-        """Say when each filled row reached the kernel, on the monotonic clock.
-
-        Rows without a time stamp are dated now, and none is dated in the future.
-        """
+    def stamps_utc_ns(self) -> NDArray[np.int64]:
+        """Say when each filled row reached the kernel, by the wall clock; 0 for one that it did not date."""
         control = self._control[: self.used]
         seconds = control[:, 16:24].view("<i8")[:, 0]
         rest_ns = control[:, 24:32].view("<i8")[:, 0]
         stamped = self._headers["controllen"][: self.used] >= _TIMESTAMP_END
         stamped &= control[:, 12:16].view("<i4")[:, 0] == _SCM_TIMESTAMPNS
-        mono_ns = seconds * NS_PER_S + rest_ns - realtime_minus_mono_ns
-        return np.where(stamped, np.minimum(mono_ns, now_mono_ns), now_mono_ns)
+        return np.where(stamped, seconds * NS_PER_S + rest_ns, 0)
 
     def kernel_drops(self) -> NDArray[np.int64]:
         """Say how many packets each row's socket had lost in the kernel when the row came; 0 = none yet."""

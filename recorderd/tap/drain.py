@@ -25,7 +25,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
 from recorderd.tap.backlog import AGAIN_MS, BEHIND_NS, EVERYTHING, LEAD_NS, PIECE_NS, packets_to_take
-from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, Batch, stamp_ns
+from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, Batch, stamp_utc_ns
 from recorderd.tap.entries import Ear, OpenStream, Spans
 from recorderd.tap.intake import Intake
 from recorderd.tap.lateness import Lateness
@@ -320,15 +320,12 @@ class Tap(Restoring):
         full = np.flatnonzero(spans.counts >= most)
         if not full.size:
             return []
-        now_mono_ns = self._clock.mono_ns()
-        arrival_ns = batch.arrivals_ns(
-            realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
-        )
+        arrival_ns = self._dating.arrivals_ns(batch.stamps_utc_ns(), since_ns=self.heard_until_ns)
         ends = np.cumsum(spans.counts)
         until_ns, since_ns = arrival_ns[ends - 1][full], arrival_ns[ends - spans.counts][full]
         least_ns = self.heard_until_ns + PIECE_NS
         is_short = (until_ns < least_ns) | (until_ns - since_ns < PIECE_NS)
-        if now_mono_ns - self._began_ns > PIECE_NS:  # a flood: the others do not wait for all of it
+        if self._clock.mono_ns() - self._began_ns > PIECE_NS:  # a flood: the others do not wait for all of it
             is_short[:] = False
         for number, until in zip(full[~is_short].tolist(), until_ns[~is_short].tolist(), strict=True):
             self._left[spans.entries[number].slot] = max(least_ns, until)
@@ -340,16 +337,16 @@ class Tap(Restoring):
             if self.shelves.outlives:
                 with self._lock:
                     shelf.save(self._intake.columns(), slots=self._slots_used)
-            self._process(spans, shelf.batch)
+            self._process(spans, shelf.batch, since_ns=self.heard_until_ns)
             self._next_shelf()
 
     def _drain_rtcp(self, entry: OpenStream) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read
             while True:
                 datagram, ancillary, _, address = entry.sockets.rtcp.recvmsg(ROW_BYTES, CONTROL_BYTES)
-                now_utc_ns = self._clock.utc_ns()
-                waited_ns = max(0, now_utc_ns - stamp_ns(ancillary, otherwise=now_utc_ns))
-                name = self._take_rtcp(entry, datagram, address, self._clock.mono_ns() - waited_ns)
+                stamps = np.array([stamp_utc_ns(ancillary)], dtype=np.int64)
+                arrival_ns = int(self._dating.arrivals_ns(stamps, since_ns=self.heard_until_ns)[0])
+                name = self._take_rtcp(entry, datagram, address, arrival_ns)
                 self._table.counters[name][entry.slot] += 1
 
     def _take_rtcp(self, entry: OpenStream, datagram: bytes, peer: tuple[str, int], arrival_ns: int) -> str:

@@ -73,6 +73,9 @@ class PortPool:
         mark_path: Path | None = None,
     ) -> None:
         self._keeper = keeper or NobodyKeeps()
+        # The kernel begins to date packets a moment after the first socket on the machine asks for it.
+        self._dated = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        prepare_socket(self._dated)
         self._address = address
         self._range = (port_min, port_max)
         self._receive_buffer_bytes = receive_buffer_bytes

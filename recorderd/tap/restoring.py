@@ -32,6 +32,7 @@ from recorderd.tap.taking import Taking
 STAND_BEFORE_NS: Final = NS_PER_S // 2  # that packets may have waited in the kernel
 RING_MS: Final = 16_000  # what came while nobody was there, and what was not written yet; at least
 RING_MAX_MS: Final = 60_000  # the kernel's queue holds less by default
+_WAIT_NS: Final = RING_MAX_MS * NS_PER_MS  # of a packet in the kernel, before a shelf took it; at most
 _UNTIL_READ_MS: Final = 5_000  # from the restart until the recording reads
 
 
@@ -70,13 +71,12 @@ class Restoring(Taking):
 
         Packets that had waited in the kernel for long came long before their shelf was begun.
         """
-        now_ns = self._clock.mono_ns()
-        ahead_ns, found_ns = self._clock.utc_ns() - now_ns, list[int]()
+        found_ns = list[int]()
         for shelf in self.shelves.standing():
             found_ns.append(shelf.begun_ns - STAND_BEFORE_NS)
             if shelf.spans():
-                came_ns = shelf.batch.arrivals_ns(realtime_minus_mono_ns=ahead_ns, now_mono_ns=now_ns)
-                longest_ns = shelf.begun_ns - RING_MAX_MS * NS_PER_MS  # the wall clock may have been set
+                longest_ns = shelf.begun_ns - _WAIT_NS
+                came_ns = self._dating.arrivals_ns(shelf.batch.stamps_utc_ns(), since_ns=longest_ns)
                 found_ns.append(max(longest_ns, int(came_ns.min())))
         return min(found_ns, default=0)
 
@@ -170,7 +170,7 @@ class Restoring(Taking):
             slots=np.array([entry.slot for entry in entries], dtype=np.int64),
             counts=np.array([span.count for span in stood], dtype=np.int64),
         )
-        self._process(spans, shelf.batch, quiet=True)
+        self._process(spans, shelf.batch, since_ns=shelf.begun_ns - _WAIT_NS, quiet=True)
 
     def _keep_from(self, one: _Going) -> None:
         slot, needed, wanted = one.entry.slot, self._needed(one), one.left.needed_ticks

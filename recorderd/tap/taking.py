@@ -13,6 +13,7 @@ from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import Clock
 from recorderd.core.events import Ev, EventLog
 from recorderd.tap.batch import SHORT_BYTES, Batch
+from recorderd.tap.dating import Dating
 from recorderd.tap.entries import OpenStream, Spans
 from recorderd.tap.intake import Intake
 from recorderd.tap.placing import Restart
@@ -35,17 +36,15 @@ class Taking(Reading):
     def __init__(self, *, intake: Intake, clock: Clock, log: EventLog) -> None:
         super().__init__(intake=intake)
         self._clock = clock
+        self._dating = Dating(clock)
         self._log = log
         self._encrypted: BOOL = np.zeros(self._table.slots, dtype=np.bool_)  # by slot
 
-    def _process(self, spans: Spans, batch: Batch, *, quiet: bool = False) -> None:
-        """Take the packets of a batch in; ``quiet`` where another process has told of them."""
+    def _process(self, spans: Spans, batch: Batch, *, since_ns: int, quiet: bool = False) -> None:
+        """Take in packets that came after ``since_ns``; ``quiet`` where another process has told of them."""
         counts, owners = spans.counts, spans.slots
         slots = np.repeat(owners, counts)
-        now_mono_ns = self._clock.mono_ns()
-        arrival_ns = batch.arrivals_ns(
-            realtime_minus_mono_ns=self._clock.utc_ns() - now_mono_ns, now_mono_ns=now_mono_ns
-        )
+        arrival_ns = self._dating.arrivals_ns(batch.stamps_utc_ns(), since_ns=since_ns)
         lengths, drops, names = batch.lengths, batch.kernel_drops(), batch.names()
         starts = np.cumsum(counts) - counts
         restarts: list[Restart] = []

@@ -13,10 +13,11 @@ import pytest
 
 import recorderd.tap.drain as tap_drain
 from dsp.sender_reports import Heard, tell
-from recorderd.core.clock import NS_PER_MS, NS_PER_S, SystemClock
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding
+from recorderd.tap.batch import prepare_socket, stamp_utc_ns
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.tap.sources import SourcePolicy
@@ -27,16 +28,31 @@ OPUS = Codec(payload_type=111, encoding=Encoding.OPUS, clock_rate_hz=48_000, cha
 WIDE = pcm("L16", rate_hz=48_000)
 
 
+def until_dated() -> None:
+    """Wait until the kernel dates packets, which it begins a moment after it was asked to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        prepare_socket(sock)
+        for _ in range(200):
+            sock.sendto(b"?", sock.getsockname())
+            sent_ns = time.time_ns()
+            time.sleep(0.004)
+            if 0 < stamp_utc_ns(sock.recvmsg(16, 64)[1]) <= sent_ns:
+                return
+    raise AssertionError("the kernel dates no packet")
+
+
 class Stage:
     """A tap, its ports, and a socket to send from."""
 
-    def __init__(self, policy: SourcePolicy = SourcePolicy.LEARN) -> None:
-        clock = SystemClock()
+    def __init__(self, policy: SourcePolicy = SourcePolicy.LEARN, *, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
         self.log = EventLog(logger=logging.getLogger("tap"), clock=clock)
         low = free_ports(40)
         self.pool = PortPool(
             address="127.0.0.1", port_min=low, port_max=low + 39, receive_buffer_bytes=1 << 18
         )
+        until_dated()
         self.tap = Tap(ports=self.pool, max_streams=16, clock=clock, log=self.log, source_policy=policy)
         self.ports: dict[StreamId, int] = {}
         self.mouth = self._socket()

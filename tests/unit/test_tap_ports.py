@@ -1,6 +1,9 @@
 """RTP ports: what an old call's sender still sends finds nobody."""
 
+import contextlib
 import itertools
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -141,3 +144,21 @@ def test_a_mark_that_says_nothing_is_no_mark(tmp_path: Path, octets: bytes) -> N
 def test_a_mark_that_cannot_be_left_holds_up_no_call(tmp_path: Path) -> None:
     exchange = Exchange(tmp_path / "nowhere" / "rtp-ports")
     assert len(exchange.killed_after(70)) == 70
+
+
+def _asked_for_dates() -> int:
+    """Count the sockets of this process for which the kernel dates packets."""
+    found = 0
+    for held in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(held.name))) as sock:
+            found += sock.getsockopt(socket.SOL_SOCKET, 35)  # SO_TIMESTAMPNS
+    return found
+
+
+def test_the_kernel_dates_packets_before_the_first_call_comes() -> None:
+    before = _asked_for_dates()
+    office = Office()
+    assert _asked_for_dates() == before + 1
+    pair = office.pool.acquire()
+    assert _asked_for_dates() == before + 3
+    pair.close()
