@@ -1,43 +1,37 @@
 """What one recording has on disk. Every method returns at once; the disk's thread does the work in order.
 
-Contract: what must be silent or gone is dealt with also after an earlier step has failed; everything else of
-a recording stops at its first problem, which is reported once: its draft stays for recovery. A full disk is
-no problem but a wait (see ``space``): every job can be done again when there was no room for it.
+Contract: what becomes of it at a problem says ``journal_files``; ``erase`` and ``wipe`` are done all the same.
 Thread: the recording's; the jobs run on the disk's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from dsp.shapes import I16, U8
-from recorderd import durable
 from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
-from recorderd.core.messages import ControlRefused, RecordingChanged, SessionStarted
-from recorderd.evidence.draft_cipher import DraftKey
-from recorderd.record.disk import Disks, Job
+from recorderd.record.disk import Disks
 from recorderd.record.draft import Draft
 from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.encrypting import Enclosure
 from recorderd.record.journal import Journal, JournalWriter
+from recorderd.record.journal_files import Problem
 from recorderd.record.left_draft import LeftDraft, known_audio
 from recorderd.record.many_files import ManyFiles
-from recorderd.record.proved import CheckpointRow, ProvedSoFar
+from recorderd.record.proved_files import ProvedFiles
 from recorderd.record.space import is_no_space
 from recorderd.record.tail_marks import TailMarks
 from recorderd.record.vault import Vault, vault_name
 from recorderd.record.wav_file import erase_kept
-from recorderd.spool.layout import Place, Spool
+from recorderd.spool.layout import Spool
 from recorderd.wire.checkpoint import CUT, PAUSED, WIDENED
-from recorderd.wire.manifest import FileEntry, ProofEntry, StreamEntry, audio_name, offer_name
+from recorderd.wire.manifest import FileEntry, audio_name
 from recorderd.wire.wav import WavEncoding
 from recorderd.wire.wav_notes import WavNotes
 
-Problem = RecorderError | OSError
 Row = TypeVar("Row")
 _SILENCE_FRAMES: Final = 1 << 18  # written at a time; an on-demand recording may stand still for hours
 
@@ -53,7 +47,7 @@ class SealedAhead:
     descriptor: int
 
 
-class RecordingFiles:
+class RecordingFiles(ProvedFiles):
     """The draft's folder: journal, offers, audio."""
 
     def __init__(
@@ -65,19 +59,9 @@ class RecordingFiles:
         on_problem: Callable[[SessionId, Problem], None],
         encryption: DraftEncryption | None = None,
     ) -> None:
-        self._session = session
-        self._spool = spool
-        self._disk, self._sealing = disks.audio, disks.sealing
-        self._on_problem = on_problem
-        self._encryption = encryption  # None = in clear
-        self._draft: Draft | None = None
-        self._journal: JournalWriter | None = None
-        self._has_folder = False
-        self.problem: Problem | None = None
-        self.proof_due_ns = 0  # when a checkpoint is to be signed next; 0 = nobody has asked yet
-        self._is_over = False  # the sealing thread has it
-        self._proved = ProvedSoFar(session)
-        self.offers = 0
+        super().__init__(
+            session=session, spool=spool, disks=disks, on_problem=on_problem, encryption=encryption
+        )
         self.tail_marks = TailMarks()
         # Of the audio, as it is when everything that was asked for is done.
         self.is_open = False
@@ -87,42 +71,9 @@ class RecordingFiles:
         self.encoding = WavEncoding.PCM16
 
     @property
-    def folder(self) -> Path:
-        """The draft's folder."""
-        return self._spool.path(Place.DRAFTS, self._session)
-
-    @property
-    def rests_encrypted(self) -> bool:
-        """Tell whether none of its audio may be on disk in clear."""
-        return self._encryption is not None
-
-    @property
     def tells_beginning(self) -> bool:
         """Tell whether the tail is to tell what it begins with: the disk may not have it yet."""
         return self._encryption is not None and not self.tail_marks.lasts
-
-    @property
-    def encryption(self) -> DraftEncryption | None:
-        """How it rests encrypted; None in clear.  # thread: the disk's"""
-        return self._encryption
-
-    # --- journal and offers ---------------------------------------------------------------------
-
-    def begin(self, started: SessionStarted) -> None:
-        """Create the folder and note the session; both survive from the next checkpoint on, as audio does."""
-
-        def job() -> None:
-            if not self._has_folder:
-                self._spool.begin_draft(self._session, synced=False)
-                self._has_folder = True
-            if self._journal is None:
-                veil = self._encryption.veil(self.folder) if self._encryption is not None else None
-                self._journal = JournalWriter(self.folder, veil=veil)
-            self._journal.session(started)
-            if self._encryption is not None:
-                self._journal.recipients(self._encryption.entries(at_utc_ns=started.at_utc_ns))
-
-        self._do(job)
 
     def take_vault(self) -> Vault | None:
         """Take on what another process has let the draft rest in; None in clear, or when its key is gone."""
@@ -156,56 +107,6 @@ class RecordingFiles:
                 self._proved.go_on(draft, known, was_paused=journal.notes.timeline.has_silence)
 
         self._do(job)
-
-    def session(self, started: SessionStarted) -> None:
-        """Note the session anew."""
-        self._do(lambda: self._written.session(started))
-
-    def changed(self, message: RecordingChanged, *, at_ns: int, effective_ns: int) -> None:
-        """Note a change of state; done, it survives."""
-        self._do(lambda: self._written.changed(message, at_ns=at_ns, effective_ns=effective_ns))
-
-    def refused(self, message: ControlRefused, *, at_ns: int) -> None:
-        """Note what was asked for in vain."""
-        self._do(lambda: self._written.refused(message, at_ns=at_ns))
-
-    def took_on(self, *, at_ns: int, call_id: str, session: str) -> None:
-        """Note that a stream of another session goes on here."""
-        self._do(lambda: self._written.took_on(at_ns=at_ns, call_id=call_id, session=session))
-
-    def went_on_in(self, *, session: str, call_id: str) -> None:
-        """Note that a stream of this session goes on in another."""
-        self._do(lambda: self._written.went_on_in(session=session, call_id=call_id))
-
-    def progress(
-        self,
-        entries: list[StreamEntry],
-        *,
-        afresh: bool = False,
-        until: int = -1,
-        standing: Sequence[dict[str, Any]] = (),
-    ) -> None:
-        """Note the streams as they stand at a frame."""
-        self._do(lambda: self._written.progress(entries, afresh=afresh, until=until, standing=standing))
-
-    def keep_offer(self, raw: bytes) -> None:
-        """Store the raw text of an offer; it survives from the next checkpoint on, as audio does."""
-        self.offers += 1
-        path, made = self.folder / offer_name(self._session, self.offers), list[tuple[FileEntry, bytes]]()
-
-        def job() -> None:
-            encryption = self._encryption
-            if encryption is None or not encryption.seals_metadata:
-                durable.create(path, raw, synced=False)
-                return
-            if not made:
-                made.append(encryption.enclosed_offer(raw, path.name))
-            ((entry, octets),) = made
-            self._written.enclosed(entry)
-            durable.create(path.with_name(entry.name), octets, synced=False)
-            encryption.kept[entry.name] = entry
-
-        self._do(job, size_bytes=len(raw))
 
     # --- audio ----------------------------------------------------------------------------------
 
@@ -360,40 +261,6 @@ class RecordingFiles:
         if self._draft is not None:
             self._draft.checkpoint()
 
-    # --- the running proof ----------------------------------------------------------------------
-
-    def take_checkpoint(self, *, recorder_id: str, at: str) -> CheckpointRow | None:
-        """Tell of the whole seconds that stand, which were just synced; None when there is nothing to sign.
-
-        At most one is under way.  # thread: the disk's
-        """
-        draft = self._draft
-        if draft is None or self.problem is not None or self._is_over or self._proved.is_under_way:
-            return None
-        return self._proved.take(draft, key=self._content_key, recorder_id=recorder_id, at=at)
-
-    @property
-    def _content_key(self) -> DraftKey | None:
-        return self._encryption.key if self._encryption is not None else None
-
-    def keep_checkpoint(self, row: CheckpointRow) -> None:
-        """Note a signed checkpoint, unless what it tells of was changed meanwhile.  # thread: the disk's"""
-        if self._draft is not None and not self._is_over:
-            self._proved.keep(
-                self._draft, row, note=lambda: self._guarded(lambda: self._note_checkpoint(row))
-            )
-
-    def _note_checkpoint(self, row: CheckpointRow) -> None:
-        self._written.checkpoint(
-            row.content,
-            changed_from=row.changed_from,
-            leaf_hashes=row.leaf_hashes,
-            frames=row.frames,
-            crc=row.crc,
-            signature=row.signature,
-            sealed=row.sealed,
-        )
-
     @property
     def audio_bytes(self) -> int:
         """How long the audio's file is.  # thread: the sealing"""
@@ -403,31 +270,6 @@ class RecordingFiles:
     def sealing_bytes(self) -> int:
         """How much is read to seal it: an encrypted one is read twice.  # thread: the sealing"""
         return self.audio_bytes * (1 if self._encryption is None else 2)
-
-    def lay_down(self, *, cause: str, recorder_id: str, at: str, sign: Callable[[bytes], bytes]) -> list[int]:
-        """Note the end and a last checkpoint, which ``sign`` signs; give what is to be synced.
-
-        The next start seals it.  # thread: the sealing
-        Errors: DraftFailed; OSError.
-        """
-        journal, draft = self._written, self._draft
-        descriptors = [journal.descriptor]
-        if draft is not None:
-            draft.show_length()
-            descriptors.append(draft.descriptor)
-            self._proved.take_back(draft)
-            row = self._proved.take(draft, key=self._content_key, recorder_id=recorder_id, at=at)
-            if row is not None and (signature := sign(row.content)):
-                self._note_checkpoint(replace(row, signature=signature))
-        journal.ended(cause=cause)
-        return descriptors
-
-    def audio_proof(self) -> ProofEntry:
-        """Give the tree over the audio as it was proved.  # thread: the sealing"""
-        if self._draft is None or not self._draft.frames:
-            return ProofEntry()
-        root, leaves = self._draft.check.leaves.root_of_all()
-        return ProofEntry(leaf_samples=self._draft.sample_rate_hz, leaves=leaves, root_sha256=root)
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -516,40 +358,10 @@ class RecordingFiles:
 
         self._do(job)
 
-    @property
-    def draft(self) -> Draft:
-        """The audio's file.  # thread: the disk's"""
-        if self._draft is None:
-            raise RuntimeError(f"{self._session} has no audio")
-        return self._draft
-
-    @property
-    def _written(self) -> JournalWriter:
-        if self._journal is None:
-            raise RuntimeError(f"{self._session} has no journal")
-        return self._journal
-
     def _format(self, channels: int, origin_samples: int) -> None:
         self._written.format(
             sample_rate_hz=self.sample_rate_hz, channels=channels, origin_samples=origin_samples
         )
-
-    def _do(self, job: Job, *, size_bytes: int = 0, always: bool = False) -> None:
-        self._disk.put(lambda: self._guarded(job, always=always), size_bytes=size_bytes)
-
-    def give_up(self, problem: Problem) -> None:
-        """Write no more; the draft is left to recovery."""
-        first, self.problem = self.problem is None, problem
-        if first:
-            self._on_problem(self._session, problem)
-
-    def _guarded(self, job: Job, *, always: bool = False) -> None:
-        if self.problem is not None and not always:
-            return
-        try:
-            self._disk.patiently(job)
-        except (RecorderError, OSError) as problem:
-            self.give_up(problem)
 
 
 def write_together(rows: Sequence[tuple[RecordingFiles, I16 | U8]], many_files: ManyFiles) -> None:
