@@ -1,6 +1,6 @@
 """What one recording has on disk. Every method returns at once; the disk's thread does the work in order.
 
-Contract: what becomes of it at a problem says ``journal_files``; ``erase`` and ``wipe`` are done all the same.
+Contract: after a problem it goes on as ``journal_files`` says; ``erase`` and ``wipe`` are done all the same.
 Thread: the recording's; the jobs run on the disk's.
 """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import recorderd.app.host_clock as host_clock
 from recorderd.app.host_clock import HostClock
 from recorderd.app.short_program import ask_program
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
@@ -152,10 +153,10 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path, body: s
     program = tmp_path / "program"
     program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\n{body}\n")
     program.chmod(0o755)
-    begun_s = time.monotonic()
+    begun_s = time.monotonic()  # the program's children would go on for a minute
     with pytest.raises(ProgramFailed, match=r"did not end within 0\.3 s"):
         ask_program([str(program)], limit_s=0.3, limit_bytes=1000)
-    assert time.monotonic() - begun_s < 2
+    assert time.monotonic() - begun_s < 30
     group = int((tmp_path / "pid").read_text())
     wait_until(lambda: not _lives(group), what="nothing of it runs")
 
@@ -174,15 +175,16 @@ def _lives(group: int) -> bool:
 
 
 def test_nobody_waits_for_a_program_that_hangs(watched: Watched) -> None:
-    watched.program("chronyc", f"touch {watched.dir}/runs; sleep 1")
+    hang = f"while [ ! -e {watched.dir}/enough ]; do sleep 0.05; done"
+    watched.program("chronyc", f"touch {watched.dir}/runs; {hang}")
     checking = threading.Thread(target=watched.host.check)
     checking.start()
     wait_until((watched.dir / "runs").exists, what="it runs")
-    begun_s = time.monotonic()
     for _ in range(100):
         watched.host.statement(0)
         watched.host.describe()
-    assert checking.is_alive() and time.monotonic() - begun_s < 0.5
+    assert checking.is_alive()
+    (watched.dir / "enough").touch()
     checking.join()
 
 
@@ -223,14 +225,17 @@ def test_the_thread_checks_at_once_and_ends_when_asked(watched: Watched) -> None
     assert not thread.is_alive()
 
 
-def test_a_stop_does_not_wait_for_a_program_that_hangs(watched: Watched) -> None:
+def test_a_stop_does_not_wait_for_a_program_that_hangs(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_clock, "ANSWER_LIMIT_S", 60)
     watched.program("chronyc", f"echo $$ > {watched.dir}/pid; sleep 60")
     stop = threading.Event()
     thread = threading.Thread(target=watched.host.run, args=(stop,))
     thread.start()
     wait_until(lambda: (watched.dir / "pid").exists() and (watched.dir / "pid").read_text(), what="it hangs")
     stop.set()
-    thread.join(timeout=1)
+    thread.join(timeout=30)
     assert not thread.is_alive()
     group = int((watched.dir / "pid").read_text())
     wait_until(lambda: not _lives(group), what="nothing of it runs")

@@ -130,6 +130,7 @@ def test_a_wall_clock_that_is_set_while_packets_wait_moves_no_stream(
     try:
         stream, sender = stage.open(pcm()), Sender(codec=pcm())
         for number in range(60):
+            before_ns = time.monotonic_ns()
             stage.say(stream, sender.send().datagram)
             time.sleep(0.02)
             if number % 20 == 10:
@@ -138,6 +139,6 @@ def test_a_wall_clock_that_is_set_while_packets_wait_moves_no_stream(
         counters = stage.tap.stats(stream).counters
         assert (counters["received"], counters["foreign"], counters["timestamp_jumps"]) == (60, 0, 0)
         arrived_ns = stage.tap.clocks(np.array([0])).last_arrival_ns
-        assert 0 <= time.monotonic_ns() - int(arrived_ns[0]) < 100 * NS_PER_MS
+        assert before_ns - NS_PER_MS <= int(arrived_ns[0]) <= time.monotonic_ns()
     finally:
         stage.close()

@@ -17,29 +17,15 @@ from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding
-from recorderd.tap.batch import prepare_socket, stamp_utc_ns
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.tap.sources import SourcePolicy
+from tests.support.dated_packets import until_dated
 from tests.support.free_ports import free_ports
 from tests.support.networks import EVENTS, Sender, pcm
 
 OPUS = Codec(payload_type=111, encoding=Encoding.OPUS, clock_rate_hz=48_000, channels=2)
 WIDE = pcm("L16", rate_hz=48_000)
-
-
-def until_dated() -> None:
-    """Wait until the kernel dates packets, which it begins a moment after it was asked to."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        prepare_socket(sock)
-        for _ in range(200):
-            sock.sendto(b"?", sock.getsockname())
-            sent_ns = time.time_ns()
-            time.sleep(0.004)
-            if 0 < stamp_utc_ns(sock.recvmsg(16, 64)[1]) <= sent_ns:
-                return
-    raise AssertionError("the kernel dates no packet")
 
 
 class Stage:

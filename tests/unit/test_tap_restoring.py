@@ -21,6 +21,7 @@ from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool, SocketPair
 from recorderd.tap.restoring import LeftOff
 from recorderd.tap.shelves import SHELVES
+from tests.support.dated_packets import until_dated
 from tests.support.free_ports import free_ports
 from tests.support.networks import EVENTS, pcm
 
@@ -54,6 +55,7 @@ class Lives:
         self.mouth.bind(("127.0.0.1", 0))
         self.kept: dict[StreamId, SocketPair] = {}
         self.tap = self._new()
+        until_dated()
 
     def _new(self) -> Tap:
         clock, log = self.clock, EventLog(logger=logging.getLogger("tap"), clock=self.clock)

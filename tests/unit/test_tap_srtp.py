@@ -221,7 +221,7 @@ class Rig:
         self.tap = Tap(ports=self.pool, max_streams=4, clock=SystemClock(), log=log)
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer.bind(("127.0.0.1", 0))
-        self.peer.settimeout(2)
+        self.peer.settimeout(20)
 
     def open(self, name: str, srtp: SrtpKeys | None) -> tuple[StreamId, SocketPair]:
         sockets = self.pool.acquire()
