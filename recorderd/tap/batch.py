@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.core.clock import NS_PER_S
-from recorderd.tap.backlog import EVERYTHING
 
 ROW_BYTES: Final = 4096  # L16/48000 stereo at 20 ms needs 3852
 SHORT_BYTES: Final = 256  # G.711 at 20 ms needs 172, at 30 ms 252; SRTP adds 14
@@ -46,6 +45,7 @@ _RECVMMSG: Final = ctypes.PyDLL(None, use_errno=True).recvmmsg
 _RECVMMSG.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_size_t)
 _RECVMMSG.restype = ctypes.c_int
 _DONTWAIT: Final = int(socket.MSG_DONTWAIT)
+_PEEK: Final = int(socket.MSG_PEEK | socket.MSG_TRUNC)  # by whole packets, however long
 
 
 def prepare_socket(sock: socket.socket) -> None:
@@ -119,19 +119,29 @@ class Batch:
         return int(empty[0]) if empty.size else self.capacity - start
 
     def receive(
-        self, descriptors: Sequence[int], counts: memoryview, *, most: int = EVERYTHING
+        self,
+        descriptors: Sequence[int],
+        counts: memoryview,
+        *,
+        most: Sequence[int] | None = None,
+        peek: bool = False,
     ) -> dict[int, OSError]:
-        """Take what waits on sockets, ``most`` of one, one after the other, until no row is free.
+        """Take what waits on sockets, ``most`` of each, one after the other, until no row is free.
+
+        With ``peek`` it stays there; the next look begins with the next (SO_PEEK_OFF).
 
         ``counts`` (of numbers of 64 bits) tells after every call how many packets that socket brought. The
         socket that fills the last row may have more. Returns what went wrong, by place, but for "nothing
         there", "interrupted" and a peer's ICMP refusal.
         """
         used, capacity, address = self.used, self.capacity, self._address
+        flags = _DONTWAIT | _PEEK if peek else _DONTWAIT
         problems: dict[int, OSError] = {}
         for at, descriptor in enumerate(descriptors):
             room = capacity - used
-            count = _RECVMMSG(descriptor, address + used * 64, room if room < most else most, _DONTWAIT, 0)
+            if most is not None and most[at] < room:
+                room = most[at]
+            count = _RECVMMSG(descriptor, address + used * 64, room, flags, 0)
             if count < 0:
                 code = ctypes.get_errno()
                 if code not in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED):

@@ -24,8 +24,16 @@ from recorderd.core.errors import RingFull, RtcpFormatError, SrtpFailed
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec
-from recorderd.tap.backlog import AGAIN_MS, BEHIND_NS, EVERYTHING, LEAD_NS, PIECE_NS, packets_to_take
-from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, Batch, stamp_utc_ns
+from recorderd.tap.backlog import (
+    AGAIN_MS,
+    BEHIND_NS,
+    EVERYTHING,
+    GLANCE_PACKETS,
+    GLANCES,
+    Glance,
+    take_until_ns,
+)
+from recorderd.tap.batch import CONTROL_BYTES, ROW_BYTES, stamp_utc_ns
 from recorderd.tap.entries import Ear, OpenStream, Spans
 from recorderd.tap.intake import Intake
 from recorderd.tap.lateness import Lateness
@@ -86,8 +94,7 @@ class Tap(Restoring):
         self.heard_until_ns = 0  # all that had come by then is in the ring; monotonic
         self.rendered_until_ns = 0  # what had come by then the recording has read; it says so
         self._is_behind = False
-        self._began_ns = 0  # when this drain did
-        self._left: dict[int, int] = {}  # what slots have brought whose sockets may have more: up to when
+        self._glance: Glance | None = None  # once there was a backlog
 
     # --- for the signalling and the recording ---------------------------------------------------
 
@@ -235,28 +242,27 @@ class Tap(Restoring):
 
     def drain(self) -> None:
         """Empty all sockets once."""
-        self._began_ns = began_mono_ns = self._clock.mono_ns()
-        most = packets_to_take(
+        began_mono_ns = self._clock.mono_ns()
+        until_ns = take_until_ns(
             now_ns=began_mono_ns,
             heard_until_ns=self.heard_until_ns,
             rendered_until_ns=self.rendered_until_ns,
         )
         self._note_backlog(began_mono_ns)
-        if not most:
+        if not until_ns:
             self.drains += 1
             return
         with self._lock:
             ending: list[OpenStream] = []
-            if most == EVERYTHING:
+            if until_ns == EVERYTHING:
                 ending, self._ending = self._ending, []
         ready = self._epoll.poll(0, maxevents=max(1, 2 * self._table.slots))
         ears = [self._ears[descriptor] for descriptor, _ in ready]  # only this thread closes descriptors
         speaking = [ear for ear in ears if not ear.is_rtcp]
-        if most == EVERYTHING:
-            self._left.clear()
+        if until_ns == EVERYTHING:
+            self._drain_rtp(speaking)
         else:
-            speaking = self._behind_others(speaking)
-        self._drain_rtp(speaking, most)
+            self._drain_piece(speaking, until_ns)
         for ear in ears:  # after the packets, which say whose reports count
             if ear.is_rtcp:
                 self._drain_rtcp(ear.entry)
@@ -265,7 +271,7 @@ class Tap(Restoring):
         with self._lock:
             for entry in ending:
                 self._close(entry)
-        self.heard_until_ns = max(self.heard_until_ns, min(self._left.values(), default=began_mono_ns))
+        self.heard_until_ns = max(self.heard_until_ns, min(until_ns, began_mono_ns))
         self.drains += 1
 
     def close(self) -> None:
@@ -285,7 +291,19 @@ class Tap(Restoring):
         self._shelf = shelf = self.shelves.next(self._clock.mono_ns())
         return shelf
 
-    def _drain_rtp(self, ears: list[Ear], most: int) -> None:
+    def _drain_piece(self, ears: list[Ear], until_ns: int) -> None:
+        """Take what came up to a moment; of a flood no more than so much."""
+        self._glance = glance = self._glance or Glance(self._dating)
+        for _ in range(GLANCES):
+            counts = glance.packets_until(ears, until_ns, since_ns=self.heard_until_ns)
+            some = [(ear, count) for ear, count in zip(ears, counts, strict=True) if count]
+            self._drain_rtp([ear for ear, _ in some], most=[count for _, count in some])
+            ears = [ear for ear, count in some if count == GLANCE_PACKETS]
+            if not ears:
+                return
+
+    def _drain_rtp(self, ears: list[Ear], *, most: list[int] | None = None) -> None:
+        """Take what waits on sockets, or ``most`` of each."""
         while ears:
             shelf = self._shelf or self._next_shelf()
             batch, turn = shelf.batch, ears[: shelf.batch.capacity]
@@ -303,33 +321,11 @@ class Tap(Restoring):
                 slots=slots[heard],
                 counts=counts[heard],
             )
-            again = [int(heard[-1])] if batch.used == batch.capacity else []  # it may have more
-            again += [int(heard[number]) for number in self._left_back(spans, batch, most)]
-            ears = [turn[number] for number in dict.fromkeys(again)] + ears[counts.size :]
+            again = heard[-1:].tolist() if batch.used == batch.capacity else []  # it may have more
+            ears = [turn[number] for number in again] + ears[counts.size :]
+            if most is not None:
+                most = [most[number] - int(counts[number]) for number in again] + most[counts.size :]
             self._take_in(shelf, spans)
-
-    def _behind_others(self, waiting: list[Ear]) -> list[Ear]:
-        """Choose whose piece is taken now of those who have something: who is ahead waits for the others."""
-        slots = {ear.entry.slot for ear in waiting}
-        ahead = {slot: until for slot, until in self._left.items() if until > self.heard_until_ns + LEAD_NS}
-        self._left = {slot: until for slot, until in ahead.items() if slot in slots}
-        return [ear for ear in waiting if ear.entry.slot not in self._left]
-
-    def _left_back(self, spans: Spans, batch: Batch, most: int) -> list[int]:
-        """Note up to when those have brought theirs that may have more; name who is to bring it now."""
-        full = np.flatnonzero(spans.counts >= most)
-        if not full.size:
-            return []
-        arrival_ns = self._dating.arrivals_ns(batch.stamps_utc_ns(), since_ns=self.heard_until_ns)
-        ends = np.cumsum(spans.counts)
-        until_ns, since_ns = arrival_ns[ends - 1][full], arrival_ns[ends - spans.counts][full]
-        least_ns = self.heard_until_ns + PIECE_NS
-        is_short = (until_ns < least_ns) | (until_ns - since_ns < PIECE_NS)
-        if self._clock.mono_ns() - self._began_ns > PIECE_NS:  # a flood: the others do not wait for all of it
-            is_short[:] = False
-        for number, until in zip(full[~is_short].tolist(), until_ns[~is_short].tolist(), strict=True):
-            self._left[spans.entries[number].slot] = max(least_ns, until)
-        return [int(number) for number in full[is_short]]
 
     def _take_in(self, shelf: Shelf, spans: Spans) -> None:
         """Take in what stands on a shelf."""

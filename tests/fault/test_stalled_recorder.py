@@ -17,16 +17,18 @@ SECONDS = 26
 
 
 @pytest.mark.parametrize(
-    "stalls_s",
-    [(15.0,), (4.0, 6.0)],  # the ring holds four seconds, of which the recording needs two itself
-    ids=["once", "again while it catches up"],
+    ("stalls_s", "pause_ms"),
+    [((15.0,), 4500), ((4.0, 6.0), 0)],  # the ring holds four seconds, of which the recording needs two
+    ids=["once, and people pause", "again while it catches up"],
 )
 def test_calls_lose_nothing_while_the_recorder_gets_no_turn(
-    tmp_path: Path, stalls_s: Sequence[float]
+    tmp_path: Path, stalls_s: Sequence[float], pause_ms: int
 ) -> None:
     with House(tmp_path) as house:
         recorder = roomy(house).recorder()
-        with LoadRun(house.server, calls=CALLS, seconds=SECONDS, per_second=15, jitter_ms=40) as run:
+        with LoadRun(
+            house.server, calls=CALLS, seconds=SECONDS, per_second=15, jitter_ms=40, pause_ms=pause_ms
+        ) as run:
             run.wait_full()
             time.sleep(3)
             for stall_s in stalls_s:

@@ -55,6 +55,7 @@ class Load:
         self.options = options
         self.network = Network(
             loss=options.loss,
+            pause_ms=options.pause_ms,
             duplicate=options.duplicate,
             jitter_ms=options.jitter_ms,
             reorder_packets=options.reorder_packets,
@@ -233,6 +234,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, default=60, help="length of each call")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--loss", type=float, default=0.0, help="share of packets, 0 to 1")
+    parser.add_argument("--pause-ms", type=int, default=0, help="of every eight seconds nothing is sent")
     parser.add_argument("--duplicate", type=float, default=0.0, help="share of packets, 0 to 1")
     parser.add_argument("--jitter-ms", type=int, default=0)
     parser.add_argument("--reorder-packets", type=int, default=0)

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from tests.support.house import House, Recorded
-from tests.support.load_traffic import Expectation, stream_number
+from tests.support.load_traffic import Expectation, Network, stream_number
 from tests.support.programs import ROOT, Program, wait_until
 
 RTP_PORTS = (24_000, 31_998)  # below what the kernel hands out; a thousand calls take four thousand
@@ -117,7 +117,10 @@ class Judge:
         self.verdict = Verdict()
         self._packets = packets  # of each stream
         self._expected = Expectation(
-            int(run.options.get("seed", 1)), loss=float(run.options.get("loss", 0.0))
+            int(run.options.get("seed", 1)),
+            network=Network(
+                loss=float(run.options.get("loss", 0.0)), pause_ms=int(run.options.get("pause_ms", 0))
+            ),
         )
 
     def take(self, recorded: Recorded, *, number: int) -> None:

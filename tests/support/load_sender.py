@@ -181,8 +181,8 @@ class Sender:
             marked = marked_payload(packets=line.packets, skew_ppm=line.skew_ppm)
             who, payload = replace(who, offset_octets=0), np.concatenate([marked, marked[:PACKET_OCTETS]])
             self._payloads[place] = payload
-        if self._setup.network.loss:
-            self._lost[place] = lost_packets(seed, line.stream, line.packets, loss=self._setup.network.loss)
+        if self._setup.network.loses:
+            self._lost[place] = lost_packets(seed, line.stream, line.packets, network=self._setup.network)
         self._next[place], self._packets[place] = 0, line.packets
         self._begin_ns[place] = self._due_ns[place] = line.begin_mono_ns
         self._interval_ns[place] = PTIME_NS / (1 + 1e-6 * line.skew_ppm)
@@ -215,7 +215,7 @@ class Sender:
     def _disturb(self, slot: int, places: I64, numbers: I64) -> None:
         """Lose, repeat and delay."""
         net = self._setup.network
-        if net.loss:
+        if net.loses:
             rows = zip(places, numbers, strict=True)
             kept = np.array([not self._lost[place][number] for place, number in rows], dtype=np.bool_)
             places, numbers = places[kept], numbers[kept]

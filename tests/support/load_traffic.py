@@ -19,6 +19,7 @@ PTIME_NS: Final = 20_000_000
 PCMA: Final = 8
 BLOCK_OCTETS: Final = 1 << 20  # over two minutes before a stream repeats itself
 SIDES: Final = 2
+PAUSE_EVERY_MS: Final = 8_000
 BURST_SAMPLES: Final = 80
 BURST_HZ: Final = 1000
 SILENT_OCTET: Final = 0xD5  # A-law for the smallest sample
@@ -33,6 +34,7 @@ class Network:
     """What happens to packets on the way; nothing moves or loses a stream's first packet."""
 
     loss: float = 0.0
+    pause_ms: int = 0  # of every ``PAUSE_EVERY_MS`` nothing comes for so long
     duplicate: float = 0.0
     jitter_ms: int = 0
     reorder_packets: int = 0
@@ -40,7 +42,12 @@ class Network:
     @property
     def is_perfect(self) -> bool:
         """Tell whether every packet arrives when it is sent, once."""
-        return not (self.loss or self.duplicate or self.jitter_ms or self.reorder_packets)
+        return not (self.loses or self.duplicate or self.jitter_ms or self.reorder_packets)
+
+    @property
+    def loses(self) -> bool:
+        """Tell whether some packets never arrive."""
+        return bool(self.loss or self.pause_ms)
 
     @property
     def delay_max_ms(self) -> int:
@@ -85,10 +92,12 @@ def identity(seed: int, stream: int) -> Identity:
     )
 
 
-def lost_packets(seed: int, stream: int, packets: int, *, loss: float) -> BOOL:
+def lost_packets(seed: int, stream: int, packets: int, *, network: Network) -> BOOL:
     """Say which packets never arrive; the first and the last always do."""
     chance = np.random.default_rng([seed, stream, 1])
-    lost = chance.random(packets) < loss
+    lost = chance.random(packets) < network.loss
+    at_ms = 20 * np.arange(packets) + PAUSE_EVERY_MS * chance.random()
+    lost |= at_ms % PAUSE_EVERY_MS < network.pause_ms
     lost[[0, -1]] = False
     return lost
 
@@ -117,8 +126,8 @@ def marked_payload(*, packets: int, skew_ppm: float) -> U8:
 class Expectation:
     """The samples that a judge expects of a seed's streams."""
 
-    def __init__(self, seed: int, *, loss: float = 0.0) -> None:
-        self._seed, self._loss = seed, loss
+    def __init__(self, seed: int, *, network: Network | None = None) -> None:
+        self._seed, self._network = seed, network or Network()
         block = noise_block(seed)[:BLOCK_OCTETS]
         self._decoded = g711_reference.decode(block.tobytes(), law="PCMA")
 
@@ -127,13 +136,13 @@ class Expectation:
         size, offset = packets * PACKET_OCTETS, identity(self._seed, stream).offset_octets
         laps = -(-(offset + size) // BLOCK_OCTETS)
         samples = np.tile(self._decoded, laps)[offset : offset + size]
-        if self._loss:
-            lost = lost_packets(self._seed, stream, packets, loss=self._loss)
+        if self._network.loses:
+            lost = lost_packets(self._seed, stream, packets, network=self._network)
             samples = np.where(np.repeat(lost, PACKET_OCTETS), np.int16(0), samples)
         return samples
 
     def lost(self, stream: int, packets: int) -> int:
         """Count what was lost on the way."""
-        if not self._loss:
+        if not self._network.loses:
             return 0
-        return int(lost_packets(self._seed, stream, packets, loss=self._loss).sum())
+        return int(lost_packets(self._seed, stream, packets, network=self._network).sum())
