@@ -33,7 +33,7 @@ class Dating:
 
         One without a stamp (0) is dated now. Shapes: (n,) -> (n,).
         """
-        now_ns = self._look(since_ns)
+        now_ns = self.look(since_ns)
         latest = np.minimum(stamps_utc_ns - self._known[-1][0], now_ns)
         if len(self._known) > 1:
             earliest_ns = since_ns - ENQUEUED_NS
@@ -45,8 +45,11 @@ class Dating:
             latest = np.where(found > 0, found, np.maximum(latest, since_ns))
         return np.where(stamps_utc_ns > 0, latest, now_ns)
 
-    def _look(self, since_ns: int) -> int:
-        """Read both clocks; keep the earlier distances that packets after ``since_ns`` may be dated by."""
+    def look(self, since_ns: int) -> int:
+        """Read both clocks and give the monotonic one; to be done in every drain, also in idle ones.
+
+        The earlier distances that packets after ``since_ns`` may be dated by are kept.
+        """
         for _ in range(_TRIES):  # another thread's turn between the two would count as a distance
             before_ns, utc_ns, now_ns = self._clock.mono_ns(), self._clock.utc_ns(), self._clock.mono_ns()
             if now_ns - before_ns <= _BRACKET_NS:

@@ -242,7 +242,7 @@ class Tap(Restoring):
 
     def drain(self) -> None:
         """Empty all sockets once."""
-        began_mono_ns = self._clock.mono_ns()
+        began_mono_ns = self._dating.look(self.heard_until_ns)
         until_ns = take_until_ns(
             now_ns=began_mono_ns,
             heard_until_ns=self.heard_until_ns,

@@ -1,6 +1,7 @@
 """When packets came, while somebody sets the wall clock."""
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -114,31 +115,36 @@ def test_what_has_no_date_and_what_is_dated_in_the_future_came_now(clocks: Clock
     assert Dating(clocks).arrivals_ns(stamps, since_ns=0).tolist() == [clocks.now_ns] * 2
 
 
-@pytest.mark.parametrize("by_ns", [3_600 * NS_PER_S, -3_600 * NS_PER_S])
-def test_a_wall_clock_that_is_set_while_packets_wait_moves_no_stream(
-    monkeypatch: pytest.MonkeyPatch, by_ns: int
-) -> None:
-    clock = WallClockSet(by_ns=by_ns, in_ns=500 * NS_PER_MS)
+@pytest.fixture
+def set_clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A tap on a machine whose wall clock is set half a second from now; the kernel's dates follow it."""
+    clock = WallClockSet(by_ns=request.param, in_ns=500 * NS_PER_MS)
     true = Batch.stamps_utc_ns
 
     def of_that_clock(batch: Batch) -> I64:
         stamps = true(batch)
-        return np.where(stamps >= clock.at_utc_ns, stamps + by_ns, stamps)
+        return np.where(stamps >= clock.at_utc_ns, stamps + clock.by_ns, stamps)
 
     monkeypatch.setattr(Batch, "stamps_utc_ns", of_that_clock)
     stage = Stage(clock=clock)
-    try:
-        stream, sender = stage.open(pcm()), Sender(codec=pcm())
-        for number in range(60):
-            before_ns = time.monotonic_ns()
-            stage.say(stream, sender.send().datagram)
-            time.sleep(0.02)
-            if number % 20 == 10:
-                stage.tap.drain()
-        stage.tap.drain()
-        counters = stage.tap.stats(stream).counters
-        assert (counters["received"], counters["foreign"], counters["timestamp_jumps"]) == (60, 0, 0)
-        arrived_ns = stage.tap.clocks(np.array([0])).last_arrival_ns
-        assert before_ns - NS_PER_MS <= int(arrived_ns[0]) <= time.monotonic_ns()
-    finally:
-        stage.close()
+    yield stage
+    stage.close()
+
+
+@pytest.mark.parametrize("set_clock", [3_600 * NS_PER_S, -3_600 * NS_PER_S], indirect=True)
+@pytest.mark.parametrize("idle_ms", [0, 300])
+def test_a_wall_clock_that_is_set_while_packets_wait_moves_no_stream(set_clock: Stage, idle_ms: int) -> None:
+    tap, stream, sender = set_clock.tap, set_clock.open(pcm()), Sender(codec=pcm())
+    for _ in range(idle_ms // 100):
+        tap.drain()
+        time.sleep(0.1)
+    for number in range(60):
+        before_ns = time.monotonic_ns()
+        set_clock.say(stream, sender.send().datagram)
+        time.sleep(0.02)
+        if number % 20 == 19:
+            tap.drain()
+    counters = tap.stats(stream).counters
+    assert (counters["received"], counters["foreign"], counters["timestamp_jumps"]) == (60, 0, 0)
+    arrived_ns = int(tap.clocks(np.array([0])).last_arrival_ns[0])
+    assert before_ns - NS_PER_MS <= arrived_ns <= time.monotonic_ns()
