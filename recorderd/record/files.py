@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, Unpack
 
 from dsp.shapes import I16, U8
 from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
-from recorderd.record.disk import Disks
 from recorderd.record.draft import Draft
-from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.encrypting import Enclosure
 from recorderd.record.journal import Journal, JournalWriter
-from recorderd.record.journal_files import Problem
+from recorderd.record.journal_files import Belongs
 from recorderd.record.left_draft import LeftDraft, known_audio
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.proved_files import ProvedFiles
@@ -26,7 +24,6 @@ from recorderd.record.space import is_no_space
 from recorderd.record.tail_marks import TailMarks
 from recorderd.record.vault import Vault, vault_name
 from recorderd.record.wav_file import erase_kept
-from recorderd.spool.layout import Spool
 from recorderd.wire.checkpoint import CUT, PAUSED, WIDENED
 from recorderd.wire.manifest import FileEntry, audio_name
 from recorderd.wire.wav import WavEncoding
@@ -50,18 +47,8 @@ class SealedAhead:
 class RecordingFiles(ProvedFiles):
     """The draft's folder: journal, offers, audio."""
 
-    def __init__(
-        self,
-        *,
-        session: SessionId,
-        spool: Spool,
-        disks: Disks,
-        on_problem: Callable[[SessionId, Problem], None],
-        encryption: DraftEncryption | None = None,
-    ) -> None:
-        super().__init__(
-            session=session, spool=spool, disks=disks, on_problem=on_problem, encryption=encryption
-        )
+    def __init__(self, **belongs: Unpack[Belongs]) -> None:
+        super().__init__(**belongs)
         self.tail_marks = TailMarks()
         # Of the audio, as it is when everything that was asked for is done.
         self.is_open = False

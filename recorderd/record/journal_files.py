@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from recorderd import durable
 from recorderd.core.errors import RecorderError
@@ -26,23 +26,24 @@ from recorderd.wire.manifest import FileEntry, StreamEntry, offer_name
 Problem = RecorderError | OSError
 
 
+class Belongs(TypedDict):
+    """What a recording's files belong to."""
+
+    session: SessionId
+    spool: Spool
+    disks: Disks
+    on_problem: Callable[[SessionId, Problem], None]
+    encryption: NotRequired[DraftEncryption | None]  # none = in clear
+
+
 class JournalFiles:
     """The draft's folder but for its audio."""
 
-    def __init__(
-        self,
-        *,
-        session: SessionId,
-        spool: Spool,
-        disks: Disks,
-        on_problem: Callable[[SessionId, Problem], None],
-        encryption: DraftEncryption | None,
-    ) -> None:
-        self._session = session
-        self._spool = spool
-        self._disk, self._sealing = disks.audio, disks.sealing
-        self._on_problem = on_problem
-        self._encryption = encryption  # None = in clear
+    def __init__(self, **belongs: Unpack[Belongs]) -> None:
+        self._session, self._spool = belongs["session"], belongs["spool"]
+        self._disk, self._sealing = belongs["disks"].audio, belongs["disks"].sealing
+        self._on_problem = belongs["on_problem"]
+        self._encryption = belongs.get("encryption")
         self._journal: JournalWriter | None = None
         self._has_folder = False
         self.problem: Problem | None = None

@@ -8,37 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Unpack
 
-from recorderd.core.ids import SessionId
 from recorderd.evidence.draft_cipher import DraftKey
-from recorderd.record.disk import Disks
 from recorderd.record.draft import Draft
-from recorderd.record.draft_encryption import DraftEncryption
-from recorderd.record.journal_files import JournalFiles, Problem
+from recorderd.record.journal_files import Belongs, JournalFiles
 from recorderd.record.proved import CheckpointRow, ProvedSoFar
-from recorderd.spool.layout import Spool
 from recorderd.wire.manifest import ProofEntry
 
 
 class ProvedFiles(JournalFiles):
     """The draft's folder and what is proved of its audio."""
 
-    def __init__(
-        self,
-        *,
-        session: SessionId,
-        spool: Spool,
-        disks: Disks,
-        on_problem: Callable[[SessionId, Problem], None],
-        encryption: DraftEncryption | None,
-    ) -> None:
-        super().__init__(
-            session=session, spool=spool, disks=disks, on_problem=on_problem, encryption=encryption
-        )
+    def __init__(self, **belongs: Unpack[Belongs]) -> None:
+        super().__init__(**belongs)
         self._draft: Draft | None = None
         self.proof_due_ns = 0  # when a checkpoint is to be signed next; 0 = nobody has asked yet
         self._is_over = False  # the sealing thread has it
-        self._proved = ProvedSoFar(session)
+        self._proved = ProvedSoFar(self._session)
 
     def take_checkpoint(self, *, recorder_id: str, at: str) -> CheckpointRow | None:
         """Tell of the whole seconds that stand, which were just synced; None when there is nothing to sign.
