@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.table import Column, Table
 
-from recorderd import __version__, durable
+from recorderd import __version__
 from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
@@ -24,9 +23,10 @@ from recorderd.app.archive_configuration import (
     ArchiveConfiguration,
     load_archive_configuration,
 )
+from recorderd.app.archive_daemon import ArchiveDaemon, archive_keys
 from recorderd.app.archive_deliver import add_deliver
 from recorderd.app.archive_export import add_export, export_call
-from recorderd.app.archive_intake import add_drain, drain, intake_lines, take_drain
+from recorderd.app.archive_intake import add_drain, drain, intake_lines
 from recorderd.app.archive_mirror import add_mirror
 from recorderd.app.archive_reconcile import add_reconcile
 from recorderd.app.archive_recorders import add_recorders
@@ -39,36 +39,21 @@ from recorderd.app.archive_shares import add_share
 from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_store import open_store
 from recorderd.app.archive_web import add_web
-from recorderd.app.audit_duty import AuditDuty
-from recorderd.app.catching_up import CatchingUp
-from recorderd.app.control import ControlServer, ask
-from recorderd.app.front_end import FrontEnd, front_end_lines
+from recorderd.app.control import ask
+from recorderd.app.front_end import front_end_lines
 from recorderd.app.memory import keep_freed_memory
 from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
-from recorderd.app.retention_duty import RetentionDuty
-from recorderd.app.retention_parts import retention_parts
-from recorderd.app.roster_duty import RosterDuty, registered
+from recorderd.app.roster_duty import registered
 from recorderd.app.service import Service, run_reporting
 from recorderd.app.stamp_authorities import authorities
-from recorderd.app.store_duties import StoreDuties, check_stores, required_mirror, store_lines
-from recorderd.app.web_duty import WebDuty
-from recorderd.app.webhook_duty import webhook_loops
-from recorderd.app.workers import Workers
+from recorderd.app.store_duties import check_stores, store_lines
 from recorderd.archive.catalogue import Entry
-from recorderd.archive.custody import Custody
-from recorderd.archive.keeping import Keeping
-from recorderd.archive.receiver import Receiver, ReceiverSettings
-from recorderd.archive.roster import Roster
-from recorderd.archive.willingness import Willingness
 from recorderd.core.clock import SystemClock
-from recorderd.core.errors import KeyUnusable, RecordingUnknown
-from recorderd.core.events import Ev
-from recorderd.evidence.keys import Signer, read_secret_text, resolve_secret
+from recorderd.core.errors import RecordingUnknown
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-CURVE_KEY_LENGTH: Final = 40
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,143 +131,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    signer, secret = _keys(configuration)
-    archive, clock = configuration.archive, SystemClock()
-    service = Service(program="recorder-archive", level=configuration.log.level.value, clock=clock)
     keep_freed_memory()
-    for folder in (archive.data_dir, archive.run_dir):
-        durable.make_dir(folder)
-    duty = PowerDuty(configuration.power, service=service, clock=clock)
-    front = FrontEnd(archive, open_store(configuration), clock=clock, log=service.log)
-    service.log.info(Ev.STARTED, version=__version__, archive=archive.id)
-    store, catalogue = front.store, open_catalogue(configuration)
-    front.enter(catalogue)
-    recorders = RosterDuty(
-        configuration, store, catalogue.database, curve_secret=secret, clock=clock, log=service.log
-    )
-    catching_up = CatchingUp(
-        store, catalogue.database, region=configuration.catalogue.region, log=service.log
-    )
-    parts = retention_parts(configuration, log=service.log, signer=signer)
-    custody = Custody(
-        archive_id=archive.id,
-        store=store,
-        catalogue=catalogue,
-        trusts=recorders.roster.trusts,
-        signer=signer,
-        clock=clock,
-        log=service.log,
-        locks=parts.locks,
-        mirror=required_mirror(configuration, parts),
-    )
-    custody.repair()
-    audit = AuditDuty(
-        configuration.audit,
-        catalogue.database,
-        archive_id=archive.id,
-        signer=signer,
-        clock=clock,
-        log=service.log,
-    )
-    retention = RetentionDuty(configuration.retention, parts, power=lambda: duty.power, log=service.log)
-    store_duties = StoreDuties(configuration, parts, power=lambda: duty.power, log=service.log)
-    keeping = Keeping(custody)
-    willingness = Willingness(
-        store.own, keep_free_bytes=archive.keep_free_bytes, power=lambda: duty.power, log=service.log
-    )
-    receiver = Receiver(
-        settings=_receiver_settings(configuration, secret, recorders.roster),
-        store=store,
-        custody=custody,
-        keeping=keeping,
-        willingness=willingness,
-        clock=clock,
-        log=service.log,
-    )
-
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
-        command = request.get("command", "status")
-        if command == "drain":
-            return take_drain(request, willingness)
-        if command != "status":
-            return {"error": "known commands: status, drain"}
-        return {
-            "program": "recorder-archive",
-            "version": __version__,
-            **receiver.status(),
-            **retention.picture(),
-            **front.picture(),
-            **store_duties.picture(),
-            "power": duty.describe(),
-            "events": service.log.counters(),
-        }
-
-    control_stop, workers = threading.Event(), Workers(service)
-    try:
-        endpoint = receiver.open()
-        control = ControlServer(archive.run_dir / CONTROL_NAME, answer, log=service.log)
-        thread = control.start(control_stop)
-        service.log.info(Ev.READY, endpoint=endpoint, recordings=catalogue.count())
-        service.ready(f"listening on {endpoint}")
-        audit.begin()
-        retention.begin()
-        hooks = webhook_loops(
-            configuration.webhooks, catalogue.database, archive_id=archive.id, clock=clock, log=service.log
-        )
-        led = audit.loops() | retention.loops() | catching_up.loops() | hooks | recorders.led()
-        led |= store_duties.loops()
-        for name, work in (keeping.loops() | recorders.loops() | front.loops(led)).items():
-            workers.start(name, work)
-        if configuration.http is not None:
-            workers.start("http", WebDuty(arguments.config, log=service.log).run)
-        try:
-            receiver.run(duty.halt(), service.beat)
-            duty.sleep()
-        finally:
-            duty.stop()
-            workers.end()
-            service.log.info(Ev.STOPPING)
-            service.stopping()
-            control_stop.set()
-            thread.join(timeout=5)
-            control.close()
-    finally:
-        receiver.close()
-        keeping.close()
-        audit.end()
-        catalogue.close()
-        front.close()
-    service.log.info(Ev.STOPPED)
+    service = Service(program="recorder-archive", level=configuration.log.level.value)
+    ArchiveDaemon(configuration, service).run(arguments.config)
     return 0
 
 
-def _receiver_settings(configuration: ArchiveConfiguration, secret: str, roster: Roster) -> ReceiverSettings:
-    return ReceiverSettings(
-        archive_id=configuration.archive.id,
-        endpoint=configuration.archive.bind,
-        secret_key=secret,
-        recorders=roster.recorders,
-    )
-
-
-def _keys(configuration: ArchiveConfiguration) -> tuple[Signer, str]:
-    """Read our own keys.
-
-    Errors: KeyUnusable.
-    """
-    receipt = configuration.receipt
-    signer = Signer.from_files(
-        key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
-    )
-    path = resolve_secret(configuration.archive.secret_key_file)
-    secret = read_secret_text(path).strip()
-    if len(secret) != CURVE_KEY_LENGTH:
-        raise KeyUnusable(path=path, reason="not a CURVE secret key of 40 characters")
-    return signer, secret
-
-
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    _keys(configuration)
+    archive_keys(configuration)
     registered(configuration)
     authorities(configuration.timestamps)
     check_stores(configuration)

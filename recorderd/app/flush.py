@@ -17,8 +17,8 @@ from recorderd.app.recorder_configuration import RecorderConfiguration, load_rec
 from recorderd.app.service import FolderLock, Service, run_reporting
 from recorderd.app.stamp_authorities import stamping_settings
 from recorderd.app.workers import Workers
-from recorderd.core.clock import SystemClock
-from recorderd.core.events import Ev
+from recorderd.core.clock import Clock, SystemClock
+from recorderd.core.events import Ev, EventLog
 from recorderd.flush.stamping import WORKERS, Stamper, StampingSettings
 from recorderd.policy.power import does_background_work
 from recorderd.spool.layout import Spool
@@ -62,15 +62,8 @@ def serve(
     durable.make_dir(configuration.recorder.run_dir)
     lock = FolderLock(configuration.spool.dir / LOCK_NAME)
     service.log.info(Ev.STARTED, version=__version__, recorder=configuration.recorder.id)
-    duty, stamper = PowerDuty(configuration.power, service=service, clock=clock, logs_in=False), None
-    if stamping is not None:
-        stamper = Stamper(
-            settings=stamping,
-            spool=spool,
-            clock=clock,
-            log=service.log,
-            has_power=lambda: does_background_work(duty.power),
-        )
+    duty = PowerDuty(configuration.power, service=service, clock=clock, logs_in=False)
+    stamper = None if stamping is None else _stamper(stamping, spool, duty, clock=clock, log=service.log)
     senders = Senders(
         configuration=configuration,
         archives=archives,
@@ -96,10 +89,7 @@ def serve(
     control_stop = threading.Event()
     thread = control.start(control_stop)
     if stamper is not None:
-        for number in range(WORKERS):
-            # A daemon: an authority that is slow to answer does not hold up the end; its answer may be lost.
-            name = f"stamps-{number}"
-            threading.Thread(target=stamper.run, args=(service.stop,), name=name, daemon=True).start()
+        _start_stamping(stamper, service.stop)
     workers = Workers(service)
     halt = duty.halt()
     senders.start(workers, halt)
@@ -118,3 +108,18 @@ def serve(
         control.close()
         lock.close()
     service.log.info(Ev.STOPPED)
+
+
+def _stamper(
+    settings: StampingSettings, spool: Spool, duty: PowerDuty, *, clock: Clock, log: EventLog
+) -> Stamper:
+    def has_power() -> bool:
+        return does_background_work(duty.power)
+
+    return Stamper(settings=settings, spool=spool, clock=clock, log=log, has_power=has_power)
+
+
+def _start_stamping(stamper: Stamper, stop: threading.Event) -> None:
+    """Start daemons: an authority that is slow to answer does not hold up the end; its answer may be lost."""
+    for number in range(WORKERS):
+        threading.Thread(target=stamper.run, args=(stop,), name=f"stamps-{number}", daemon=True).start()
