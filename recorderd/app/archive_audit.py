@@ -25,7 +25,7 @@ from recorderd.archive.audit_heads import kept_heads
 from recorderd.archive.audit_log import AuditFilter, AuditLog, AuditRow
 from recorderd.archive.database import Database
 from recorderd.archive.jobs import Step
-from recorderd.archive.judgement import Verdict
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.clock import SystemClock
 from recorderd.evidence.verify import TrustStore
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from recorderd.archive.judgement import BundleVerdict
+from recorderd.archive.verdicts import BundleVerdict
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, signature_name
 from recorderd.wire.names import CHECKPOINT_ROLES, signed_name
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from recorderd.app.by_hand import OPTIONS, VERIFY
-from recorderd.archive.judgement import BundleVerdict
+from recorderd.archive.verdicts import BundleVerdict
 from recorderd.wire.manifest import manifest_name, signature_name
 from recorderd.wire.manifest_entries import DRAFT
 from recorderd.wire.names import index_name, signed_name

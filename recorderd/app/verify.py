@@ -18,9 +18,9 @@ from recorderd.app import by_hand
 from recorderd.app.by_hand_sealed import sealed_script
 from recorderd.app.progress import SlowWork
 from recorderd.archive.heads import read_heads
-from recorderd.archive.judgement import BundleVerdict, Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains
 from recorderd.archive.tombstone_checks import JudgedStone, judge_exported
+from recorderd.archive.verdicts import BundleVerdict, Verdict
 from recorderd.archive.verification import is_listening_folder, verify_bundle
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.errors import EvidenceError, KeyUnusable

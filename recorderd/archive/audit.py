@@ -15,13 +15,13 @@ from typing import Final
 from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
 from recorderd.archive.inclusion import deposit_problems
-from recorderd.archive.judgement import BundleVerdict, Check, Verdict
 from recorderd.archive.lineage import Break, Place, judge_shelf
 from recorderd.archive.place_shelf import PlaceShelf
 from recorderd.archive.renewals import row_problems
 from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
 from recorderd.archive.tombstone_checks import GONE, Flaw, Tombstones
+from recorderd.archive.verdicts import BundleVerdict, Check, Verdict
 from recorderd.archive.verification import Advance, verify_bundle
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from recorderd.archive.judgement import Verdict
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore, verify_detached

@@ -18,7 +18,6 @@ from dataclasses import replace
 from recorderd.archive.catalogue import Catalogue, Entry
 from recorderd.archive.heads import judge_head
 from recorderd.archive.intake import BundleRefused
-from recorderd.archive.judgement import ODD, BundleVerdict, Check
 from recorderd.archive.kept_receipts import keep_receipts
 from recorderd.archive.lineage import Break, judge_chains
 from recorderd.archive.locks import ObjectLocks
@@ -28,6 +27,7 @@ from recorderd.archive.receipts import make_receipt
 from recorderd.archive.rows import is_of, row_of
 from recorderd.archive.store import Key, Store
 from recorderd.archive.tombstone_checks import files_that_were_erased
+from recorderd.archive.verdicts import ODD, BundleVerdict, Check
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import Clock, utc_text
 from recorderd.core.errors import FormatError, RecorderError

@@ -14,11 +14,11 @@ from sqlalchemy import Connection, select
 from recorderd.archive.catalogue import Entry, entry_of
 from recorderd.archive.chain_links import ChainState
 from recorderd.archive.groups import Group
-from recorderd.archive.judgement import ODD
 from recorderd.archive.kept_receipts import read_receipt
 from recorderd.archive.retention_book import ANONYMISED, ERASED
 from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
+from recorderd.archive.verdicts import ODD
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.errors import FormatError, RecorderError
 from recorderd.evidence.digest import sha256_bytes

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from recorderd.archive.judgement import Verdict
 from recorderd.archive.lineage import Break
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.errors import FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore, verify_detached

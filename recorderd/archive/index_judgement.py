@@ -13,11 +13,6 @@ from dataclasses import replace
 from typing import Final
 
 from recorderd.archive.judgement import (
-    Bundle,
-    BundleVerdict,
-    Check,
-    Finding,
-    Verdict,
     check_certificate_file,
     check_files,
     check_stamps,
@@ -25,6 +20,7 @@ from recorderd.archive.judgement import (
     verify_signatures,
 )
 from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps
+from recorderd.archive.verdicts import Bundle, BundleVerdict, Check, Finding, Verdict
 from recorderd.core.errors import FormatError
 from recorderd.evidence.verify import SignerIdentity, TrustStore
 from recorderd.wire.manifest import Manifest

@@ -8,14 +8,13 @@ back. Whoever reads the files is ``verification``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from recorderd.archive.checkpoint_checks import checkpoint_problems
 from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps, stamp_problems
 from recorderd.archive.structure import gap_problems, time_problems, wav_problems
+from recorderd.archive.verdicts import AudioTree, Bundle, BundleVerdict, Check, Finding, Verdict
 from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import SignerIdentity, TrustStore, certificate_sha256s, verify_detached
@@ -35,118 +34,6 @@ from recorderd.wire.recording_index import RecordingIndex, opened_files
 
 CLOCK_SLACK_S: Final = 2  # a signing time has whole seconds, and a clock may be slewed
 _MANIFEST_ENDING: Final = manifest_name("")
-
-
-class Verdict(StrEnum):
-    """What came of a check."""
-
-    GOOD = "good"
-    BAD = "bad"
-    UNKNOWN = "cannot tell"
-
-
-class Check(StrEnum):
-    """What is checked."""
-
-    FILES = "files"  # those that must be there are, and no others
-    READABLE = "unreadable"  # each could be read
-    MANIFEST = "manifest"  # its form, its arithmetic, whose it is
-    DIGEST = "digest"  # of every file that the manifest names
-    SIGNATURE = "signature"
-    CERTIFICATE = "certificate"  # fit to sign, and valid when it did
-    SIGNER = "signer_unknown"  # whether anybody vouches for whoever signed
-    TIMESTAMP = "timestamp"  # of an authority, when there is one
-    RENDERING = "rendering"  # the XML says what the manifest says, when there is one
-    WAV = "wav"  # the header against the file and the manifest
-    PROOF = "proof"  # the audio's Merkle tree, when the manifest tells of one
-    GAPS = "gaps"  # audio and gaps make up the length
-    CLOCK = "clock"  # signed after it ended
-    CHAIN = "chain"  # its place among the others; see ``lineage``
-    INDEX = "index"  # what stands in clear beside an encrypted manifest, against that
-    ENCRYPTED = "encrypted"  # what nobody can tell without a recipient's key
-
-
-# These say that what was signed is odd, or when; without any other a recording is not what was signed.
-ODD: Final = frozenset({Check.WAV, Check.PROOF, Check.GAPS, Check.CLOCK, Check.TIMESTAMP})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that does not hold; ``code`` is a word for programs."""
-
-    code: Check
-    reason: str
-    verdict: Verdict = Verdict.BAD
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AudioTree:
-    """The Merkle tree over a WAV's data, one leaf per second."""
-
-    leaf_samples: int
-    leaves: int
-    root_sha256: str
-    frame_bytes: int = field(compare=False, default=0)  # of one sample of all channels
-    leaf_hashes: bytes = field(compare=False, repr=False, default=b"")  # of whole leaves
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bundle:
-    """One recording's files as they were read once; all checks use the same octets."""
-
-    sha256s: Mapping[str, str]  # of every file
-    sizes_bytes: Mapping[str, int]
-    contents: Mapping[str, bytes]  # of the manifest and whatever lies beside in small files
-    audio_head: bytes = field(repr=False, default=b"")
-    audio_tree: AudioTree | None = None  # over the data of a WAV
-    irregular: tuple[str, ...] = ()  # names that are no regular files
-    unreadable: Mapping[str, str] = field(default_factory=dict)  # name -> why
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BundleVerdict:
-    """What came out; ``manifest`` is there once it could be read, whether or not the rest holds."""
-
-    recording_id: str
-    manifest: Manifest | None
-    manifest_sha256: str
-    sha256s: dict[str, str]  # of every file, as it stands
-    size_bytes: int
-    signers: tuple[str, ...]
-    findings: tuple[Finding, ...]
-    signed_utc_s: int | None = None  # when the manifest was signed, by its signer's clock
-    checked: frozenset[Check] = frozenset()  # what could be checked at all
-    index: RecordingIndex | None = None  # of a recording whose manifest is encrypted
-
-    @property
-    def good(self) -> bool:
-        """Tell whether everything holds."""
-        return self.manifest is not None and not self.findings
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of all checks."""
-        if any(finding.verdict is Verdict.BAD for finding in self.findings):
-            return Verdict.BAD
-        return Verdict.GOOD if self.good else Verdict.UNKNOWN
-
-    @property
-    def stated(self) -> Manifest | RecordingIndex | None:
-        """What the recording says of itself, as far as it can be read here."""
-        return self.manifest or self.index
-
-    @property
-    def troubles(self) -> tuple[Finding, ...]:
-        """What is wrong; that something is encrypted is not."""
-        return tuple(finding for finding in self.findings if finding.code is not Check.ENCRYPTED)
-
-    def by_check(self) -> dict[Check, Verdict]:
-        """Give the verdict of each check that was made."""
-        verdicts = dict.fromkeys(sorted(self.checked, key=list(Check).index), Verdict.GOOD)
-        for finding in self.findings:
-            if verdicts.get(finding.code) is not Verdict.BAD:
-                verdicts[finding.code] = finding.verdict
-        return verdicts
 
 
 def judge(
@@ -180,33 +67,7 @@ def judge(
         check_certificate_file(bundle, recording_id, identities, findings)
         checked |= {Check.SIGNATURE, Check.CERTIFICATE, Check.SIGNER}
     if manifest is not None:
-        _check_manifest(manifest, recording_id, bundle, findings)
-        check_files(manifest, bundle, names, findings)
-        if rendering_name(manifest) in names:
-            checked.add(Check.RENDERING)
-            _check_rendering(manifest, bundle, findings)
-        checked |= {Check.DIGEST, Check.GAPS, Check.CLOCK}
-        findings += [Finding(code=Check.GAPS, reason=reason) for reason in gap_problems(manifest)]
-        findings += [Finding(code=Check.GAPS, reason=reason) for reason in time_problems(manifest)]
-        plain = plain_audio(manifest)
-        if plain in bundle.sha256s:
-            checked.add(Check.WAV)
-            size_bytes = bundle.sizes_bytes[plain]
-            problems = wav_problems(manifest, bundle.audio_head, file_bytes=size_bytes)
-            findings += [Finding(code=Check.WAV, reason=reason) for reason in problems]
-            if manifest.proof.leaves:
-                checked.add(Check.PROOF)
-                _check_proof(manifest, bundle.audio_tree, findings)
-        tree = bundle.audio_tree
-        for flaw in checkpoint_problems(
-            manifest,
-            bundle.contents,
-            trust=trust,
-            frame_bytes=tree.frame_bytes if tree else 0,
-            leaf_hashes=tree.leaf_hashes if tree else None,
-        ):
-            verdict = Verdict.UNKNOWN if flaw.is_doubt else Verdict.BAD
-            findings.append(Finding(code=Check.PROOF, reason=flaw.reason, verdict=verdict))
+        checked |= _check_said(manifest, recording_id, bundle, trust=trust, findings=findings)
         _check_clock(manifest, identities.values(), findings)
     manifest_sha256 = bundle.sha256s.get(manifest_name(recording_id), "")
     checked |= check_stamps(
@@ -230,6 +91,40 @@ def judge(
         signed_utc_s=signer.signing_time_utc_s if signer else None,
         checked=frozenset(checked),
     )
+
+
+def _check_said(
+    manifest: Manifest, recording_id: str, bundle: Bundle, *, trust: TrustStore, findings: list[Finding]
+) -> set[Check]:
+    """Hold what a manifest says against the files; tell what was checked by it."""
+    names = set(bundle.sha256s) | set(bundle.unreadable)
+    checked = {Check.DIGEST, Check.GAPS, Check.CLOCK}
+    _check_manifest(manifest, recording_id, bundle, findings)
+    check_files(manifest, bundle, names, findings)
+    if rendering_name(manifest) in names:
+        checked.add(Check.RENDERING)
+        _check_rendering(manifest, bundle, findings)
+    findings += [Finding(code=Check.GAPS, reason=reason) for reason in gap_problems(manifest)]
+    findings += [Finding(code=Check.GAPS, reason=reason) for reason in time_problems(manifest)]
+    plain = plain_audio(manifest)
+    if plain in bundle.sha256s:
+        checked.add(Check.WAV)
+        problems = wav_problems(manifest, bundle.audio_head, file_bytes=bundle.sizes_bytes[plain])
+        findings += [Finding(code=Check.WAV, reason=reason) for reason in problems]
+        if manifest.proof.leaves:
+            checked.add(Check.PROOF)
+            _check_proof(manifest, bundle.audio_tree, findings)
+    tree = bundle.audio_tree
+    for flaw in checkpoint_problems(
+        manifest,
+        bundle.contents,
+        trust=trust,
+        frame_bytes=tree.frame_bytes if tree else 0,
+        leaf_hashes=tree.leaf_hashes if tree else None,
+    ):
+        verdict = Verdict.UNKNOWN if flaw.is_doubt else Verdict.BAD
+        findings.append(Finding(code=Check.PROOF, reason=flaw.reason, verdict=verdict))
+    return checked
 
 
 def found(bundle: Bundle) -> tuple[list[Finding], set[str]]:

@@ -24,8 +24,8 @@ from recorderd.archive.along import STEP_BYTES, Along
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.custody import Custody
 from recorderd.archive.intake import BundleRefused
-from recorderd.archive.judgement import BundleVerdict
 from recorderd.archive.store import Key
+from recorderd.archive.verdicts import BundleVerdict
 from recorderd.core.errors import RecorderError
 
 SHORT_BYTES: Final = 64 << 20  # of these one reader is always free for

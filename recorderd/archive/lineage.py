@@ -18,7 +18,7 @@ from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import Final, Protocol
 
-from recorderd.archive.judgement import Verdict
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.outcomes import SHED
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest

@@ -14,7 +14,7 @@ from typing import Final
 
 from recorderd import durable
 from recorderd.archive.groups import FolderFile, StoredFile
-from recorderd.archive.judgement import AudioTree
+from recorderd.archive.verdicts import AudioTree
 from recorderd.core.errors import WavFormatError
 from recorderd.evidence.audio_proof import AudioLeaves
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, audio_name, manifest_name

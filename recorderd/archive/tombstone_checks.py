@@ -19,12 +19,12 @@ from recorderd.archive.audit_tables import AUDIT
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.groups import FolderGroup, Group, sha256_of
-from recorderd.archive.judgement import Verdict
 from recorderd.archive.lineage import Place
 from recorderd.archive.retention_book import terms_of_stated
 from recorderd.archive.retention_tables import HOLDS, RECORDING_TERMS, RETENTION_TERMS, TOMBSTONES
 from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.errors import EvidenceError, FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore, verify_detached

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recorderd.archive import intake as i
-from recorderd.archive.judgement import BundleVerdict
 from recorderd.archive.store import Key, Part, Store
+from recorderd.archive.verdicts import BundleVerdict
 from recorderd.core.errors import RecorderError
 
 

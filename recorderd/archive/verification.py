@@ -9,8 +9,9 @@ from pathlib import Path
 
 from recorderd.archive.groups import FolderGroup, Group, group_of
 from recorderd.archive.index_judgement import judge_index, sealed_id_of, with_index
-from recorderd.archive.judgement import Bundle, BundleVerdict, Check, Finding, Verdict, judge
+from recorderd.archive.judgement import judge
 from recorderd.archive.reading import Advance, Reading
+from recorderd.archive.verdicts import Bundle, BundleVerdict, Check, Finding, Verdict
 from recorderd.evidence.verify import TrustStore
 from recorderd.wire.manifest import audio_name
 from recorderd.wire.names import LISTENING_FOLDER

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from dsp import dtmf
-from recorderd.archive.judgement import Verdict
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.events import Ev
 from recorderd.core.messages import ControlAction, RecordingState, SessionEnded
 from recorderd.evidence.draft_cipher import BlockOpener

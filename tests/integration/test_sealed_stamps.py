@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recorderd.archive.judgement import Check, Verdict
+from recorderd.archive.verdicts import Check, Verdict
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import SessionId

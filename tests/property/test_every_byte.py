@@ -11,8 +11,9 @@ import pytest
 
 from recorderd.archive import judgement
 from recorderd.archive.heads import judge_head
-from recorderd.archive.judgement import Bundle, Check, Verdict, judge
+from recorderd.archive.judgement import judge
 from recorderd.archive.lineage import Break
+from recorderd.archive.verdicts import Bundle, Check, Verdict
 from recorderd.archive.verification import read_bundle
 from recorderd.evidence.verify import TrustStore, verify_detached
 from tests.support.golden import FIRST, GOLDEN, SECOND, THIRD

@@ -12,8 +12,8 @@ import pytest
 
 from recorderd.app.verify import Judged, places_of, recording_folders
 from recorderd.archive.index_judgement import judge_index
-from recorderd.archive.judgement import Check, Verdict
 from recorderd.archive.lineage import judge_chains
+from recorderd.archive.verdicts import Check, Verdict
 from recorderd.archive.verification import read_bundle, verify_bundle
 from recorderd.evidence.verify import TrustStore
 from tests.support.golden import as_text

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from recorderd.archive.judgement import BundleVerdict
+from recorderd.archive.verdicts import BundleVerdict
 from recorderd.archive.verification import verify_bundle
 from recorderd.core.messages import CallDescription, ControlAction, Origin, Participant, RecordingState
 from recorderd.core.terms import Mode, RecordingTerms

@@ -10,8 +10,8 @@ import pytest
 from recorderd.archive.audit import Trouble
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.intake import BundleRefused
-from recorderd.archive.judgement import Verdict
 from recorderd.archive.store import Key
+from recorderd.archive.verdicts import Verdict
 from recorderd.evidence.verify import TrustStore
 from tests.support.golden import FIRST, GOLDEN, IDS, RECORDER, SECOND, THIRD
 from tests.support.golden_twins import write_twin

@@ -14,7 +14,7 @@ import pytest
 from recorderd.app.archive_audit import audit_findings
 from recorderd.archive.audit_heads import AuditHeads
 from recorderd.archive.audit_log import Actor, AuditFilter, AuditLog
-from recorderd.archive.judgement import Verdict
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import CatalogueFailed
 from recorderd.evidence.verify import TrustStore

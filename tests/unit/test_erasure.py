@@ -13,8 +13,8 @@ import soundfile
 
 from recorderd.archive.anonymising import stage_audio
 from recorderd.archive.erasure import Wish
-from recorderd.archive.judgement import Verdict
 from recorderd.archive.removal import staged_audio
+from recorderd.archive.verdicts import Verdict
 from recorderd.core.errors import EvidenceError, HoldRefused, StoreBroken
 from recorderd.policy.retention import Erase, RetentionClass
 from recorderd.wire.tombstone import Cause, Kind, parse_tombstone

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from recorderd.archive.catalogue import Entry
-from recorderd.archive.judgement import Verdict
 from recorderd.archive.retention_tables import RECORDING_TERMS
+from recorderd.archive.verdicts import Verdict
 from recorderd.policy.retention import Erase, RetentionClass
 from tests.support.golden_sealed import FIRST, GOLDEN_SEALED, SECOND
 from tests.support.retention import AT_ONCE, Archive

@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorderd.archive.judgement import Verdict
 from recorderd.archive.lineage import Break, Place, judge_chains, judge_shelf
 from recorderd.archive.place_shelf import PlaceShelf
+from recorderd.archive.verdicts import Verdict
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import GENESIS_SHA256
 from recorderd.wire.shed_note import ShedNote, parse_shed_note

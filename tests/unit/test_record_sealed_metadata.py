@@ -12,8 +12,8 @@ import pytest
 
 from recorderd.app.recorderctl import main
 from recorderd.archive.index_judgement import sealed_id_of
-from recorderd.archive.judgement import Check, Verdict
 from recorderd.archive.lineage import Place, judge_chains
+from recorderd.archive.verdicts import Check, Verdict
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import (
     ControlAction,

@@ -15,12 +15,12 @@ from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.catalogue import CATALOGUE_NAME, Catalogue, Entry
 from recorderd.archive.criteria import Criteria
 from recorderd.archive.database import Database
-from recorderd.archive.judgement import Verdict
 from recorderd.archive.kept_receipts import catch_up, receipt_path
 from recorderd.archive.kept_terms import TERMS_FOLDER, terms_path
 from recorderd.archive.reindex import Rebuilt, Reindexer
 from recorderd.archive.retention_book import documents_of_terms
 from recorderd.archive.search import Search
+from recorderd.archive.verdicts import Verdict
 from recorderd.policy.retention import RetentionClass
 from tests.support.golden import FIRST, IDS, SECOND, THIRD
 from tests.support.postgres import PostgresServer
