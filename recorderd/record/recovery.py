@@ -97,31 +97,7 @@ def recover(
             if recording_id in half_made and recording_id not in named:
                 spool.drop_draft(recording_id)  # an entry that a cut left unfinished is made anew
                 continue
-            take_back(folder)
-            sealed = _sealed(folder, named.get(recording_id))
-            if sealed is not None:
-                sealer.publisher.publish(sealed)
-                log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
-                continue
-            finished = _repair(folder, recording_id, sealer.trust(), log)
-            if finished.notes.outcome in TOLD:
-                log.warning(Ev.SESSION_NOT_RECORDED, subject=recording_id, cause=StreamEnd.CRASH.value)
-                if not entries.keeps(finished.notes.outcome):
-                    spool.drop_draft(recording_id)
-                    continue
-            manifest = sealer.seal(finished)
-            if manifest.outcome in TOLD:
-                entries.tell(manifest)
-                continue
-            seconds = finished.duration_samples / finished.sample_rate_hz
-            checked = finished.proof.checked_samples / finished.sample_rate_hz
-            log.warning(
-                Ev.RECORDING_RECOVERED,
-                subject=recording_id,
-                how="sealed",
-                duration_s=f"{seconds:.3f}",
-                checked_s=f"{checked:.3f}",
-            )
+            _bring_home(folder, named.get(recording_id), spool=spool, sealer=sealer, entries=entries, log=log)
         except KeyUnusable as problem:
             waiting.append(recording_id)
             log.error(Ev.SEAL_POSTPONED, subject=recording_id, reason=problem)
@@ -143,6 +119,44 @@ def recover(
         told = _session_of(spool.path(Place.QUARANTINE, recording_id))
         entries.quarantined(recording_id, told, reason_of(spool, recording_id), entry=entry)
     return tuple(waiting)
+
+
+def _bring_home(
+    folder: Path,
+    manifest_sha256: str | None,
+    *,
+    spool: Spool,
+    sealer: Sealer,
+    entries: Entries,
+    log: EventLog,
+) -> None:
+    """Publish a draft that was sealed, or repair and seal it. Errors: whatever keeps it from that."""
+    recording_id = folder.name
+    take_back(folder)
+    sealed = _sealed(folder, manifest_sha256)
+    if sealed is not None:
+        sealer.publisher.publish(sealed)
+        log.warning(Ev.RECORDING_RECOVERED, subject=recording_id, how="published")
+        return
+    finished = _repair(folder, recording_id, sealer.trust(), log)
+    if finished.notes.outcome in TOLD:
+        log.warning(Ev.SESSION_NOT_RECORDED, subject=recording_id, cause=StreamEnd.CRASH.value)
+        if not entries.keeps(finished.notes.outcome):
+            spool.drop_draft(recording_id)
+            return
+    manifest = sealer.seal(finished)
+    if manifest.outcome in TOLD:
+        entries.tell(manifest)
+        return
+    seconds = finished.duration_samples / finished.sample_rate_hz
+    checked = finished.proof.checked_samples / finished.sample_rate_hz
+    log.warning(
+        Ev.RECORDING_RECOVERED,
+        subject=recording_id,
+        how="sealed",
+        duration_s=f"{seconds:.3f}",
+        checked_s=f"{checked:.3f}",
+    )
 
 
 def _sealed(folder: Path, manifest_sha256: str | None) -> Statement | None:
