@@ -26,7 +26,7 @@ class Dating:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known: list[tuple[int, int]] = []  # wall clock minus monotonic, and when it was seen last
+        self._known: list[tuple[int, int]] = []  # wall clock minus monotonic, and until when it may have been
 
     def arrivals_ns(self, stamps_utc_ns: I64, *, since_ns: int) -> I64:
         """Date packets that the kernel has stamped and that came after ``since_ns``.
@@ -55,8 +55,10 @@ class Dating:
             if now_ns - before_ns <= _BRACKET_NS:
                 break
         ahead_ns = utc_ns - now_ns
-        if self._known and abs(ahead_ns - self._known[-1][0]) <= SET_NS:
-            self._known.pop()
+        if self._known:
+            was_ns, _ = self._known.pop()
+            if abs(ahead_ns - was_ns) > SET_NS:
+                self._known.append((was_ns, now_ns))
         self._known = [one for one in self._known if one[1] >= since_ns]
         self._known.append((ahead_ns, now_ns))
         return now_ns

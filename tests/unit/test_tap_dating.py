@@ -68,6 +68,24 @@ def test_packets_from_before_and_after_the_wall_clock_was_set_come_when_they_cam
     assert dating.arrivals_ns(stamps, since_ns=began_ns).tolist() == early + late  # in pieces, too
 
 
+@pytest.mark.parametrize("set_by_ns", [HOUR_NS, -HOUR_NS, 30 * NS_PER_S, -30 * NS_PER_S])
+def test_after_a_stall_in_which_the_wall_clock_was_set_every_piece_is_dated_right(
+    clocks: Clocks, set_by_ns: int
+) -> None:
+    dating, began_ns = Dating(clocks), clocks.now_ns
+    dating.arrivals_ns(clocks.stamps(began_ns), since_ns=began_ns)
+    came = [began_ns + number * 20 * NS_PER_MS for number in range(1, 501)]
+    before = clocks.stamps(*came[:300])
+    clocks.ahead_ns += set_by_ns
+    stamps = np.concatenate([before, clocks.stamps(*came[300:])])
+    clocks.now_ns += 10 * NS_PER_S
+    for piece in range(20):
+        of_piece = slice(25 * piece, 25 * (piece + 1))
+        since_ns = began_ns + piece * 500 * NS_PER_MS
+        assert dating.arrivals_ns(stamps[of_piece], since_ns=since_ns).tolist() == came[of_piece]
+        clocks.now_ns += 50 * NS_PER_MS
+
+
 @pytest.mark.parametrize("set_by_ns", [200 * NS_PER_MS, -200 * NS_PER_MS])
 def test_where_both_settings_may_be_meant_no_packet_comes_too_early(clocks: Clocks, set_by_ns: int) -> None:
     dating, began_ns = Dating(clocks), clocks.now_ns
