@@ -44,13 +44,14 @@ def _new_call(client: SipClient) -> Call:
     return Call(client=client, headers=headers)
 
 
-def _call(
+def srtp_call(
     client: SipClient,
     crypto: Sequence[Sequence[str]],
     *,
     protocol: str = "RTP/SAVP",
     call: Call | None = None,
 ) -> Call:
+    """Offer lines of PCMA with these a=crypto values."""
     call = call or _new_call(client)
     metadata = metadata_xml(
         session_id=os.urandom(16).hex(),
@@ -71,15 +72,22 @@ def _protocols(call: Call) -> list[str]:
     return re.findall(r"(?m)^m=audio \d+ (\S+)", call.response.body.decode())
 
 
-def _stream(
-    port: int, sender: SrtpSender, *, first_sequence: int = 60, seed: int = 0, **how: float
+def srtp_stream(
+    port: int,
+    sender: SrtpSender,
+    *,
+    packets: int = PACKETS,
+    first_sequence: int = 60,
+    seed: int = 0,
+    **how: float,
 ) -> SrtpStream:
+    """A stream of noise in A-law, under a sender's key."""
     return SrtpStream(
         port=port,
         payload_type=8,
-        payload=os.urandom(160 * PACKETS),
+        payload=os.urandom(160 * packets),
         first_sequence=first_sequence,
-        script=network_script(PACKETS, seed=seed, **how),
+        script=network_script(packets, seed=seed, **how),
         sender=sender,
     )
 
@@ -94,7 +102,8 @@ def _expected(stream: RtpStream, *, start: int, length: int) -> np.ndarray:
     return expected
 
 
-def _check_exact(recorded: Recorded, streams: Sequence[RtpStream]) -> None:
+def check_exact(recorded: Recorded, streams: Sequence[RtpStream]) -> None:
+    """Every sample that came is there, in its place; every other is silent."""
     samples, _ = recorded.samples()
     assert samples.shape[1] == len(streams)
     for channel, (stream, entry) in enumerate(zip(streams, recorded.streams(), strict=True)):
@@ -118,7 +127,7 @@ def test_each_suite_is_recorded_to_the_sample(
     before = _count(house[1])
     senders = [SrtpSender(suite=suite), SrtpSender(suite=suite)]
     with SipClient(server=house[0].server) as client:
-        call = _call(client, [[sender.crypto(tag=7)] for sender in senders], protocol=protocol)
+        call = srtp_call(client, [[sender.crypto(tag=7)] for sender in senders], protocol=protocol)
         assert call.response is not None and call.response.code == 200
         assert _protocols(call) == [protocol, protocol]
         answers = _answered_crypto(call)
@@ -127,13 +136,13 @@ def test_each_suite_is_recorded_to_the_sample(
         assert len(keys | {sender.crypto().split()[2] for sender in senders}) == 4  # four of their own
         # One wraps its sequence number on the way: the rollover counter is part of the cipher.
         streams = [
-            _stream(line.port, sender, first_sequence=first, seed=first, loss=0.03, reorder_packets=4)
+            srtp_stream(line.port, sender, first_sequence=first, seed=first, loss=0.03, reorder_packets=4)
             for line, sender, first in zip(call.lines, senders, (60, 65_500), strict=True)
         ]
         send_streams(streams)
         assert call.bye().code == 200
     recorded = _sealed(*house, before)
-    _check_exact(recorded, streams)
+    check_exact(recorded, streams)
     # The keys are secrets: neither log nor evidence repeats them in clear.
     assert not any(sender.crypto().split("inline:")[1] in house[1].text() for sender in senders)
 
@@ -150,13 +159,13 @@ def test_the_first_line_that_we_can_use_is_taken_and_the_other_spelling_is_kept(
         SrtpSender(suite="AES_CM_128_HMAC_SHA1_32").crypto(tag=4),
     ]
     with SipClient(server=house[0].server) as client:
-        call = _call(client, [crypto])
+        call = srtp_call(client, [crypto])
         assert call.response is not None and call.response.code == 200
         assert [value.split()[:2] for value in _answered_crypto(call)] == [["3", "AES_CM_256_HMAC_SHA1_80"]]
-        stream = _stream(call.lines[0].port, sender)
+        stream = srtp_stream(call.lines[0].port, sender)
         send_streams([stream])
         call.bye()
-    _check_exact(_sealed(*house, before), [stream])
+    check_exact(_sealed(*house, before), [stream])
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -167,10 +176,10 @@ def test_a_wrong_key_is_silence_and_an_event_and_the_call_beside_it_is_whole(
     program = house[1]
     noted = program.text().count("stream_srtp_failed")
     with SipClient(server=house[0].server) as client:
-        beside = _call(client, [[good.crypto()]])
-        wrong = _call(client, [[SrtpSender(suite=suite).crypto()]])
-        stream = _stream(beside.lines[0].port, good)
-        noise = _stream(wrong.lines[0].port, SrtpSender(suite=suite))
+        beside = srtp_call(client, [[good.crypto()]])
+        wrong = srtp_call(client, [[SrtpSender(suite=suite).crypto()]])
+        stream = srtp_stream(beside.lines[0].port, good)
+        noise = srtp_stream(wrong.lines[0].port, SrtpSender(suite=suite))
         send_streams([stream, noise])
         wait_until(lambda: program.text().count("stream_srtp_failed") > noted, what="the event")
         rtp = house[0].status()["recorder"]["rtp"]
@@ -183,7 +192,7 @@ def test_a_wrong_key_is_silence_and_an_event_and_the_call_beside_it_is_whole(
         whole = _sealed(house[0], program, before + 1)
     assert not silent.samples()[0].any()
     assert all(entry["packets_received"] == 0 for entry in silent.manifest["streams"])
-    _check_exact(whole, [stream])
+    check_exact(whole, [stream])
     assert re.search(
         r"stream_srtp_failed subject=\S+ packets=\d+ reason='authentication failed'", program.text()
     )
@@ -193,8 +202,8 @@ def test_replayed_packets_are_dropped(house: tuple[House, Program]) -> None:
     before = _count(house[1])
     sender = SrtpSender(suite="AEAD_AES_128_GCM")
     with SipClient(server=house[0].server) as client:
-        call = _call(client, [[sender.crypto()]])
-        stream = _stream(call.lines[0].port, sender, duplicate=0.2)
+        call = srtp_call(client, [[sender.crypto()]])
+        stream = srtp_stream(call.lines[0].port, sender, duplicate=0.2)
         send_streams([stream])
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
             for number in range(PACKETS):
@@ -203,7 +212,7 @@ def test_replayed_packets_are_dropped(house: tuple[House, Program]) -> None:
         assert house[0].status()["recorder"]["rtp"]["srtp_failed"] >= PACKETS
         call.bye()
     recorded = _sealed(*house, before)
-    _check_exact(recorded, [stream])
+    check_exact(recorded, [stream])
     assert recorded.streams()[0]["packets_received"] == PACKETS
 
 
@@ -213,9 +222,9 @@ def test_a_reinvite_with_the_same_key_changes_nothing_and_one_with_another_goes_
     before = _count(house[1])
     first, second = SrtpSender(suite="AES_CM_128_HMAC_SHA1_80"), SrtpSender(suite="AES_CM_128_HMAC_SHA1_80")
     with SipClient(server=house[0].server) as client:
-        call = _call(client, [[first.crypto()]])
+        call = srtp_call(client, [[first.crypto()]])
         port, ours = call.lines[0].port, _answered_crypto(call)
-        stream = _stream(port, first, first_sequence=65_530)
+        stream = srtp_stream(port, first, first_sequence=65_530)
         half = PACKETS // 2
 
         def send(sender: SrtpSender, numbers: range, roc_from: int) -> None:
@@ -228,14 +237,14 @@ def test_a_reinvite_with_the_same_key_changes_nothing_and_one_with_another_goes_
                     time.sleep(0.02)
 
         send(first, range(half // 2), 0)
-        _call(client, [[first.crypto()]], call=call)
+        srtp_call(client, [[first.crypto()]], call=call)
         assert (call.lines[0].port, _answered_crypto(call)) == (port, ours)
         send(first, range(half // 2, half), 0)
-        _call(client, [[second.crypto()]], call=call)
+        srtp_call(client, [[second.crypto()]], call=call)
         assert call.lines[0].port == port
         send(second, range(half, PACKETS), 1)  # a new key begins with a rollover counter of 0
         call.bye()
-    _check_exact(_sealed(*house, before), [stream])
+    check_exact(_sealed(*house, before), [stream])
 
 
 UNREADABLE = [  # by the library, which would refuse the whole INVITE
@@ -264,10 +273,10 @@ def test_a_line_that_cannot_be_taken_costs_itself_only(
         assert call.response is not None and call.response.code == 200
         assert [bool(line.port) for line in call.lines] == [False, True]
         assert _protocols(call) == [protocol, "RTP/SAVP"]
-        stream = _stream(call.lines[1].port, sender)
+        stream = srtp_stream(call.lines[1].port, sender)
         send_streams([stream])
         call.bye()
-    _check_exact(_sealed(*house, before), [stream])
+    check_exact(_sealed(*house, before), [stream])
 
 
 @pytest.mark.parametrize(
@@ -291,7 +300,7 @@ def test_what_only_we_can_read_is_taken(
 
 def _answers(house: House, crypto: list[list[str]], protocol: str) -> tuple[int, list[int]]:
     with SipClient(server=house.server) as client:
-        call = _call(client, crypto, protocol=protocol)
+        call = srtp_call(client, crypto, protocol=protocol)
         assert call.response is not None
         if call.response.code == 200:
             call.bye()
