@@ -27,8 +27,8 @@ PIECE_NS: Final = 500 * NS_PER_MS
 PIECE_AHEAD_NS: Final = 2_100 * NS_PER_MS  # before a piece; more than the longest delay, to go on at all
 AGAIN_MS: Final = 50  # between two pieces
 EVERYTHING: Final = 1 << 62
-GLANCE_PACKETS: Final = 64  # of one socket; ten milliseconds each are 50 in a piece
-GLANCES: Final = 8  # at one socket within a piece: a flood on it holds nobody up
+GLANCE_PACKETS: Final = 32  # of one socket, a microsecond each; a piece has 25 of 20 ms
+GLANCES: Final = 16  # at one socket within a piece: a flood on it holds nobody up
 _EARS: Final = 16  # looked at together
 _SO_PEEK_OFF: Final = 42
 
