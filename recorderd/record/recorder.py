@@ -262,8 +262,9 @@ class Recorder:
     def _advance(self, recording: Recording, due_ns: int) -> None:
         if recording.ended is not None:
             owes = any(track.steering.owed for track in recording.tracks.values())
-            if not (self.sessions.has_joins or owes):
-                return  # nothing more comes into its ring: ``closing`` renders what is left at one go
+            left_ns = recording.ended.at_mono_ns - recording.mono_ns_at(recording.rendered)
+            if not (self.sessions.has_joins or owes or left_ns > BEHIND_NS):
+                return  # its ring holds all of it: ``closing`` renders what is left at one go
             due_ns = min(due_ns, recording.ended.at_mono_ns)
         if not recording.failed and recording.tracks:
             recording.render(self._source, until=recording.samples_at(due_ns))

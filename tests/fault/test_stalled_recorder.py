@@ -27,20 +27,25 @@ from tests.support.srtp_sender import SrtpSender
 CALLS = int(os.environ.get("STALL_CALLS", "30"))
 PER_SECOND = 15
 SECONDS = 24 + CALLS // PER_SECOND  # all are up when it begins, and for a while after it
+ENDING = SECONDS - 8  # half of them end while it lasts, the others while the recorder catches up
 
 
 @pytest.mark.parametrize(
-    ("stalls_s", "pause_ms"),
-    [((15.0,), 4500), ((4.0, 6.0), 0)],  # the ring holds four seconds, of which the recording needs two
-    ids=["once, and people pause", "again while it catches up"],
+    ("stalls_s", "pause_ms", "seconds"),
+    [  # the ring holds four seconds, of which the recording needs two
+        ((15.0,), 4500, SECONDS),
+        ((4.0, 6.0), 0, SECONDS),
+        ((15.0,), 0, ENDING),
+    ],
+    ids=["once, and people pause", "again while it catches up", "and calls end"],
 )
 def test_calls_lose_nothing_while_the_recorder_gets_no_turn(
-    tmp_path: Path, stalls_s: Sequence[float], pause_ms: int
+    tmp_path: Path, stalls_s: Sequence[float], pause_ms: int, seconds: int
 ) -> None:
     with House(tmp_path) as house:
         recorder = roomy(house).recorder()
         with LoadRun(
-            house.server, calls=CALLS, seconds=SECONDS, per_second=PER_SECOND, jitter_ms=40, pause_ms=pause_ms
+            house.server, calls=CALLS, seconds=seconds, per_second=PER_SECOND, jitter_ms=40, pause_ms=pause_ms
         ) as run:
             run.wait_full()
             time.sleep(3)
