@@ -1,7 +1,8 @@
 """How a stream's octets or packets become samples at the rate of the recording.
 
 Contract: ``read`` and ``skip`` are called with adjoining spans of positions; ``read`` gives the samples of
-the span and tells which of them came. Nothing from ``kept_ticks`` on is heard, not even in a filter's tail.
+the span and tells which of them came. Nothing from ``kept_ticks`` on is heard, not even in a filter's tail,
+and octets from there on stay where they are.
 Positions are in ticks of ``position_rate_hz`` (see ``tap.drain.StreamClock``).
 """
 
@@ -96,9 +97,11 @@ class Octets:
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
     ) -> tuple[I16, BOOL]:
         """Give the samples of a span, and which of them came."""
-        octets, marks = packets.take(self._stream, start_ticks=start_ticks, end_ticks=end_ticks)
-        beyond = max(0, min(end_ticks, kept_ticks) - start_ticks) * self._codec.octets_per_tick
-        marks[beyond:] = 0
+        kept_end = max(start_ticks, min(end_ticks, kept_ticks))
+        octets, marks = packets.take(self._stream, start_ticks=start_ticks, end_ticks=kept_end)
+        if kept_end < end_ticks:
+            beyond = np.zeros((end_ticks - kept_end) * self._codec.octets_per_tick, dtype=np.uint8)
+            octets, marks = np.concatenate([octets, beyond]), np.concatenate([marks, beyond])
         self.negative_zeros = negative_zeros(octets, marks, codec=self._codec)
         return decode_octets(octets, marks, codec=self._codec)
 

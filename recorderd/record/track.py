@@ -133,6 +133,8 @@ class Track:
         low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
         if self.placement is None or low >= high:
             return blank_piece(start, end)
+        if self.let_go_at is not None:
+            kept_until = min(kept_until, self.let_go_at)
         if self.steering.is_due(high - low, rate_hz=self.rate_hz) and (low, high) == (start, end):
             return self._steered(source, start=start, end=end, kept_until=kept_until)
         samples, came = self._take(source, low, high, kept_until)
