@@ -126,10 +126,12 @@ class Restoring(Taking):
         self._ring.cursor[slot] = 0
         needed = self._needed(one)
         self._ring.begin_at(slot, int(row[1]) if needed is None else min(needed, int(row[1])))
+        if one.entry.crypto is not None and table.ssrc[slot] != UNSET:
+            index = int(table.sequence_head[slot])
+            sent = int(table.expected_before[slot]) + index - int(table.sequence_base[slot])
+            one.entry.crypto.go_on(ssrc=int(table.ssrc[slot]), index=index, wraps_most=(sent >> 16) + 1)
         if one.left.before and table.ssrc[slot] != UNSET:  # its counts are told elsewhere
             self._count_anew(slot)
-        if one.entry.crypto is not None and table.ssrc[slot] != UNSET:
-            one.entry.crypto.go_on(ssrc=int(table.ssrc[slot]), index=int(table.sequence_head[slot]))
         table.signalled_host[slot] = host  # hosts of IPv6 have other numbers now
         if int(table.source[slot]) >> PORT_BITS >= FIRST_V6:
             table.source[slot] = 0

@@ -21,9 +21,11 @@ from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool, SocketPair
 from recorderd.tap.restoring import LeftOff
 from recorderd.tap.shelves import SHELVES
+from recorderd.wire.sdes import SrtpKeys, Suite
 from tests.support.dated_packets import until_dated
 from tests.support.free_ports import free_ports
 from tests.support.networks import EVENTS, pcm
+from tests.support.srtp_sender import SrtpSender
 
 STREAM = StreamId("20261128T120000-000000000001/1")
 OTHER = StreamId("20261128T120000-000000000002/1")
@@ -54,6 +56,7 @@ class Lives:
         self.mouth = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.mouth.bind(("127.0.0.1", 0))
         self.kept: dict[StreamId, SocketPair] = {}
+        self.encrypting: SrtpSender | None = None
         self.tap = self._new()
         until_dated()
 
@@ -69,7 +72,8 @@ class Lives:
         self._open(stream, self.kept[stream], codec)
 
     def _open(self, stream: StreamId, pair: SocketPair, codec: Codec) -> None:
-        self.tap.open_stream(stream, sockets=pair, codecs=[codec], event_payload_types=[EVENTS])
+        keys = keys_of(self.encrypting) if self.encrypting is not None else None
+        self.tap.open_stream(stream, sockets=pair, codecs=[codec], event_payload_types=[EVENTS], srtp=keys)
 
     def die(self, **left: int) -> dict[StreamId, int]:
         """Kill it; go on with ``STREAM`` from a tick on."""
@@ -87,9 +91,22 @@ class Lives:
             raw = header + audio(number)
             self.mouth.sendto(raw, ("127.0.0.1", self.kept[stream].rtp_port))
 
+    def send_encrypted(self, numbers: range, *, timestamp: int, roc: int, ssrc: int = 7) -> None:
+        """Send packets of which the first has a timestamp."""
+        assert self.encrypting is not None
+        for place, number in enumerate(numbers):
+            at = timestamp + place * PACKET
+            header = struct.pack("!BBHII", 0x80, pcm().payload_type, number & 0xFFFF, at, ssrc)
+            raw = self.encrypting.rtp(header + audio(number), roc=roc)
+            self.mouth.sendto(raw, ("127.0.0.1", self.kept[STREAM].rtp_port))
+
     def heard(self, start: int, end: int) -> tuple[bytes, bool]:
         octets, marks = self.tap.take(STREAM, start_ticks=start, end_ticks=end)
         return octets.tobytes(), bool(marks.all())
+
+
+def keys_of(sender: SrtpSender) -> SrtpKeys:
+    return SrtpKeys(suite=Suite(sender.suite), master=sender.master)
 
 
 @pytest.fixture
@@ -161,6 +178,41 @@ def test_a_kill_in_the_midst_of_a_drain_gives_each_packet_to_its_own_stream(live
     octets, whole = lives.heard(GUARD, GUARD + 20 * PACKET)
     assert whole
     assert octets == b"".join(map(audio, range(20)))
+
+
+@pytest.mark.parametrize("since", ["a jump of its timestamps", "packets of another SSRC", "a new key"])
+def test_an_encrypted_sender_that_has_wrapped_around_is_heard_after_a_restart(
+    lives: Lives, since: str
+) -> None:
+    lives.encrypting = SrtpSender(suite="AES_CM_128_HMAC_SHA1_80")
+    lives.open(STREAM, pcm())
+    lives.tap.shelves._keep_ns = NS_PER_S // 5
+    lives.send_encrypted(range(65_531, 65_536), timestamp=0, roc=0)
+    lives.send_encrypted(range(5), timestamp=5 * PACKET, roc=1)
+    lives.tap.drain()
+    timestamp, roc = 10 * PACKET, 1
+    if since == "a jump of its timestamps":
+        timestamp = 500_000_000
+    elif since == "packets of another SSRC":
+        lives.send_encrypted(range(20, 30), timestamp=900_000_000, roc=0, ssrc=9)
+        lives.tap.drain()
+    else:
+        lives.encrypting, roc = SrtpSender(suite="AES_CM_128_HMAC_SHA1_80"), 0
+        lives.tap.set_srtp(STREAM, keys_of(lives.encrypting))
+    time.sleep(0.3)  # what came so far will stand on no shelf any more
+    for number in range(5, 25, 5):
+        lives.send_encrypted(range(number, number + 5), timestamp=timestamp, roc=roc)
+        lives.tap.drain()
+        time.sleep(0.1)
+        timestamp += 5 * PACKET
+    end = lives.tap.clock_of(STREAM).end_ticks
+    lives.send_encrypted(range(25, 35), timestamp=timestamp, roc=roc)
+    lives.die(needed_ticks=end - 5 * PACKET)
+    lives.tap.drain()
+    octets, whole = lives.heard(end - 5 * PACKET, end + 10 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(20, 35)))
+    assert lives.tap.stats(STREAM).counters["srtp_failed"] == 0
 
 
 def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> None:
