@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.modular import extend16
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import LATE, RING_OVERRUN
@@ -162,7 +163,7 @@ class Intake:
         table.count("malformed", slots[(~columns.valid & ~arrived.failed) | (samples & ~whole)])
         table.count("unknown_payload", slots[unknown])
         kept = np.flatnonzero(samples & whole)
-        started = table.ssrc != UNSET
+        ssrc_before = table.ssrc.copy()
         before = Before(sequence=table.sequence_head.copy(), end_ticks=table.end_ticks.copy())
         restarts: list[Restart] = []
         placed = None
@@ -191,7 +192,7 @@ class Intake:
                 self._measure(arrived, placed)
         events = self._events(arrived, events)
         others = np.where(unknown, UNKNOWN, 0) + self._event_kinds(columns, events)
-        self._follow(arrived, placed, others, before=before, started=started, restarts=restarts)
+        self._follow(arrived, placed, others, before=before, ssrc_before=ssrc_before, restarts=restarts)
         if placed is not None:
             self._store(arrived, placed, framed=framed, marks=marks)
         return restarts
@@ -259,19 +260,22 @@ class Intake:
         others: I64,
         *,
         before: Before,
-        started: BOOL,
+        ssrc_before: I64,
         restarts: list[Restart],
     ) -> None:
         """Have the gaps between packets explained."""
         table, slots, columns = self.table, arrived.slots, arrived.columns
         begins = {restart.slot: restart.position_ticks for restart in restarts}
-        for slot in np.flatnonzero(~started & (table.ssrc != UNSET)).tolist():
+        for slot in np.flatnonzero((ssrc_before == UNSET) & (table.ssrc != UNSET)).tolist():
             begins.setdefault(slot, int(table.first_ticks[slot]))
         for slot, position in begins.items():
             before.sequence[slot] = table.sequence_base[slot] - 1
             before.end_ticks[slot] = position
             table.missing[slot] = table.quiet[slot] = 0
         belongs = (others != 0) & (columns.ssrc == table.ssrc[slots])
+        closed = (others != 0) & (columns.ssrc == ssrc_before[slots]) & np.isin(slots, list(begins))
+        if belongs.any() or closed.any():
+            self._count_beside(slots, columns.sequence, belongs=belongs, closed=closed)
         start_ticks, end_ticks = np.zeros_like(slots), np.zeros_like(slots)
         if placed is not None:
             current = columns.ssrc[placed.number] == table.ssrc[placed.slots]
@@ -293,6 +297,18 @@ class Intake:
                 marker=columns.marker[some],
             )
             self.causes.follow(table, packets, before)
+
+    def _count_beside(self, slots: I64, sequence: I64, *, belongs: BOOL, closed: BOOL) -> None:
+        """Count packets without samples that have a number in their stream's sequence, each once.
+
+        ``closed`` are those of a sequence that a new one has followed. Those from before a stream's first
+        samples have no number in it, nor have those of other senders: they hide no loss.
+        """
+        table = self.table
+        extended = extend16(sequence, near=table.sequence_head[slots])
+        numbered = closed | (belongs & (extended >= table.sequence_base[slots]))
+        known = np.unique(np.stack([slots[numbered], extended[numbered]]), axis=1)
+        table.beside += np.bincount(known[0], minlength=table.slots)
 
     def _store(self, arrived: Packets, placed: Placed, *, framed: BOOL, marks: U8) -> None:
         of_frames = framed[placed.number]

@@ -154,7 +154,7 @@ class Restoring(Taking):
         table = self._table
         for column in table.counters.values():
             column[slot] = 0
-        table.drops_blamed[slot] = table.expected_before[slot] = 0
+        table.drops_blamed[slot] = table.expected_before[slot] = table.beside[slot] = 0
         table.sequence_base[slot] = table.sequence_head[slot] + 1
         table.first_ticks[slot] = table.end_ticks[slot]
 

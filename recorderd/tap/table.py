@@ -86,6 +86,7 @@ class StreamTable:
         self.sequence_base: I64 = np.zeros(slots, dtype=np.int64)
         self.sequence_head: I64 = np.zeros(slots, dtype=np.int64)
         self.expected_before: I64 = np.zeros(slots, dtype=np.int64)  # packets of finished segments
+        self.beside: I64 = np.zeros(slots, dtype=np.int64)  # packets that have a number in it and no samples
         self.missing: I64 = np.zeros(slots, dtype=np.int64)  # sequence numbers, since the last samples
         self.quiet: I64 = np.zeros(slots, dtype=np.int64)  # what came instead of samples since: tap.causes
         self.drops_blamed: I64 = np.zeros(slots, dtype=np.int64)  # kernel drops that explained a gap
@@ -106,7 +107,8 @@ class StreamTable:
             *(self.owner, self.source, self.signalled_host, self.ssrc, self.shift_ticks, self.head_ticks),
             *(self.head_timestamp, self.head_arrival_ns, self.end_ticks, self.first_ticks, self.origin_ns),
             *(self.first_arrival_ns, self.last_arrival_ns, self.sequence_base, self.sequence_head),
-            *(self.expected_before, self.missing, self.quiet, self.drops_blamed, *self.counters.values()),
+            *(self.expected_before, self.beside, self.missing, self.quiet, self.drops_blamed),
+            *self.counters.values(),
         ]
 
     def open(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
@@ -121,7 +123,7 @@ class StreamTable:
             *(self.shift_ticks, self.head_ticks, self.head_timestamp, self.head_arrival_ns),
             *(self.end_ticks, self.first_ticks, self.origin_ns, self.sequence_base, self.sequence_head),
             *(self.expected_before, self.source, self.signalled_host, self.missing, self.quiet),
-            *(self.drops_blamed, *self.counters.values()),
+            *(self.drops_blamed, self.beside, *self.counters.values()),
         ):
             column[slot] = 0
         for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns):
@@ -187,7 +189,7 @@ class StreamTable:
         expected = int(self.expected_before[slot])
         if self.ssrc[slot] != UNSET:
             expected += int(self.sequence_head[slot] - self.sequence_base[slot]) + 1
-        came = counters["received"] + counters["event_payload"] + counters["unknown_payload"]
+        came = counters["received"] + int(self.beside[slot])
         return StreamStats(
             counters=counters,
             packets_lost=max(0, expected - came),

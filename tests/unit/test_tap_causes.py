@@ -129,6 +129,38 @@ def test_packets_of_an_unknown_kind_explain_nothing(tap: HeardTap, sender: Sende
     assert tap.causes() == [(1_600, 2_080, NOT_RECEIVED)]
 
 
+@pytest.mark.parametrize("beside", ["noise before it speaks", "keys of another", "copies", "its own keys"])
+def test_packets_without_samples_hide_no_loss(tap: HeardTap, sender: Sender, beside: str) -> None:
+    other = Sender(codec=pcm(), ssrc=99)
+    sent = []
+    if beside == "noise before it speaks":
+        for _ in range(10):
+            sent.append(sender.event(kind=13))
+            sender.pause(160)
+    for number in range(100):
+        packet = sender.send()
+        if number % 20 != 7:
+            sent.append(packet)
+        other.now_ns = sender.now_ns
+        if number % 10 == 3 and beside == "keys of another":
+            sent.append(other.event())
+        elif number % 10 == 3 and beside in ("copies", "its own keys"):
+            event = sender.event()
+            sent += [event, event] if beside == "copies" else [event]
+    tap.play(sent)
+    assert tap.stats(STREAM).packets_lost == 5
+
+
+def test_keys_before_a_sender_starts_anew_are_not_lost(tap: HeardTap, sender: Sender) -> None:
+    tap.play([sender.send() for _ in range(20)])
+    last = [sender.send(), sender.event(), sender.event(), sender.send()]
+    sender.ssrc, sender.timestamp = 77, 500_000_000
+    rows = [*last, *[sender.send() for _ in range(5)]]
+    tap.hear([(0, packet.sent_ns, packet.datagram) for packet in rows])
+    assert tap.stats(STREAM).counters["ssrc_changes"] == 1
+    assert tap.stats(STREAM).packets_lost == 0
+
+
 def test_what_the_kernel_dropped_is_not_the_networks_fault(tap: HeardTap, sender: Sender) -> None:
     tap.play(_talk(sender))
     sender.lose(4)
