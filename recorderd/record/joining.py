@@ -32,7 +32,7 @@ def move_stream(message: StreamMoved, *, into: Recording, come_from: Recording, 
         steering=Steering(policy=into.skew),
     )
     into.add(track)
-    _place(track, left, leaves_at=leaves_at, comes_at=into.samples_at(at_mono_ns))
+    track.take_on(left, leaves_at=leaves_at, comes_at=into.samples_at(at_mono_ns))
     at_ns = at_mono_ns - into.started.at_mono_ns
     session = come_from.started.session
     into.notes.took_on(at_ns=at_ns, call_id=message.call_id, session=session)
@@ -40,18 +40,6 @@ def move_stream(message: StreamMoved, *, into: Recording, come_from: Recording, 
     call_id = into.started.description.call_id
     come_from.notes.went_on_in(session=into.started.session, call_id=call_id)
     come_from.files.went_on_in(session=into.started.session, call_id=call_id)
-
-
-def _place(track: Track, left: Track, *, leaves_at: int, comes_at: int) -> None:
-    """Keep a stream's place in the ring, whatever the rates of the two recordings."""
-
-    def there(sample: int) -> int:
-        return comes_at + (sample - leaves_at) * track.rate_hz // left.rate_hz
-
-    track.taken_on_at = comes_at
-    if left.placement is not None:
-        track.placement, track.placed_ns = there(left.placement), left.placed_ns
-        track.first_sample = max(comes_at, there(left.first_sample))
 
 
 def render_absorbed(into: Recording, absorbed: Recording, source: Source) -> None:

@@ -197,6 +197,26 @@ def test_a_filter_that_looks_ahead_takes_nothing_from_the_recording_that_a_strea
     assert {gap.cause for gap in left.gaps} == {"after_last"}
 
 
+@pytest.mark.parametrize("looks_every_ms", [100, 500])
+def test_of_a_packet_that_begins_in_one_recording_the_rest_is_heard_in_the_other(
+    studio: Studio, looks_every_ms: int
+) -> None:
+    codecs = (PCMA, Codec(payload_type=3, encoding=Encoding.GSM, clock_rate_hz=8_000))
+    first, second = studio.session("s1"), studio.session("s2", ms=1000)
+    bert = studio.voice(first, "s1/b", first_ms=7, packets=300, party="bert", codecs=codecs)
+    studio.voice(second, "s2/c", first_ms=1000, packets=250, party="carl")
+    _move(studio, "s1/b", ms=3000, put_ms=3000, old="s1", new="s2", party="bert", codecs=codecs)
+    studio.end(first, ms=3100)
+    studio.end(second, ms=6000)
+    studio.run(9000, looks_ms=range(looks_every_ms, 9001, looks_every_ms))
+    late = _line(bert, ms=5007, session_ms=1000)
+    late[: 2000 * 8] = 0
+    assert np.array_equal(studio.samples("s2")[:, 1], late)
+    early = _line(bert, ms=3100)
+    early[3000 * 8 :] = 0
+    assert np.array_equal(studio.samples("s1")[:, 0], early)
+
+
 def test_the_clock_of_a_stream_that_moved_is_told_from_where_it_lies(studio: Studio) -> None:
     first, second = studio.session("s1"), studio.session("s2", ms=1000)
     studio.voice(first, "s1/b", first_ms=0, packets=2_000, party="bert")
