@@ -3,13 +3,14 @@
 Contract: a packet ends in the ring, among the frames or in exactly one counter. Reordered packets land where
 they belong, the second copy of one is dropped, one that comes after its window was read is late, one that
 reaches beyond the row is an overrun. The last packets of a drain that may be the first of a sender that
-starts anew are held and looked at again with the next. Thread: callers hold one lock (see ``tap.drain``).
+starts anew are held and looked at again with the next. What has waited for long is taken in turns, as if it
+had been drained in time. Thread: callers hold one lock (see ``tap.drain``).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,9 @@ from recorderd.tap.table import (
 )
 from recorderd.tap.trend import Trends
 from recorderd.wire.rtp import RtpColumns
+
+TOGETHER_NS: Final = NS_PER_S  # two drains that follow are half of it apart
+TURN_NS: Final = NS_PER_S // 4  # of what has waited for longer, at a time
 
 
 class Intake:
@@ -86,6 +90,14 @@ class Intake:
             row=np.arange(slots.size),
             rows=rows,
         ).grouped()
+        waited_ns = arrival_ns.max() - packets.arrival_ns
+        if waited_ns.max() <= TOGETHER_NS:
+            return self._take(packets)
+        turns = waited_ns // TURN_NS
+        return [row for turn in np.unique(turns)[::-1] for row in self._take(packets.only(turns == turn))]
+
+    def _take(self, packets: Packets) -> list[Restart]:
+        """Take packets that came within a short while: a sender may start anew once in it."""
         restarts: list[Restart] = []
         if self._held:
             again = np.isin(packets.slots, list(self._held))
