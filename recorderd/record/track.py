@@ -42,6 +42,7 @@ from recorderd.wire.manifest_rows import ClockEntry, QualityEntry
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
 FRAME_MS: Final = 20  # of speech activity
 PACKET_MS: Final = 20  # that are taken to be missing together where packets were lost
+PACKET_MOST_MS: Final = 200  # which of a packet may have been read before
 LOSSES: Final = (NETWORK_LOSS, LATE, KERNEL_DROP, RING_OVERRUN)
 RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}
 
@@ -73,6 +74,7 @@ class Track:
     _pressed_early: list[tuple[str, int, int]] = field(default_factory=list)
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
+    _is_rejoined: bool = False  # another process has read the stream so far
     _followed: Aligned | None = None  # whoever reads the stream up to where this session's part begins
     _reading: Aligned = field(init=False)
 
@@ -317,6 +319,7 @@ class Track:
         account.peak, account.energy, account.samples, account.clipped = map(int, standing["levels"])
         account.speech_frames, account.is_dirty = int(standing["speech_frames"]), True
         self.steering.go_on(standing["steering"])
+        self._is_rejoined = self.placement is not None
 
     def clock(
         self, source: Source, *, origin: int, start_mono_ns: int, start_utc_ns: int, afresh: bool
@@ -382,6 +385,9 @@ class Track:
         if self._followed is not None and low < high:
             self._reading.follow(self._followed)
             self._followed = None
+        if self._is_rejoined and low < high:
+            self._is_rejoined, at = False, low - (self.placement or 0)
+            self._reading.skip(source, start=at - self.rate_hz * PACKET_MOST_MS // 1000, end=at)
         if self.placement is None and low < high:
             clock = source.clock_of(self.opened.stream)
             self._settle(clock, start=low, end=high, start_mono_ns=start_mono_ns)

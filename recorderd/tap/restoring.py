@@ -2,7 +2,8 @@
 
 Contract: the streams that go on are open again; ``restore`` brings them to where that process was and plays
 what it had from the kernel once more, each packet once. Of a stream nothing is kept before ``needed_ticks``:
-so far it has been written. What was not on the shelves any more is told as lost, and noted as such.
+so far it has been written; but for whole packets, of which one may reach beyond that. What was not on the
+shelves any more is told as lost, and noted as such.
 Delays of the past are not known any more: what a stream tells of its clock begins anew.
 Thread: before the tap's begins. Packets of streams that do not go on are passed over.
 """
@@ -33,6 +34,7 @@ STAND_BEFORE_NS: Final = NS_PER_S // 2  # that packets may have waited in the ke
 RING_MS: Final = 16_000  # what came while nobody was there, and what was not written yet; at least
 RING_MAX_MS: Final = 60_000  # the kernel's queue holds less by default
 _WAIT_NS: Final = RING_MAX_MS * NS_PER_MS  # of a packet in the kernel, before a shelf took it; at most
+REACH_MS: Final = 200  # that a whole packet may begin before what is needed, and reach into it
 _UNTIL_READ_MS: Final = 5_000  # from the restart until the recording reads
 
 
@@ -181,7 +183,8 @@ class Restoring(Taking):
         self._ring.begin_at(slot, needed)
         frames = self._table.frames.get(slot)
         if frames is not None:
-            frames.take(start_ticks=wanted, end_ticks=wanted)
+            begin = max(0, wanted - REACH_MS * int(self._table.position_rate_hz[slot]) // 1000)
+            frames.take(start_ticks=begin, end_ticks=begin)
 
     def _needed(self, one: _Going) -> int | None:
         """Say from which octet on a stream is wanted."""

@@ -15,13 +15,15 @@ import pytest
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import EventLog
 from recorderd.core.gap_causes import RESTART
-from recorderd.core.ids import StreamId
-from recorderd.core.messages import Codec
+from recorderd.core.ids import DialogId, SessionId, StreamId
+from recorderd.core.messages import Codec, Encoding, StreamOpened
+from recorderd.record.track import Track
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool, SocketPair
 from recorderd.tap.restoring import LeftOff
 from recorderd.tap.shelves import SHELVES
 from recorderd.wire.sdes import SrtpKeys, Suite
+from tests.support import g711_reference
 from tests.support.dated_packets import until_dated
 from tests.support.free_ports import free_ports
 from tests.support.networks import EVENTS, pcm
@@ -67,13 +69,16 @@ class Lives:
         )
         return Tap(ports=self.pool, max_streams=8, clock=clock, log=log, memory_file=self.memory)
 
-    def open(self, stream: StreamId, codec: Codec) -> None:
+    def open(self, stream: StreamId, *codecs: Codec) -> None:
         self.kept[stream] = self.pool.acquire()
-        self._open(stream, self.kept[stream], codec)
+        self.codecs = codecs
+        self._open(stream, self.kept[stream])
 
-    def _open(self, stream: StreamId, pair: SocketPair, codec: Codec) -> None:
+    def _open(self, stream: StreamId, pair: SocketPair) -> None:
         keys = keys_of(self.encrypting) if self.encrypting is not None else None
-        self.tap.open_stream(stream, sockets=pair, codecs=[codec], event_payload_types=[EVENTS], srtp=keys)
+        self.tap.open_stream(
+            stream, sockets=pair, codecs=self.codecs, event_payload_types=[EVENTS], srtp=keys
+        )
 
     def die(self, **left: int) -> dict[StreamId, int]:
         """Kill it; go on with ``STREAM`` from a tick on."""
@@ -82,7 +87,7 @@ class Lives:
         self.tap = self._new()
         again = self.pool.adopt(*copies)
         assert again is not None
-        self._open(STREAM, again, pcm())
+        self._open(STREAM, again)
         return self.tap.restore({STREAM: LeftOff(needed_ticks=left["needed_ticks"])})
 
     def send(self, stream: StreamId, numbers: Iterator[int] | range) -> None:
@@ -279,6 +284,40 @@ def test_shelves_that_are_used_again_leave_no_hole_in_what_is_counted(lives: Liv
     octets, whole = lives.heard(GUARD + 24 * PACKET, GUARD + 26 * PACKET)
     assert whole
     assert octets == b"".join(map(audio, range(24, 26)))
+
+
+@pytest.mark.parametrize("written", [7 * PACKET, 7 * PACKET + 1, 8 * PACKET - 40])
+def test_of_a_whole_packet_that_was_written_in_part_the_rest_is_heard(lives: Lives, written: int) -> None:
+    codecs = (pcm(), Codec(payload_type=3, encoding=Encoding.GSM, clock_rate_hz=8_000))
+    lives.open(STREAM, *codecs)
+    start_mono_ns = lives.clock.mono_ns()
+    opened = StreamOpened(
+        session=SessionId("s"),
+        stream=STREAM,
+        dialog=DialogId("d"),
+        label="1",
+        side_rank=0,
+        codecs=codecs,
+        local_port=2,
+        at_mono_ns=start_mono_ns,
+    )
+    for first in range(0, 20, 5):
+        lives.send(STREAM, range(first, first + 5))
+        lives.tap.drain()
+    track = Track(opened=opened)
+    begun = track.read(lives.tap, start=0, end=written, start_mono_ns=start_mono_ns)
+    cut = track.first_sample + written
+    before = track.read(lives.tap, start=written, end=cut, start_mono_ns=start_mono_ns)
+    left = track.standing(until=cut)
+    assert lives.die(needed_ticks=track.ticks_of(cut)) == {}
+    again = Track(opened=opened)
+    again.go_on(left)
+    end = track.first_sample + 20 * PACKET
+    after = again.read(lives.tap, start=cut, end=end, start_mono_ns=start_mono_ns)
+    heard = np.concatenate([begun.samples, before.samples, after.samples])[track.first_sample :]
+    assert np.array_equal(heard, g711_reference.decode(b"".join(map(audio, range(20))), law="PCMA"))
+    assert after.absent == ()
+    assert lives.tap.stats(STREAM).counters["received"] == 20
 
 
 def test_a_stream_that_does_not_go_on_leaves_no_packet_in_another(lives: Lives) -> None:
