@@ -4,7 +4,8 @@ Contract: ``digits`` names each key once, with the first packet of its event. ``
 that makes an event longer or ends it, so that whoever wants its whole span takes the last one of a position;
 copies of the end, which senders send three times, tell nothing new. Both are bounded: what nobody asks for
 is forgotten, the oldest first. Thread: callers hold one lock (see ``tap.drain``).
-Source: RFC 4733 sections 2.3, 2.5 and 3.2.
+A key that is held for longer than the duration's 16 bits can tell comes as several events; it is one key.
+Source: RFC 4733 sections 2.3, 2.5 (2.5.1.3: events of long duration) and 3.2.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ KEPT_MAX: Final = 4_096
 KEYS: Final = "0123456789*#ABCD"  # by event code
 EVENT_BYTES: Final = 4
 OVERTAKEN_S: Final = 3  # by which packets of a key may come after those of the next
+_LONGEST_TICKS: Final = 0xFFFF  # after which a new event tells of the same key
 _END: Final = 0x80
 _VOLUME: Final = 0x3F
 
@@ -43,12 +45,22 @@ class KeyEvent:
 
 @dataclass(frozen=True, slots=True)
 class _Pressed:
-    """The last event of a stream."""
+    """The last key of a stream."""
 
-    timestamp: int
+    code: int
+    timestamp: int  # of its last event
+    before_ticks: int  # that the earlier ones lasted
     position_ticks: int
     duration_ticks: int
     ended: bool
+
+    def goes_on(self, code: int, timestamp: int) -> bool:
+        """Tell whether another event is of the same key."""
+        return (
+            code == self.code
+            and not self.ended
+            and (timestamp - self.timestamp) & 0xFFFF_FFFF == _LONGEST_TICKS
+        )
 
 
 class Keys:
@@ -99,17 +111,21 @@ class Keys:
                 slot, arrival_ns = int(arrived.slots[number]), int(arrived.arrival_ns[number])
                 timestamp = int(columns.timestamp[number])
                 last = self._last.get(slot)
-                if last is None or last.timestamp != timestamp:
+                before_ticks = last.before_ticks if last is not None else 0
+                if last is not None and last.goes_on(code, timestamp):
+                    before_ticks += _LONGEST_TICKS
+                elif last is None or last.timestamp != timestamp:
                     if last is not None and _is_older(table, slot, timestamp, last.timestamp):
                         continue  # overtaken by the next key
                     self.digits.append((slot, KEYS[code]))
-                    last = None
+                    last, before_ticks = None, 0
                 by_clock = int(columns.ssrc[number]) == table.ssrc[slot] and slot not in table.clock_maps
                 if last is not None:
                     at = last.position_ticks
                 else:
                     at = _place(table, slot, timestamp if by_clock else None, arrival_ns)
-                now = _Pressed(timestamp, at, high << 8 | low, bool(flags & _END))
+                duration_ticks = before_ticks + (high << 8 | low)
+                now = _Pressed(code, timestamp, before_ticks, at, duration_ticks, bool(flags & _END))
                 if last is None or now.duration_ticks > last.duration_ticks or now.ended > last.ended:
                     self._events.append((slot, KEYS[code], now, flags & _VOLUME, arrival_ns))
                     self._last[slot] = now
