@@ -193,6 +193,8 @@ class Intake:
                 source=arrived.source[kept],
             )
             positions, ours, restarts = place(table, packets, learning=self._policy is SourcePolicy.LEARN)
+            if framed.any():
+                table.note_clocks(packets.slots)
             self._refuse(packets, ~ours)
             for slot, last in candidates(packets, ours, restarts).items():
                 refused = self._is_elsewhere(packets.slots[last], packets.source[last])

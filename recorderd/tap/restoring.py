@@ -125,6 +125,7 @@ class Restoring(Taking):
             column[slot] = part.view(column.dtype)[0] if width == 1 else part.view(column.dtype)
             at += width
         table.owner[slot] = owner
+        table.go_on_mapping(slot)
         self._ring.cursor[slot] = 0
         needed = self._needed(one)
         self._ring.begin_at(slot, int(row[1]) if needed is None else min(needed, int(row[1])))

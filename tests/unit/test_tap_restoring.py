@@ -92,7 +92,8 @@ class Lives:
 
     def send(self, stream: StreamId, numbers: Iterator[int] | range) -> None:
         for number in numbers:
-            header = struct.pack("!BBHII", 0x80, pcm().payload_type, 1000 + number, 5000 + number * PACKET, 7)
+            sequence, timestamp = 1000 + number & 0xFFFF, 5000 + number * PACKET
+            header = struct.pack("!BBHII", 0x80, pcm().payload_type, sequence, timestamp & 0xFFFF_FFFF, 7)
             raw = header + audio(number)
             self.mouth.sendto(raw, ("127.0.0.1", self.kept[stream].rtp_port))
 
@@ -318,6 +319,32 @@ def test_of_a_whole_packet_that_was_written_in_part_the_rest_is_heard(lives: Liv
     assert np.array_equal(heard, g711_reference.decode(b"".join(map(audio, range(20))), law="PCMA"))
     assert after.absent == ()
     assert lives.tap.stats(STREAM).counters["received"] == 20
+
+
+@pytest.mark.parametrize("age_s", [0, 20, 40_000])
+def test_a_sender_by_another_clock_than_the_streams_stays_where_it_is(lives: Lives, age_s: int) -> None:
+    lives.open(STREAM, Codec(payload_type=111, encoding=Encoding.OPUS, clock_rate_hz=48_000), pcm())
+    lives.tap.shelves._keep_ns = NS_PER_S // 5
+    lives.send(STREAM, range(5))
+    lives.tap.drain()
+    lives.tap.take_frames(STREAM, start_ticks=0, end_ticks=48_000 + 5 * 960 + age_s * 48_000)
+    lives.clock.by_ns += age_s * NS_PER_S
+    time.sleep(0.3)  # what came so far will stand on no shelf any more
+    number = 5 + age_s * 50
+    for first in range(number, number + 20, 5):
+        lives.send(STREAM, range(first, first + 5))
+        lives.tap.drain()
+        time.sleep(0.1)
+    before = [
+        frame.position_ticks for frame in lives.tap.peek_frames(STREAM, start_ticks=0, end_ticks=1 << 62)
+    ]
+    lives.send(STREAM, range(number + 20, number + 25))
+    assert lives.die(needed_ticks=before[15]) == {}
+    lives.tap.drain()
+    after = lives.tap.peek_frames(STREAM, start_ticks=before[15], end_ticks=1 << 62)
+    assert [frame.payload for frame in after] == [audio(number + 15 + place) for place in range(10)]
+    assert [frame.position_ticks for frame in after] == [before[15] + 960 * place for place in range(10)]
+    assert lives.tap.stats(STREAM).counters["timestamp_jumps"] == 0
 
 
 def test_a_stream_that_does_not_go_on_leaves_no_packet_in_another(lives: Lives) -> None:
