@@ -154,6 +154,15 @@ class Intake:
             held.append(entry)
         return self._accept(joined([*held, packets]).grouped())
 
+    def _is_taken(self, slots: I64, positions: I64) -> BOOL:
+        """Tell where something came, or was read."""
+        table, ring = self.table, self.ring
+        octets = positions * table.octets_per_tick[slots]
+        taken = ~table.framed[slots] & ((octets < ring.cursor[slots]) | ring.present(slots, octets))
+        for number in np.flatnonzero(table.framed[slots]).tolist():
+            taken[number] = table.frames[int(slots[number])].is_taken(int(positions[number]))
+        return taken
+
     def _is_elsewhere(self, slots: I64, source: I64) -> BOOL:
         """Tell which packets that do not belong come from where nobody was listened to."""
         elsewhere: BOOL = source != self.table.source[slots]
@@ -192,7 +201,8 @@ class Intake:
                 ticks=ticks,
                 source=arrived.source[kept],
             )
-            positions, ours, restarts = place(table, packets, learning=self._policy is SourcePolicy.LEARN)
+            learning = self._policy is SourcePolicy.LEARN
+            positions, ours, restarts = place(table, packets, learning=learning, is_taken=self._is_taken)
             if framed.any():
                 table.note_clocks(packets.slots)
             self._refuse(packets, ~ours)
