@@ -3,8 +3,8 @@
 Contract: a packet ends in the ring, among the frames or in exactly one counter. Reordered packets land where
 they belong, the second copy of one is dropped, one that comes after its window was read is late, one that
 reaches beyond the row is an overrun. The last packets of a drain that may be the first of a sender that
-starts anew are held and looked at again with the next. What has waited for long is taken in turns, as if it
-had been drained in time. Thread: callers hold one lock (see ``tap.drain``).
+starts anew are held and looked at again with the next. What has waited for long and is of several senders is
+taken in turns, as if it had been drained in time. Thread: callers hold one lock (see ``tap.drain``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from recorderd.tap.causes import EVENT, NOISE, UNKNOWN, Before, Causes, Sequence
 from recorderd.tap.framing import frame_times, store_frame
 from recorderd.tap.keys import EVENT_BYTES, Keys
 from recorderd.tap.packets import Packets, Placed, joined
-from recorderd.tap.placing import Arrived, Restart, candidates, place
+from recorderd.tap.placing import JUMP_NS, Arrived, Restart, candidates, place
 from recorderd.tap.ring import Ring
 from recorderd.tap.sources import PORT_BITS, SourceBook, SourcePolicy, hosts
 from recorderd.tap.steady import take_steady
@@ -91,10 +91,19 @@ class Intake:
             rows=rows,
         ).grouped()
         waited_ns = arrival_ns.max() - packets.arrival_ns
-        if waited_ns.max() <= TOGETHER_NS:
+        if waited_ns.max() <= TOGETHER_NS or not self._has_changes(packets):
             return self._take(packets)
         turns = waited_ns // TURN_NS
         return [row for turn in np.unique(turns)[::-1] for row in self._take(packets.only(turns == turn))]
+
+    def _has_changes(self, packets: Packets) -> bool:
+        """Tell whether a sender is followed by another one, or by itself with other timestamps."""
+        slots, columns = packets.slots, packets.columns
+        rate_hz = self.table.position_rate_hz[slots[1:]]
+        moved_ticks = ((np.diff(columns.timestamp) + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+        moved_ns = moved_ticks * NS_PER_S // rate_hz - np.diff(packets.arrival_ns)
+        changed = (np.diff(columns.ssrc) != 0) | (np.abs(moved_ns) > JUMP_NS)
+        return bool((changed & (slots[1:] == slots[:-1])).any())
 
     def _take(self, packets: Packets) -> list[Restart]:
         """Take packets that came within a short while: a sender may start anew once in it."""
