@@ -267,7 +267,7 @@ class Tap(Restoring):
             if ear.is_rtcp:
                 self._drain_rtcp(ear.entry)
         if self._shelf is not None:
-            self.shelves.give_back(self._clock.mono_ns(), but=self._shelf)
+            self.shelves.give_back(self._clock.mono_ns(), but=self._shelf, save=self._save)
         with self._lock:
             for entry in ending:
                 self._close(entry)
@@ -331,10 +331,13 @@ class Tap(Restoring):
         """Take in what stands on a shelf."""
         if spans.counts.size:
             if self.shelves.outlives:
-                with self._lock:
-                    shelf.save(self._intake.columns(), slots=self._slots_used)
+                self._save(shelf)
             self._process(spans, shelf.batch, since_ns=self.heard_until_ns)
             self._next_shelf()
+
+    def _save(self, shelf: Shelf) -> None:
+        with self._lock:
+            shelf.save(self._intake.columns(), slots=self._slots_used)
 
     def _drain_rtcp(self, entry: OpenStream) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read

@@ -4,7 +4,7 @@ Contract: a shelf holds one batch, whose packets it came from, and the tap's col
 was taken in. A process that is killed at any instant, also within the kernel's call, leaves on the shelves
 every packet that it had from the kernel for the last ``keep_ns``; ``standing`` gives them in order, and what
 an earlier process has left counts from when this one begins, for nobody wrote it meanwhile. What is older is
-used again first, or given back when nothing comes any more.
+used again first, or given back when nothing comes any more; the columns stay.
 Without a memory file there is one shelf, and nothing outlives anybody.
 Thread: the tap's. Linux only.
 """
@@ -15,7 +15,7 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -185,15 +185,24 @@ class Shelves:
         shelf.begin(self._last, now_ns)
         return shelf
 
-    def give_back(self, now_ns: int, *, but: Shelf) -> None:
-        """Give the memory of shelves back that have not been filled for long."""
+    def give_back(self, now_ns: int, *, but: Shelf, save: Callable[[Shelf], None]) -> None:
+        """Give the memory of shelves back that have not been filled for long.
+
+        The columns are to ``save`` on the one that is kept: else nobody could go on with streams that rest.
+        """
         if not self.outlives or now_ns - self._look_ns < NS_PER_S:
             return
         self._look_ns = now_ns
-        for place, shelf in list(self._shelves.items()):
-            if shelf is not but and shelf.number and self._age_ns(shelf, now_ns) > _GIVE_BACK_NS:
-                del self._shelves[place], shelf
-                self._memory.madvise(mmap.MADV_REMOVE, _PAGE + place * self._step, self._step)
+        old = [
+            place
+            for place, shelf in self._shelves.items()
+            if shelf is not but and shelf.number and self._age_ns(shelf, now_ns) > _GIVE_BACK_NS
+        ]
+        if old:
+            save(but)
+        for place in old:
+            del self._shelves[place]
+            self._memory.madvise(mmap.MADV_REMOVE, _PAGE + place * self._step, self._step)
 
     def _age_ns(self, shelf: Shelf, now_ns: int) -> int:
         """Say for how long what stands on it could be written: while no process ran, nobody did."""

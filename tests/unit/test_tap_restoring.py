@@ -221,6 +221,24 @@ def test_an_encrypted_sender_that_has_wrapped_around_is_heard_after_a_restart(
     assert lives.tap.stats(STREAM).counters["srtp_failed"] == 0
 
 
+def test_a_call_that_rests_while_nobody_speaks_is_heard_again_after_a_restart(lives: Lives) -> None:
+    lives.open(STREAM, pcm())
+    lives.send(STREAM, range(60))
+    lives.tap.drain()
+    for _ in range(15):
+        lives.clock.by_ns += NS_PER_S
+        lives.tap.drain()
+    resumed = 60 + 15 * 50
+    needed = GUARD + resumed * PACKET
+    assert lives.die(needed_ticks=needed) == {}
+    lives.send(STREAM, range(resumed, resumed + 10))
+    lives.tap.drain()
+    octets, whole = lives.heard(needed, needed + 10 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(resumed, resumed + 10)))
+    assert lives.tap.stats(STREAM).counters["received"] == 70
+
+
 def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> None:
     lives.open(STREAM, pcm())
     for first in range(0, 30, 10):
