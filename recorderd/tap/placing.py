@@ -151,15 +151,18 @@ def _set_back(table: StreamTable, packets: Arrived, positions: I64, ours: BOOL, 
 
 def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
     first = int(np.flatnonzero(packets.slots == slot)[0])
-    guard = int(GUARD_NS * table.position_rate_hz[slot] // NS_PER_S)
+    rate_hz, arrival_ns = int(table.position_rate_hz[slot]), int(packets.arrival_ns[first])
+    begin = GUARD_NS * rate_hz // NS_PER_S
+    if table.origin_ns[slot]:  # another process has placed it
+        begin = max(begin, (arrival_ns - int(table.origin_ns[slot])) * rate_hz // NS_PER_S)
     table.ssrc[slot] = packets.ssrc[first]
     table.ssrcs[slot].append(int(packets.ssrc[first]))
     table.hear_from(slot, int(packets.source[first]))
     table.head_timestamp[slot] = packets.timestamp[first]
-    table.shift_ticks[slot] = guard - packets.timestamp[first]
-    table.head_ticks[slot] = table.first_ticks[slot] = guard
-    table.head_arrival_ns[slot] = table.first_arrival_ns[slot] = packets.arrival_ns[first]
-    table.origin_ns[slot] = packets.arrival_ns[first] - GUARD_NS
+    table.shift_ticks[slot] = begin - packets.timestamp[first]
+    table.head_ticks[slot] = table.first_ticks[slot] = begin
+    table.head_arrival_ns[slot] = table.first_arrival_ns[slot] = arrival_ns
+    table.origin_ns[slot] = arrival_ns - begin * NS_PER_S // rate_hz
     table.sequence_base[slot] = table.sequence_head[slot] = packets.sequence[first]
 
 

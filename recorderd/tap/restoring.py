@@ -3,7 +3,7 @@
 Contract: the streams that go on are open again; ``restore`` brings them to where that process was and plays
 what it had from the kernel once more, each packet once. Of a stream nothing is kept before ``needed_ticks``:
 so far it has been written; but for whole packets, of which one may reach beyond that. What was not on the
-shelves any more is told as lost, and noted as such.
+shelves any more is told as lost, and noted as such; where they are of another form that is all of it.
 Delays of the past are not known any more: what a stream tells of its clock begins anew.
 Thread: before the tap's begins. Packets of streams that do not go on are passed over.
 """
@@ -35,6 +35,7 @@ RING_MS: Final = 16_000  # what came while nobody was there, and what was not wr
 RING_MAX_MS: Final = 60_000  # the kernel's queue holds less by default
 _WAIT_NS: Final = RING_MAX_MS * NS_PER_MS  # of a packet in the kernel, before a shelf took it; at most
 REACH_MS: Final = 200  # that a whole packet may begin before what is needed, and reach into it
+PACKETS_PER_S: Final = 100  # of a sender, at most
 _UNTIL_READ_MS: Final = 5_000  # from the restart until the recording reads
 
 
@@ -46,6 +47,7 @@ class LeftOff:
     ssrcs: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
     before: StreamId | None = None  # its name so far, where it goes on as another stream
+    needed_ns: int = 0  # when ``needed_ticks`` was, as its recording has placed it; monotonic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,8 @@ class Restoring(Taking):
         with self._lock:
             for one in going.values():
                 self._keep_from(one)
+                if missing := self._expect(one):
+                    lost[one.entry.stream] = missing
             self._intake.keys.digits.clear()  # what was asked for by them has been dealt with
         return lost
 
@@ -186,6 +190,21 @@ class Restoring(Taking):
         if frames is not None:
             begin = max(0, wanted - REACH_MS * int(self._table.position_rate_hz[slot]) // 1000)
             frames.take(start_ticks=begin, end_ticks=begin)
+
+    def _expect(self, one: _Going) -> int:
+        """Let a stream of which no shelf tells go on where its recording has it; say what may be lost."""
+        slot, table, wanted = one.entry.slot, self._table, one.left.needed_ticks
+        if not wanted or table.ssrc[slot] != UNSET:
+            return 0
+        rate_hz = int(table.position_rate_hz[slot])
+        missing = max(0, self._clock.mono_ns() - one.left.needed_ns) * rate_hz // NS_PER_S
+        table.origin_ns[slot] = one.left.needed_ns - wanted * NS_PER_S // rate_hz
+        if one.entry.crypto is not None:
+            packets_most = wanted * PACKETS_PER_S // rate_hz
+            ssrc = (0, *one.left.ssrcs)[-1]
+            one.entry.crypto.go_on(ssrc=ssrc, index=0, wraps_most=(packets_most >> 16) + 1)
+        self._intake.causes.note(slot, wanted, wanted + missing, RESTART)
+        return missing
 
     def _needed(self, one: _Going) -> int | None:
         """Say from which octet on a stream is wanted."""

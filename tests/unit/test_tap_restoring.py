@@ -88,7 +88,7 @@ class Lives:
         again = self.pool.adopt(*copies)
         assert again is not None
         self._open(STREAM, again)
-        return self.tap.restore({STREAM: LeftOff(needed_ticks=left["needed_ticks"])})
+        return self.tap.restore({STREAM: LeftOff(**left)})
 
     def send(self, stream: StreamId, numbers: Iterator[int] | range) -> None:
         for number in numbers:
@@ -237,6 +237,46 @@ def test_a_call_that_rests_while_nobody_speaks_is_heard_again_after_a_restart(li
     assert whole
     assert octets == b"".join(map(audio, range(resumed, resumed + 10)))
     assert lives.tap.stats(STREAM).counters["received"] == 70
+
+
+def test_a_call_of_which_the_shelves_have_another_form_goes_on_where_its_recording_has_it(
+    lives: Lives,
+) -> None:
+    lives.open(STREAM, pcm())
+    lives.send(STREAM, range(60))
+    lives.tap.drain()
+    origin_ns = lives.tap.clock_of(STREAM).origin_ns
+    lives.clock.by_ns += 20 * NS_PER_S
+    needed_ns = lives.clock.mono_ns()
+    needed = (needed_ns - origin_ns) * 8 // 1_000_000
+    os.ftruncate(lives.memory, 0)  # as when more streams are allowed than before
+    lost = lives.die(needed_ticks=needed, needed_ns=needed_ns)
+    time.sleep(0.2)
+    lives.send(STREAM, range(2_000, 2_020))
+    sent_ns = lives.clock.mono_ns()
+    lives.tap.drain()
+    clock = lives.tap.clock_of(STREAM)
+    assert abs(clock.first_ticks - (sent_ns - origin_ns) * 8 // 1_000_000) <= 400
+    octets, whole = lives.heard(clock.first_ticks, clock.first_ticks + 20 * PACKET)
+    assert whole
+    assert octets == b"".join(map(audio, range(2_000, 2_020)))
+    (cause,) = [row for row in lives.tap.gap_causes() if row.cause == RESTART]
+    assert (cause.start_ticks, cause.end_ticks - needed) == (needed, lost[STREAM])
+    assert clock.first_ticks - needed > lost[STREAM]
+
+
+def test_of_an_encrypted_call_too_the_shelves_may_have_another_form(lives: Lives) -> None:
+    lives.encrypting = SrtpSender(suite="AES_CM_128_HMAC_SHA1_80")
+    lives.open(STREAM, pcm())
+    lives.send_encrypted(range(65_531, 65_536), timestamp=0, roc=0)
+    lives.tap.drain()
+    needed_ns = lives.clock.mono_ns()
+    os.ftruncate(lives.memory, 0)
+    lives.die(needed_ticks=1_600 * 8_000, needed_ns=needed_ns)
+    lives.send_encrypted(range(10), timestamp=5 * PACKET, roc=1)
+    lives.tap.drain()
+    counters = lives.tap.stats(STREAM).counters
+    assert (counters["received"], counters["srtp_failed"], counters["late"]) == (10, 0, 0)
 
 
 def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> None:
