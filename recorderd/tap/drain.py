@@ -243,6 +243,8 @@ class Tap(Restoring):
     def drain(self) -> None:
         """Empty all sockets once."""
         began_mono_ns = self._dating.look(self.heard_until_ns)
+        if self._shelf is not None:
+            self._shelf.date(self._dating.ahead_ns)
         until_ns = take_until_ns(
             now_ns=began_mono_ns,
             heard_until_ns=self.heard_until_ns,
@@ -288,7 +290,7 @@ class Tap(Restoring):
             self._log.warning(Ev.TAP_BEHIND, subject="rtp", behind_ms=behind_ns // NS_PER_MS)
 
     def _next_shelf(self) -> Shelf:
-        self._shelf = shelf = self.shelves.next(self._clock.mono_ns())
+        self._shelf = shelf = self.shelves.next(self._clock.mono_ns(), ahead_ns=self._dating.ahead_ns)
         return shelf
 
     def _drain_piece(self, ears: list[Ear], until_ns: int) -> None:

@@ -76,7 +76,7 @@ class Restoring(Taking):
         Packets that had waited in the kernel for long came long before their shelf was begun.
         """
         found_ns = list[int]()
-        for shelf in self.shelves.standing():
+        for shelf in self._standing():
             found_ns.append(shelf.begun_ns - STAND_BEFORE_NS)
             if shelf.spans():
                 longest_ns = shelf.begun_ns - _WAIT_NS
@@ -90,7 +90,7 @@ class Restoring(Taking):
             owner_of(left.before or stream): _Going(entry=self._open[stream], left=left)
             for stream, left in streams.items()
         }
-        shelves = self.shelves.standing()
+        shelves = self._standing()
         saved = [shelf.saved() for shelf in shelves]
         lost: dict[StreamId, int] = {}
         with self._lock:
@@ -116,6 +116,13 @@ class Restoring(Taking):
                     lost[one.entry.stream] = missing
             self._intake.keys.digits.clear()  # what was asked for by them has been dealt with
         return lost
+
+    def _standing(self) -> list[Shelf]:
+        """Give what stands there, and remember how it is dated: the wall clock may have been set since."""
+        shelves = self.shelves.standing()
+        for shelf in shelves:
+            self._dating.remember(shelf.ahead_ns)
+        return shelves
 
     def _begin(self, one: _Going, row: I64 | None) -> int:
         """Bring a stream to where it was before the first shelf; return how many ticks are lost."""

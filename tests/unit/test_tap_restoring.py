@@ -12,12 +12,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from dsp.shapes import I64
 from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.events import EventLog
 from recorderd.core.gap_causes import RESTART
 from recorderd.core.ids import DialogId, SessionId, StreamId
 from recorderd.core.messages import Codec, Encoding, StreamOpened
 from recorderd.record.track import Track
+from recorderd.tap.batch import Batch
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool, SocketPair
 from recorderd.tap.restoring import LeftOff
@@ -43,9 +45,14 @@ class Later(SystemClock):
     """A clock that may be put forward."""
 
     by_ns = 0
+    set_at_utc_ns, set_by_ns = 1 << 62, 0  # when somebody sets the wall clock
 
     def mono_ns(self) -> int:
         return super().mono_ns() + self.by_ns
+
+    def utc_ns(self) -> int:
+        now_ns = super().utc_ns()
+        return now_ns + self.set_by_ns if now_ns >= self.set_at_utc_ns else now_ns
 
 
 class Lives:
@@ -277,6 +284,36 @@ def test_of_an_encrypted_call_too_the_shelves_may_have_another_form(lives: Lives
     lives.tap.drain()
     counters = lives.tap.stats(STREAM).counters
     assert (counters["received"], counters["srtp_failed"], counters["late"]) == (10, 0, 0)
+
+
+@pytest.mark.parametrize("set_by_ns", [3_600 * NS_PER_S, -3_600 * NS_PER_S])
+def test_a_wall_clock_that_is_set_while_nobody_is_there_moves_no_stream(
+    lives: Lives, monkeypatch: pytest.MonkeyPatch, set_by_ns: int
+) -> None:
+    true = Batch.stamps_utc_ns
+
+    def of_that_clock(batch: Batch) -> I64:
+        stamps = true(batch)
+        return np.where(stamps >= lives.clock.set_at_utc_ns, stamps + lives.clock.set_by_ns, stamps)
+
+    monkeypatch.setattr(Batch, "stamps_utc_ns", of_that_clock)
+    lives.open(STREAM, pcm())
+    lives.tap.shelves._keep_ns = NS_PER_S // 5
+    for first in range(0, 30, 5):
+        lives.send(STREAM, range(first, first + 5))
+        lives.tap.drain()
+        time.sleep(0.1)
+    lives.send(STREAM, range(30, 35))
+    lives.clock.set_at_utc_ns, lives.clock.set_by_ns = time.time_ns(), set_by_ns
+    time.sleep(2.2)
+    lives.send(STREAM, range(140, 145))
+    lives.die(needed_ticks=GUARD + 25 * PACKET)
+    lives.tap.drain()
+    lives.send(STREAM, range(145, 150))
+    lives.tap.drain()
+    counters = lives.tap.stats(STREAM).counters
+    assert (counters["received"], counters["timestamp_jumps"]) == (45, 0)
+    assert lives.tap.clock_of(STREAM).end_ticks == GUARD + 150 * PACKET
 
 
 def test_a_second_death_right_after_the_first_loses_nothing(lives: Lives) -> None:
