@@ -87,7 +87,7 @@ class Lives:
             stream, sockets=pair, codecs=self.codecs, event_payload_types=[EVENTS], srtp=keys
         )
 
-    def die(self, **left: int) -> dict[StreamId, int]:
+    def die(self, *, needed_ticks: int, needed_ns: int = 0) -> dict[StreamId, int]:
         """Kill it; go on with ``STREAM`` from a tick on."""
         pair = self.kept[STREAM]
         copies = [socket.socket(fileno=os.dup(sock.fileno())) for sock in (pair.rtp, pair.rtcp)]
@@ -95,7 +95,7 @@ class Lives:
         again = self.pool.adopt(*copies)
         assert again is not None
         self._open(STREAM, again)
-        return self.tap.restore({STREAM: LeftOff(**left)})
+        return self.tap.restore({STREAM: LeftOff(needed_ticks=needed_ticks, needed_ns=needed_ns)})
 
     def send(self, stream: StreamId, numbers: Iterator[int] | range) -> None:
         for number in numbers:
