@@ -185,9 +185,10 @@ class Intake:
         marks = table.marks[slots, columns.payload_type]
         per_tick = table.octets_per_tick[slots]
         framed = columns.valid & (marks == FRAME_PAYLOAD)
-        whole = (columns.payload_bytes > 0) & (framed | (columns.payload_bytes % per_tick == 0))
-        events = columns.valid & (marks == EVENT_PAYLOAD)
+        whole = framed | (columns.payload_bytes % per_tick == 0)
         unknown = columns.valid & (marks == UNKNOWN_PAYLOAD)
+        empty = columns.payload_bytes == 0  # padding at most: it keeps a path open
+        events = columns.valid & ~unknown & (empty | (marks == EVENT_PAYLOAD))
         samples = columns.valid & ~events & ~unknown
         table.count("srtp_failed", slots[arrived.failed])
         table.count("malformed", slots[(~columns.valid & ~arrived.failed) | (samples & ~whole)])
@@ -260,13 +261,12 @@ class Intake:
 
     @staticmethod
     def _event_kinds(columns: RtpColumns, events: BOOL) -> I64:
-        """Tell key events from comfort noise, which may have a payload type of its own at other rates.
+        """Tell key events from noise, which may have a type of its own at other rates, or no payload at all.
 
         Shapes: all (n,). Source: RFC 4733 section 2.3 (four octets each), RFC 3389 section 3.
         """
-        keys = columns.payload_bytes % EVENT_BYTES == 0
-        for payload_type in COMFORT_NOISE:
-            keys &= columns.payload_type != payload_type
+        keys = (columns.payload_bytes > 0) & (columns.payload_bytes % EVENT_BYTES == 0)
+        keys &= ~np.isin(columns.payload_type, COMFORT_NOISE)
         return np.where(events, np.where(keys, EVENT, NOISE), 0)
 
     def _measure(self, arrived: Packets, placed: Placed) -> None:

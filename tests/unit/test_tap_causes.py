@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,23 @@ def test_comfort_noise_marks_silence(tap: HeardTap, sender: Sender, pauses: list
     tap.play(sent + _talk(sender))
     assert tap.causes() == [(1_600, 1_600 + sum(pauses), SILENCE_SUPPRESSED)]
     assert tap.stats(STREAM).packets_lost == 0
+
+
+@pytest.mark.parametrize("padding", [b"", bytes([0, 0, 0, 4])])
+def test_packets_without_payload_are_silence_and_no_loss(
+    tap: HeardTap, sender: Sender, padding: bytes
+) -> None:
+    sent = [sender.send() for _ in range(10)]
+    for _ in range(5):
+        packet = sender.event(kind=8)
+        first = bytes([0xA0 if padding else 0x80])
+        sent.append(replace(packet, datagram=first + packet.datagram[1:12] + padding))
+        sender.pause(800)
+    sent += [sender.send() for _ in range(10)]
+    tap.play(sent)
+    stats = tap.stats(STREAM)
+    assert (stats.packets_lost, stats.counters["malformed"], stats.counters["received"]) == (0, 0, 20)
+    assert tap.causes() == [(1_600, 5_600, SILENCE_SUPPRESSED)]
 
 
 def test_key_events_stand_in_the_place_of_samples(tap: HeardTap, sender: Sender) -> None:
