@@ -108,6 +108,27 @@ def test_the_same_key_again_after_a_lost_end_is_another_one() -> None:
     assert tap.digits() == [(STREAM, "5"), (STREAM, "5")]
 
 
+def test_keys_before_a_stream_has_samples_are_placed_by_their_arrival() -> None:
+    tap, sender = _stage()
+    sent = []
+    for code in (5, 5, 6):
+        sent += _key(sender, code, ends=1)
+        sender.now_ns += 380 * NS_PER_MS
+    sender.now_ns += 8_500 * NS_PER_MS
+    tap.play(sent[:-1])
+    assert tap.key_events() == []
+    tap.play([*sent[-1:], *[sender.send() for _ in range(10)]])
+    found = _last(tap.key_events())
+    assert [(key, duration_ticks) for key, _, duration_ticks, _ in found] == [
+        ("5", 800),
+        ("5", 800),
+        ("6", 800),
+    ]
+    assert [start_ticks for _, start_ticks, _, _ in found] == [-80_000, -76_000, -72_000]
+    assert [key for _, key in tap.digits()] == ["5", "5", "6"]
+    assert tap.key_events() == []
+
+
 def test_a_payload_type_that_changes_in_a_call_goes_on_telling() -> None:
     tap, sender = _stage()
     tap.play([sender.send(), *_key(sender, 1)])
