@@ -267,7 +267,12 @@ class Continuing:
 
 
 def _left_off(needed: Needed) -> LeftOff:
-    return LeftOff(needed_ticks=needed.needed_ticks, ssrcs=needed.ssrcs, sources=needed.sources)
+    return LeftOff(
+        needed_ticks=needed.needed_ticks,
+        needed_ns=needed.needed_ns,
+        ssrcs=needed.ssrcs,
+        sources=needed.sources,
+    )
 
 
 def _first(numbers: list[int]) -> int | None:

@@ -63,6 +63,7 @@ class _Piece:
     end: int
     rate_hz: int
     samples: I16  # at rate_hz
+    packet: WholePacket
     silent: tuple[tuple[int, int], ...]  # in samples of the stream
 
 
@@ -87,6 +88,10 @@ class FrameReader:
     def set_codecs(self, codecs: Sequence[Codec]) -> None:
         """Take what signalling agreed upon anew; the rate stays."""
         self._codecs = {codec.payload_type: codec for codec in codecs}
+
+    def follow(self, before: FrameReader) -> None:
+        """Take what another one has read of the same packets, and has not given to their ends."""
+        self._waiting += [*before._waiting, *(piece.packet for piece in before._pieces)]
 
     def sample_at(self, position_ticks: int) -> int:
         """Say which sample of the stream a position is."""
@@ -148,6 +153,7 @@ class FrameReader:
             end=start + self._length(decoded.samples.shape[0], rate_hz),
             rate_hz=rate_hz,
             samples=decoded.samples,
+            packet=frame,
             silent=tuple(
                 (start + self._length(low, rate_hz), start + self._length(high, rate_hz))
                 for low, high in decoded.silent

@@ -56,6 +56,7 @@ class Needed:
     """From where on a stream's packets are wanted, and what is known of it."""
 
     needed_ticks: int | None  # None = whatever is there: nothing of it was to be kept so far
+    needed_ns: int = 0  # when that was; monotonic
     behind_ns: int = 0  # how long ago it was that is wanted first, where something is
     ssrcs: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
@@ -319,6 +320,7 @@ def _needed(
         needed = max(0, track.ticks_of(recording.rendered)) if not stopped else None
     return Needed(
         needed_ticks=needed,
+        needed_ns=recording.mono_ns_at(recording.rendered),
         behind_ns=now_ns - recording.mono_ns_at(recording.rendered) if not stopped else 0,
         ssrcs=entry.ssrcs if entry is not None else (),
         sources=entry.sources if entry is not None else (),

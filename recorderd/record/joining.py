@@ -22,20 +22,17 @@ def move_stream(message: StreamMoved, *, into: Recording, come_from: Recording, 
     at_mono_ns = max(
         message.at_mono_ns, come_from.mono_ns_at(come_from.rendered), into.mono_ns_at(into.rendered)
     )
-    leaves_at, comes_at = come_from.samples_at(at_mono_ns), into.samples_at(at_mono_ns)
+    leaves_at = come_from.samples_at(at_mono_ns)
     left.let_go(source, head=come_from.rendered, at=leaves_at, start_mono_ns=come_from.started.at_mono_ns)
     track = Track(
         opened=message.opened,
         rate_hz=into.rate_hz,
         codecs=left.codecs,
-        taken_on_at=comes_at,
         taken_on_from=come_from.started.session,
         steering=Steering(policy=into.skew),
     )
-    if left.placement is not None and left.rate_hz == into.rate_hz:  # the same place in the ring
-        track.placement = left.placement + comes_at - leaves_at
-        track.first_sample = max(comes_at, left.first_sample + comes_at - leaves_at)
     into.add(track)
+    track.take_on(left, leaves_at=leaves_at, comes_at=into.samples_at(at_mono_ns))
     at_ns = at_mono_ns - into.started.at_mono_ns
     session = come_from.started.session
     into.notes.took_on(at_ns=at_ns, call_id=message.call_id, session=session)

@@ -68,6 +68,14 @@ class Preroll:
         """Return what is held from ``start`` on."""
         return [window.since(start) for window in self._windows if window.end > start]
 
+    def forget_from(self, start: int) -> None:
+        """Forget what is held from ``start`` on."""
+        while self._windows and self._windows[-1].end > start:
+            window = self._windows.pop()
+            _overwrite(window.since(start))
+            if window.start < start:
+                self._windows.append(window.before(start))
+
     def wipe(self) -> None:
         """Forget everything."""
         while self._windows:

@@ -1,7 +1,8 @@
 """How a stream's octets or packets become samples at the rate of the recording.
 
 Contract: ``read`` and ``skip`` are called with adjoining spans of positions; ``read`` gives the samples of
-the span and tells which of them came. Nothing from ``kept_ticks`` on is heard, not even in a filter's tail.
+the span and tells which of them came. Nothing from ``kept_ticks`` on is heard, not even in a filter's tail,
+and what lies from there on stays where it is.
 Positions are in ticks of ``position_rate_hz`` (see ``tap.drain.StreamClock``).
 """
 
@@ -96,9 +97,11 @@ class Octets:
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
     ) -> tuple[I16, BOOL]:
         """Give the samples of a span, and which of them came."""
-        octets, marks = packets.take(self._stream, start_ticks=start_ticks, end_ticks=end_ticks)
-        beyond = max(0, min(end_ticks, kept_ticks) - start_ticks) * self._codec.octets_per_tick
-        marks[beyond:] = 0
+        kept_end = max(start_ticks, min(end_ticks, kept_ticks))
+        octets, marks = packets.take(self._stream, start_ticks=start_ticks, end_ticks=kept_end)
+        if kept_end < end_ticks:
+            beyond = np.zeros((end_ticks - kept_end) * self._codec.octets_per_tick, dtype=np.uint8)
+            octets, marks = np.concatenate([octets, beyond]), np.concatenate([marks, beyond])
         self.negative_zeros = negative_zeros(octets, marks, codec=self._codec)
         return decode_octets(octets, marks, codec=self._codec)
 
@@ -183,12 +186,9 @@ class Framed:
         self, packets: Packets, *, start_ticks: int, end_ticks: int, kept_ticks: int
     ) -> tuple[I16, BOOL]:
         """Give the samples of a span, and which of them came."""
-        whole = packets.take_frames(self._stream, start_ticks=start_ticks, end_ticks=end_ticks)
-        read = self.frames.read(
-            [frame for frame in whole if frame.position_ticks < kept_ticks],
-            start_ticks=start_ticks,
-            end_ticks=end_ticks,
-        )
+        kept_end = max(start_ticks, min(end_ticks, kept_ticks))
+        whole = packets.take_frames(self._stream, start_ticks=start_ticks, end_ticks=kept_end)
+        read = self.frames.read(whole, start_ticks=start_ticks, end_ticks=end_ticks)
         came = np.ones(read.samples.shape[0], dtype=np.bool_)
         for low, high in read.absent:
             came[low:high] = False
@@ -213,10 +213,12 @@ class Aligned:
     Samples are counted from position 0.
     """
 
-    def __init__(self, reading: Reading, *, rate_hz: int) -> None:
+    def __init__(self, stream: StreamId, codecs: tuple[Codec, ...], *, rate_hz: int) -> None:
+        """Begin with a stream that was opened with some codecs."""
+        self._reading = reading = _make_reading(stream, codecs, rate_hz=rate_hz)
         common = gcd(rate_hz, reading.position_rate_hz)
         self._samples, self._ticks = rate_hz // common, reading.position_rate_hz // common
-        self._reading = reading
+        self._stream, self._rate_hz = stream, rate_hz
         self._read_to = 0  # in meetings of ticks and samples
         self._held: I16 = np.zeros(0, dtype=np.int16)  # behind what was asked for, up to there
         self._came: BOOL = np.zeros(0, dtype=np.bool_)
@@ -226,6 +228,21 @@ class Aligned:
         other = copy(self)
         other._reading = self._reading.forked()
         return other
+
+    def go_on_with(self, codecs: tuple[Codec, ...]) -> None:
+        """Go on with all the codecs that a stream has had; what was read in part is read to its end."""
+        reading = self._reading
+        if isinstance(reading, Framed):
+            reading.frames.set_codecs(codecs)
+        elif not is_by_octet(codecs):
+            ticks_hz = reading.position_rate_hz
+            frames = FrameReader(codecs, position_rate_hz=ticks_hz, rate_hz=self._rate_hz)
+            self._reading = Framed(self._stream, frames, position_rate_hz=ticks_hz, before=reading)
+
+    def follow(self, before: Aligned) -> None:
+        """Read a stream on that another reading has read so far; what it began of a packet is heard here."""
+        if isinstance(self._reading, Framed) and isinstance(before._reading, Framed):
+            self._reading.frames.follow(before._reading.frames)
 
     def read(self, packets: Packets, *, start: int, end: int, kept_until: int) -> tuple[I16, BOOL]:
         """Give samples ``start`` to ``end``, and which of them came."""
@@ -264,20 +281,16 @@ class Aligned:
         self._held, self._came = self._held[:0], self._came[:0]
 
 
-def make_reading(
-    stream: StreamId, codecs: tuple[Codec, ...], *, opened_with: tuple[Codec, ...], rate_hz: int
-) -> Reading:
-    """Choose how a stream is read that was opened with some codecs and has others now."""
-    first = opened_with[0]
-    by_octet: Octets | Resampled | None = None
-    if is_by_octet(opened_with):
-        octets = Octets(stream, first)
-        by_octet = octets if first.sample_rate_hz == rate_hz else Resampled(octets, rate_hz=rate_hz)
-        if is_by_octet(codecs) and codecs[0].clock_rate_hz == first.clock_rate_hz:
-            return by_octet
-    ticks_hz = position_rate_hz(opened_with)
-    frames = FrameReader((*opened_with, *codecs), position_rate_hz=ticks_hz, rate_hz=rate_hz)
-    return Framed(stream, frames, position_rate_hz=ticks_hz, before=by_octet)
+def _make_reading(
+    stream: StreamId, codecs: tuple[Codec, ...], *, rate_hz: int
+) -> Octets | Resampled | Framed:
+    """Choose how a stream is read that was opened with some codecs."""
+    if is_by_octet(codecs):
+        octets = Octets(stream, codecs[0])
+        return octets if codecs[0].sample_rate_hz == rate_hz else Resampled(octets, rate_hz=rate_hz)
+    ticks_hz = position_rate_hz(codecs)
+    frames = FrameReader(codecs, position_rate_hz=ticks_hz, rate_hz=rate_hz)
+    return Framed(stream, frames, position_rate_hz=ticks_hz)
 
 
 def is_by_octet(codecs: tuple[Codec, ...]) -> bool:

@@ -461,7 +461,11 @@ class Recording:
     def _silence_late(self, source: Source, before: Timeline) -> int:
         """Put silence over what was rendered although it must not be kept; say how much."""
         at = sample_at(self.notes.timeline.changes[-1].at_ns, rate_hz=self.rate_hz)
-        if at < self.rendered:
+        if at < self.rendered and self.preroll.start is not None:
+            first = self.notes.timeline.first_on(rate_hz=self.rate_hz)
+            if first is not None and first < at:  # of a start we heard late, too: what it wanted is held
+                self.preroll.forget_from(at)
+                self.begin(source)
             self.preroll.wipe()
         if self.masker is not None:
             self.masker.forget_from(at)

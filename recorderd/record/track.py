@@ -30,7 +30,6 @@ from recorderd.record.reading import (
     Aligned,
     decode_octets,
     is_by_octet,
-    make_reading,
     negative_zeros,
     position_rate_hz,
 )
@@ -43,6 +42,7 @@ from recorderd.wire.manifest_rows import ClockEntry, QualityEntry
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
 FRAME_MS: Final = 20  # of speech activity
 PACKET_MS: Final = 20  # that are taken to be missing together where packets were lost
+PACKET_MOST_MS: Final = 200  # which of a packet may have been read before
 LOSSES: Final = (NETWORK_LOSS, LATE, KERNEL_DROP, RING_OVERRUN)
 RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}
 
@@ -53,7 +53,7 @@ class Track:
 
     opened: StreamOpened
     rate_hz: int = 0  # of the recording; 0 = the stream's own
-    codecs: tuple[Codec, ...] = ()  # as they are now
+    codecs: tuple[Codec, ...] = ()  # as they are now, behind all that were before
     channel: int = 0
     slot: int = -1  # its number in the tap's columns, once somebody has asked for it
     end_cause: StreamEnd | None = None
@@ -74,11 +74,14 @@ class Track:
     _pressed_early: list[tuple[str, int, int]] = field(default_factory=list)
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
+    _is_rejoined: bool = False  # another process has read the stream so far
+    _followed: Aligned | None = None  # whoever reads the stream up to where this session's part begins
     _reading: Aligned = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with the codecs that the stream was opened with."""
-        self.codecs = self.codecs or self.opened.codecs
+        opened = tuple(codec for codec in self.opened.codecs if codec not in self.codecs)
+        self.codecs = (*opened, *self.codecs)
         self.set_rate(self.rate_hz or self.opened.codecs[0].sample_rate_hz)
 
     def forked(self) -> Track:
@@ -92,10 +95,7 @@ class Track:
     @property
     def is_plain(self) -> bool:
         """Tell whether one octet or pair of octets is one sample of the recording."""
-        return (
-            is_by_octet((*self.opened.codecs, *self.codecs))
-            and self.opened.codecs[0].sample_rate_hz == self.rate_hz
-        )
+        return is_by_octet(self.codecs) and self.opened.codecs[0].sample_rate_hz == self.rate_hz
 
     @property
     def rail(self) -> int:
@@ -108,11 +108,9 @@ class Track:
         self._make_reading()
 
     def set_codecs(self, codecs: tuple[Codec, ...]) -> None:
-        """Go on with other codecs."""
-        plain = self.is_plain
-        self.codecs = codecs
-        if not (plain and self.is_plain):
-            self._make_reading()
+        """Go on with other codecs; packets of those before are still to be read."""
+        self.codecs = (*(codec for codec in self.codecs if codec not in codecs), *codecs)
+        self._reading.go_on_with(self.codecs)
 
     def window(self, source: Source, *, start: int, end: int, start_mono_ns: int) -> I16:
         """Render samples ``start`` to ``end`` of the session.
@@ -133,6 +131,8 @@ class Track:
         low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
         if self.placement is None or low >= high:
             return blank_piece(start, end)
+        if self.let_go_at is not None:
+            kept_until = min(kept_until, self.let_go_at)
         if self.steering.is_due(high - low, rate_hz=self.rate_hz) and (low, high) == (start, end):
             return self._steered(source, start=start, end=end, kept_until=kept_until)
         samples, came = self._take(source, low, high, kept_until)
@@ -203,6 +203,20 @@ class Track:
         self._counted = source.stats(self.opened.stream)
         self.let_go_at = at
         self.end_cause = StreamEnd.JOINED
+
+    def take_on(self, left: Track, *, leaves_at: int, comes_at: int) -> None:
+        """Go on with a stream that another session's track has let go, at its place in the ring.
+
+        The rates of the two recordings may differ.
+        """
+
+        def there(sample: int) -> int:
+            return comes_at + (sample - leaves_at) * self.rate_hz // left.rate_hz
+
+        self.taken_on_at, self._followed = comes_at, left._reading
+        if left.placement is not None:
+            self.placement, self.placed_ns = there(left.placement), left.placed_ns
+            self.first_sample = max(comes_at, there(left.first_sample))
 
     def is_steady(self, rendered: int) -> bool:
         """Tell whether the stream's next window is its own, and there is nothing to decide about it."""
@@ -305,6 +319,7 @@ class Track:
         account.peak, account.energy, account.samples, account.clipped = map(int, standing["levels"])
         account.speech_frames, account.is_dirty = int(standing["speech_frames"]), True
         self.steering.go_on(standing["steering"])
+        self._is_rejoined = self.placement is not None
 
     def clock(
         self, source: Source, *, origin: int, start_mono_ns: int, start_utc_ns: int, afresh: bool
@@ -349,10 +364,8 @@ class Track:
         return Piece(start=start, samples=turn.samples, absent=absent, skewed=turn.put_in)
 
     def _make_reading(self) -> None:
-        reading = make_reading(
-            self.opened.stream, self.codecs, opened_with=self.opened.codecs, rate_hz=self.rate_hz
-        )
-        self._reading = Aligned(reading, rate_hz=self.rate_hz)
+        self._reading = Aligned(self.opened.stream, self.opened.codecs, rate_hz=self.rate_hz)
+        self._reading.go_on_with(self.codecs)
 
     def ticks_of(self, sample: int) -> int:
         """Say which position of the tap a sample of the session comes from, once the stream is placed."""
@@ -369,6 +382,12 @@ class Track:
         """Cut a span to the samples that are this session's, and place the stream if it is time."""
         low = max(start, self.taken_on_at)
         high = end if self.let_go_at is None else min(end, self.let_go_at)
+        if self._followed is not None and low < high:
+            self._reading.follow(self._followed)
+            self._followed = None
+        if self._is_rejoined and low < high:
+            self._is_rejoined, at = False, low - (self.placement or 0)
+            self._reading.skip(source, start=at - self.rate_hz * PACKET_MOST_MS // 1000, end=at)
         if self.placement is None and low < high:
             clock = source.clock_of(self.opened.stream)
             self._settle(clock, start=low, end=high, start_mono_ns=start_mono_ns)

@@ -62,6 +62,18 @@ class ClockMap:
         self._rate_hz = rate_hz
         self._anchors: dict[int, dict[int, _Anchor]] = {}  # by SSRC and clock rate; the furthest comes last
 
+    def furthest(self, ssrc: int) -> tuple[int, int]:
+        """Give the timestamp of the furthest packet as its sender counts, and the rate; zeros = none came."""
+        anchors = self._anchors.get(ssrc)
+        if not anchors:
+            return 0, 0
+        anchor = next(reversed(anchors.values()))
+        return anchor.head & 0xFFFF_FFFF, anchor.last.clock_rate_hz
+
+    def go_on(self, tick: Tick, *, ssrc: int, mapped: int) -> None:
+        """Begin with a packet of which another map knew where it belongs."""
+        self._anchors[ssrc] = {tick.clock_rate_hz: _begin(tick, mapped)}
+
     def map(self, tick: Tick, *, ssrc: int) -> int:
         """Give a packet's timestamp in ticks of the one clock, modulo 2^32 as on the wire."""
         anchors = self._anchors.setdefault(ssrc, {})

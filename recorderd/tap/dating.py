@@ -45,6 +45,17 @@ class Dating:
             latest = np.where(found > 0, found, np.maximum(latest, since_ns))
         return np.where(stamps_utc_ns > 0, latest, now_ns)
 
+    @property
+    def ahead_ns(self) -> int:
+        """By how much the wall clock is ahead of the monotonic one, as it was looked at last."""
+        return self._known[-1][0]
+
+    def remember(self, ahead_ns: int) -> None:
+        """Take another process' word for how far ahead the wall clock was: its packets are dated by that."""
+        now_ns = self.look(0)
+        if all(abs(ahead_ns - known_ns) > SET_NS for known_ns, _ in self._known):
+            self._known.insert(0, (ahead_ns, now_ns))
+
     def look(self, since_ns: int) -> int:
         """Read both clocks and give the monotonic one; to be done in every drain, also in idle ones.
 

@@ -243,6 +243,8 @@ class Tap(Restoring):
     def drain(self) -> None:
         """Empty all sockets once."""
         began_mono_ns = self._dating.look(self.heard_until_ns)
+        if self._shelf is not None:
+            self._shelf.date(self._dating.ahead_ns)
         until_ns = take_until_ns(
             now_ns=began_mono_ns,
             heard_until_ns=self.heard_until_ns,
@@ -267,7 +269,7 @@ class Tap(Restoring):
             if ear.is_rtcp:
                 self._drain_rtcp(ear.entry)
         if self._shelf is not None:
-            self.shelves.give_back(self._clock.mono_ns(), but=self._shelf)
+            self.shelves.give_back(self._clock.mono_ns(), but=self._shelf, save=self._save)
         with self._lock:
             for entry in ending:
                 self._close(entry)
@@ -288,7 +290,7 @@ class Tap(Restoring):
             self._log.warning(Ev.TAP_BEHIND, subject="rtp", behind_ms=behind_ns // NS_PER_MS)
 
     def _next_shelf(self) -> Shelf:
-        self._shelf = shelf = self.shelves.next(self._clock.mono_ns())
+        self._shelf = shelf = self.shelves.next(self._clock.mono_ns(), ahead_ns=self._dating.ahead_ns)
         return shelf
 
     def _drain_piece(self, ears: list[Ear], until_ns: int) -> None:
@@ -331,10 +333,13 @@ class Tap(Restoring):
         """Take in what stands on a shelf."""
         if spans.counts.size:
             if self.shelves.outlives:
-                with self._lock:
-                    shelf.save(self._intake.columns(), slots=self._slots_used)
+                self._save(shelf)
             self._process(spans, shelf.batch, since_ns=self.heard_until_ns)
             self._next_shelf()
+
+    def _save(self, shelf: Shelf) -> None:
+        with self._lock:
+            shelf.save(self._intake.columns(), slots=self._slots_used)
 
     def _drain_rtcp(self, entry: OpenStream) -> None:
         with contextlib.suppress(OSError):  # BlockingIOError: empty; a peer's ICMP refusal: nothing to read

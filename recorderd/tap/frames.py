@@ -74,6 +74,12 @@ class FrameStore:
         self._frames.insert(place, frame)
         return Fate.STORED
 
+    def is_taken(self, position_ticks: int) -> bool:
+        """Tell whether a packet of this place came, or would be late."""
+        place = bisect_left(self._frames, position_ticks, key=_POSITION)
+        came = place < len(self._frames) and self._frames[place].position_ticks == position_ticks
+        return came or position_ticks < self.cursor
+
     def peek(self, *, start_ticks: int, end_ticks: int) -> list[Frame]:
         """Give the frames that ``take`` would give, and leave them."""
         first = bisect_left(self._frames, max(start_ticks, self.cursor), key=_POSITION)

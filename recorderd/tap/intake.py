@@ -3,17 +3,19 @@
 Contract: a packet ends in the ring, among the frames or in exactly one counter. Reordered packets land where
 they belong, the second copy of one is dropped, one that comes after its window was read is late, one that
 reaches beyond the row is an overrun. The last packets of a drain that may be the first of a sender that
-starts anew are held and looked at again with the next. Thread: callers hold one lock (see ``tap.drain``).
+starts anew are held and looked at again with the next. What has waited for long and is of several senders is
+taken in turns, as if it had been drained in time. Thread: callers hold one lock (see ``tap.drain``).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.modular import extend16
 from dsp.shapes import BOOL, I64, U8
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.gap_causes import LATE, RING_OVERRUN
@@ -21,7 +23,7 @@ from recorderd.tap.causes import EVENT, NOISE, UNKNOWN, Before, Causes, Sequence
 from recorderd.tap.framing import frame_times, store_frame
 from recorderd.tap.keys import EVENT_BYTES, Keys
 from recorderd.tap.packets import Packets, Placed, joined
-from recorderd.tap.placing import Arrived, Restart, candidates, place
+from recorderd.tap.placing import JUMP_NS, Arrived, Restart, candidates, place
 from recorderd.tap.ring import Ring
 from recorderd.tap.sources import PORT_BITS, SourceBook, SourcePolicy, hosts
 from recorderd.tap.steady import take_steady
@@ -36,6 +38,9 @@ from recorderd.tap.table import (
 )
 from recorderd.tap.trend import Trends
 from recorderd.wire.rtp import RtpColumns
+
+TOGETHER_NS: Final = NS_PER_S  # two drains that follow are half of it apart
+TURN_NS: Final = NS_PER_S // 4  # of what has waited for longer, at a time
 
 
 class Intake:
@@ -85,6 +90,23 @@ class Intake:
             row=np.arange(slots.size),
             rows=rows,
         ).grouped()
+        waited_ns = arrival_ns.max() - packets.arrival_ns
+        if waited_ns.max() <= TOGETHER_NS or not self._has_changes(packets):
+            return self._take(packets)
+        turns = waited_ns // TURN_NS
+        return [row for turn in np.unique(turns)[::-1] for row in self._take(packets.only(turns == turn))]
+
+    def _has_changes(self, packets: Packets) -> bool:
+        """Tell whether a sender is followed by another one, or by itself with other timestamps."""
+        slots, columns = packets.slots, packets.columns
+        rate_hz = self.table.position_rate_hz[slots[1:]]
+        moved_ticks = ((np.diff(columns.timestamp) + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+        moved_ns = moved_ticks * NS_PER_S // rate_hz - np.diff(packets.arrival_ns)
+        changed = (np.diff(columns.ssrc) != 0) | (np.abs(moved_ns) > JUMP_NS)
+        return bool((changed & (slots[1:] == slots[:-1])).any())
+
+    def _take(self, packets: Packets) -> list[Restart]:
+        """Take packets that came within a short while: a sender may start anew once in it."""
         restarts: list[Restart] = []
         if self._held:
             again = np.isin(packets.slots, list(self._held))
@@ -141,6 +163,15 @@ class Intake:
             held.append(entry)
         return self._accept(joined([*held, packets]).grouped())
 
+    def _is_taken(self, slots: I64, positions: I64) -> BOOL:
+        """Tell where something came, or was read."""
+        table, ring = self.table, self.ring
+        octets = positions * table.octets_per_tick[slots]
+        taken = ~table.framed[slots] & ((octets < ring.cursor[slots]) | ring.present(slots, octets))
+        for number in np.flatnonzero(table.framed[slots]).tolist():
+            taken[number] = table.frames[int(slots[number])].is_taken(int(positions[number]))
+        return taken
+
     def _is_elsewhere(self, slots: I64, source: I64) -> BOOL:
         """Tell which packets that do not belong come from where nobody was listened to."""
         elsewhere: BOOL = source != self.table.source[slots]
@@ -154,15 +185,16 @@ class Intake:
         marks = table.marks[slots, columns.payload_type]
         per_tick = table.octets_per_tick[slots]
         framed = columns.valid & (marks == FRAME_PAYLOAD)
-        whole = (columns.payload_bytes > 0) & (framed | (columns.payload_bytes % per_tick == 0))
-        events = columns.valid & (marks == EVENT_PAYLOAD)
+        whole = framed | (columns.payload_bytes % per_tick == 0)
         unknown = columns.valid & (marks == UNKNOWN_PAYLOAD)
+        empty = columns.payload_bytes == 0  # padding at most: it keeps a path open
+        events = columns.valid & ~unknown & (empty | (marks == EVENT_PAYLOAD))
         samples = columns.valid & ~events & ~unknown
         table.count("srtp_failed", slots[arrived.failed])
         table.count("malformed", slots[(~columns.valid & ~arrived.failed) | (samples & ~whole)])
         table.count("unknown_payload", slots[unknown])
         kept = np.flatnonzero(samples & whole)
-        started = table.ssrc != UNSET
+        ssrc_before = table.ssrc.copy()
         before = Before(sequence=table.sequence_head.copy(), end_ticks=table.end_ticks.copy())
         restarts: list[Restart] = []
         placed = None
@@ -179,7 +211,10 @@ class Intake:
                 ticks=ticks,
                 source=arrived.source[kept],
             )
-            positions, ours, restarts = place(table, packets, learning=self._policy is SourcePolicy.LEARN)
+            learning = self._policy is SourcePolicy.LEARN
+            positions, ours, restarts = place(table, packets, learning=learning, is_taken=self._is_taken)
+            if framed.any():
+                table.note_clocks(packets.slots)
             self._refuse(packets, ~ours)
             for slot, last in candidates(packets, ours, restarts).items():
                 refused = self._is_elsewhere(packets.slots[last], packets.source[last])
@@ -191,7 +226,7 @@ class Intake:
                 self._measure(arrived, placed)
         events = self._events(arrived, events)
         others = np.where(unknown, UNKNOWN, 0) + self._event_kinds(columns, events)
-        self._follow(arrived, placed, others, before=before, started=started, restarts=restarts)
+        self._follow(arrived, placed, others, before=before, ssrc_before=ssrc_before, restarts=restarts)
         if placed is not None:
             self._store(arrived, placed, framed=framed, marks=marks)
         return restarts
@@ -226,13 +261,12 @@ class Intake:
 
     @staticmethod
     def _event_kinds(columns: RtpColumns, events: BOOL) -> I64:
-        """Tell key events from comfort noise, which may have a payload type of its own at other rates.
+        """Tell key events from noise, which may have a type of its own at other rates, or no payload at all.
 
         Shapes: all (n,). Source: RFC 4733 section 2.3 (four octets each), RFC 3389 section 3.
         """
-        keys = columns.payload_bytes % EVENT_BYTES == 0
-        for payload_type in COMFORT_NOISE:
-            keys &= columns.payload_type != payload_type
+        keys = (columns.payload_bytes > 0) & (columns.payload_bytes % EVENT_BYTES == 0)
+        keys &= ~np.isin(columns.payload_type, COMFORT_NOISE)
         return np.where(events, np.where(keys, EVENT, NOISE), 0)
 
     def _measure(self, arrived: Packets, placed: Placed) -> None:
@@ -259,19 +293,22 @@ class Intake:
         others: I64,
         *,
         before: Before,
-        started: BOOL,
+        ssrc_before: I64,
         restarts: list[Restart],
     ) -> None:
         """Have the gaps between packets explained."""
         table, slots, columns = self.table, arrived.slots, arrived.columns
         begins = {restart.slot: restart.position_ticks for restart in restarts}
-        for slot in np.flatnonzero(~started & (table.ssrc != UNSET)).tolist():
+        for slot in np.flatnonzero((ssrc_before == UNSET) & (table.ssrc != UNSET)).tolist():
             begins.setdefault(slot, int(table.first_ticks[slot]))
         for slot, position in begins.items():
             before.sequence[slot] = table.sequence_base[slot] - 1
             before.end_ticks[slot] = position
             table.missing[slot] = table.quiet[slot] = 0
         belongs = (others != 0) & (columns.ssrc == table.ssrc[slots])
+        closed = (others != 0) & (columns.ssrc == ssrc_before[slots]) & np.isin(slots, list(begins))
+        if belongs.any() or closed.any():
+            self._count_beside(slots, columns.sequence, belongs=belongs, closed=closed)
         start_ticks, end_ticks = np.zeros_like(slots), np.zeros_like(slots)
         if placed is not None:
             current = columns.ssrc[placed.number] == table.ssrc[placed.slots]
@@ -293,6 +330,18 @@ class Intake:
                 marker=columns.marker[some],
             )
             self.causes.follow(table, packets, before)
+
+    def _count_beside(self, slots: I64, sequence: I64, *, belongs: BOOL, closed: BOOL) -> None:
+        """Count packets without samples that have a number in their stream's sequence, each once.
+
+        ``closed`` are those of a sequence that a new one has followed. Those from before a stream's first
+        samples have no number in it, nor have those of other senders: they hide no loss.
+        """
+        table = self.table
+        extended = extend16(sequence, near=table.sequence_head[slots])
+        numbered = closed | (belongs & (extended >= table.sequence_base[slots]))
+        known = np.unique(np.stack([slots[numbered], extended[numbered]]), axis=1)
+        table.beside += np.bincount(known[0], minlength=table.slots)
 
     def _store(self, arrived: Packets, placed: Placed, *, framed: BOOL, marks: U8) -> None:
         of_frames = framed[placed.number]

@@ -2,17 +2,20 @@
 
 Rule: a stream is locked to the SSRC of its first packet. A packet of another SSRC, or with a timestamp
 more than ``JUMP_NS`` away from where its arrival says it should be, is foreign; unless its number says that
-it was overtaken, by ``OVERTAKEN_PACKETS`` and ``OVERTAKEN_NS`` at most. The sender started anew
-when such packets end the drain, nothing of the old sequence follows them, and they are ``RESTART_PACKETS``
-or the old sequence has been quiet for ``QUIET_NS``: then the stream goes on from there, placed by arrival
-time, never before what it has. ``RESTART_PACKETS`` must be of one sequence. A single stray packet moves
-nothing. Where addresses are learnt, one that is new must bring the SSRC that belongs, or so many packets.
+it was overtaken, by ``OVERTAKEN_PACKETS`` and ``OVERTAKEN_NS`` at most. So are ``RESTART_PACKETS`` whose
+numbers are new and whose places are taken, and what follows them: they are no copies, their sender has set
+its timestamps back. The sender started anew when such packets end the drain, nothing of the old sequence
+follows them, and they are ``RESTART_PACKETS`` or the old sequence has been quiet for ``QUIET_NS``: then the
+stream goes on from there, placed by arrival time, never before what it has. ``RESTART_PACKETS`` must be of
+one sequence. A single stray packet moves nothing. Where addresses are learnt, one that is new must bring the
+SSRC that belongs, or so many packets.
 All work is on columns; only streams with foreign packets or their first packet are looked at singly.
 Source: RFC 3550 sections 5.1, 8.2 and appendix A.1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,7 +61,12 @@ class Restart:
     position_ticks: int  # where the new sequence begins
 
 
-def place(table: StreamTable, packets: Arrived, *, learning: bool = False) -> tuple[I64, BOOL, list[Restart]]:
+IsTaken = Callable[[I64, I64], BOOL]  # of slots and positions: whether something came there
+
+
+def place(
+    table: StreamTable, packets: Arrived, *, learning: bool = False, is_taken: IsTaken | None = None
+) -> tuple[I64, BOOL, list[Restart]]:
     """Give each packet its position in ticks, say which belong to the stream, and note restarts.
 
     Shapes: -> positions (n,) int64, ours (n,) bool.
@@ -66,6 +74,8 @@ def place(table: StreamTable, packets: Arrived, *, learning: bool = False) -> tu
     for slot in np.unique(packets.slots[table.ssrc[packets.slots] == UNSET]):
         _lock(table, packets, int(slot))
     positions, ours = _positions(table, packets)
+    if is_taken is not None:
+        ours &= ~_set_back(table, packets, positions, ours, is_taken)
     restarts = []
     for slot in np.unique(packets.slots[~ours]):
         restart = _restart(table, packets, int(slot), ours, learning=learning)
@@ -120,17 +130,39 @@ def _positions(table: StreamTable, packets: Arrived) -> tuple[I64, BOOL]:
     return positions, ours
 
 
+def _set_back(table: StreamTable, packets: Arrived, positions: I64, ours: BOOL, is_taken: IsTaken) -> BOOL:
+    """Tell which packets follow a sender's setting back its timestamps: where they belong, others lie."""
+    slots = packets.slots
+    ahead = (packets.sequence - table.sequence_head[slots]) & 0xFFFF
+    taken = ours & (positions < table.end_ticks[slots]) & (ahead > 0) & (ahead < 0x8000)
+    if not taken.any():
+        return taken
+    taken &= is_taken(slots, positions)
+    for slot in np.unique(slots[taken]).tolist():
+        mine = np.flatnonzero((slots == slot) & ours)
+        first = mine[taken[mine]][0]
+        since = mine[(mine >= first) & (ahead[mine] >= ahead[first]) & (ahead[mine] < 0x8000)]
+        if int(taken[mine].sum()) >= RESTART_PACKETS:
+            taken[since] = True
+        elif not taken[since].all():  # a few are no evidence, unless the next drain brings more
+            taken[mine] = False
+    return taken
+
+
 def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
     first = int(np.flatnonzero(packets.slots == slot)[0])
-    guard = int(GUARD_NS * table.position_rate_hz[slot] // NS_PER_S)
+    rate_hz, arrival_ns = int(table.position_rate_hz[slot]), int(packets.arrival_ns[first])
+    begin = GUARD_NS * rate_hz // NS_PER_S
+    if table.origin_ns[slot]:  # another process has placed it
+        begin = max(begin, (arrival_ns - int(table.origin_ns[slot])) * rate_hz // NS_PER_S)
     table.ssrc[slot] = packets.ssrc[first]
     table.ssrcs[slot].append(int(packets.ssrc[first]))
     table.hear_from(slot, int(packets.source[first]))
     table.head_timestamp[slot] = packets.timestamp[first]
-    table.shift_ticks[slot] = guard - packets.timestamp[first]
-    table.head_ticks[slot] = table.first_ticks[slot] = guard
-    table.head_arrival_ns[slot] = table.first_arrival_ns[slot] = packets.arrival_ns[first]
-    table.origin_ns[slot] = packets.arrival_ns[first] - GUARD_NS
+    table.shift_ticks[slot] = begin - packets.timestamp[first]
+    table.head_ticks[slot] = table.first_ticks[slot] = begin
+    table.head_arrival_ns[slot] = table.first_arrival_ns[slot] = arrival_ns
+    table.origin_ns[slot] = arrival_ns - begin * NS_PER_S // rate_hz
     table.sequence_base[slot] = table.sequence_head[slot] = packets.sequence[first]
 
 
@@ -184,8 +216,10 @@ def _settle(table: StreamTable, packets: Arrived, slot: int, known: I64) -> None
     timestamp = extend32(packets.timestamp[known], near=as_i64(int(table.head_timestamp[slot])))
     table.sequence_head[slot] = max(int(table.sequence_head[slot]), int(sequence.max()))
     last = int(timestamp.argmax())
-    table.head_ticks[slot] = max(int(table.head_ticks[slot]), int(timestamp[last] + table.shift_ticks[slot]))
-    table.head_arrival_ns[slot] = packets.arrival_ns[known[last]]
+    furthest = int(timestamp[last] + table.shift_ticks[slot])
+    if furthest > int(table.head_ticks[slot]):  # or all of them were overtaken
+        table.head_ticks[slot] = furthest
+        table.head_arrival_ns[slot] = packets.arrival_ns[known[last]]
     ends = timestamp + table.shift_ticks[slot] + packets.ticks[known]
     table.end_ticks[slot] = max(int(table.end_ticks[slot]), int(ends.max()))
 

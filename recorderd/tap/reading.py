@@ -199,7 +199,7 @@ class Reading(ABC):
     def key_events(self) -> list[KeyEvent]:
         """Take what telephone events told since the last call: where keys began, how long they lasted."""
         with self._lock:
-            return self._intake.keys.take_events(self._names())
+            return self._intake.keys.take_events(self._names(), self._table)
 
     def arrival_trend(self, slot: int) -> ArrivalTrend:
         """Give the lowest delay of every ten seconds of a stream."""

@@ -2,7 +2,8 @@
 
 Contract: the streams that go on are open again; ``restore`` brings them to where that process was and plays
 what it had from the kernel once more, each packet once. Of a stream nothing is kept before ``needed_ticks``:
-so far it has been written. What was not on the shelves any more is told as lost, and noted as such.
+so far it has been written; but for whole packets, of which one may reach beyond that. What was not on the
+shelves any more is told as lost, and noted as such; where they are of another form that is all of it.
 Delays of the past are not known any more: what a stream tells of its clock begins anew.
 Thread: before the tap's begins. Packets of streams that do not go on are passed over.
 """
@@ -33,6 +34,8 @@ STAND_BEFORE_NS: Final = NS_PER_S // 2  # that packets may have waited in the ke
 RING_MS: Final = 16_000  # what came while nobody was there, and what was not written yet; at least
 RING_MAX_MS: Final = 60_000  # the kernel's queue holds less by default
 _WAIT_NS: Final = RING_MAX_MS * NS_PER_MS  # of a packet in the kernel, before a shelf took it; at most
+REACH_MS: Final = 200  # that a whole packet may begin before what is needed, and reach into it
+PACKETS_PER_S: Final = 100  # of a sender, at most
 _UNTIL_READ_MS: Final = 5_000  # from the restart until the recording reads
 
 
@@ -44,6 +47,7 @@ class LeftOff:
     ssrcs: tuple[int, ...] = ()
     sources: tuple[str, ...] = ()
     before: StreamId | None = None  # its name so far, where it goes on as another stream
+    needed_ns: int = 0  # when ``needed_ticks`` was, as its recording has placed it; monotonic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,7 @@ class Restoring(Taking):
         Packets that had waited in the kernel for long came long before their shelf was begun.
         """
         found_ns = list[int]()
-        for shelf in self.shelves.standing():
+        for shelf in self._standing():
             found_ns.append(shelf.begun_ns - STAND_BEFORE_NS)
             if shelf.spans():
                 longest_ns = shelf.begun_ns - _WAIT_NS
@@ -86,7 +90,7 @@ class Restoring(Taking):
             owner_of(left.before or stream): _Going(entry=self._open[stream], left=left)
             for stream, left in streams.items()
         }
-        shelves = self.shelves.standing()
+        shelves = self._standing()
         saved = [shelf.saved() for shelf in shelves]
         lost: dict[StreamId, int] = {}
         with self._lock:
@@ -108,8 +112,17 @@ class Restoring(Taking):
         with self._lock:
             for one in going.values():
                 self._keep_from(one)
+                if missing := self._expect(one):
+                    lost[one.entry.stream] = missing
             self._intake.keys.digits.clear()  # what was asked for by them has been dealt with
         return lost
+
+    def _standing(self) -> list[Shelf]:
+        """Give what stands there, and remember how it is dated: the wall clock may have been set since."""
+        shelves = self.shelves.standing()
+        for shelf in shelves:
+            self._dating.remember(shelf.ahead_ns)
+        return shelves
 
     def _begin(self, one: _Going, row: I64 | None) -> int:
         """Bring a stream to where it was before the first shelf; return how many ticks are lost."""
@@ -123,13 +136,16 @@ class Restoring(Taking):
             column[slot] = part.view(column.dtype)[0] if width == 1 else part.view(column.dtype)
             at += width
         table.owner[slot] = owner
+        table.go_on_mapping(slot)
         self._ring.cursor[slot] = 0
         needed = self._needed(one)
         self._ring.begin_at(slot, int(row[1]) if needed is None else min(needed, int(row[1])))
+        if one.entry.crypto is not None and table.ssrc[slot] != UNSET:
+            index = int(table.sequence_head[slot])
+            sent = int(table.expected_before[slot]) + index - int(table.sequence_base[slot])
+            one.entry.crypto.go_on(ssrc=int(table.ssrc[slot]), index=index, wraps_most=(sent >> 16) + 1)
         if one.left.before and table.ssrc[slot] != UNSET:  # its counts are told elsewhere
             self._count_anew(slot)
-        if one.entry.crypto is not None and table.ssrc[slot] != UNSET:
-            one.entry.crypto.go_on(ssrc=int(table.ssrc[slot]), index=int(table.sequence_head[slot]))
         table.signalled_host[slot] = host  # hosts of IPv6 have other numbers now
         if int(table.source[slot]) >> PORT_BITS >= FIRST_V6:
             table.source[slot] = 0
@@ -152,7 +168,7 @@ class Restoring(Taking):
         table = self._table
         for column in table.counters.values():
             column[slot] = 0
-        table.drops_blamed[slot] = table.expected_before[slot] = 0
+        table.drops_blamed[slot] = table.expected_before[slot] = table.beside[slot] = 0
         table.sequence_base[slot] = table.sequence_head[slot] + 1
         table.first_ticks[slot] = table.end_ticks[slot]
 
@@ -179,7 +195,23 @@ class Restoring(Taking):
         self._ring.begin_at(slot, needed)
         frames = self._table.frames.get(slot)
         if frames is not None:
-            frames.take(start_ticks=wanted, end_ticks=wanted)
+            begin = max(0, wanted - REACH_MS * int(self._table.position_rate_hz[slot]) // 1000)
+            frames.take(start_ticks=begin, end_ticks=begin)
+
+    def _expect(self, one: _Going) -> int:
+        """Let a stream of which no shelf tells go on where its recording has it; say what may be lost."""
+        slot, table, wanted = one.entry.slot, self._table, one.left.needed_ticks
+        if not wanted or table.ssrc[slot] != UNSET:
+            return 0
+        rate_hz = int(table.position_rate_hz[slot])
+        missing = max(0, self._clock.mono_ns() - one.left.needed_ns) * rate_hz // NS_PER_S
+        table.origin_ns[slot] = one.left.needed_ns - wanted * NS_PER_S // rate_hz
+        if one.entry.crypto is not None:
+            packets_most = wanted * PACKETS_PER_S // rate_hz
+            ssrc = (0, *one.left.ssrcs)[-1]
+            one.entry.crypto.go_on(ssrc=ssrc, index=0, wraps_most=(packets_most >> 16) + 1)
+        self._intake.causes.note(slot, wanted, wanted + missing, RESTART)
+        return missing
 
     def _needed(self, one: _Going) -> int | None:
         """Say from which octet on a stream is wanted."""

@@ -4,7 +4,7 @@ Contract: a shelf holds one batch, whose packets it came from, and the tap's col
 was taken in. A process that is killed at any instant, also within the kernel's call, leaves on the shelves
 every packet that it had from the kernel for the last ``keep_ns``; ``standing`` gives them in order, and what
 an earlier process has left counts from when this one begins, for nobody wrote it meanwhile. What is older is
-used again first, or given back when nothing comes any more.
+used again first, or given back when nothing comes any more; the columns stay.
 Without a memory file there is one shelf, and nothing outlives anybody.
 Thread: the tap's. Linux only.
 """
@@ -15,7 +15,7 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ KEEP_NS: Final = 4 * NS_PER_S  # window, delay at their longest, and what waits 
 _GIVE_BACK_NS: Final = 3 * KEEP_NS
 _PAGE: Final = 4096
 _HEAD: Final = struct.Struct("=qqqq")  # number, when it was begun, whose columns stand, for how many slots
+_AHEAD: Final = struct.Struct("=q")  # behind it
 _SPAN_BYTES: Final = 32  # number, owner, slot, packets; the packets are in a column of their own
 _OPEN: Final = -1  # packets of a span whose call into the kernel has not come back
 
@@ -74,10 +75,20 @@ class Shelf:
         """When it was begun; monotonic."""
         return int(_HEAD.unpack_from(self._memory, self._at)[1])
 
-    def begin(self, number: int, now_ns: int) -> None:
+    @property
+    def ahead_ns(self) -> int:
+        """By how much the wall clock was ahead of the monotonic one when it was filled last."""
+        return int(_AHEAD.unpack_from(self._memory, self._at + _HEAD.size)[0])
+
+    def date(self, ahead_ns: int) -> None:
+        """Note by which setting of the wall clock the kernel dates what comes now."""
+        _AHEAD.pack_into(self._memory, self._at + _HEAD.size, ahead_ns)
+
+    def begin(self, number: int, now_ns: int, ahead_ns: int) -> None:
         """Forget what stands on it, and begin to fill it."""
         _HEAD.pack_into(self._memory, self._at, 0, 0, 0, 0)
         self.batch.blank()
+        self.date(ahead_ns)
         _HEAD.pack_into(self._memory, self._at, number, now_ns, 0, 0)
 
     def expect(self, *, owners: I64, slots: I64) -> None:
@@ -147,7 +158,7 @@ class Shelves:
         self._count = SHELVES if self.outlives else 1
         whole = _PAGE + capacity * _SPAN_BYTES + rows * slots * 8 + batch_bytes(capacity)
         self._step = (whole + _PAGE - 1) // _PAGE * _PAGE
-        form = hashlib.sha256(repr((2, capacity, slots, rows, self._count, whole)).encode()).digest()
+        form = hashlib.sha256(repr((3, capacity, slots, rows, self._count, whole)).encode()).digest()
         size_bytes = _PAGE + self._count * self._step
         if descriptor is None:
             self._memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -172,7 +183,7 @@ class Shelves:
         self._last = found[-1].number if found else 0
         return found
 
-    def next(self, now_ns: int) -> Shelf:
+    def next(self, now_ns: int, *, ahead_ns: int) -> Shelf:
         """Give a shelf to fill: the oldest if it is old or no other is empty, else an empty one."""
         self._last += 1
         self._since_ns = self._since_ns or now_ns
@@ -182,18 +193,27 @@ class Shelves:
             used = {place for _, place in filled}
             place = next((place for place in range(self._count) if place not in used), place)
         shelf = self._shelf(place)
-        shelf.begin(self._last, now_ns)
+        shelf.begin(self._last, now_ns, ahead_ns)
         return shelf
 
-    def give_back(self, now_ns: int, *, but: Shelf) -> None:
-        """Give the memory of shelves back that have not been filled for long."""
+    def give_back(self, now_ns: int, *, but: Shelf, save: Callable[[Shelf], None]) -> None:
+        """Give the memory of shelves back that have not been filled for long.
+
+        The columns are to ``save`` on the one that is kept: else nobody could go on with streams that rest.
+        """
         if not self.outlives or now_ns - self._look_ns < NS_PER_S:
             return
         self._look_ns = now_ns
-        for place, shelf in list(self._shelves.items()):
-            if shelf is not but and shelf.number and self._age_ns(shelf, now_ns) > _GIVE_BACK_NS:
-                del self._shelves[place], shelf
-                self._memory.madvise(mmap.MADV_REMOVE, _PAGE + place * self._step, self._step)
+        old = [
+            place
+            for place, shelf in self._shelves.items()
+            if shelf is not but and shelf.number and self._age_ns(shelf, now_ns) > _GIVE_BACK_NS
+        ]
+        if old:
+            save(but)
+        for place in old:
+            del self._shelves[place]
+            self._memory.madvise(mmap.MADV_REMOVE, _PAGE + place * self._step, self._step)
 
     def _age_ns(self, shelf: Shelf, now_ns: int) -> int:
         """Say for how long what stands on it could be written: while no process ran, nobody did."""

@@ -8,6 +8,7 @@ Source: RFC 3711; RFC 6188 (AES-256); RFC 7714 (GCM); place of the MKI: RFC 3711
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from dataclasses import replace
 from typing import Any, Final
@@ -25,6 +26,7 @@ OLD_KEY_PACKETS: Final = 250  # how long the key before is still tried; five sec
 SSRCS_MAX: Final = 64  # of one stream; a phone call has one or two
 WRAPS_MAX: Final = 100  # that a new key may go on from: a day and a half at a ptime of 20 ms
 ADVANCES_MAX: Final = 8  # tries per new key: each costs some hundred packets' work
+SEARCHES_MAX: Final = 250  # packets after a restart; what somebody forges must not use up all of them
 _STEP: Final = 0x4000  # how far a sequence number may jump and still be told from a wrap-around, and more
 _PACKET_MAX_BYTES: Final = 4096
 _TRAILER_MAX_BYTES: Final = 148  # of SRTCP: index, tag and MKI
@@ -159,20 +161,22 @@ class StreamCrypto:
         self._before: Unprotector | None = None
         self._before_left = self._tries_left = 0
         self._indices: dict[int, int] = {}  # by SSRC: sequence number of its furthest packet, extended
+        self._left_off: dict[int, int] = {}  # the same, as another process knew it
+        self._wraps_most = self._searches_left = 0
 
     @property
     def keys(self) -> SrtpKeys:
         """The keys in force."""
         return self._now.keys
 
-    def go_on(self, *, ssrc: int, index: int) -> None:
+    def go_on(self, *, ssrc: int, index: int, wraps_most: int) -> None:
         """Go on where an earlier process was: the furthest packet's number, counted on over wrap-arounds.
 
-        Errors: SrtpFailed.
+        The sender may have counted these otherwise: from zero since its last key, or on over a jump or over
+        packets of another SSRC. What nothing has come of here may have wrapped around ``wraps_most`` times.
         """
-        self._indices[ssrc] = index
-        if index >> 16:
-            self._now.advance(ssrc=ssrc, index=index)
+        self._left_off = {ssrc: index}
+        self._wraps_most, self._searches_left = min(wraps_most, WRAPS_MAX), SEARCHES_MAX
 
     def rekey(self, keys: SrtpKeys) -> None:
         """Use other keys; the same ones change nothing, and the memory of what came stays.
@@ -185,7 +189,7 @@ class StreamCrypto:
             self._now, self._before = self._before, self._now
         else:
             self._now, self._before = Unprotector(keys), self._now
-        self._before_left, self._tries_left = OLD_KEY_PACKETS, ADVANCES_MAX
+        self._before_left, self._tries_left, self._searches_left = OLD_KEY_PACKETS, ADVANCES_MAX, 0
 
     def rtp(self, datagram: bytes) -> bytes:
         """Verify and decrypt one SRTP packet.
@@ -195,15 +199,36 @@ class StreamCrypto:
         try:
             plain = self._now.rtp(datagram)
         except SrtpFailed:
-            if self._before is None:
+            if self._is_found(datagram):
+                plain = self._now.rtp(datagram)
+            elif self._before is None:
                 raise
-            return self._rtp_after_rekey(datagram, self._before)
+            else:
+                return self._rtp_after_rekey(datagram, self._before)
         if self._before is not None:
             self._before_left -= 1
             if self._before_left <= 0:
                 self._before = None
         self._count(plain)
         return plain
+
+    def _is_found(self, datagram: bytes) -> bool:
+        """Find how often a sender has wrapped around that another process has heard, and move there."""
+        ssrc, number = int.from_bytes(datagram[8:12], "big"), int.from_bytes(datagram[2:4], "big")
+        if self._searches_left <= 0 or ssrc in self._indices:
+            return False
+        self._searches_left -= 1
+        near = _extended(number, near=self._left_off.get(ssrc, number)) >> 16
+        for wraps in dict.fromkeys([near, *range(1, self._wraps_most + 1)]):
+            index = wraps << 16 | number
+            tried = Unprotector(self._now.keys)
+            tried.advance(ssrc=ssrc, index=index)
+            with contextlib.suppress(SrtpFailed):
+                tried.rtp(datagram)
+                self._now.advance(ssrc=ssrc, index=index)
+                self._indices[ssrc] = index
+                return True
+        return False
 
     def _rtp_after_rekey(self, datagram: bytes, before: Unprotector) -> bytes:
         try:
@@ -223,11 +248,11 @@ class StreamCrypto:
 
     def _index(self, packet: bytes) -> int:
         """Extend a packet's sequence number by what came of its SSRC before; 0 = nothing came."""
-        known = self._indices.get(int.from_bytes(packet[8:12], "big"))
+        ssrc = int.from_bytes(packet[8:12], "big")
+        known = self._indices.get(ssrc, self._left_off.get(ssrc))
         if known is None:
             return 0
-        moved = (int.from_bytes(packet[2:4], "big") - known + 0x8000) % 0x1_0000 - 0x8000
-        return max(known + moved, 0)
+        return _extended(int.from_bytes(packet[2:4], "big"), near=known)
 
     def _count(self, plain: bytes) -> None:
         ssrc = int.from_bytes(plain[8:12], "big")
@@ -267,6 +292,11 @@ class StreamCrypto:
             rows[number, : len(plain)] = np.frombuffer(plain, dtype=np.uint8)
             lengths[number] = len(plain)
         return failed, reason
+
+
+def _extended(number: int, *, near: int) -> int:
+    """Extend a sequence number to the value closest to another; none is below zero."""
+    return max(near + (number - near + 0x8000) % 0x1_0000 - 0x8000, 0)
 
 
 def _use_aes_256(part: Any) -> None:

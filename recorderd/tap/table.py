@@ -78,6 +78,8 @@ class StreamTable:
         self.head_ticks: I64 = np.zeros(slots, dtype=np.int64)  # position of the furthest packet
         self.head_timestamp: I64 = np.zeros(slots, dtype=np.int64)  # extended timestamp of the same
         self.head_arrival_ns: I64 = np.zeros(slots, dtype=np.int64)
+        self.clock_timestamp: I64 = np.zeros(slots, dtype=np.int64)  # as its sender counts, of several clocks
+        self.clock_hz: I64 = np.zeros(slots, dtype=np.int64)  # of that clock; 0 = positions count as it does
         self.end_ticks: I64 = np.zeros(slots, dtype=np.int64)  # exclusive end of the audio so far
         self.first_ticks: I64 = np.zeros(slots, dtype=np.int64)  # lowest position that came
         self.origin_ns: I64 = np.zeros(slots, dtype=np.int64)  # earliest estimate of when position 0 was sent
@@ -86,6 +88,7 @@ class StreamTable:
         self.sequence_base: I64 = np.zeros(slots, dtype=np.int64)
         self.sequence_head: I64 = np.zeros(slots, dtype=np.int64)
         self.expected_before: I64 = np.zeros(slots, dtype=np.int64)  # packets of finished segments
+        self.beside: I64 = np.zeros(slots, dtype=np.int64)  # packets that have a number in it and no samples
         self.missing: I64 = np.zeros(slots, dtype=np.int64)  # sequence numbers, since the last samples
         self.quiet: I64 = np.zeros(slots, dtype=np.int64)  # what came instead of samples since: tap.causes
         self.drops_blamed: I64 = np.zeros(slots, dtype=np.int64)  # kernel drops that explained a gap
@@ -104,9 +107,11 @@ class StreamTable:
         """
         return [
             *(self.owner, self.source, self.signalled_host, self.ssrc, self.shift_ticks, self.head_ticks),
-            *(self.head_timestamp, self.head_arrival_ns, self.end_ticks, self.first_ticks, self.origin_ns),
+            *(self.head_timestamp, self.clock_timestamp, self.clock_hz, self.head_arrival_ns),
+            *(self.end_ticks, self.first_ticks, self.origin_ns),
             *(self.first_arrival_ns, self.last_arrival_ns, self.sequence_base, self.sequence_head),
-            *(self.expected_before, self.missing, self.quiet, self.drops_blamed, *self.counters.values()),
+            *(self.expected_before, self.beside, self.missing, self.quiet, self.drops_blamed),
+            *self.counters.values(),
         ]
 
     def open(self, slot: int, *, codecs: Sequence[Codec], event_payload_types: Sequence[int]) -> None:
@@ -121,7 +126,7 @@ class StreamTable:
             *(self.shift_ticks, self.head_ticks, self.head_timestamp, self.head_arrival_ns),
             *(self.end_ticks, self.first_ticks, self.origin_ns, self.sequence_base, self.sequence_head),
             *(self.expected_before, self.source, self.signalled_host, self.missing, self.quiet),
-            *(self.drops_blamed, *self.counters.values()),
+            *(self.drops_blamed, self.beside, self.clock_timestamp, self.clock_hz, *self.counters.values()),
         ):
             column[slot] = 0
         for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns):
@@ -165,16 +170,30 @@ class StreamTable:
         if slot not in self.frames:
             self.frames[slot] = FrameStore(position_rate_hz=rate_hz)
         if slot not in self.clock_maps and any(codec.clock_rate_hz != rate_hz for codec in known.values()):
-            clocks = self.clock_maps[slot] = ClockMap(rate_hz=rate_hz)
-            if self.ssrc[slot] != UNSET:  # until now all packets were of the one clock
-                head = Tick(
-                    timestamp=int(self.head_timestamp[slot]) & 0xFFFF_FFFF,
-                    sequence=int(self.sequence_head[slot]) & 0xFFFF,
-                    clock_rate_hz=rate_hz,
-                    ticks=int(self.end_ticks[slot] - self.head_ticks[slot]),
-                    arrival_ns=int(self.head_arrival_ns[slot]),
-                )
-                clocks.map(head, ssrc=int(self.ssrc[slot]))
+            self.clock_maps[slot] = ClockMap(rate_hz=rate_hz)
+            self.go_on_mapping(slot)
+
+    def note_clocks(self, slots: I64) -> None:
+        """Note where the senders of streams of several clocks are, by their own."""
+        for slot in np.unique(slots).tolist():
+            if slot in self.clock_maps:
+                known = self.clock_maps[slot].furthest(int(self.ssrc[slot]))
+                self.clock_timestamp[slot], self.clock_hz[slot] = known
+
+    def go_on_mapping(self, slot: int) -> None:
+        """Go on with a stream of several clocks where its furthest packet lies."""
+        if slot not in self.clock_maps or self.ssrc[slot] == UNSET:
+            return
+        rate_hz, mapped = int(self.position_rate_hz[slot]), int(self.head_timestamp[slot])
+        clock_hz = int(self.clock_hz[slot])
+        head = Tick(
+            timestamp=int(self.clock_timestamp[slot]) if clock_hz else mapped & 0xFFFF_FFFF,
+            sequence=int(self.sequence_head[slot]) & 0xFFFF,
+            clock_rate_hz=clock_hz or rate_hz,
+            ticks=int(self.end_ticks[slot] - self.head_ticks[slot]) * (clock_hz or rate_hz) // rate_hz,
+            arrival_ns=int(self.head_arrival_ns[slot]),
+        )
+        self.clock_maps[slot].go_on(head, ssrc=int(self.ssrc[slot]), mapped=mapped)
 
     def count(self, name: str, slots: I64) -> None:
         """Add one to a counter for each entry of ``slots``."""
@@ -187,7 +206,7 @@ class StreamTable:
         expected = int(self.expected_before[slot])
         if self.ssrc[slot] != UNSET:
             expected += int(self.sequence_head[slot] - self.sequence_base[slot]) + 1
-        came = counters["received"] + counters["event_payload"] + counters["unknown_payload"]
+        came = counters["received"] + int(self.beside[slot])
         return StreamStats(
             counters=counters,
             packets_lost=max(0, expected - came),

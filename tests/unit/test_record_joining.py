@@ -10,11 +10,13 @@ import pytest
 
 from dsp.mixing import Limiter, mix
 from recorderd.core.ids import DialogId, SessionId, StreamId
-from recorderd.core.messages import RecordingState, StreamEnd, StreamEnded, StreamMoved
+from recorderd.core.messages import Codec, Encoding, RecordingState, StreamEnd, StreamEnded, StreamMoved
+from recorderd.record.resampling import Resampler
 from tests.support.bundles import make_signer
-from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, Studio, Voice
+from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, PCMA, Studio, Voice
 
 MS = 1_000_000
+L16 = Codec(payload_type=97, encoding=Encoding.L16, clock_rate_hz=16_000)
 
 
 @pytest.fixture
@@ -29,8 +31,20 @@ def _line(*voices: Voice, ms: int, session_ms: int = 0) -> np.ndarray:
     return line[: ms * 8]
 
 
-def _move(studio: Studio, stream: str, *, ms: int, put_ms: int, old: str, new: str, party: str) -> None:
-    opened = studio.opened(SessionId(new), stream, ms=ms, party=party, dialog=DialogId(f"d-{stream}"))
+def _move(
+    studio: Studio,
+    stream: str,
+    *,
+    ms: int,
+    put_ms: int,
+    old: str,
+    new: str,
+    party: str,
+    codecs: tuple[Codec, ...] = (PCMA,),
+) -> None:
+    opened = studio.opened(
+        SessionId(new), stream, ms=ms, party=party, dialog=DialogId(f"d-{stream}"), codecs=codecs
+    )
     moved = StreamMoved(
         session=SessionId(new),
         from_session=SessionId(old),
@@ -136,6 +150,84 @@ def test_a_pause_in_the_absorbed_session_stays_there(studio: Studio) -> None:
     late = _line(voices["bert"], ms=5000, session_ms=1000)
     late[: 2000 * 8] = 0
     assert np.array_equal(studio.samples("s2")[:, 2], late)
+
+
+@pytest.mark.parametrize(("codec", "others"), [(PCMA, L16), (L16, PCMA)])
+def test_a_stream_that_moves_to_a_recording_of_another_rate_keeps_its_time(
+    studio: Studio, codec: Codec, others: Codec
+) -> None:
+    first, second = studio.session("s1"), studio.session("s2", ms=1000)
+    voice = studio.voice(first, "s1/b", first_ms=0, packets=300, party="bert", codec=codec)
+    studio.voice(second, "s2/c", first_ms=1000, packets=250, party="carl", codec=others)
+    _move(studio, "s1/b", ms=3000, put_ms=3000, old="s1", new="s2", party="bert", codecs=(codec,))
+    studio.end(first, ms=3100)
+    studio.end(second, ms=6000)
+    studio.run(9000)
+    rate_hz = others.clock_rate_hz
+    moved = next(row for row in studio.manifest("s2").streams if row.stream == "s1/b")
+    assert moved.first_sample == 2 * rate_hz
+    told = [(gap.start_samples, gap.length_samples, gap.cause) for gap in moved.gaps]
+    assert told[0] == (0, 2 * rate_hz, "before_first")
+    assert all(cause == "after_last" for _, _, cause in told[1:])
+    heard = studio.samples("s2", rate_hz=rate_hz)[2 * rate_hz : 5 * rate_hz, 1]
+    sent = voice.samples[3 * codec.clock_rate_hz : 6 * codec.clock_rate_hz]
+    if codec is L16:
+        sent = Resampler(16_000, 8_000).feed(np.append(sent, np.zeros(1_000, dtype=np.int16)))
+        sent = sent[Resampler(16_000, 8_000).delay_samples_out :][: heard.size]
+    else:
+        heard = heard[::2]  # brought up: every other sample is one of the stream's
+    assert np.corrcoef(heard.astype(float), sent.astype(float))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("others", [PCMA, L16])
+def test_a_filter_that_looks_ahead_takes_nothing_from_the_recording_that_a_stream_goes_on_in(
+    studio: Studio, others: Codec
+) -> None:
+    first, second = studio.session("s1"), studio.session("s2", ms=1000)
+    studio.voice(first, "s1/a", first_ms=0, packets=150, party="anna", codec=L16)
+    studio.voice(first, "s1/b", first_ms=0, packets=300, party="bert")
+    studio.voice(second, "s2/c", first_ms=1000, packets=250, party="carl", codec=others)
+    _move(studio, "s1/b", ms=3000, put_ms=3000, old="s1", new="s2", party="bert")
+    studio.end(first, ms=3100)
+    studio.end(second, ms=6000)
+    studio.run(9000)
+    moved = next(row for row in studio.manifest("s2").streams if row.stream == "s1/b")
+    assert {gap.cause for gap in moved.gaps} <= {"before_first", "after_last"}
+    left = next(row for row in studio.manifest("s1").streams if row.stream == "s1/b")
+    assert {gap.cause for gap in left.gaps} == {"after_last"}
+
+
+@pytest.mark.parametrize("looks_every_ms", [100, 500])
+def test_of_a_packet_that_begins_in_one_recording_the_rest_is_heard_in_the_other(
+    studio: Studio, looks_every_ms: int
+) -> None:
+    codecs = (PCMA, Codec(payload_type=3, encoding=Encoding.GSM, clock_rate_hz=8_000))
+    first, second = studio.session("s1"), studio.session("s2", ms=1000)
+    bert = studio.voice(first, "s1/b", first_ms=7, packets=300, party="bert", codecs=codecs)
+    studio.voice(second, "s2/c", first_ms=1000, packets=250, party="carl")
+    _move(studio, "s1/b", ms=3000, put_ms=3000, old="s1", new="s2", party="bert", codecs=codecs)
+    studio.end(first, ms=3100)
+    studio.end(second, ms=6000)
+    studio.run(9000, looks_ms=range(looks_every_ms, 9001, looks_every_ms))
+    late = _line(bert, ms=5007, session_ms=1000)
+    late[: 2000 * 8] = 0
+    assert np.array_equal(studio.samples("s2")[:, 1], late)
+    early = _line(bert, ms=3100)
+    early[3000 * 8 :] = 0
+    assert np.array_equal(studio.samples("s1")[:, 0], early)
+
+
+def test_the_clock_of_a_stream_that_moved_is_told_from_where_it_lies(studio: Studio) -> None:
+    first, second = studio.session("s1"), studio.session("s2", ms=1000)
+    studio.voice(first, "s1/b", first_ms=0, packets=2_000, party="bert")
+    studio.voice(second, "s2/c", first_ms=1000, packets=1_950, party="carl")
+    _move(studio, "s1/b", ms=3000, put_ms=3000, old="s1", new="s2", party="bert")
+    studio.end(first, ms=3100)
+    studio.end(second, ms=40_000)
+    studio.run(42_000)
+    for row in studio.manifest("s2").streams:
+        assert row.clock.span_s > 0
+        assert abs(row.clock.offset_us) < 1_000
 
 
 def test_a_doubled_leg_is_kept_once_and_takes_over_without_a_hole(studio: Studio) -> None:

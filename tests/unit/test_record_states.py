@@ -175,6 +175,32 @@ def test_a_start_takes_the_past_along_and_a_stop_ends_the_recording(studio: Stud
     assert [row.sample for row in manifest.controls] == [2000 * 8, 3900 * 8]
 
 
+@pytest.mark.parametrize("then", [PAUSED, OFF])
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_start_and_its_end_that_both_come_late_keep_what_lies_between(
+    studio: Studio, then: RecordingState, *, mask: bool
+) -> None:
+    terms = RecordingTerms(mode=Mode.ON_DEMAND, preroll_ms=1000, mask_dtmf=mask)
+    session = studio.session("s", state=OFF, terms=terms)
+    voice = studio.voice(session, "s/1", first_ms=0, packets=300)
+    studio.change(session, ON, ms=2000, put_ms=3600, action=ControlAction.START)
+    studio.change(session, then, ms=2400, put_ms=3600)
+    studio.change(session, ON, ms=3000, put_ms=3600, action=ControlAction.RESUME)
+    studio.end(session, ms=6000)
+    studio.run(9000)
+    heard = studio.samples(session)[:, 0]
+    expected = _line(voice, seconds=6)
+    expected[2400 * 8 : 3000 * 8] = 0
+    begin = expected.size - heard.size
+    assert begin <= 1750 * 8  # what was thrown away of the pre-roll by then does not come back
+    assert np.array_equal(heard, expected[begin:])
+    cause = "paused" if then is PAUSED else "stopped"
+    gaps = [
+        (row.start_samples, row.length_samples, row.cause) for row in studio.manifest(session).streams[0].gaps
+    ]
+    assert gaps == [(2400 * 8 - begin, 600 * 8, cause)]
+
+
 def test_a_crash_in_a_pause_neither_reveals_nor_loses_it(studio: Studio) -> None:
     session = studio.session("s", terms=PAUSABLE)
     voice = studio.voice(session, "s/1", first_ms=0, packets=400)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from recorderd.core.ids import StreamId
 from recorderd.tap.backlog import EVERYTHING, PIECE_NS, take_until_ns
 from recorderd.tap.drain import RING_MS
+from tests.support.networks import HeardTap, Sender, pcm
 
 MS = 1_000_000
 NOW_NS = 10**12
@@ -51,3 +53,24 @@ def test_a_stall_of_any_length_is_caught_up_with_and_never_overruns_the_ring(
         if now_ms % 200 == 0:
             rendered_ms = max(rendered_ms, heard_ms - delay_ms)
     assert now_ms - heard_ms <= 50
+
+
+@pytest.mark.parametrize("third", [1, 3])
+def test_senders_that_follow_each_other_while_nobody_listens_are_all_heard(third: int) -> None:
+    sender = Sender(codec=pcm(), ssrc=1, sequence=65_500, timestamp=2**32 - 9_000)
+    packets = [sender.send() for _ in range(40)]
+    held = Sender(codec=pcm(), ssrc=2, sequence=500, timestamp=7_000_000, now_ns=sender.now_ns)
+    packets += [held.send() for _ in range(60)]
+    sender.pause(60 * 160)
+    sender.ssrc = third
+    packets += [sender.send() for _ in range(40)]
+    in_time, at_once = HeardTap([[pcm()]]), HeardTap([[pcm()]])
+    in_time.play(packets)
+    at_once.hear([(0, packet.sent_ns, packet.datagram) for packet in packets])
+    stream = StreamId("0")
+    assert at_once.stats(stream) == in_time.stats(stream)
+    assert at_once.stats(stream).counters["received"] == len(packets)
+    end = at_once.clock_of(stream).end_ticks
+    octets, marks = at_once.take(stream, start_ticks=8_000, end_ticks=end)
+    assert marks.all()
+    assert octets.tobytes() == b"".join(packet.payload for packet in packets)

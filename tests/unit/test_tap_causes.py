@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,23 @@ def test_comfort_noise_marks_silence(tap: HeardTap, sender: Sender, pauses: list
     assert tap.stats(STREAM).packets_lost == 0
 
 
+@pytest.mark.parametrize("padding", [b"", bytes([0, 0, 0, 4])])
+def test_packets_without_payload_are_silence_and_no_loss(
+    tap: HeardTap, sender: Sender, padding: bytes
+) -> None:
+    sent = [sender.send() for _ in range(10)]
+    for _ in range(5):
+        packet = sender.event(kind=8)
+        first = bytes([0xA0 if padding else 0x80])
+        sent.append(replace(packet, datagram=first + packet.datagram[1:12] + padding))
+        sender.pause(800)
+    sent += [sender.send() for _ in range(10)]
+    tap.play(sent)
+    stats = tap.stats(STREAM)
+    assert (stats.packets_lost, stats.counters["malformed"], stats.counters["received"]) == (0, 0, 20)
+    assert tap.causes() == [(1_600, 5_600, SILENCE_SUPPRESSED)]
+
+
 def test_key_events_stand_in_the_place_of_samples(tap: HeardTap, sender: Sender) -> None:
     sent = _talk(sender)
     for _ in range(15):  # 300 ms: two drains
@@ -127,6 +146,38 @@ def test_packets_of_an_unknown_kind_explain_nothing(tap: HeardTap, sender: Sende
         sender.pause(PTIME)
     tap.play(sent + _talk(sender))
     assert tap.causes() == [(1_600, 2_080, NOT_RECEIVED)]
+
+
+@pytest.mark.parametrize("beside", ["noise before it speaks", "keys of another", "copies", "its own keys"])
+def test_packets_without_samples_hide_no_loss(tap: HeardTap, sender: Sender, beside: str) -> None:
+    other = Sender(codec=pcm(), ssrc=99)
+    sent = []
+    if beside == "noise before it speaks":
+        for _ in range(10):
+            sent.append(sender.event(kind=13))
+            sender.pause(160)
+    for number in range(100):
+        packet = sender.send()
+        if number % 20 != 7:
+            sent.append(packet)
+        other.now_ns = sender.now_ns
+        if number % 10 == 3 and beside == "keys of another":
+            sent.append(other.event())
+        elif number % 10 == 3 and beside in ("copies", "its own keys"):
+            event = sender.event()
+            sent += [event, event] if beside == "copies" else [event]
+    tap.play(sent)
+    assert tap.stats(STREAM).packets_lost == 5
+
+
+def test_keys_before_a_sender_starts_anew_are_not_lost(tap: HeardTap, sender: Sender) -> None:
+    tap.play([sender.send() for _ in range(20)])
+    last = [sender.send(), sender.event(), sender.event(), sender.send()]
+    sender.ssrc, sender.timestamp = 77, 500_000_000
+    rows = [*last, *[sender.send() for _ in range(5)]]
+    tap.hear([(0, packet.sent_ns, packet.datagram) for packet in rows])
+    assert tap.stats(STREAM).counters["ssrc_changes"] == 1
+    assert tap.stats(STREAM).packets_lost == 0
 
 
 def test_what_the_kernel_dropped_is_not_the_networks_fault(tap: HeardTap, sender: Sender) -> None:

@@ -77,6 +77,58 @@ def test_the_same_key_twice_is_two_keys_and_a_late_copy_of_the_first_is_none() -
     assert len(_last(tap.key_events())) == 2
 
 
+def test_a_key_that_is_held_for_longer_than_an_event_can_tell_is_one_key() -> None:
+    tap, sender = _stage()
+    sent = [sender.send()]
+    start_ns = sender.now_ns
+    for durations, flags in [
+        ((160, 40_000, 65_535), 0),
+        ((160, 65_535), 0),
+        ((160, 9_000), 0),
+        ((9_000,), 0x80),
+    ]:
+        for duration in durations:
+            payload = struct.pack("!BBH", 5, flags | 10, duration)
+            packet = sender.event()
+            packet = replace(packet, payload=payload, datagram=packet.datagram[:12] + payload)
+            sent.append(replace(packet, sent_ns=sender.now_ns + duration * 125_000))
+        if durations[-1] == 65_535:
+            sender.timestamp += 65_535
+            sender.now_ns += 65_535 * 125_000
+    assert sent[-1].sent_ns - start_ns == (2 * 65_535 + 9_000) * 125_000
+    tap.play(sent)
+    assert tap.digits() == [(STREAM, "5")]
+    assert _last(tap.key_events()) == [("5", 160, 2 * 65_535 + 9_000, True)]
+
+
+def test_the_same_key_again_after_a_lost_end_is_another_one() -> None:
+    tap, sender = _stage()
+    first = _key(sender, 5)[:-3]
+    tap.play([sender.send(), *first, *_key(sender, 5)])
+    assert tap.digits() == [(STREAM, "5"), (STREAM, "5")]
+
+
+def test_keys_before_a_stream_has_samples_are_placed_by_their_arrival() -> None:
+    tap, sender = _stage()
+    sent = []
+    for code in (5, 5, 6):
+        sent += _key(sender, code, ends=1)
+        sender.now_ns += 380 * NS_PER_MS
+    sender.now_ns += 8_500 * NS_PER_MS
+    tap.play(sent[:-1])
+    assert tap.key_events() == []
+    tap.play([*sent[-1:], *[sender.send() for _ in range(10)]])
+    found = _last(tap.key_events())
+    assert [(key, duration_ticks) for key, _, duration_ticks, _ in found] == [
+        ("5", 800),
+        ("5", 800),
+        ("6", 800),
+    ]
+    assert [start_ticks for _, start_ticks, _, _ in found] == [-80_000, -76_000, -72_000]
+    assert [key for _, key in tap.digits()] == ["5", "5", "6"]
+    assert tap.key_events() == []
+
+
 def test_a_payload_type_that_changes_in_a_call_goes_on_telling() -> None:
     tap, sender = _stage()
     tap.play([sender.send(), *_key(sender, 1)])

@@ -1,11 +1,14 @@
 """Placing packets: order of arrival does not matter, strangers move nothing, a restart follows the clock."""
 
 import numpy as np
+import pytest
 
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
+from recorderd.core.ids import StreamId
 from recorderd.core.messages import Codec, Encoding
 from recorderd.tap.placing import Arrived, Restart, place
 from recorderd.tap.table import StreamTable
+from tests.support.networks import HeardTap, Sender, pcm
 
 GUARD_TICKS = 8000
 PCMA = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=8000)
@@ -176,3 +179,57 @@ def test_a_timestamp_set_back_without_an_older_number_is_no_overtaken_packet() -
     assert all(ours)
     assert [restart.ssrc_changed for restart in restarts] == [False]
     assert positions[0] >= GUARD_TICKS + 200 * 160
+
+
+def test_a_packet_that_was_overtaken_moves_no_sender_that_starts_anew() -> None:
+    table = _table()
+    _arrive(table, [(n, 20 * n, 0) for n in range(10) if n != 8])
+    packets = [(8, 1_650, 0), *[(1_000 + n, 1_680 + 20 * n, 9) for n in range(5)]]
+    positions, ours, restarts = _arrive(table, packets)
+    assert all(ours)
+    assert [restart.ssrc for restart in restarts] == [9]
+    assert positions[1] == GUARD_TICKS + 1_680 * 8
+
+
+@pytest.mark.parametrize("framed", [False, True])
+@pytest.mark.parametrize("unread_ms", [400, 1_500])
+@pytest.mark.parametrize("back_ms", [80, 100, 500, 1_900])
+def test_what_comes_after_a_sender_has_set_its_timestamps_back_is_heard_behind_what_came_before(
+    back_ms: int, unread_ms: int, *, framed: bool
+) -> None:
+    gsm = Codec(payload_type=3, encoding=Encoding.GSM, clock_rate_hz=8000)
+    tap = HeardTap([[pcm(), gsm] if framed else [pcm()]])
+    sender = Sender(codec=pcm(), sequence=65_500, timestamp=2**32 - 9_000)
+    packets = [sender.send() for _ in range(105)]
+    tap.play(packets)
+    stream, read = StreamId("0"), GUARD_TICKS + 105 * 160 - unread_ms * 8
+    if framed:
+        tap.take_frames(stream, start_ticks=0, end_ticks=read)
+    else:
+        tap.take(stream, start_ticks=0, end_ticks=read)
+    sender.timestamp -= back_ms * 8
+    later = [sender.send() for _ in range(30)]
+    tap.play(later)
+    stats = tap.stats(stream)
+    assert stats.counters["received"] == 135
+    assert (stats.counters["timestamp_jumps"], stats.packets_lost) == (1, 0)
+    start, end = GUARD_TICKS + 105 * 160, GUARD_TICKS + 135 * 160
+    if framed:
+        heard = b"".join(frame.payload for frame in tap.take_frames(stream, start_ticks=start, end_ticks=end))
+    else:
+        heard = tap.take(stream, start_ticks=start, end_ticks=end)[0].tobytes()
+    assert heard == b"".join(packet.payload for packet in later)
+
+
+def test_copies_and_single_packets_at_places_that_are_taken_move_nothing() -> None:
+    tap = HeardTap([[pcm()]])
+    sender = Sender(codec=pcm())
+    packets = [sender.send() for _ in range(40)]
+    tap.play(packets)
+    sender.timestamp -= 320
+    again = [sender.send() for _ in range(2)]
+    after = [sender.send() for _ in range(10)]
+    rows = [*again, packets[-1], packets[-2], packets[-3], *after]
+    tap.hear([(0, packet.sent_ns, packet.datagram) for packet in rows])
+    counters = tap.stats(StreamId("0")).counters
+    assert (counters["received"], counters["duplicate"], counters["timestamp_jumps"]) == (50, 5, 0)

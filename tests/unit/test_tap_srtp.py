@@ -208,6 +208,27 @@ def test_the_same_key_again_forgets_neither_what_came_nor_the_wraps() -> None:
     assert crypto.rtp(sender.rtp(packet(66_001), roc=1)) == packet(66_001)
 
 
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize(("known", "roc"), [(66_000, 1), (66_000, 0), (464, 1), (200_000, 1), (65_530, 1)])
+def test_after_a_restart_a_sender_is_followed_however_it_has_counted_its_wraps(
+    suite: str, known: int, roc: int
+) -> None:
+    sender = SrtpSender(suite=suite, mki=b"\1\2")
+    crypto = StreamCrypto(keys_of(sender))
+    crypto.go_on(ssrc=7, index=known, wraps_most=3)
+    with pytest.raises(SrtpFailed):
+        crypto.rtp(SrtpSender(suite=suite, mki=b"\1\2").rtp(packet(known + 1), roc=roc))  # somebody else's
+    for number in range(known + 10, known + 14):
+        assert crypto.rtp(sender.rtp(packet(number), roc=roc)) == packet(number)
+    for number in range(20):  # of another SSRC, that it had used before
+        datagram = packet(number, ssrc=8)
+        assert crypto.rtp(sender.rtp(datagram, roc=2)) == datagram
+    assert crypto.rtp(sender.rtp(packet(known + 14), roc=roc)) == packet(known + 14)
+    later = SrtpSender(suite=suite)
+    crypto.rekey(keys_of(later))
+    assert crypto.rtp(later.rtp(packet(known + 15), roc=0)) == packet(known + 15)
+
+
 # --- in the tap --------------------------------------------------------------------------------------
 
 
