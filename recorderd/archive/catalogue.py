@@ -18,7 +18,7 @@ from recorderd.archive.chain_links import ChainState, Links, few
 from recorderd.archive.database import Database
 from recorderd.archive.migrations import migrate
 from recorderd.archive.search_index import index_rows
-from recorderd.archive.tables import HEADS, ISSUED, RECORDINGS
+from recorderd.archive.tables import HEADS, ISSUED, NUMBER_MAX, RECORDINGS
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import Manifest
 
@@ -255,7 +255,7 @@ class Catalogue:
 
     def heads_beside(self, recorder_id: str, number: int) -> list[bytes]:
         """Return the documents of a recorder's heads with this number, the one before and the one after."""
-        near = HEADS.c.number.between(number - 1, number + 1)
+        near = HEADS.c.number.between(number - 1, min(number + 1, NUMBER_MAX))
         query = select(HEADS.c.document).where(HEADS.c.recorder_id == recorder_id, near)
         with self.database.read() as connection:
             return [bytes(row[0]) for row in connection.execute(query.order_by(HEADS.c.number))]

@@ -327,13 +327,14 @@ class Eraser:
                 return _Ready(manifest=None, small=(), problem="has another manifest than was archived")
             if why := self._store.published.why_kept(entry.path):
                 return _Ready(manifest=None, small=(), problem=why)
-        except (OSError, FormatError) as problem:
+            told = terms_of_stated(manifest)
+        except (OSError, FormatError, ValueError) as problem:
             return _Ready(manifest=None, small=(), problem=f"cannot be read: {problem}")
         small = tuple(
             KeptFile(name=name, size_bytes=len(content), sha256=sha256_bytes(content))
             for name, content in sorted(contents.items())
         )
-        return _Ready(manifest=manifest, small=small, told=terms_of_stated(manifest))
+        return _Ready(manifest=manifest, small=small, told=told)
 
     def _note(self, wish: Wish, entry: Entry, connection: Connection, *, outcome: str, detail: str) -> None:
         what = "recording_anonymised" if wish.kind is Kind.ANONYMISED else "recording_erased"
