@@ -22,7 +22,7 @@ from recorderd.archive.retention_tables import HOLDS
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import HoldRefused, SelectionEmpty
 from recorderd.policy.holds import Hold, HoldIndex
-from recorderd.policy.selection import Selection, end_of
+from recorderd.policy.selection import Selection, end_of, time_flaw
 
 _H: Final = HOLDS.c
 _SELECTION: Final = frozenset(entry.name for entry in fields(Selection))
@@ -43,12 +43,13 @@ class HoldBook:
         """Put what a selection covers on hold, now and later.
 
         Durable: after return the hold survives, with its row in the audit log.
-        Errors: SelectionEmpty; HoldRefused without a reason, or for one recording that is erased already.
+        Errors: SelectionEmpty; HoldRefused without a reason, with times that are none, or for one recording
+        that is erased already.
         """
         if selection.is_empty:
             raise SelectionEmpty(reason="a hold needs a recording, a number or another condition")
         why = "" if reason.strip() else "it needs a reason"
-        if why := why or _unfit_end(until, now_utc=now_utc):
+        if why := why or time_flaw(selection) or _unfit_end(until, now_utc=now_utc):
             raise HoldRefused(number="(new)", reason=why)
         with self._database.write() as connection:
             if selection.recording_id:

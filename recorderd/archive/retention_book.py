@@ -26,7 +26,7 @@ from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import KeptRecording, Ruling, Terms
-from recorderd.policy.selection import RecordingFacts, Selection, end_of, party_end, party_key
+from recorderd.policy.selection import RecordingFacts, Selection, begin_of, end_of, party_end, party_key
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, parse_manifest
 from recorderd.wire.names import index_name
 from recorderd.wire.recording_index import RecordingIndex, parse_index
@@ -200,7 +200,7 @@ def _conditions(selection: Selection) -> Iterator[ColumnElement[bool]]:
     if selection.extension:
         yield _T.parties.contains(party_key(selection.extension), autoescape=True)
     if selection.from_time:
-        yield _R.started_at >= selection.from_time
+        yield _R.started_at >= begin_of(selection.from_time)
     if selection.to_time:
         yield _R.started_at < end_of(selection.to_time)
 

@@ -94,6 +94,17 @@ def test_a_recording_on_hold_is_refused_whoever_asks_and_goes_when_it_is_release
         archive.hold(recording_id=FIRST)
 
 
+def test_a_hold_from_a_second_on_holds_what_begins_within_it_and_one_from_no_time_is_refused(
+    tmp_path: Path,
+) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    second = archive.entry(FIRST).started_at.partition(".")[0]
+    with pytest.raises(HoldRefused, match="is no day"):
+        archive.hold(from_time="31.12.2025")
+    archive.hold(from_time=f"{second}Z")
+    assert "hold 1" in refused(archive, FIRST, SECOND, THIRD)
+
+
 def test_before_its_minimum_and_under_worm_nobody_erases(tmp_path: Path) -> None:
     archive = Archive(tmp_path, replace(FOREVER, right_to_erasure=True))
     assert "at least 30000 days" in refused(archive, FIRST)
