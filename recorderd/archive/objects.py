@@ -230,6 +230,10 @@ class Objects(Published):
                 return why_locked(lock.until_utc_s)
         return ""
 
+    def is_held(self, path: str) -> bool:
+        """Tell whether any object of a group is on legal hold."""
+        return any(self._bucket.lock_of(row.key).is_held for row in self._bucket.listed(f"{path}/"))
+
     def lock(self, path: str, *, until_utc_s: int, is_held: bool | None) -> None:
         """Bring the locks of a group to what they are to be; None leaves holds, dates are only put off."""
         for row in self._bucket.listed(f"{path}/"):
