@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, 
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.retention_tables import RECORDING_TERMS, RETENTION_TERMS
+from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, utc_text
@@ -34,6 +35,7 @@ from recorderd.wire.retention_terms import SignedTerms, TermsBody, encode_body, 
 
 ERASED: Final = "erased"  # states of a row
 ANONYMISED: Final = "anonymised"
+_SIGNED: Final = ("recorder_id", "extension", "queue", "trunk", "direction", "started_at")
 UNKNOWN_CLASS: Final = "-"  # of a recorder that names none that could be one
 _GROUP: Final = 500  # rows that are noted in one go
 _R: Final = RECORDINGS.c
@@ -258,6 +260,31 @@ def parties_of(manifest: Manifest) -> tuple[str, ...]:
     return tuple(dict.fromkeys(key for key in map(party_key, named) if key))
 
 
+def parties_text(stated: Manifest | RecordingIndex) -> str:
+    """Name everybody as the database keeps them, one per line; an index names nobody."""
+    parties = parties_of(stated) if isinstance(stated, Manifest) else ()
+    return "\n".join(" ".join(party.replace("\0", " ").split("\n")) for party in parties)
+
+
+def has_same_parties(kept: Iterable[str], stated: Manifest | RecordingIndex) -> bool:
+    """Tell whether the database names those whom the signed document names, however they are written."""
+    told = parties_text(stated).split("\n")
+    return {party_key(party) for party in kept if party} == {party_key(party) for party in told if party}
+
+
+def is_as_signed(kept: KeptRecording, stated: Manifest | RecordingIndex) -> bool:
+    """Tell whether what decides over a recording in the database is what its recorder signed.
+
+    Errors: ValueError when its end is no time.
+    """
+    facts, row = kept.facts, row_of(stated, manifest_sha256="", size_bytes=0, path="", archived_at="")
+    return (
+        (facts.retention_class, kept.ended_utc_s) == terms_of_stated(stated)
+        and has_same_parties(facts.parties, stated)
+        and all(getattr(facts, name) == getattr(row, name) for name in _SIGNED)
+    )
+
+
 def _terms_row(store: Store, row: Any) -> dict[str, Any]:
     values = {
         "row_id": row.row_id,
@@ -268,13 +295,11 @@ def _terms_row(store: Store, row: Any) -> dict[str, Any]:
     }
     group, index = store.group(row.path), index_name(row.id)
     stated: Manifest | RecordingIndex
-    parties: tuple[str, ...] = ()
     try:
         if group.has(index):
             stated = parse_index(group.read(index))
         else:
             stated = parse_manifest(group.read(manifest_name(row.id)))
-            parties = parties_of(stated)
         retention_class, ended_utc_s = terms_of_stated(stated)
     except (OSError, FormatError, ValueError):
         return values
@@ -282,7 +307,7 @@ def _terms_row(store: Store, row: Any) -> dict[str, Any]:
         "retention_class": retention_class,
         "ended_utc_s": ended_utc_s,
         "has_audio": stated.audio is not None,
-        "parties": "\n".join(" ".join(party.replace("\0", " ").split("\n")) for party in parties),
+        "parties": parties_text(stated),
     }
 
 

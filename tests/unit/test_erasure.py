@@ -141,6 +141,25 @@ def test_who_gives_a_recording_another_class_or_end_in_the_database_erases_nothi
 
 
 @pytest.mark.parametrize(
+    ("change", "held", "found"),
+    [
+        ("recording_terms SET parties = '4711'", "number", "terms"),
+        ("recordings SET started_at = '2020-11-23T06:22:31.000Z'", "from_time", "row"),
+    ],
+)
+def test_who_takes_a_recording_out_of_a_hold_in_the_database_erases_nothing_and_is_found(
+    tmp_path: Path, change: str, held: str, found: str
+) -> None:
+    archive = Archive(tmp_path, replace(AT_ONCE, right_to_erasure=True))
+    archive.hold(**{held: {"number": "1001", "from_time": "2026-11-23"}[held]})
+    archive.execute(f"UPDATE {change} WHERE row_id = 1")
+    for cause in Cause:
+        assert archive.erase(FIRST, cause=cause)[0].refusal
+    assert archive.told() == {(FIRST, found)}
+    assert f"{FIRST}.wav" in archive.names(FIRST)
+
+
+@pytest.mark.parametrize(
     ("damage", "reason"),
     [
         ("DELETE FROM holds", "was added and is not there"),

@@ -61,3 +61,13 @@ def test_another_index_than_was_archived_is_not_erased_by(tmp_path: Path, erase:
     (outcome,) = archive.erase(FIRST)
     assert outcome.refusal == "has another manifest than was archived"
     assert archive.audit().verdict is Verdict.BAD
+
+
+@pytest.mark.parametrize("change", ["retention_class = 'short'", "ended_utc_s = 0", "parties = '1001'"])
+def test_who_keeps_it_otherwise_in_the_database_erases_nothing_and_is_found(
+    tmp_path: Path, change: str
+) -> None:
+    archive = _archive(tmp_path, AT_ONCE)
+    archive.execute(f"UPDATE recording_terms SET {change} WHERE row_id = 1")
+    assert "other terms than were signed" in archive.erase(FIRST)[0].refusal
+    assert archive.told() == {(FIRST, "terms")}
