@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,10 @@ from recorderd.core.errors import RecorderError
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
-from recorderd.spool.layout import Place, Spool
 from recorderd.wire.chain_head import HeadBody, SignedHead, encode_head, encode_head_body
-from recorderd.wire.manifest import (
-    GENESIS_SHA256,
-    encode_manifest,
-    manifest_name,
-    parse_manifest,
-    signature_name,
-)
-from tests.support.bundles import make_recording, make_signer
+from recorderd.wire.manifest import GENESIS_SHA256
+from tests.support.bundles import make_signer
+from tests.support.odd_recorder import OddRecorder
 from tests.support.retention import AT_ONCE, Archive
 
 LARGEST = 2**63 - 1
@@ -44,28 +36,9 @@ def archive(tmp_path: Path, signer: Signer) -> Archive:
     return archive
 
 
-class _Recorder:
-    """Seals recordings that say of themselves what one likes, and puts them before an archive."""
-
-    def __init__(self, root: Path, signer: Signer) -> None:
-        self._spool, self._signer = Spool(root / "spool", quota_bytes=1 << 30), signer
-        self._spool.prepare()
-
-    def upload(self, archive: Archive, **said: Any) -> Key:
-        folder = self._spool.path(Place.READY, make_recording(self._spool, self._signer))
-        path = folder / manifest_name(folder.name)
-        content = encode_manifest(replace(parse_manifest(path.read_bytes()), **said))
-        path.write_bytes(content)
-        signature = self._signer.sign_bytes(content, signing_time_utc_s=int(time.time()))
-        path.with_name(signature_name(path.name)).write_bytes(signature)
-        key = Key("rec-1", folder.name)
-        shutil.copytree(folder, archive.store.incoming(key))
-        return key
-
-
 @pytest.fixture
-def recorder(tmp_path: Path, signer: Signer) -> _Recorder:
-    return _Recorder(tmp_path, signer)
+def recorder(tmp_path: Path, signer: Signer) -> OddRecorder:
+    return OddRecorder(tmp_path, signer)
 
 
 def take(archive: Archive, *keys: Key) -> list[Entry | BundleRefused | OSError | RecorderError]:
@@ -83,7 +56,7 @@ def take(archive: Archive, *keys: Key) -> list[Entry | BundleRefused | OSError |
     ids=str,
 )
 def test_what_is_odd_is_kept_beside_what_comes_with_it(
-    archive: Archive, recorder: _Recorder, said: dict[str, Any]
+    archive: Archive, recorder: OddRecorder, said: dict[str, Any]
 ) -> None:
     outcomes = take(archive, recorder.upload(archive), recorder.upload(archive, **said))
     assert [type(outcome) for outcome in outcomes] == [Entry, Entry]
@@ -103,7 +76,7 @@ def test_what_is_odd_is_kept_beside_what_comes_with_it(
     ],
 )
 def test_a_beginning_that_is_no_time_in_utc_is_refused_alone(
-    archive: Archive, recorder: _Recorder, started_at: str
+    archive: Archive, recorder: OddRecorder, started_at: str
 ) -> None:
     odd, good = recorder.upload(archive, started_at=started_at), recorder.upload(archive)
     refused, taken = take(archive, odd, good)
@@ -113,7 +86,7 @@ def test_a_beginning_that_is_no_time_in_utc_is_refused_alone(
 
 
 def test_what_ends_at_no_time_is_not_erased_and_stops_no_erasure(
-    archive: Archive, recorder: _Recorder
+    archive: Archive, recorder: OddRecorder
 ) -> None:
     odd, good = recorder.upload(archive, ended_at="then"), recorder.upload(archive)
     take(archive, odd, good)
