@@ -167,7 +167,7 @@ class Objects(Published):
         """Tell whether a group is so new that its row may still be on its way."""
         now_utc_s = self._clock.utc_ns() // NS_PER_S
         changed = [row.changed_utc_s for row in self._bucket.listed(f"{path}/")]
-        return bool(changed) and now_utc_s - max(changed) < SETTLING_S
+        return bool(changed) and abs(now_utc_s - max(changed)) < SETTLING_S
 
     def publish_all(self, moves: Sequence[Move]) -> list[OSError | None]:
         """Put every file of uploads; returns what went wrong with each.

@@ -13,18 +13,10 @@ from recorderd.app.retention_parts import retention_parts
 from recorderd.app.scrub_configuration import ScrubSection
 from recorderd.app.scrub_duty import ScrubDuty
 from recorderd.archive.scrub import Scrubber
-from recorderd.core.clock import NS_PER_S, SystemClock
 from recorderd.core.conditions import Power, PowerState
 from tests.support.programs import wait_until
 from tests.support.retention_house import RetentionHouse
-
-
-class YearsAhead(SystemClock):
-    """A clock that nobody has set right."""
-
-    def utc_ns(self) -> int:
-        """Ten years from now."""
-        return super().utc_ns() + 10 * 365 * 86_400 * NS_PER_S
+from tests.support.shifted_clock import YEAR_S, ShiftedClock
 
 
 def test_a_round_that_was_read_when_the_clock_was_years_ahead_puts_no_other_off(
@@ -33,7 +25,7 @@ def test_a_round_that_was_read_when_the_clock_was_years_ahead_puts_no_other_off(
     monkeypatch.setattr(scrub_duty, "_LOOK_S", 0.01)
     house = RetentionHouse(tmp_path, "")
     parts = retention_parts(load_archive_configuration(house.toml), log=house.archive.log)
-    scrubber = Scrubber(parts.store, parts.database, clock=YearsAhead(), log=house.archive.log)
+    scrubber = Scrubber(parts.store, parts.database, clock=ShiftedClock(10 * YEAR_S), log=house.archive.log)
     assert scrubber.run(advance=lambda _: None).number == 1
     power = Power(state=PowerState.ON_LINE, reason="the mains are there")
     duty = ScrubDuty(ScrubSection(every_days=7), parts, power=lambda: power, log=house.archive.log)
