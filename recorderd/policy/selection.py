@@ -125,12 +125,13 @@ def end_of(text: str) -> str:
 def time_flaw(selection: Selection) -> str:
     """Say which of its times is none; empty when each is. Texts that are no times sort as nobody means it."""
     for text in (selection.from_time, selection.to_time):
-        if text and not _is_day_or_time(text):
+        if text and not is_day_or_time(text):
             return f"{text!r} is no day (2026-11-23) or time (2026-11-23T06:22:00Z), UTC"
     return ""
 
 
-def _is_day_or_time(text: str) -> bool:
+def is_day_or_time(text: str) -> bool:
+    """Tell whether a text is a day or a time as they sort: 2026-11-23 or 2026-11-23T06:22:00Z."""
     try:
         return _DAY_OR_TIME.fullmatch(text) is not None and bool(datetime.fromisoformat(text))
     except ValueError:

@@ -105,6 +105,15 @@ def test_a_hold_from_a_second_on_holds_what_begins_within_it_and_one_from_no_tim
     assert "hold 1" in refused(archive, FIRST, SECOND, THIRD)
 
 
+@pytest.mark.parametrize("until", ["2999-12-31 12:00", "2999-12-31T18:00:00-06:00", "29991231", "2999-W01-1"])
+def test_a_hold_whose_end_would_not_come_when_it_is_meant_is_refused(tmp_path: Path, until: str) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    with pytest.raises(HoldRefused, match="no day"):
+        archive.hold(number="1001", until=until)
+    archive.hold(number="1001", until="2999-12-31T18:00:00Z")
+    assert "hold 1" in refused(archive, FIRST)
+
+
 def test_before_its_minimum_and_under_worm_nobody_erases(tmp_path: Path) -> None:
     archive = Archive(tmp_path, replace(FOREVER, right_to_erasure=True))
     assert "at least 30000 days" in refused(archive, FIRST)
