@@ -19,6 +19,7 @@ from recorderd.archive.database import Database
 from recorderd.archive.retention_tables import RECORDING_TERMS, RETENTION_TERMS
 from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
+from recorderd.archive.structure import LAST_YEAR
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import EvidenceError, FormatError, SignerUnknown
@@ -241,14 +242,17 @@ def terms_of_stated(stated: Manifest | RecordingIndex) -> tuple[str, int]:
     """Give what a recording is kept by: its class, and the second in which it ended.
 
     An index does not tell when it ended, so the end of the next day counts.
-    Errors: ValueError when its end is no time.
+    Errors: ValueError when its end is no time, or so far that no calendar may tell what follows.
     """
     if isinstance(stated, RecordingIndex):
-        name, day = stated.retention_class, datetime.fromisoformat(f"{stated.started_on}T00:00:00+00:00")
-        ended_utc_s = int((day + timedelta(days=2)).timestamp())
+        name, day = stated.retention_class, f"{stated.started_on}T00:00:00+00:00"
+        ended, later = datetime.fromisoformat(day), timedelta(days=2)
     else:
         name = stated.rule.retention_class
-        ended_utc_s = int(datetime.fromisoformat(stated.ended_at).timestamp())
+        ended, later = datetime.fromisoformat(stated.ended_at), timedelta()
+    if ended.year > LAST_YEAR:
+        raise ValueError(f"it ends in {ended.year}")
+    ended_utc_s = int((ended + later).timestamp())
     return name if is_safe_id(name) else UNKNOWN_CLASS, ended_utc_s
 
 

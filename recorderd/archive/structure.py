@@ -19,6 +19,7 @@ from recorderd.wire.wav import WavEncoding, WavLayout, parse_wav
 TIME_SLACK_S: Final = 0.0015  # both times are cut to milliseconds
 _UTC_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _FIRST_YEAR: Final = 1970  # a recorder's clock may stand there, and goes no further back
+LAST_YEAR: Final = 8999  # what is reckoned from it is a date as well
 _SIZE_MAX: Final = 0xFFFF_FFFF
 _DS64_AT: Final = 20  # behind RIFF, size, WAVE, ds64, size
 
@@ -49,9 +50,10 @@ def is_utc_time(text: str) -> bool:
     Source: RFC 3339 section 5.6, with Z.
     """
     try:
-        return _UTC_TIME.fullmatch(text) is not None and datetime.fromisoformat(text).year >= _FIRST_YEAR
+        year = datetime.fromisoformat(text).year
     except ValueError:
         return False
+    return _UTC_TIME.fullmatch(text) is not None and _FIRST_YEAR <= year <= LAST_YEAR
 
 
 def time_problems(manifest: Manifest) -> Iterator[str]:

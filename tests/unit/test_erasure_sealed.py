@@ -71,3 +71,15 @@ def test_who_keeps_it_otherwise_in_the_database_erases_nothing_and_is_found(
     archive.execute(f"UPDATE recording_terms SET {change} WHERE row_id = 1")
     assert "other terms than were signed" in archive.erase(FIRST)[0].refusal
     assert archive.told() == {(FIRST, "terms")}
+
+
+def test_one_of_the_last_day_of_all_stops_the_retention_of_no_other(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, AT_ONCE, take=False)
+    for recording_id in (FIRST, SECOND):
+        archive.take(GOLDEN_SEALED / recording_id)
+    path = archive.folder(FIRST) / f"{FIRST}.index.json"
+    path.chmod(0o640)
+    path.write_bytes(path.read_bytes().replace(b'"started_on":"2026-11-23"', b'"started_on":"9999-12-31"'))
+    assert archive.enrol() == 2
+    assert "is of no class" in archive.erase(FIRST)[0].refusal
+    assert archive.erase(SECOND)[0].refusal == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.intake import BundleRefused
 from recorderd.archive.store import Key
+from recorderd.archive.subject_access import found_of
 from recorderd.core.errors import RecorderError
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
@@ -72,6 +74,7 @@ def test_what_is_odd_is_kept_beside_what_comes_with_it(
         "2026-11-23\x0006:30:56.125Z",
         "2026-02-30T06:30:56.125Z",
         "0001-01-01T00:00:00.000Z",
+        "9999-12-31T23:59:59.999Z",
         "../../../../etc/x",
     ],
 )
@@ -96,6 +99,26 @@ def test_what_ends_at_no_time_is_not_erased_and_stops_no_erasure(
         odd.recording_id: "is of no class: its manifest could not be read yet",
         good.recording_id: "",
     }
+
+
+def test_what_ends_where_no_calendar_goes_on_is_never_due_and_stops_no_answer_to_a_subject(
+    archive: Archive, recorder: OddRecorder
+) -> None:
+    keys = [recorder.upload(archive, ended_at="9999-12-31T23:59:59.999Z"), recorder.upload(archive)]
+    take(archive, *keys)
+    archive.state(replace(AT_ONCE, maximum_days=1))
+    archive.enrol()
+    with archive.database.read() as connection:
+        row_ids = [archive.entry(key.recording_id).row_id for key in keys]
+        kept = list(archive.book.kept(connection, row_ids))
+    found = found_of(
+        [(row, archive.entry(row.facts.recording_id)) for row in kept],
+        database=archive.database,
+        book=archive.book,
+        holds=archive.holds,
+        now_utc="2026-11-29T00:00:00.000Z",
+    )
+    assert [bool(row.due) for row in found] == [False, True]
 
 
 def test_the_head_with_the_largest_number_is_kept(archive: Archive, signer: Signer) -> None:
