@@ -10,7 +10,7 @@ from recorderd.app.retention_parts import RetentionParts
 from recorderd.archive.selecting import covered_by
 from recorderd.core.errors import SelectionEmpty
 from recorderd.policy.retention import KeptRecording
-from recorderd.policy.selection import Selection
+from recorderd.policy.selection import Selection, time_flaw
 
 _OPTIONS: Final = {
     "recording": ("recording_id", "ID", "one recording"),
@@ -36,11 +36,13 @@ def add_selection(command: argparse.ArgumentParser) -> None:
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """Read the options.
 
-    Errors: SelectionEmpty when none is given.
+    Errors: SelectionEmpty when none is given, or a day that is none.
     """
     selection = Selection(**{name: getattr(arguments, name) for name, _, _ in _OPTIONS.values()})
     if selection.is_empty:
         raise SelectionEmpty(reason=f"give at least one of {', '.join(f'--{name}' for name in _OPTIONS)}")
+    if why := time_flaw(selection):
+        raise SelectionEmpty(reason=why)
     return selection
 
 

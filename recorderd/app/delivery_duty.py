@@ -85,9 +85,13 @@ class DeliveryDuty:
 
             # thread: deliver-NAME
             """
-            next_at = next_delivery(section, self._now())
+            looked_at = self._now()
+            next_at = next_delivery(section, looked_at)
             while not stop.wait(_LOOK_S):
                 now = self._now()
+                if now < looked_at:  # the clock was set back: what it was to come to may be years away
+                    next_at = next_delivery(section, now)
+                looked_at = now
                 if now >= next_at and self._power().state is PowerState.ON_LINE:
                     done = self._deliver(route, stop)
                     next_at = next_delivery(section, now) if done else now + _AGAIN

@@ -74,11 +74,14 @@ class RetentionDuty:
         return {"retention": {"sweep_at": self._settings.sweep_at, "sweep": self._last, "quotas": quotas}}
 
     def _run(self, stop: StopToken) -> None:
-        quotas_at = self._now()
+        quotas_at = looked_at = self._now()
         sweep_at = self._next_sweep(quotas_at)
         terms_kept = self._guarded(self._keep_terms)
         while not stop.wait(_LOOK_S):
             now = self._now()
+            if now < looked_at:  # the clock was set back: what it was to come to may be years away
+                quotas_at, sweep_at = now, self._next_sweep(now)
+            looked_at = now
             if now >= quotas_at:
                 quotas_at = now + _QUOTAS_EVERY
                 terms_kept = terms_kept or self._guarded(self._keep_terms)

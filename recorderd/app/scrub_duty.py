@@ -67,8 +67,8 @@ class ScrubDuty:
             return False
         if newest is None or not newest.ended_utc_s:
             return True
-        now_utc_s = self._clock.utc_ns() // NS_PER_S
-        return now_utc_s - newest.begun_utc_s >= self._settings.every_days * _DAY_S
+        age_s = self._clock.utc_ns() // NS_PER_S - newest.begun_utc_s
+        return not 0 <= age_s < self._settings.every_days * _DAY_S  # below 0: the clock was ahead
 
     def _is_on_battery(self) -> bool:
         return self._power().state is not PowerState.ON_LINE

@@ -177,8 +177,8 @@ class Auditor:
         troubles += [
             Trouble(subject=entry.id, code="row", reason=reason) for reason in self._row(entry, verdict)
         ]
-        if verdict.manifest is not None:
-            reasons = self._tombstones.terms_problems(entry, verdict.manifest)
+        if verdict.stated is not None:
+            reasons = self._tombstones.terms_problems(entry, verdict.stated)
             troubles += [Trouble(subject=entry.id, code="terms", reason=reason) for reason in reasons]
         troubles += [
             Trouble(subject=entry.id, code="receipt", reason=why, verdict=how)

@@ -18,7 +18,7 @@ from recorderd.archive.chain_links import ChainState, Links, few
 from recorderd.archive.database import Database
 from recorderd.archive.migrations import migrate
 from recorderd.archive.search_index import index_rows
-from recorderd.archive.tables import HEADS, ISSUED, RECORDINGS
+from recorderd.archive.tables import HEADS, ISSUED, NUMBER_MAX, RECORDINGS
 from recorderd.wire.chain_head import HeadBody
 from recorderd.wire.manifest import Manifest
 
@@ -58,6 +58,10 @@ class Entry:
         return {name: value for name, value in asdict(self).items() if name != "receipt"}
 
 
+_WORD_MAX_BYTES: Final = (
+    512  # four are one key with recorder and state: PostgreSQL's have at most 2704 octets
+)
+_CALL_ID_MAX_BYTES: Final = 2048
 _AT_ONCE: Final = 500  # rows that are read together
 _R: Final = RECORDINGS.c
 _NAMES: Final = tuple(entry.name for entry in fields(Entry))
@@ -77,6 +81,12 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\ufffd")
 
 
+def _key(text: str, *, limit_bytes: int = _WORD_MAX_BYTES) -> str:
+    """Give what both databases can hold in an index; the manifest keeps the rest of what is longer."""
+    octets = _storable(text).encode()
+    return octets[:limit_bytes].decode(errors="ignore")
+
+
 def entry_of(
     manifest: Manifest, *, manifest_sha256: str, size_bytes: int, path: str, archived_at: str
 ) -> Entry:
@@ -88,13 +98,13 @@ def entry_of(
         sequence=manifest.sequence,
         previous_manifest_sha256=manifest.previous_manifest_sha256,
         manifest_sha256=manifest_sha256,
-        call_id=_storable(call.call_id),
+        call_id=_key(call.call_id, limit_bytes=_CALL_ID_MAX_BYTES),
         caller=_storable(call.caller),
         callee=_storable(call.callee),
-        direction=_storable(call.direction),
-        extension=_storable(call.extension),
-        trunk=_storable(call.trunk),
-        queue=_storable(call.queue),
+        direction=_key(call.direction),
+        extension=_key(call.extension),
+        trunk=_key(call.trunk),
+        queue=_key(call.queue),
         started_at=manifest.started_at,
         duration_s=round(manifest.duration_samples / manifest.sample_rate_hz, 6),
         channels=manifest.channels,
@@ -255,7 +265,7 @@ class Catalogue:
 
     def heads_beside(self, recorder_id: str, number: int) -> list[bytes]:
         """Return the documents of a recorder's heads with this number, the one before and the one after."""
-        near = HEADS.c.number.between(number - 1, number + 1)
+        near = HEADS.c.number.between(number - 1, min(number + 1, NUMBER_MAX))
         query = select(HEADS.c.document).where(HEADS.c.recorder_id == recorder_id, near)
         with self.database.read() as connection:
             return [bytes(row[0]) for row in connection.execute(query.order_by(HEADS.c.number))]

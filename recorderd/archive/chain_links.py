@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from recorderd.archive.tables import RECORDINGS
+from recorderd.archive.tables import NUMBER_MAX, RECORDINGS
 from recorderd.wire.manifest import GENESIS_SHA256
 
 T = TypeVar("T")
@@ -72,7 +72,8 @@ class Links:
         self._settled: list[dict[str, Any]] = []
         around: defaultdict[str, set[int]] = defaultdict(set)
         for entry in entries:
-            around[entry.recorder_id].update(range(entry.sequence - 1, entry.sequence + 2))
+            last = min(entry.sequence + 1, NUMBER_MAX)
+            around[entry.recorder_id].update(range(entry.sequence - 1, last + 1))
         for recorder_id, sequences in around.items():
             for some in few(sorted(sequences)):
                 values = {"recorder_id": recorder_id, "sequences": some}

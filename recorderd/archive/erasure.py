@@ -26,7 +26,7 @@ from recorderd.archive.hold_book import HoldBook
 from recorderd.archive.locks import ObjectLocks
 from recorderd.archive.remains import shed_note_of, small_names, stated_of
 from recorderd.archive.removal import drop_staged, settle
-from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook, terms_of_stated
+from recorderd.archive.retention_book import ANONYMISED, ERASED, RetentionBook, is_as_signed, terms_of_stated
 from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
@@ -82,7 +82,7 @@ class _Ready:
 
     manifest: Manifest | RecordingIndex | None
     small: tuple[KeptFile, ...]  # manifest, signature, certificate, stamp
-    told: tuple[str, int] | None = None  # class and end, as they were signed
+    told: tuple[str, int] | None = None  # class and end, as an earlier tombstone signed them
     problem: str = ""
 
 
@@ -327,13 +327,14 @@ class Eraser:
                 return _Ready(manifest=None, small=(), problem="has another manifest than was archived")
             if why := self._store.published.why_kept(entry.path):
                 return _Ready(manifest=None, small=(), problem=why)
-        except (OSError, FormatError) as problem:
+            terms_of_stated(manifest)  # that its end is a time
+        except (OSError, FormatError, ValueError) as problem:
             return _Ready(manifest=None, small=(), problem=f"cannot be read: {problem}")
         small = tuple(
             KeptFile(name=name, size_bytes=len(content), sha256=sha256_bytes(content))
             for name, content in sorted(contents.items())
         )
-        return _Ready(manifest=manifest, small=small, told=terms_of_stated(manifest))
+        return _Ready(manifest=manifest, small=small)
 
     def _note(self, wish: Wish, entry: Entry, connection: Connection, *, outcome: str, detail: str) -> None:
         what = "recording_anonymised" if wish.kind is Kind.ANONYMISED else "recording_erased"
@@ -368,7 +369,7 @@ def _why_not(
         return "is of no class: its manifest could not be read yet"
     if ready.problem:
         return ready.problem
-    if ready.told is not None and ready.told != (kept.facts.retention_class, kept.ended_utc_s):
+    if not _is_kept_as_signed(kept, ready):
         return "is kept in the database by other terms than were signed; look at `recorder-archive fsck`"
     if wish.cause is Cause.DUE:
         decision = decide(kept, ruling, holds, now_utc_s=now_utc_s)
@@ -378,6 +379,12 @@ def _why_not(
     if not why and wish.kind is Kind.ANONYMISED and not has_new_audio:
         return "has no audio that could be kept"
     return why
+
+
+def _is_kept_as_signed(kept: KeptRecording, ready: _Ready) -> bool:
+    if ready.manifest is not None:
+        return is_as_signed(kept, ready.manifest)
+    return ready.told in (None, (kept.facts.retention_class, kept.ended_utc_s))
 
 
 def _erase_of(ruling: Ruling, kept: KeptRecording) -> Erase:

@@ -6,16 +6,18 @@ as a file, the receipt of the old row; else the recording itself, which is then 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, select
 
-from recorderd.archive.catalogue import Entry, entry_of
+from recorderd.archive.catalogue import Entry
 from recorderd.archive.chain_links import ChainState
 from recorderd.archive.groups import Group
 from recorderd.archive.kept_receipts import read_receipt
 from recorderd.archive.retention_book import ANONYMISED, ERASED
+from recorderd.archive.retention_tables import TOMBSTONES
+from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
 from recorderd.archive.verdicts import ODD
@@ -24,10 +26,13 @@ from recorderd.core.errors import FormatError, RecorderError
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.wire.manifest import MANIFEST_LIMIT_BYTES, Manifest, manifest_name, parse_manifest
+from recorderd.wire.names import index_name
 from recorderd.wire.receipt import ReceiptBody, parse_receipt
+from recorderd.wire.recording_index import INDEX_LIMIT_BYTES, RecordingIndex, parse_index
 from recorderd.wire.tombstone import TOMBSTONE_LIMIT_BYTES, Kind, parse_tombstone, tombstone_name
 
 _R = RECORDINGS.c
+_S = TOMBSTONES.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,16 @@ class FoundRow:
     entry: Entry
     stone: bytes = b""
     sha256s: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """What a folder says of itself: its manifest, or where that is encrypted, its index."""
+
+    stated: Manifest | RecordingIndex
+    manifest_sha256: str
+    name: str  # of its file
+    sha256: str
 
 
 class Unfit(Exception):
@@ -64,46 +79,45 @@ class FolderReader:
         """
         group = self._store.group(path)
         try:
-            stone = _octets(group, tombstone_name(group.name), TOMBSTONE_LIMIT_BYTES)
-            return self._of_stone(path, stone) if stone else self._of_manifest(before, group, path)
+            stone = _decided(before, path) or _octets(
+                group, tombstone_name(group.name), TOMBSTONE_LIMIT_BYTES
+            )
+            return self._of_stone(path, stone) if stone else self._of_statement(before, group, path)
         except (FormatError, RecorderError) as problem:
             raise Unfit(str(problem)) from problem
 
-    def _of_manifest(self, before: Connection, group: Group, path: str) -> FoundRow:
-        raw = _octets(group, manifest_name(group.name), MANIFEST_LIMIT_BYTES)
-        if not raw:
+    def _of_statement(self, before: Connection, group: Group, path: str) -> FoundRow:
+        found = _statement(group)
+        if found is None:
             raise Unfit("no manifest in it")
-        manifest, sha256 = parse_manifest(raw), sha256_bytes(raw)
-        if manifest.recording_id != group.name or self._store.target(manifest) != path:
+        stated = found.stated
+        if stated.recording_id != group.name or self._store.target(stated) != path:
             raise Unfit("belongs elsewhere by its manifest")
         size_bytes = sum(row.size_bytes for row in group.rows())
-        for receipt in (read_receipt(self._store.published, path), _old_receipt(before, manifest)):
+        for receipt in (read_receipt(self._store.published, path), _old_receipt(before, stated)):
             body = self._vouched(receipt)
-            if body is not None and (body.recorder_id, body.recording_id, body.manifest_sha256) == (
-                *(manifest.recorder_id, manifest.recording_id),
-                sha256,
-            ):
-                entry = entry_of(
-                    manifest,
-                    manifest_sha256=sha256,
+            if body is not None and _is_of(body, found):
+                entry = row_of(
+                    stated,
+                    manifest_sha256=found.manifest_sha256,
                     size_bytes=size_bytes,
                     path=path,
                     archived_at=body.archived_at,
                 )
                 return FoundRow(entry=replace(entry, row_id=body.sequence, receipt=receipt))
-        return self._verified(group, path, manifest)
+        return self._verified(group, path, stated)
 
-    def _verified(self, group: Group, path: str, manifest: Manifest) -> FoundRow:
+    def _verified(self, group: Group, path: str, stated: Manifest | RecordingIndex) -> FoundRow:
         """Verify a recording for which nobody vouches any more; its receipt is still to be made."""
-        trust = self._trusts.get(manifest.recorder_id)
+        trust = self._trusts.get(stated.recorder_id)
         if trust is None:
-            raise Unfit(f"no receipt, and recorder {manifest.recorder_id} is not configured")
+            raise Unfit(f"no receipt, and recorder {stated.recorder_id} is not configured")
         verdict = verify_bundle(group, trust)
-        reasons = [finding.reason for finding in verdict.findings if finding.code not in ODD]
+        reasons = [finding.reason for finding in verdict.troubles if finding.code not in ODD]
         if reasons:
             raise Unfit(f"no receipt, and it does not hold: {'; '.join(reasons)}")
-        entry = entry_of(
-            manifest,
+        entry = row_of(
+            stated,
             manifest_sha256=verdict.manifest_sha256,
             size_bytes=verdict.size_bytes,
             path=path,
@@ -115,13 +129,12 @@ class FolderReader:
         stone = parse_tombstone(raw)
         body = stone.body
         self._check(stone.signed.body, stone.signed.signature, f"tombstone of {body.recording_id}")
-        group = self._store.group(path)
-        manifest_octets = _octets(group, manifest_name(group.name), MANIFEST_LIMIT_BYTES)
         state = ANONYMISED if body.kind is Kind.ANONYMISED else ERASED
         kept_bytes = sum(file.size_bytes for file in body.kept)
-        if manifest_octets and sha256_bytes(manifest_octets) == body.manifest_sha256:
-            entry = entry_of(
-                parse_manifest(manifest_octets),
+        found = _statement(self._store.group(path), among={file.name for file in body.kept})
+        if found is not None and found.manifest_sha256 == body.manifest_sha256:
+            entry = row_of(
+                found.stated,
                 manifest_sha256=body.manifest_sha256,
                 size_bytes=kept_bytes,
                 path=path,
@@ -165,8 +178,40 @@ class FolderReader:
         verify_detached(signature, sha256_hex=sha256, trust=self._receipts, subject=subject)
 
 
-def _old_receipt(before: Connection, manifest: Manifest) -> bytes:
-    where = (_R.recorder_id == manifest.recorder_id, _R.id == manifest.recording_id)
+def _decided(before: Connection, path: str) -> bytes:
+    """Give the newest tombstone that was decided on and of which not all is done: its row says so already."""
+    query = select(_S.document).where(_S.path == path, _S.done_at == "").order_by(_S.number.desc())
+    return bytes(before.execute(query.limit(1)).scalar() or b"")
+
+
+def _statement(group: Group, *, among: Set[str] | None = None) -> _Statement | None:
+    """Read what a folder says of itself, if that is ``among`` what stays: its index, or else its manifest.
+
+    Errors: FormatError; OSError.
+    """
+    index, manifest = index_name(group.name), manifest_name(group.name)
+    for name, limit_bytes in ((index, INDEX_LIMIT_BYTES), (manifest, MANIFEST_LIMIT_BYTES)):
+        raw = _octets(group, name, limit_bytes) if among is None or name in among else b""
+        if raw and name == index:
+            told = parse_index(raw)
+            return _Statement(told, told.manifest_sha256, name, sha256_bytes(raw))
+        if raw:
+            return _Statement(parse_manifest(raw), sha256_bytes(raw), name, sha256_bytes(raw))
+    return None
+
+
+def _is_of(body: ReceiptBody, found: _Statement) -> bool:
+    """Tell whether a receipt is of the recording that says so of itself."""
+    stated, digests = found.stated, {row.name: row.sha256 for row in body.files}
+    return (
+        (body.recorder_id, body.recording_id) == (stated.recorder_id, stated.recording_id)
+        and body.manifest_sha256 == found.manifest_sha256
+        and digests.get(found.name) == found.sha256
+    )
+
+
+def _old_receipt(before: Connection, stated: Manifest | RecordingIndex) -> bytes:
+    where = (_R.recorder_id == stated.recorder_id, _R.id == stated.recording_id)
     return bytes(before.execute(select(_R.receipt).where(*where)).scalar() or b"")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
-from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
@@ -22,7 +21,7 @@ from recorderd.archive.retention_tables import HOLDS
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.errors import HoldRefused, SelectionEmpty
 from recorderd.policy.holds import Hold, HoldIndex
-from recorderd.policy.selection import Selection, end_of
+from recorderd.policy.selection import Selection, end_of, is_day_or_time, time_flaw
 
 _H: Final = HOLDS.c
 _SELECTION: Final = frozenset(entry.name for entry in fields(Selection))
@@ -43,12 +42,13 @@ class HoldBook:
         """Put what a selection covers on hold, now and later.
 
         Durable: after return the hold survives, with its row in the audit log.
-        Errors: SelectionEmpty; HoldRefused without a reason, or for one recording that is erased already.
+        Errors: SelectionEmpty; HoldRefused without a reason, with times that are none, or for one recording
+        that is erased already.
         """
         if selection.is_empty:
             raise SelectionEmpty(reason="a hold needs a recording, a number or another condition")
         why = "" if reason.strip() else "it needs a reason"
-        if why := why or _unfit_end(until, now_utc=now_utc):
+        if why := why or time_flaw(selection) or _unfit_end(until, now_utc=now_utc):
             raise HoldRefused(number="(new)", reason=why)
         with self._database.write() as connection:
             if selection.recording_id:
@@ -137,10 +137,8 @@ def _unfit_end(until: str, *, now_utc: str) -> str:
     """Say what is wrong with a hold's end; empty when nothing is, or it has none."""
     if not until:
         return ""
-    try:
-        datetime.fromisoformat(until)
-    except ValueError:
-        return f"its end is no day and no time: {until!r}"
+    if not is_day_or_time(until):
+        return f"its end is no day (2026-11-23) and no time (2026-11-23T06:22:00Z), UTC: {until!r}"
     return "its end is past" if end_of(until) <= now_utc else ""
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from recorderd.archive.checkpoint_checks import checkpoint_problems
 from recorderd.archive.stamp_checks import names_of_renewals, names_of_stamps, stamp_problems
-from recorderd.archive.structure import gap_problems, time_problems, wav_problems
+from recorderd.archive.structure import gap_problems, is_utc_time, time_problems, wav_problems
 from recorderd.archive.verdicts import AudioTree, Bundle, BundleVerdict, Check, Finding, Verdict
 from recorderd.core.errors import CertificateUnfit, FormatError, RecorderError, SignerUnknown
 from recorderd.evidence.digest import sha256_bytes
@@ -250,10 +250,8 @@ def _check_manifest(manifest: Manifest, recording_id: str, bundle: Bundle, findi
         findings.append(Finding(code=Check.MANIFEST, reason=f"is of recording {manifest.recording_id}"))
     audio = manifest.audio.name if manifest.audio is not None else ""
     required = set(required_names(recording_id, audio=audio))
-    try:
-        datetime.fromisoformat(manifest.started_at)
-    except ValueError:
-        findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time"))
+    if not is_utc_time(manifest.started_at):
+        findings.append(Finding(code=Check.MANIFEST, reason="started_at is no RFC 3339 time in UTC"))
     known = {*required, *(entry.name for entry in manifest.files), rendering_name(manifest)}
     stamps = names_of_stamps(recording_id, required)
     known |= {*stamps, *names_of_renewals(stamps, bundle.contents), *opened_files(manifest)}

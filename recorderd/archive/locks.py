@@ -1,7 +1,8 @@
 """Object Lock as the archive's own terms and holds are: objects are locked for as long, held while we hold.
 
-Rule: a date is only ever put off, and only a legal hold that we have set is taken off. What is to be set is
-written down before it is set, and what is taken off after it was taken off: cut between, it is done again.
+Rule: a date is only ever put off, and only a legal hold that we have set is taken off: where another's stands
+on any object of a recording, ours is set with it and stays with it. What is to be set is written down before
+it is set, and what is taken off after it was taken off: cut or refused between, it is done again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from recorderd.wire.manifest import Manifest
 from recorderd.wire.recording_index import RecordingIndex
 
 _STEP_ROWS: Final = 200
+_BEGUN: Final = 0  # in place of a date: what is written down is not set yet, or not on every object
 _NEW_ROW: Final = 1 << 62  # under the newest terms, whatever its number will be
 _R: Final = RECORDINGS.c
 _L: Final = OBJECT_LOCKS.c
@@ -49,7 +51,13 @@ class _Wish:
     path: str
     until_utc_s: int
     is_held: bool
-    was_held: bool
+    was_held: bool  # by us, or it was begun
+    is_begun: bool = False  # a hold was written down, and not all of it set
+
+    @property
+    def hold(self) -> bool | None:
+        """Whether a legal hold is to be set or taken off; None = neither."""
+        return self.is_held if self.is_begun or self.is_held != self.was_held else None
 
 
 class ObjectLocks:
@@ -153,30 +161,31 @@ class ObjectLocks:
         for kept in self._book.kept(connection, row_ids):
             row, name = known[kept.row_id], kept.facts.retention_class
             until_utc_s = self._until_utc_s(ruling, kept.row_id, kept.ended_utc_s, name)
-            is_held, was_held = bool(holds.of(kept.facts)), bool(row.is_held)
-            if row.until_utc_s is None or until_utc_s > row.until_utc_s or is_held != was_held:
-                wishes.append(
-                    _Wish(
-                        row_id=kept.row_id,
-                        path=row.path,
-                        until_utc_s=max(until_utc_s, row.until_utc_s or 0),
-                        is_held=is_held,
-                        was_held=was_held,
-                    )
-                )
+            wish = _Wish(
+                row_id=kept.row_id,
+                path=row.path,
+                until_utc_s=max(until_utc_s, row.until_utc_s or 0),
+                is_held=bool(holds.of(kept.facts)),
+                was_held=bool(row.is_held),
+                is_begun=bool(row.is_held) and row.until_utc_s == _BEGUN,
+            )
+            if row.until_utc_s is None or until_utc_s > row.until_utc_s or wish.hold is not None:
+                wishes.append(wish)
         return wishes
 
     def _fulfil(self, wish: _Wish) -> None:
-        if wish.is_held and not wish.was_held:
-            self._write_down(wish, until_utc_s=0)
-        changed = wish.is_held if wish.is_held != wish.was_held else None
-        self._objects.lock(wish.path, until_utc_s=wish.until_utc_s, is_held=changed)
-        self._write_down(wish, until_utc_s=wish.until_utc_s)
+        is_ours = wish.is_held
+        if wish.hold and not wish.was_held:
+            is_ours = not self._objects.is_held(wish.path)
+            if is_ours:
+                self._write_down(wish, until_utc_s=_BEGUN, is_held=True)
+        self._objects.lock(wish.path, until_utc_s=wish.until_utc_s, is_held=wish.hold)
+        self._write_down(wish, until_utc_s=wish.until_utc_s, is_held=is_ours)
 
-    def _write_down(self, wish: _Wish, *, until_utc_s: int) -> None:
+    def _write_down(self, wish: _Wish, *, until_utc_s: int, is_held: bool) -> None:
         with self._database.write() as connection:
             connection.execute(delete(OBJECT_LOCKS).where(_L.row_id == wish.row_id))
-            row = {"row_id": wish.row_id, "until_utc_s": until_utc_s, "is_held": wish.is_held}
+            row = {"row_id": wish.row_id, "until_utc_s": until_utc_s, "is_held": is_held}
             connection.execute(insert(OBJECT_LOCKS), row)
 
     def _until_utc_s(self, ruling: Ruling, row_id: int, ended_utc_s: int, name: str) -> int:

@@ -167,7 +167,7 @@ class Objects(Published):
         """Tell whether a group is so new that its row may still be on its way."""
         now_utc_s = self._clock.utc_ns() // NS_PER_S
         changed = [row.changed_utc_s for row in self._bucket.listed(f"{path}/")]
-        return bool(changed) and now_utc_s - max(changed) < SETTLING_S
+        return bool(changed) and abs(now_utc_s - max(changed)) < SETTLING_S
 
     def publish_all(self, moves: Sequence[Move]) -> list[OSError | None]:
         """Put every file of uploads; returns what went wrong with each.
@@ -229,6 +229,10 @@ class Objects(Published):
             if lock.until_utc_s > now_utc_s and not self._may_bypass(lock):
                 return why_locked(lock.until_utc_s)
         return ""
+
+    def is_held(self, path: str) -> bool:
+        """Tell whether any object of a group is on legal hold."""
+        return any(self._bucket.lock_of(row.key).is_held for row in self._bucket.listed(f"{path}/"))
 
     def lock(self, path: str, *, until_utc_s: int, is_held: bool | None) -> None:
         """Bring the locks of a group to what they are to be; None leaves holds, dates are only put off."""

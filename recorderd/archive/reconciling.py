@@ -108,7 +108,7 @@ class Reconciler:
         Errors: SearchRefused when one is no day and no time.
         """
         begin_ms, end_ms = moment_ms("since", since), moment_ms("until", until)
-        if len(until) == len(_DAY):
+        if len(until) <= len(_DAY):  # no time is told as shortly
             end_ms += _DAY_MS
         calls = self._records.between(begin_ms, end_ms)
         kept = self._records.kept(begin_ms, end_ms)

@@ -17,7 +17,9 @@ from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, 
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.retention_tables import RECORDING_TERMS, RETENTION_TERMS
+from recorderd.archive.rows import row_of
 from recorderd.archive.store import Store
+from recorderd.archive.structure import LAST_YEAR
 from recorderd.archive.tables import RECORDINGS
 from recorderd.core.clock import NS_PER_S, utc_text
 from recorderd.core.errors import EvidenceError, FormatError, SignerUnknown
@@ -26,7 +28,7 @@ from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore, verify_detached
 from recorderd.policy.retention import KeptRecording, Ruling, Terms
-from recorderd.policy.selection import RecordingFacts, Selection, end_of, party_end, party_key
+from recorderd.policy.selection import RecordingFacts, Selection, begin_of, end_of, party_end, party_key
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name, parse_manifest
 from recorderd.wire.names import index_name
 from recorderd.wire.recording_index import RecordingIndex, parse_index
@@ -34,6 +36,7 @@ from recorderd.wire.retention_terms import SignedTerms, TermsBody, encode_body, 
 
 ERASED: Final = "erased"  # states of a row
 ANONYMISED: Final = "anonymised"
+_SIGNED: Final = ("recorder_id", "extension", "queue", "trunk", "direction", "started_at")
 UNKNOWN_CLASS: Final = "-"  # of a recorder that names none that could be one
 _GROUP: Final = 500  # rows that are noted in one go
 _R: Final = RECORDINGS.c
@@ -200,7 +203,7 @@ def _conditions(selection: Selection) -> Iterator[ColumnElement[bool]]:
     if selection.extension:
         yield _T.parties.contains(party_key(selection.extension), autoescape=True)
     if selection.from_time:
-        yield _R.started_at >= selection.from_time
+        yield _R.started_at >= begin_of(selection.from_time)
     if selection.to_time:
         yield _R.started_at < end_of(selection.to_time)
 
@@ -239,14 +242,17 @@ def terms_of_stated(stated: Manifest | RecordingIndex) -> tuple[str, int]:
     """Give what a recording is kept by: its class, and the second in which it ended.
 
     An index does not tell when it ended, so the end of the next day counts.
-    Errors: ValueError when its end is no time.
+    Errors: ValueError when its end is no time, or so far that no calendar may tell what follows.
     """
     if isinstance(stated, RecordingIndex):
-        name, day = stated.retention_class, datetime.fromisoformat(f"{stated.started_on}T00:00:00+00:00")
-        ended_utc_s = int((day + timedelta(days=2)).timestamp())
+        name, day = stated.retention_class, f"{stated.started_on}T00:00:00+00:00"
+        ended, later = datetime.fromisoformat(day), timedelta(days=2)
     else:
         name = stated.rule.retention_class
-        ended_utc_s = int(datetime.fromisoformat(stated.ended_at).timestamp())
+        ended, later = datetime.fromisoformat(stated.ended_at), timedelta()
+    if ended.year > LAST_YEAR:
+        raise ValueError(f"it ends in {ended.year}")
+    ended_utc_s = int((ended + later).timestamp())
     return name if is_safe_id(name) else UNKNOWN_CLASS, ended_utc_s
 
 
@@ -256,6 +262,31 @@ def parties_of(manifest: Manifest) -> tuple[str, ...]:
     named = [call.caller, call.callee, call.extension]
     named += [text for row in manifest.participants for text in (row.number, row.aor, row.name)]
     return tuple(dict.fromkeys(key for key in map(party_key, named) if key))
+
+
+def parties_text(stated: Manifest | RecordingIndex) -> str:
+    """Name everybody as the database keeps them, one per line; an index names nobody."""
+    parties = parties_of(stated) if isinstance(stated, Manifest) else ()
+    return "\n".join(" ".join(party.replace("\0", " ").split("\n")) for party in parties)
+
+
+def has_same_parties(kept: Iterable[str], stated: Manifest | RecordingIndex) -> bool:
+    """Tell whether the database names those whom the signed document names, however they are written."""
+    told = parties_text(stated).split("\n")
+    return {party_key(party) for party in kept if party} == {party_key(party) for party in told if party}
+
+
+def is_as_signed(kept: KeptRecording, stated: Manifest | RecordingIndex) -> bool:
+    """Tell whether what decides over a recording in the database is what its recorder signed.
+
+    Errors: ValueError when its end is no time.
+    """
+    facts, row = kept.facts, row_of(stated, manifest_sha256="", size_bytes=0, path="", archived_at="")
+    return (
+        (facts.retention_class, kept.ended_utc_s) == terms_of_stated(stated)
+        and has_same_parties(facts.parties, stated)
+        and all(getattr(facts, name) == getattr(row, name) for name in _SIGNED)
+    )
 
 
 def _terms_row(store: Store, row: Any) -> dict[str, Any]:
@@ -268,13 +299,11 @@ def _terms_row(store: Store, row: Any) -> dict[str, Any]:
     }
     group, index = store.group(row.path), index_name(row.id)
     stated: Manifest | RecordingIndex
-    parties: tuple[str, ...] = ()
     try:
         if group.has(index):
             stated = parse_index(group.read(index))
         else:
             stated = parse_manifest(group.read(manifest_name(row.id)))
-            parties = parties_of(stated)
         retention_class, ended_utc_s = terms_of_stated(stated)
     except (OSError, FormatError, ValueError):
         return values
@@ -282,7 +311,7 @@ def _terms_row(store: Store, row: Any) -> dict[str, Any]:
         "retention_class": retention_class,
         "ended_utc_s": ended_utc_s,
         "has_audio": stated.audio is not None,
-        "parties": "\n".join(" ".join(party.replace("\0", " ").split("\n")) for party in parties),
+        "parties": parties_text(stated),
     }
 
 

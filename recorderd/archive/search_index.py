@@ -21,7 +21,7 @@ from recorderd.archive.search_tables import (
     SEARCH_ROWS,
     SEARCH_STATE,
 )
-from recorderd.archive.tables import RECORDINGS
+from recorderd.archive.tables import NUMBER_MAX, RECORDINGS
 
 Value = TypeVar("Value")
 
@@ -58,7 +58,7 @@ def index_rows(connection: Connection, rows: Sequence[Any], *, region: str) -> N
             {
                 "row_id": row.row_id,
                 "started_ms": _utc_ms(row.started_at),
-                "duration_ms": round(row.duration_s * 1000),
+                "duration_ms": min(round(row.duration_s * 1000), NUMBER_MAX),
                 "caller_id": number_ids.get(caller, NOBODY),
                 "callee_id": number_ids.get(callee, NOBODY),
                 "facet_id": facet_ids[facet],

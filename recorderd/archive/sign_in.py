@@ -17,6 +17,7 @@ from recorderd.archive.accounts_tables import ACCOUNTS, API_TOKENS, SESSIONS
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.secrets_of_people import (
+    TOTP_PERIOD_S,
     fingerprint_of,
     is_id,
     new_secret,
@@ -27,10 +28,11 @@ from recorderd.archive.secrets_of_people import (
 from recorderd.core.clock import NS_PER_S, Clock
 from recorderd.core.errors import CodeWanted, SignInLocked, SignInRefused
 from recorderd.policy.access import Viewer
-from recorderd.policy.lockout import wait_after_s
+from recorderd.policy.lockout import LONGEST_WAIT_S, wait_after_s
 
 _SEEN_EVERY_S: Final = 60  # a session's last use is written so often
 _SECRETS_LIMIT: Final = 1024  # characters of a password, token or cookie
+_AHEAD_MAX_S: Final = 2 * LONGEST_WAIT_S  # front ends differ; more was noted by a clock that was ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +187,8 @@ class SignIn:
             row = connection.execute(select(ACCOUNTS).where(ACCOUNTS.c.name == name)).first()
             if row is None:
                 raise SignInRefused(reason="no such account")
-            if row.locked_until_utc_s > now_utc_s:
-                wait_s = int(row.locked_until_utc_s - now_utc_s)
+            wait_s = int(row.locked_until_utc_s - now_utc_s)
+            if 0 < wait_s <= _AHEAD_MAX_S:
                 raise SignInLocked(wait_s=wait_s, reason="locked after wrong passwords")
             failures = int(row.failures) + 1
             values = {"failures": failures, "locked_until_utc_s": now_utc_s + wait_after_s(failures)}
@@ -200,7 +202,8 @@ class SignIn:
             raise CodeWanted(reason="a code is wanted")
         step = totp_step(secret, code.strip()[:16], now_utc_s=self._now_utc_s())
         if step is not None:
-            unused = (ACCOUNTS.c.name == name, ACCOUNTS.c.totp_step < step)
+            of_another_clock = ACCOUNTS.c.totp_step > step + _AHEAD_MAX_S // TOTP_PERIOD_S
+            unused = (ACCOUNTS.c.name == name, or_(ACCOUNTS.c.totp_step < step, of_another_clock))
             with self._database.write() as connection:
                 if connection.execute(update(ACCOUNTS).where(*unused).values(totp_step=step)).rowcount == 1:
                     return
@@ -212,7 +215,9 @@ class SignIn:
         self._audit_log.note(actor, "signed_in", actor.name, outcome="refused", detail=reason)
 
     def _has_ended(self, began_utc_s: int, seen_utc_s: int, now_utc_s: int) -> bool:
-        return now_utc_s - seen_utc_s > self._session_idle_s or now_utc_s - began_utc_s > self._session_max_s
+        """Tell whether it is over; one that a clock began which was ahead, and set back since, is too."""
+        idle_s, age_s = abs(now_utc_s - seen_utc_s), abs(now_utc_s - began_utc_s)
+        return idle_s > self._session_idle_s or age_s > self._session_max_s
 
     def _forget_ended(self, connection: Connection, now_utc_s: int) -> None:
         idle = SESSIONS.c.seen_utc_s < now_utc_s - self._session_idle_s

@@ -6,6 +6,7 @@ signed may still not add up: then the recorder was wrong, or its key is in other
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,6 +17,9 @@ from recorderd.wire.manifest import Manifest, StreamEntry
 from recorderd.wire.wav import WavEncoding, WavLayout, parse_wav
 
 TIME_SLACK_S: Final = 0.0015  # both times are cut to milliseconds
+_UTC_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+_FIRST_YEAR: Final = 1970  # a recorder's clock may stand there, and goes no further back
+LAST_YEAR: Final = 8999  # what is reckoned from it is a date as well
 _SIZE_MAX: Final = 0xFFFF_FFFF
 _DS64_AT: Final = 20  # behind RIFF, size, WAVE, ds64, size
 
@@ -38,6 +42,18 @@ def gap_problems(manifest: Manifest) -> Iterator[str]:
             yield f"stream {stream.stream} begins at {stream.first_sample} of {length} samples"
         elif stream.first_sample > 0 and (short := _uncovered(stream, stream.first_sample)):
             yield f"stream {stream.stream} has {short} samples before its first that are in no gap"
+
+
+def is_utc_time(text: str) -> bool:
+    """Tell whether a text is a time as recorders write it: its place in the store and its order hang on that.
+
+    Source: RFC 3339 section 5.6, with Z.
+    """
+    try:
+        year = datetime.fromisoformat(text).year
+    except ValueError:
+        return False
+    return _UTC_TIME.fullmatch(text) is not None and _FIRST_YEAR <= year <= LAST_YEAR
 
 
 def time_problems(manifest: Manifest) -> Iterator[str]:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from recorderd import durable
 from recorderd.archive.annotations import Annotations
-from recorderd.archive.audit_log import AuditFilter, AuditLog
+from recorderd.archive.audit_log import AuditFilter, AuditLog, AuditRow
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.database import Database
 from recorderd.archive.hold_book import HoldBook
@@ -207,7 +207,6 @@ def _row(
     found: Found, place: Path, names: Sequence[str], annotations: Annotations, audit: AuditLog
 ) -> dict[str, Any]:
     entry = found.entry
-    accesses = audit.rows(AuditFilter(subject=entry.id), limit=_ACCESSES_MAX)
     told = ("id", "recorder_id", "started_at", "duration_s", "direction", "caller", "callee", "extension")
     return {
         **{name: getattr(entry, name) for name in (*told, "queue", "trunk", "state", "archived_at")},
@@ -221,9 +220,17 @@ def _row(
             {"at": note.at, "by": note.who, "text": note.text} for note in annotations.notes(entry.row_id)
         ],
         "accesses": [
-            {"at": row.at, "by": row.who, "what": row.what, "outcome": row.outcome} for row in accesses
+            {"at": row.at, "by": row.who, "what": row.what, "outcome": row.outcome}
+            for row in _accesses(entry, audit)
         ],
     }
+
+
+def _accesses(entry: Entry, audit: AuditLog) -> list[AuditRow]:
+    """Give what was done with a recording, newest first; the page and shares name its recorder as well."""
+    names = entry.id, f"{entry.recorder_id}/{entry.id}"
+    rows = [row for name in names for row in audit.rows(AuditFilter(subject=name), limit=_ACCESSES_MAX)]
+    return sorted(rows, key=lambda row: row.number, reverse=True)[:_ACCESSES_MAX]
 
 
 def _page(subject: Subject, rows: Sequence[dict[str, Any]]) -> str:

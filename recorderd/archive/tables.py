@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 METADATA: Final = MetaData()
 WORD: Final = Text(collation="C").with_variant(Text(), "sqlite")  # sorted by octets, whatever the locale
+NUMBER_MAX: Final = 2**63 - 1  # of a column; what a stranger states may be as much, and none more
 NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts rows up in INTEGER only
 
 RECORDINGS: Final = Table(

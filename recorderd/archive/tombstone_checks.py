@@ -20,7 +20,7 @@ from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database
 from recorderd.archive.groups import FolderGroup, Group, sha256_of
 from recorderd.archive.lineage import Place
-from recorderd.archive.retention_book import terms_of_stated
+from recorderd.archive.retention_book import has_same_parties, terms_of_stated
 from recorderd.archive.retention_tables import HOLDS, RECORDING_TERMS, RETENTION_TERMS, TOMBSTONES
 from recorderd.archive.store import Store
 from recorderd.archive.tables import RECORDINGS
@@ -32,7 +32,7 @@ from recorderd.policy.retention import Ruling
 from recorderd.wire.manifest import GENESIS_SHA256, Manifest, manifest_name
 from recorderd.wire.names import index_name, signature_name
 from recorderd.wire.receipt import parse_receipt
-from recorderd.wire.recording_index import parse_index
+from recorderd.wire.recording_index import RecordingIndex, parse_index
 from recorderd.wire.retention_terms import TermsBody, parse_terms
 from recorderd.wire.shed_note import parse_shed_note
 from recorderd.wire.signed_document import SignedOctets
@@ -82,20 +82,24 @@ class Tombstones:
             found, terms = self._terms(connection)
             return found + self._stones(connection, terms) + _hold_flaws(connection)
 
-    def terms_problems(self, entry: Entry, manifest: Manifest) -> Iterator[str]:
-        """Compare what a recording is kept by with its signed manifest."""
+    def terms_problems(self, entry: Entry, stated: Manifest | RecordingIndex) -> Iterator[str]:
+        """Compare what a recording is kept by with its signed manifest, or index."""
         if not self._is_ready():
             return
-        columns = RECORDING_TERMS.c.retention_class, RECORDING_TERMS.c.ended_utc_s
+        terms = RECORDING_TERMS.c
         with self._database.read() as connection:
-            query = select(*columns).where(RECORDING_TERMS.c.row_id == entry.row_id)
-            row = connection.execute(query).first()
+            query = select(terms.retention_class, terms.ended_utc_s, terms.parties)
+            row = connection.execute(query.where(terms.row_id == entry.row_id)).first()
         try:
-            told = terms_of_stated(manifest)
+            told = terms_of_stated(stated)
         except ValueError:
             return  # which is a finding of its own
-        if row is not None and row[0] and (row[0], row[1]) != told:
+        if row is None or not row[0]:
+            return  # it is not erased before it was read
+        if (row[0], row[1]) != told:
             yield f"it is kept as {row[0]} from {row[1]} on, by the manifest as {told[0]} from {told[1]} on"
+        if not has_same_parties(row[2].split("\n"), stated):
+            yield "holds and wishes by a number look at others than the manifest names"
 
     def judge(self, entry: Entry, trust: TrustStore) -> tuple[Place | None, list[Flaw]]:
         """Judge one recording that is no more, or anonymous: its place in the chain, and what is wrong."""

@@ -161,7 +161,7 @@ class ContainerReader:
         for block in found.blocks:
             if block.is_gone and any(read(block.position + BLOCK_HEAD_BYTES, block.length + TAG_BYTES)):
                 self._find(f"block {block.number} is called destroyed and is not")
-        self._pieces = pieces_of(found.blocks)
+        self._pieces = pieces_of(block for block in found.blocks if self._counts(block))
         self.plain_bytes = max((piece.end for piece in self._pieces), default=self.heading.head_bytes)
 
     def plain(self) -> Iterator[bytes]:
@@ -175,11 +175,25 @@ class ContainerReader:
             yield self._open(piece)
             at = piece.end
 
+    def _counts(self, block: Block) -> bool:
+        """Tell whether a block counts; one that ends the file must open, also when no octet of it is read."""
+        if block.is_gone or not block.flags & ENDS:
+            return True
+        try:
+            self._open_block(block)
+        except EnvelopeUnopened as problem:
+            self._find(str(problem))
+            return False
+        return True
+
+    def _open_block(self, block: Block) -> bytes:
+        sealed = self._read(block.position + BLOCK_HEAD_BYTES, block.length + TAG_BYTES)
+        return self._opener.open(self.heading, block, sealed)
+
     def _open(self, piece: Piece) -> bytes:
         block = piece.block
-        sealed = self._read(block.position + BLOCK_HEAD_BYTES, block.length + TAG_BYTES)
         try:
-            plain = self._opener.open(self.heading, block, sealed)
+            plain = self._open_block(block)
         except EnvelopeUnopened as problem:
             self._find(str(problem))
             plain = bytes([self.heading.silence]) * block.length
@@ -194,9 +208,8 @@ class ContainerReader:
                 self._find(f"slot {number} of the head is torn or altered")
         opened = []
         for block in slots:
-            sealed = self._read(block.position + BLOCK_HEAD_BYTES, block.length + TAG_BYTES)
             try:
-                opened.append(self._opener.open(self.heading, block, sealed))
+                opened.append(self._open_block(block))
             except EnvelopeUnopened as problem:
                 self._find(str(problem))
         if not opened:

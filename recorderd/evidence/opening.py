@@ -147,6 +147,8 @@ def _read_head(start: bytes) -> _Head:
     name = read_element(start, algorithm.start)
     nonce_at = read_heading(start, name.end, tag=SEQUENCE).start if is_gcm else name.end
     nonce = read_element(start, nonce_at, tag=OCTET_STRING)
+    if nonce.end - nonce.start != (form.GCM_NONCE_BYTES if is_gcm else _CBC_BLOCK_BYTES):
+        raise ValueError("has a nonce of another length")
     if start[algorithm.start : name.end] != (_GCM if is_gcm else _CBC):
         raise ValueError("is encrypted with another algorithm than AES-256")
     head = _Head(

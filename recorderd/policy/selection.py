@@ -8,13 +8,16 @@ told apart, they count as the same: a hold rather catches one call too many.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Final
 
 LOCAL_DIGITS: Final = 7  # numbers of so many digits are told from their end; shorter ones are extensions
 _URI: Final = re.compile(r"(?:sips?|tel):", re.IGNORECASE)
-_NUMBER: Final = re.compile(r"\+?\d+")
-_SEPARATORS: Final = re.compile(r"[\s().\-/]")
+_NUMBER: Final = re.compile(r"\+?[0-9]+")
+_SEPARATORS: Final = re.compile(r"[\s().\-/\u2010-\u2015]")  # a word processor makes other dashes of a hyphen
+_DAY_OR_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,7 @@ def covers(selection: Selection, facts: RecordingFacts) -> bool:
         return False
     if selection.number and not any(same_party(selection.number, party) for party in facts.parties):
         return False
-    if selection.from_time and facts.started_at < selection.from_time:
+    if selection.from_time and facts.started_at < begin_of(selection.from_time):
         return False
     return not selection.to_time or facts.started_at < end_of(selection.to_time)
 
@@ -85,7 +88,7 @@ def covers(selection: Selection, facts: RecordingFacts) -> bool:
 def party_key(written: str) -> str:
     """Give what a number is compared by: its digits without prefixes; a name in lower case."""
     text = _URI.sub("", written.strip(), count=1).partition("@")[0].partition(";")[0]
-    compact = _SEPARATORS.sub("", text.replace("(0)", ""))
+    compact = _SEPARATORS.sub("", _in_ascii(text).replace("(0)", ""))
     if _NUMBER.fullmatch(compact) is None:
         return text.strip().casefold()
     digits = compact.removeprefix("+")
@@ -108,9 +111,38 @@ def party_end(key: str) -> str:
     return key[-LOCAL_DIGITS:]
 
 
+def begin_of(text: str) -> str:
+    """Give what times from a day or a time on are not smaller than, however finely either is told."""
+    return text.removesuffix("Z")  # which is behind the point before parts of a second
+
+
 def end_of(text: str) -> str:
-    """Give what times up to and including a day are smaller than; of a time, itself."""
-    return f"{text}U" if len(text) == len("2026-11-23") else text  # T, which follows a day, is before U
+    """Give what times up to and including a day are smaller than; of a time, what those before it are."""
+    is_day = len(text) == len("2026-11-23")
+    return f"{text}U" if is_day else begin_of(text)  # T, which follows a day, is before U
+
+
+def time_flaw(selection: Selection) -> str:
+    """Say which of its times is none; empty when each is. Texts that are no times sort as nobody means it."""
+    for text in (selection.from_time, selection.to_time):
+        if text and not is_day_or_time(text):
+            return f"{text!r} is no day (2026-11-23) or time (2026-11-23T06:22:00Z), UTC"
+    return ""
+
+
+def is_day_or_time(text: str) -> bool:
+    """Tell whether a text is a day or a time as they sort: 2026-11-23 or 2026-11-23T06:22:00Z."""
+    try:
+        return _DAY_OR_TIME.fullmatch(text) is not None and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _in_ascii(text: str) -> str:
+    """Write digits of any script as those that numbers are told in."""
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(sign, sign)) for sign in text).replace("\uff0b", "+")
 
 
 def _is_of(extension: str, facts: RecordingFacts) -> bool:

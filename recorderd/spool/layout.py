@@ -145,7 +145,7 @@ class Spool:
     def quarantine(self, recording_id: str, *, come_from: Place, reason: str) -> Path:
         """Set a recording aside with the reason in ``reason.txt``; nothing is deleted."""
         folder = self.path(come_from, recording_id)
-        durable.replace(folder / "reason.txt", reason.encode() + b"\n")
+        durable.replace(folder / "reason.txt", reason.encode(errors="backslashreplace") + b"\n")
         return self._move(recording_id, come_from, Place.QUARANTINE)
 
     def store_receipts(self, receipts: Sequence[tuple[str, str, bytes]]) -> list[OSError | None]:

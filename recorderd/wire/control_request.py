@@ -194,8 +194,8 @@ def _said_in_json(text: str) -> dict[str, str]:
     said: dict[str, str] = {}
     for name in ("action", "call", "call_id", "by"):
         value = document.get(name, "")
-        if not isinstance(value, str):
-            raise _bad(name, "is no text")
+        if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise _bad(name, "is no text")  # half a surrogate pair neither: nobody could write it down
         said[name] = " ".join(value.split())[:HEADER_MAX]
     return said
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from recorderd.core.messages import Participant
 from recorderd.wire.offered import (
+    HEADER_MAX,
     LegHeaderNames,
     OfferedLine,
     OfferKind,
@@ -68,7 +69,7 @@ def bridge_parameters(message: SipMessage) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in uri.partition("?")[0].split(";")[1:]:
         name, _, value = part.partition("=")
-        found.setdefault(name.strip().lower(), unquote(value.strip(), errors="replace"))
+        found.setdefault(name.strip().lower(), unquote(value.strip(), errors="replace")[:HEADER_MAX])
     return found if "x-nearend" in found or "x-farend" in found else {}
 
 
@@ -101,7 +102,7 @@ def _plain(message: SipMessage, names: LegHeaderNames, sip_call_id: str) -> Leg:
     extension, leg = read_header(message, names.extension), read_header(message, names.leg)
     call_id = read_header(message, names.call_id)
     voice = OfferedLine(
-        label=leg or sip_call_id,
+        label=leg or sip_call_id[:HEADER_MAX],
         side_rank=_leg_rank(leg, caller=caller, extension=extension),
         party=_leg_party(
             leg,
@@ -184,7 +185,7 @@ def _forked(message: SipMessage) -> Leg:
         index = _MEDIA_INDEX.search(value)
         number = int(index.group(1)) if index is not None else place
         if number < PARTICIPANTS_MAX:
-            by_line[number] = value.partition(";")[0].strip().strip("<>")
+            by_line[number] = value.partition(";")[0].strip().strip("<>")[:HEADER_MAX]
     uris = [by_line.get(number, "") for number in range(max(by_line, default=0) + 1)]
     guid = read_header(message, "cisco-guid")
     parties = [number_of(uri) for uri in uris]

@@ -1,8 +1,9 @@
 """Partial metadata laid over what is known of a call.
 
 Rule: an element with a known id replaces what it says anew and leaves the rest; what a document does not
-name stays. An association that speaks of a participant replaces the earlier one of that participant. Whoever
-left stays described, for the recording has that voice. Pure.
+name stays, up to a bound: no client may grow it without end by one update after another. An association that
+speaks of a participant replaces the earlier one of that participant. Whoever left stays described, for the
+recording has that voice. Pure.
 Source: RFC 7865 section 6, RFC 7866 section 9.1.
 """
 
@@ -13,11 +14,9 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from recorderd.core.messages import Participant
-from recorderd.wire.siprec import EXTENSIONS_MAX, MetadataStream, RecordingMetadata
+from recorderd.wire.siprec import ENTRIES_MAX, EXTENSIONS_MAX, MetadataStream, RecordingMetadata
 
 T = TypeVar("T")
-
-ENTRIES_MAX: Final = 1_000  # of each kind: no client may grow them without end by one update after another
 
 NOTHING: Final = RecordingMetadata(
     datamode="partial",

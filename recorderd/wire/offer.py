@@ -22,6 +22,7 @@ from recorderd.wire.legs import (
 )
 from recorderd.wire.metadata_merge import merge
 from recorderd.wire.offered import (
+    HEADER_MAX,
     LegHeaderNames,
     Offer,
     OfferedLine,
@@ -103,7 +104,7 @@ def _with_first_parties(known: CallDescription, described: CallDescription) -> C
 
 def _described(offer: Offer) -> CallDescription:
     described = describe_metadata(offer.metadata, sdp=offer.sdp, stated=offer.stated)
-    return replace(described, call_id=described.call_id or offer.sip_call_id)
+    return replace(described, call_id=described.call_id or offer.sip_call_id[:HEADER_MAX])
 
 
 def later_offer(known: Offer, said: Offer) -> Offer:
@@ -175,7 +176,7 @@ def _siprec_offer(
         caller, callee = from_and_to(message)
         described = replace(described, caller=described.caller or caller, callee=described.callee or callee)
     if not described.call_id:
-        described = replace(described, call_id=sip_call_id)
+        described = replace(described, call_id=sip_call_id[:HEADER_MAX])
     return Offer(
         kind=OfferKind.SIPREC,
         description=described,
@@ -199,7 +200,7 @@ def _leg_offer(message: SipMessage, sdp: SessionDescription | None, names: LegHe
     leg = read_leg(message, names=names, sip_call_id=sip_call_id)
     call_id = read_header(message, names.call_id) or leg.call_id
     stated = CallDescription(
-        call_id=call_id or sip_call_id,
+        call_id=call_id or sip_call_id[:HEADER_MAX],
         origin=Origin.LEG,
         caller=read_header(message, names.caller) or leg.caller,
         callee=read_header(message, names.callee) or leg.callee,

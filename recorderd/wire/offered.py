@@ -14,7 +14,7 @@ from recorderd.wire.sdp import SessionDescription
 from recorderd.wire.sip_message import SipAddress, SipMessage, address_of
 from recorderd.wire.siprec import RecordingMetadata
 
-HEADER_MAX: Final = 512
+HEADER_MAX: Final = 512  # characters of whatever a stranger states of a call: a manifest's texts are bounded
 MIN_SE_S: Final = 90  # RFC 4028 section 5
 _YES: Final = ("yes", "true", "1", "given", "granted", "on")
 _NO: Final = ("no", "false", "0", "refused", "denied", "objected", "off")
@@ -111,10 +111,10 @@ def has_literal_host(value: str) -> bool:
 
 
 def from_and_to(message: SipMessage) -> tuple[str, str]:
-    """Give the user parts of who calls (as asserted, or else as stated) and who is called."""
+    """Give the user parts of who calls (as asserted, or else as stated) and who is called, kept short."""
     caller = address_in(message.header("p-asserted-identity")) or address_in(message.header("from"))
     callee = address_in(message.header("to"))
-    return (caller.user if caller else ""), (callee.user if callee else "")
+    return (caller.user if caller else "")[:HEADER_MAX], (callee.user if callee else "")[:HEADER_MAX]
 
 
 def called_user(message: SipMessage) -> str:
@@ -149,7 +149,7 @@ def is_in_dialog(message: SipMessage) -> bool:
 
 
 def named_labels(sdp: SessionDescription | None) -> list[str]:
-    """Name each line by its label or else by its place.
+    """Name each line by its label, kept short, or else by its place.
 
     Lines with one name share a channel, so no two that are open at once get the same. A stream that moved
     to another line keeps its name: the line that it left has port 0.
@@ -159,7 +159,7 @@ def named_labels(sdp: SessionDescription | None) -> list[str]:
     taken: set[str] = set()
     labels: list[str] = []
     for number, line in enumerate(media):
-        label = line.label or str(number)
+        label = line.label[:HEADER_MAX] or str(number)
         while label in taken or (label in given and label != line.label):
             label = f"{label}.{number}"
         if line.port:

@@ -17,6 +17,7 @@ from recorderd.wire.xml_document import XmlDocument, XmlElement, parse_document
 
 EXTENSIONS_MAX: Final = 64
 TEXT_MAX: Final = 512
+ENTRIES_MAX: Final = 1_000  # of each kind: as many as a manifest takes
 METADATA_TYPES: Final = ("application/rs-metadata+xml", "application/rs-metadata")
 _STANDARD: Final = frozenset({
     "recording", "recording_metadata", "datamode", "dataMode", "group", "session", "participant", "stream",
@@ -147,7 +148,7 @@ def _participants(document: XmlDocument) -> tuple[Participant, ...]:
             found[participant_id] = Participant(
                 participant_id=participant_id, aor=aor, name=name, number=number_of(aor)
             )
-    return tuple(found.values())
+    return tuple(found.values())[:ENTRIES_MAX]
 
 
 def _streams(document: XmlDocument) -> tuple[MetadataStream, ...]:

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from recorderd.app.call_records_configuration import CallRecordsSection, columns_of
+from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.call_records import CallRecords, Columns, Refusal, read_records
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.database import Database
+from recorderd.archive.reconciling import Reconciler
+from recorderd.core.clock import SystemClock
 from recorderd.core.errors import CallRecordsUnreadable
-from recorderd.policy.reconciliation import CallRecord
+from recorderd.policy.reconciliation import CallRecord, Standing
 
 ASTERISK = columns_of(CallRecordsSection())
 LINE = (
@@ -61,6 +64,25 @@ def test_a_line_of_asterisk_becomes_a_record(tmp_path: Path, records: CallRecord
         ended_ms=1_795_414_984_000,
         is_answered=True,
     )
+
+
+@pytest.mark.parametrize("until", ["2026-11-23", "20261123", "2026-W48-1", "2026W481"])
+def test_a_report_goes_to_the_end_of_its_last_day_however_that_is_written(
+    tmp_path: Path, catalogue_url: str, records: CallRecords, until: str
+) -> None:
+    records.take(read_records(written(tmp_path, LINE), ASTERISK), source="Master.csv", at=AT)
+    database, clock = Database(catalogue_url), SystemClock()
+    reconciler = Reconciler(
+        database,
+        AuditLog(database, clock=clock),
+        region="GB",
+        tolerance_ms=1000,
+        wanted=lambda: lambda _: (True, "all"),
+        clock=clock,
+    )
+    report = reconciler.report("2026-11-23", until, who=Actor(name="cli:root"))
+    assert report.found.count(Standing.MISSING) == 1
+    database.close()
 
 
 def test_a_file_that_is_read_again_adds_what_is_new(tmp_path: Path, records: CallRecords) -> None:

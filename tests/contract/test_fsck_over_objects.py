@@ -12,6 +12,7 @@ import pytest
 from recorderd.archive.bucket import Bucket, ListedObject
 from recorderd.archive.catalogue import Catalogue
 from tests.support.golden import FIRST, GOLDEN, IDS, SECOND, THIRD
+from tests.support.shifted_clock import YEAR_S, ShiftedClock
 from tests.support.simulated_s3 import SimulatedServer
 from tests.support.vault import Vault
 
@@ -87,6 +88,19 @@ def test_what_is_found_of_each_is_told_in_the_order_of_the_rows(
     assert [row.subject for row in audit.troubles if row.code == "files"] == [FIRST, SECOND]
     assert audit.recordings == len(IDS)
     assert not [row for row in audit.troubles if row.subject == THIRD]
+
+
+@pytest.mark.parametrize(("years", "is_told"), [(0, False), (1, True), (-1, True)])
+def test_a_group_without_a_row_is_told_unless_it_is_new_whatever_our_clock_is(
+    simulated_server: SimulatedServer, tmp_path: Path, years: int, *, is_told: bool
+) -> None:
+    objects = simulated_server.objects(clock=ShiftedClock(years * YEAR_S))
+    vault = Vault(tmp_path / "house", published=objects)
+    vault.take_all()
+    path = "store/2026/11/23/20261123T062231-00000000000f"
+    objects.put(path, "20261123T062231-00000000000f.manifest.json", b"{}")
+    strays = [row.subject for row in vault.audit().troubles if row.code == "row"]
+    assert (path.rpartition("/")[2] in strays) is is_told
 
 
 def test_a_store_that_does_not_answer_ends_the_check(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:

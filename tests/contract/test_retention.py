@@ -109,6 +109,7 @@ def test_two_sweeps_at_once_erase_everything_once(archive: Archive) -> None:
         ({"number": "100_"}, ()),
         ({"recording_id": FIRST}, (FIRST,)),
         ({"from_time": "2026-11-23T06:31:10Z", "to_time": "2026-11-23T06:31:20Z"}, (SECOND,)),
+        ({"from_time": "2026-11-23T06:31:16Z", "to_time": "2026-11-23T06:31:16.001Z"}, (SECOND,)),
         ({"from_time": "2026-11-23", "to_time": "2026-11-23", "recorder_id": "rec-1"}, IDS),
         ({"retention_class": "mifid"}, ()),
     ],

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
 
+from recorderd.app import delivery_duty
+from recorderd.app.archive_configuration import load_archive_configuration
 from recorderd.app.delivery_configuration import DeliverySection
-from recorderd.app.delivery_duty import next_delivery
+from recorderd.app.delivery_duty import DeliveryDuty, next_delivery
+from recorderd.app.retention_parts import retention_parts
 from recorderd.archive.audit_log import AuditFilter
 from recorderd.archive.deliveries import Deliveries, Route
 from recorderd.archive.folders import Folders
 from recorderd.archive.sftp import Parcel, deliver
+from recorderd.core.conditions import Power, PowerState
 from recorderd.evidence.digest import sha256_file
 from recorderd.policy.retention import RetentionClass
 from tests.support.bundles import folder_digests
 from tests.support.golden import FIRST, GOLDEN, IDS, RECORDER, SECOND, THIRD
+from tests.support.programs import wait_until
 from tests.support.retention import AT_ONCE, WHO, Archive
 from tests.support.retention_house import RetentionHouse
 from tests.support.sftp_server import SftpServer
@@ -234,3 +241,38 @@ def test_the_schedule_is_the_local_hour_or_every_few_minutes() -> None:
     assert next_delivery(daily, datetime(2026, 11, 29, 2, 0)) == datetime(2026, 11, 30, 2, 0)
     often = DeliverySection(name="a", host="h", user="u", key_file=Path("k"), host_key=key, every_minutes=15)
     assert next_delivery(often, datetime(2026, 11, 29, 2, 50)) == datetime(2026, 11, 29, 3, 5)
+
+
+def test_a_clock_that_was_years_ahead_and_is_set_right_puts_no_delivery_off(
+    server: SftpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_duty, "_LOOK_S", 0.01)
+    (tmp_path / "house").mkdir()
+    house = RetentionHouse(tmp_path / "house", "", AT_ONCE)
+    settings, right = server.settings(), datetime(2026, 11, 29, 1, 59, 30)
+    section = DeliverySection(
+        name="customer",
+        host=settings.host,
+        port=settings.port,
+        user=settings.user,
+        folder=settings.folder,
+        key_file=server.folder / "client",
+        host_key=settings.host_key,
+        at="02:00",
+    )
+    times = chain([right.replace(year=2036)] * 3, [right] * 3, repeat(right + timedelta(minutes=1)))
+    duty = DeliveryDuty(
+        (section,),
+        retention_parts(load_archive_configuration(house.toml), log=house.archive.log),
+        power=lambda: Power(state=PowerState.ON_LINE, reason="the mains are there"),
+        log=house.archive.log,
+        now=lambda: next(times),
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=duty.loops()["deliver-customer"], args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: there(server, THIRD).exists(), what="it is delivered at its hour")
+    finally:
+        stop.set()
+        thread.join(20)

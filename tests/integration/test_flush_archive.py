@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -250,17 +251,19 @@ def test_a_receipt_by_a_stranger_releases_nothing(loopback: Loopback, programs: 
 def test_a_broken_folder_goes_to_quarantine_and_the_rest_goes_on(
     loopback: Loopback, programs: Programs
 ) -> None:
-    empty, short, surplus, strange, good = loopback.record(5)
-    ready = {name: loopback.spool.path(Place.READY, name) for name in (empty, short, surplus, strange)}
+    empty, short, surplus, found, strange, good = loopback.record(6)
+    broken = (empty, short, surplus, found, strange)
+    ready = {name: loopback.spool.path(Place.READY, name) for name in broken}
     (ready[empty] / manifest_name(empty)).unlink()
     audio = audio_of(ready[short])
     audio.write_bytes(audio.read_bytes()[:-1])
     (ready[surplus] / "notes.txt").write_text("not in the manifest")
+    (ready[found] / os.fsdecode(b"\xff.wav")).touch()  # as a repaired file system leaves one
     (ready[strange] / manifest_name(strange)).write_bytes(b'{"manifest_version":"\\ud800"}')
     loopback.spool.claim_all([short])  # as an earlier process would have left it
     programs.archive(loopback.archive_toml)
     flush = programs.flush(loopback.recorder_toml)
     for name in ready:
         flush.wait_for("recording_quarantined", name)
-    wait_until(lambda: loopback.left_in_spool() == {"quarantine": 4}, what="four in quarantine")
+    wait_until(lambda: loopback.left_in_spool() == {"quarantine": 5}, what="five in quarantine")
     assert_kept(loopback, [good])

@@ -107,6 +107,8 @@ def test_a_bundle_tells_notes_and_who_looked_and_shows_one_altered_octet(tmp_pat
         (("hold", "add", "--number", "1001", "--reason", " "), 65, "needs a reason"),
         (("hold", "add", "--number", "1001", "--reason", "x", "--until", "soon"), 64, "--until"),
         (("hold", "add", "--number", "1001", "--reason", "x", "--until", "2020-01-01"), 65, "is past"),
+        (("hold", "add", "--from", "31.12.2020", "--reason", "x"), 64, "is no day"),
+        (("erase", "--to", "2027-1-5", "--reason", "x", "--yes"), 64, "is no day"),
         (("hold", "release", "7", "--reason", "x"), 65, "none of this number"),
         (("retention", "show", "nobody"), 65, "no recording nobody"),
         (("anonymise", "--recording", SECOND, "--reason", "x", "--yes"), 65, "has no audio"),

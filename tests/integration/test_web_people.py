@@ -150,6 +150,25 @@ def test_a_bundle_holds_what_its_giver_reaches_and_openssl_says_that_it_is_whole
     assert list((archive.desk.store.root / FOLDER_NAME).iterdir()) == []  # no copy stays behind
 
 
+def test_a_bundle_tells_who_listened_by_the_page_and_whom_it_was_refused(
+    archive: WebArchive, tmp_path: Path
+) -> None:
+    entry = archive.record("own")
+    archive.record("own")
+    assert archive.known(Role.USER).get(at(entry, "/audio")).is_success
+    assert not archive.known(Role.AUDITOR).get(at(entry, "/audio")).is_success
+    response = archive.chief().post(
+        f"{PREFIX}/subject-access/bundle", json={"number": entry.caller}, headers=WHY
+    )
+    index = json.loads((files_of(response, tmp_path / "bundle") / "index.json").read_text())
+    (told,) = [row["accesses"] for row in index["recordings"] if row["id"] == entry.id]
+    assert [(row["by"], row["what"], row["outcome"]) for row in told] == [
+        ("token:chief/test", "subject_access", "done"),
+        ("token:auditor/test", "recording_played", "refused"),
+        ("token:user/test", "recording_played", "done"),
+    ]
+
+
 def test_a_bundle_that_breaks_off_has_no_seal_and_is_told_to_have_broken(archive: WebArchive) -> None:
     entry, lost = archive.record("own"), archive.record("own")
     client = archive.known(Role.ADMINISTRATOR)

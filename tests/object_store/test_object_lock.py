@@ -149,6 +149,11 @@ def test_a_hold_that_another_has_set_is_kept_and_keeps(governance: Locked) -> No
     locks.match()
     assert governance.held(SECOND) == {"ON"}
     assert archive.erase(SECOND)[0].refusal == "is on legal hold in the object store"
+    number = archive.hold(recording_id=SECOND)
+    locks.match()
+    archive.release(number)  # ours ends, and theirs stands
+    assert archive.erase(SECOND)[0].refusal == "is on legal hold in the object store"
+    assert governance.held(SECOND) == {"ON"}
 
 
 def test_longer_terms_lengthen_the_locks_and_shorter_ones_do_not_shorten_them(compliance: Locked) -> None:

@@ -100,10 +100,12 @@ class Archive(Vault):
         (entry,) = self.custody._catalogue.by_id(recording_id)
         return entry
 
-    def hold(self, **selection: str) -> int:
+    def hold(self, *, until: str = "", **selection: str) -> int:
         """Put something on hold; give the hold's number."""
         now = utc_text(self.clock.utc_ns())
-        return self.holds.add(Selection(**selection), reason="case 7", until="", who=WHO, now_utc=now).number
+        return self.holds.add(
+            Selection(**selection), reason="case 7", until=until, who=WHO, now_utc=now
+        ).number
 
     def release(self, number: int) -> None:
         """End a hold."""

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 from recorderd.archive.bucket import Bucket, BucketSettings
 from recorderd.archive.objects import Objects
-from recorderd.core.clock import SystemClock
+from recorderd.core.clock import Clock, SystemClock
 from tests.support.free_ports import free_ports
 
 SECRET = "simulated"
@@ -28,7 +28,7 @@ class SimulatedServer:
         self._endpoint = f"http://127.0.0.1:{port}"
         self._buckets = count(1)
 
-    def objects(self, *, lock: str = "") -> Objects:
+    def objects(self, *, lock: str = "", clock: Clock | None = None) -> Objects:
         """Give an empty bucket as the archive uses it."""
         name = f"simulated-{next(self._buckets)}"
         self._client().create_bucket(Bucket=name, ObjectLockEnabledForBucket=bool(lock))
@@ -41,7 +41,7 @@ class SimulatedServer:
             lock=lock,
         )
         pool = ThreadPoolExecutor(4, thread_name_prefix="store")
-        return Objects(Bucket(settings), pool=pool, clock=SystemClock())
+        return Objects(Bucket(settings), pool=pool, clock=clock or SystemClock())
 
     def _client(self) -> Any:
         session = boto3.session.Session(

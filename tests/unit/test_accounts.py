@@ -186,6 +186,24 @@ def test_a_session_ends_when_idle_when_old_and_when_left(door: Door) -> None:
         door.sign_in.by_session(left, address="")
 
 
+def test_a_clock_that_was_years_ahead_leaves_no_endless_session_and_no_endless_wait(door: Door) -> None:
+    generator = pyotp.TOTP(door.accounts.set_totp(ROOT, "alice"))
+    door.clock.utc_s += 10 * 365 * 86_400
+    session = door.enter(code=generator.at(door.clock.utc_s))
+    for _ in range(FREE_FAILURES):
+        with pytest.raises(SignInRefused):
+            door.enter("wrong")
+    with pytest.raises(SignInLocked):
+        door.enter()
+    door.clock.utc_s -= 10 * 365 * 86_400
+    with pytest.raises(SignInRefused, match="has ended"):
+        door.sign_in.by_session(session, address="")
+    code = generator.at(door.clock.utc_s)
+    assert door.enter(code=code)
+    with pytest.raises(SignInRefused, match="used already"):
+        door.enter(code=code)
+
+
 @pytest.mark.parametrize("how", ["disable", "password", "role"])
 def test_what_takes_rights_away_ends_the_sessions(door: Door, how: str) -> None:
     session = door.enter()

@@ -94,6 +94,26 @@ def test_a_recording_on_hold_is_refused_whoever_asks_and_goes_when_it_is_release
         archive.hold(recording_id=FIRST)
 
 
+def test_a_hold_from_a_second_on_holds_what_begins_within_it_and_one_from_no_time_is_refused(
+    tmp_path: Path,
+) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    second = archive.entry(FIRST).started_at.partition(".")[0]
+    with pytest.raises(HoldRefused, match="is no day"):
+        archive.hold(from_time="31.12.2025")
+    archive.hold(from_time=f"{second}Z")
+    assert "hold 1" in refused(archive, FIRST, SECOND, THIRD)
+
+
+@pytest.mark.parametrize("until", ["2999-12-31 12:00", "2999-12-31T18:00:00-06:00", "29991231", "2999-W01-1"])
+def test_a_hold_whose_end_would_not_come_when_it_is_meant_is_refused(tmp_path: Path, until: str) -> None:
+    archive = Archive(tmp_path, AT_ONCE)
+    with pytest.raises(HoldRefused, match="no day"):
+        archive.hold(number="1001", until=until)
+    archive.hold(number="1001", until="2999-12-31T18:00:00Z")
+    assert "hold 1" in refused(archive, FIRST)
+
+
 def test_before_its_minimum_and_under_worm_nobody_erases(tmp_path: Path) -> None:
     archive = Archive(tmp_path, replace(FOREVER, right_to_erasure=True))
     assert "at least 30000 days" in refused(archive, FIRST)
@@ -126,6 +146,25 @@ def test_who_gives_a_recording_another_class_or_end_in_the_database_erases_nothi
         for cause in Cause:
             assert "other terms than were signed" in archive.erase(FIRST, cause=cause)[0].refusal
         assert archive.told() == {(FIRST, "terms")}
+    assert f"{FIRST}.wav" in archive.names(FIRST)
+
+
+@pytest.mark.parametrize(
+    ("change", "held", "found"),
+    [
+        ("recording_terms SET parties = '4711'", "number", "terms"),
+        ("recordings SET started_at = '2020-11-23T06:22:31.000Z'", "from_time", "row"),
+    ],
+)
+def test_who_takes_a_recording_out_of_a_hold_in_the_database_erases_nothing_and_is_found(
+    tmp_path: Path, change: str, held: str, found: str
+) -> None:
+    archive = Archive(tmp_path, replace(AT_ONCE, right_to_erasure=True))
+    archive.hold(**{held: {"number": "1001", "from_time": "2026-11-23"}[held]})
+    archive.execute(f"UPDATE {change} WHERE row_id = 1")
+    for cause in Cause:
+        assert archive.erase(FIRST, cause=cause)[0].refusal
+    assert archive.told() == {(FIRST, found)}
     assert f"{FIRST}.wav" in archive.names(FIRST)
 
 

@@ -61,3 +61,25 @@ def test_another_index_than_was_archived_is_not_erased_by(tmp_path: Path, erase:
     (outcome,) = archive.erase(FIRST)
     assert outcome.refusal == "has another manifest than was archived"
     assert archive.audit().verdict is Verdict.BAD
+
+
+@pytest.mark.parametrize("change", ["retention_class = 'short'", "ended_utc_s = 0", "parties = '1001'"])
+def test_who_keeps_it_otherwise_in_the_database_erases_nothing_and_is_found(
+    tmp_path: Path, change: str
+) -> None:
+    archive = _archive(tmp_path, AT_ONCE)
+    archive.execute(f"UPDATE recording_terms SET {change} WHERE row_id = 1")
+    assert "other terms than were signed" in archive.erase(FIRST)[0].refusal
+    assert archive.told() == {(FIRST, "terms")}
+
+
+def test_one_of_the_last_day_of_all_stops_the_retention_of_no_other(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, AT_ONCE, take=False)
+    for recording_id in (FIRST, SECOND):
+        archive.take(GOLDEN_SEALED / recording_id)
+    path = archive.folder(FIRST) / f"{FIRST}.index.json"
+    path.chmod(0o640)
+    path.write_bytes(path.read_bytes().replace(b'"started_on":"2026-11-23"', b'"started_on":"9999-12-31"'))
+    assert archive.enrol() == 2
+    assert "is of no class" in archive.erase(FIRST)[0].refusal
+    assert archive.erase(SECOND)[0].refusal == ""

@@ -21,8 +21,9 @@ from recorderd.evidence.envelope import (
     Envelope,
     part_lengths,
     part_names,
+    write_head,
 )
-from recorderd.evidence.opening import Opener, open_envelope
+from recorderd.evidence.opening import Opener, _read_head, open_envelope
 from recorderd.evidence.recipients import load_certificate
 from tests.support.recipients import KINDS, make_recipient, openssl_opens
 
@@ -115,6 +116,18 @@ def test_every_flipped_octet_and_every_cut_is_refused(office: Path, kind: str) -
             _opened(whole[:at], opener)
     with pytest.raises(EnvelopeUnopened):
         _opened(whole + b"\0", opener)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, 7, 8, 11, 13, 15, 17, 128, 129])
+@pytest.mark.parametrize("cipher", Cipher)
+def test_a_nonce_of_another_length_is_refused(office: Path, cipher: Cipher, size_bytes: int) -> None:
+    recipients, opener = _recipients(office, "p-256", cipher=cipher), _opener(office, "p-256")
+    whole = b"".join(recipients.encrypt([CONTENT], content_bytes=len(CONTENT)))
+    head = _read_head(whole)
+    is_gcm = cipher is Cipher.AES_256_GCM
+    altered = write_head(head.recipients, is_gcm=is_gcm, nonce=bytes(size_bytes), content_bytes=len(CONTENT))
+    with pytest.raises(EnvelopeUnopened, match="nonce of another length"):
+        _opened(altered + whole[head.size_bytes :], opener)
 
 
 def test_no_envelope_is_like_another_and_none_shows_its_content(office: Path) -> None:

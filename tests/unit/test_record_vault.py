@@ -12,7 +12,10 @@ from recorderd.core.errors import DraftFailed, EnvelopeUnopened
 from recorderd.evidence.draft_cipher import (
     BLOCK_HEAD_BYTES,
     BLOCK_MAX_BYTES,
+    ENDS,
     HEADING_BYTES,
+    TAG_BYTES,
+    Block,
     BlockOpener,
     DraftKey,
     parse_heading,
@@ -112,6 +115,29 @@ def test_an_openpgp_recipient_opens_the_key_too(tmp_path: Path) -> None:
         said = _append(vault, os.urandom(1000))
         opened = ring.gpg("--decrypt", tmp_path / "r-1.wav.key.gpg")
     assert _plain((tmp_path / "d").read_bytes(), BlockOpener(opened)) == HEAD + said
+
+
+def test_an_end_that_was_made_up_without_the_key_is_found_and_hides_nothing(tmp_path: Path) -> None:
+    vault, opener = _vault(tmp_path / "d")
+    said = [_append(vault, os.urandom(70)) for _ in range(3)]
+    vault.close()
+    whole = (tmp_path / "d").read_bytes()
+    heading = parse_heading(whole, subject=AUDIO)
+    last = survey(lambda at, size: whole[at : at + size], heading, size_bytes=len(whole)).blocks[-1]
+    made_up = Block(
+        position=len(whole),
+        offset=len(HEAD),
+        length=0,
+        number=last.number + 1,
+        serial=last.serial + 1,
+        flags=ENDS,
+    )
+    altered = whole + made_up.encode() + bytes(TAG_BYTES)
+    with pytest.raises(EnvelopeUnopened):
+        _plain(altered, opener)
+    reader = _reader(altered, opener, salvage=True)
+    assert b"".join(reader.plain()) == HEAD + b"".join(said)
+    assert len(reader.findings) == 1
 
 
 def test_every_flipped_octet_every_cut_and_every_exchange_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,11 @@ from recorderd.archive.reindex import Rebuilt, Reindexer
 from recorderd.archive.retention_book import documents_of_terms
 from recorderd.archive.search import Search
 from recorderd.archive.verdicts import Verdict
-from recorderd.policy.retention import RetentionClass
+from recorderd.policy.retention import Erase, RetentionClass
 from tests.support.golden import FIRST, IDS, SECOND, THIRD
+from tests.support.golden_sealed import FIRST as SEALED
+from tests.support.golden_sealed import GOLDEN_SEALED
+from tests.support.golden_sealed import SECOND as SEALED_ENTRY
 from tests.support.postgres import PostgresServer
 from tests.support.retention import AT_ONCE, Archive
 
@@ -163,6 +167,74 @@ def test_what_was_erased_comes_back_as_erased(archive: Archive) -> None:
     told = rebuild(archive)
     assert (told.rows, told.tombstones, told.reissued, told.left_out) == (3, 1, [], [])
     assert rows_of(archive) == before
+
+
+def test_what_was_decided_before_a_cut_comes_back_as_erased_and_names_nobody(archive: Archive) -> None:
+    archive.cut_erasure(FIRST)
+    before = rows_of(archive)
+    assert rebuild(archive).left_out == []
+    assert rows_of(archive) == before
+    assert archive.eraser.finish() == 1
+    assert archive.audit().troubles == []
+
+
+def test_a_cut_between_tombstone_and_files_leaves_no_name_in_a_new_catalogue(archive: Archive) -> None:
+    entry, receipt = archive.entry(FIRST), archive.root / receipt_path(archive.entry(FIRST).path)
+    kept = {path: path.read_bytes() for path in [*archive.folder(FIRST).iterdir(), receipt]}
+    archive.erase(FIRST)
+    for path, content in kept.items():
+        path.write_bytes(content)
+    lose_catalogue(archive)
+    assert rebuild(archive).tombstones == 1
+    (row,) = (row for row in rows_of(archive) if row.id == FIRST)
+    assert (row.state, row.row_id, row.caller, row.receipt) == ("erased", entry.row_id, "", b"")
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Archive:
+    """Give an archive of recordings whose manifests are encrypted."""
+    archive = Archive(tmp_path, replace(AT_ONCE, erase=Erase.AUDIO), take=False)
+    for recording_id in (SEALED, SEALED_ENTRY):
+        assert isinstance(archive.take(GOLDEN_SEALED / recording_id), Entry)
+    archive.enrol()
+    return archive
+
+
+def test_recordings_whose_manifest_is_encrypted_come_back(sealed: Archive) -> None:
+    before = rows_of(sealed)
+    lose_catalogue(sealed)
+    told = rebuild(sealed)
+    assert (told.rows, told.reissued, told.left_out) == (2, [], [])
+    assert rows_of(sealed) == before
+    assert sealed.audit().troubles == []
+
+
+def test_those_without_a_receipt_are_verified_by_their_index(sealed: Archive) -> None:
+    lose_catalogue(sealed)
+    shutil.rmtree(sealed.root / "receipts")
+    (index,) = sealed.folder(SEALED_ENTRY).glob("*.index.json")
+    index.chmod(0o640)
+    index.write_bytes(index.read_bytes().replace(b'"mandatory":false', b'"mandatory":true'))
+    told = rebuild(sealed)
+    assert told.reissued == [SEALED]
+    (left_out,) = told.left_out
+    assert "does not hold" in left_out[1]
+
+
+def test_a_receipt_does_not_vouch_for_another_index_than_it_names(sealed: Archive) -> None:
+    (index,) = sealed.folder(SEALED).glob("*.index.json")
+    index.chmod(0o640)
+    index.write_bytes(index.read_bytes().replace(b'"mandatory":false', b'"mandatory":true'))
+    assert [path.rpartition("/")[2] for path, _ in rebuild(sealed).left_out] == [SEALED]
+
+
+def test_where_only_encrypted_audio_was_erased_index_and_receipt_come_back(sealed: Archive) -> None:
+    sealed.erase(SEALED)
+    before = rows_of(sealed)
+    lose_catalogue(sealed)
+    told = rebuild(sealed)
+    assert (told.rows, told.tombstones, told.left_out) == (2, 1, [])
+    assert rows_of(sealed) == before
 
 
 def test_signed_retention_terms_come_back_and_bind(archive: Archive) -> None:

@@ -31,10 +31,15 @@ class Night:
     """A duty whose clock and power the test holds."""
 
     def __init__(
-        self, house: RetentionHouse, monkeypatch: pytest.MonkeyPatch, settings: RetentionSection
+        self,
+        house: RetentionHouse,
+        monkeypatch: pytest.MonkeyPatch,
+        settings: RetentionSection,
+        *,
+        now: datetime = BEFORE,
     ) -> None:
         monkeypatch.setattr(retention_duty, "_LOOK_S", 0.01)
-        self.now, self.state = BEFORE, PowerState.ON_LINE
+        self.now, self.state = now, PowerState.ON_LINE
         self.house, self.looks = house, 0
         parts = retention_parts(load_archive_configuration(house.toml), log=house.archive.log)
         self.duty = RetentionDuty(
@@ -83,6 +88,23 @@ def test_the_sweep_is_made_at_its_hour_and_not_on_battery(
     assert f"{THIRD}.wav" in house.archive.names(THIRD)
     assert house.archive.audit().troubles == []
     assert night.count("retention_swept") == 1
+
+
+def test_a_clock_that_was_years_ahead_and_is_set_right_puts_no_sweep_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = RetentionHouse(tmp_path, AT_ONCE, DUE)
+    night = Night(house, monkeypatch, RetentionSection(sweep_at="03:00"), now=BEFORE.replace(year=2036))
+    try:
+        wait_until(lambda: night.looks > 2, what="it has looked at the time")
+        night.now, looked = BEFORE, night.looks
+        wait_until(lambda: night.looks > looked + 2, what="it has seen that it was set right")
+        assert night.count("retention_swept") == 0
+        night.now = BEFORE + timedelta(minutes=1)
+        wait_until(lambda: night.count("retention_swept") > 0, what="the sweep is made")
+    finally:
+        night.end()
+    assert house.archive.names(FIRST) == {f"{FIRST}.tombstone.json"}
 
 
 def test_where_nobody_has_said_how_long_nothing_is_erased_by_itself(

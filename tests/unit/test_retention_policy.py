@@ -22,7 +22,7 @@ from recorderd.policy.retention import (
     plan,
     refusal,
 )
-from recorderd.policy.selection import RecordingFacts, Selection, covers, party_key, same_party
+from recorderd.policy.selection import RecordingFacts, Selection, covers, party_key, same_party, time_flaw
 
 ENDED_UTC_S = 1_795_415_456
 NOW = "2027-01-01T00:00:00.000Z"
@@ -90,6 +90,15 @@ def test_a_number_is_the_same_however_it_is_written(one: str, other: str, same: 
         ({"from_time": "2026-11-23", "to_time": "2026-11-23"}, True),
         ({"to_time": "2026-11-22"}, False),
         ({"to_time": "2026-11-23T06:30:56.000Z"}, False),
+        ({"to_time": "2026-11-23T06:30:56Z"}, False),
+        ({"to_time": "2026-11-23T06:30:56.001Z"}, True),
+        ({"to_time": "2026-11-23T06:30:57Z"}, True),
+        ({"from_time": "2026-11-23T06:30:56Z"}, True),
+        ({"from_time": "2026-11-23T06:30:56.000000Z"}, True),
+        ({"from_time": "2026-11-23T06:30:56.001Z"}, False),
+        ({"number": "+44 20\u20117745\u20136456"}, True),
+        ({"number": "\uff0b\uff14\uff14 (0)20 7745 6456"}, True),
+        ({"number": "\u0661\u0660\u0660\u0661"}, True),
         ({"from_time": "2026-11-24"}, False),
         ({"recording_id": FACTS.recording_id, "retention_class": "default"}, True),
         ({"recording_id": "20261123T062231-000000000002"}, False),
@@ -100,6 +109,28 @@ def test_all_conditions_of_a_selection_must_hold_and_none_means_nothing(
 ) -> None:
     assert covers(Selection(**selection), FACTS) is covered
     assert bool(index(hold(**selection)).of(FACTS)) is covered
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "31.12.2026",
+        "2026-1-5",
+        "2026-02-30",
+        "2026-11-23T06:30:56+01:00",
+        "2026-11-23T06:30Z",
+        "\uff12026-11-23",
+    ],
+)
+def test_a_time_that_is_none_is_named(text: str) -> None:
+    assert text in time_flaw(Selection(from_time=text)) and text in time_flaw(Selection(to_time=text))
+    assert time_flaw(Selection(from_time="2026-11-23", to_time="2026-11-24T00:00:00.5Z", number=text)) == ""
+
+
+def test_a_hold_ends_with_the_second_that_it_was_told() -> None:
+    until = "2026-12-31T10:00:00Z"
+    assert hold(until=until).in_force("2026-12-31T09:59:59.999Z")
+    assert not hold(until=until).in_force("2026-12-31T10:00:00.000Z")
 
 
 def test_a_class_that_is_not_configured_is_never_due() -> None:

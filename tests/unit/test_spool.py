@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,13 @@ def test_the_reason_of_a_quarantine_stands_beside_it(spool: Spool) -> None:
     _sealed(spool, "r1")
     folder = spool.quarantine("r1", come_from=Place.READY, reason="the archive says: digest")
     assert (folder / "reason.txt").read_text() == "the archive says: digest\n"
+
+
+def test_a_quarantine_for_a_file_whose_name_is_no_utf_8_has_its_reason_too(spool: Spool) -> None:
+    name = os.fsdecode(b"\xff.wav")  # as a repaired file system leaves one
+    _sealed(spool, "r1")
+    folder = spool.quarantine("r1", come_from=Place.READY, reason=f"{name} is not stated")
+    assert (folder / "reason.txt").read_text() == "\\udcff.wav is not stated\n"
 
 
 def test_what_comes_after_thousands_that_went_is_made_as_fast_as_the_first(tmp_path: Path) -> None:

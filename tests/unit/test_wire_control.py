@@ -169,6 +169,8 @@ def test_what_is_about_something_else_is_nothing_to_us(method: str, body: str, c
         ('{"action": "pause"', "application/json"),
         ('{"action": 7}', "application/json"),
         ('{"action": "pause", "by": [1]}', "application/json"),
+        (r'{"action": "pause", "by": "\ud800"}', "application/json"),
+        (r'{"action": "pause", "call": "c\udfff1"}', "application/json"),
         ("[" * 4_000, "application/json"),
         ("Duration=160", "application/dtmf-relay"),
         ("Signal=99", "application/dtmf-relay"),

@@ -105,6 +105,39 @@ def test_headers_are_kept_short_and_on_one_line() -> None:
     assert offer.description.queue == "a b"
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("From: <sip:{long}@h>;tag=1", "To: <sip:{long}@h>", "Call-ID: {long}"),
+        ("P-Asserted-Identity: <sip:{long}@h>", "From: <sip:1@h>;tag=1", "To: <sip:2@h>", "Call-ID: 1"),
+        (
+            "From: <sip:1@h;x-nearend;x-nearendaddr={long};x-farendaddr={long};x-refci={long}>",
+            *("To: <sip:2@h>", "Call-ID: 1"),
+        ),
+        ("X-Cisco-Recording-Participant: <sip:{long}@h>;media-index=0", "From: <sip:1@h>", "Call-ID: 1"),
+        ("Require: siprec", "From: <sip:{long}@h>;tag=1", "To: <sip:{long}@h>", "Call-ID: {long}"),
+    ],
+)
+def test_whatever_is_stated_fits_a_manifest(headers: tuple[str, ...]) -> None:
+    head = "\r\n".join(
+        ("INVITE sip:r@h SIP/2.0", "CSeq: 1 INVITE", "Content-Type: application/sdp", *headers)
+    )
+    sdp = "v=0\r\nm=audio 5 RTP/AVP 8\r\na=label:{long}\r\nm=audio 7 RTP/AVP 8\r\na=label:{long}\r\n"
+    raw = f"{head}\r\n\r\n{sdp}".replace("{long}", "9" * 5_000).encode()
+    message = parse_sip(raw)
+    offer = describe_offer(message, leg_headers=LegHeaderNames())
+    told = offer.description
+    texts = [told.call_id, told.caller, told.callee, told.extension, *offer.parties, offer.leg]
+    texts += [
+        text for row in told.participants for text in (row.participant_id, row.aor, row.name, row.number)
+    ]
+    texts += [text for line in offer.lines for text in (line.label, line.party, *line.participant_ids)]
+    assert max(map(len, texts)) <= 520
+    assert len({line.label for line in offer.lines}) == len(offer.lines)
+    assert offer.sdp is not None
+    assert {line.label for line in offer.sdp.media} == {"9" * 5_000}  # the answer tells it back whole
+
+
 def test_the_two_legs_of_an_asterisk_call_have_one_key_and_two_parties() -> None:
     scene = Scene()
     legs = [

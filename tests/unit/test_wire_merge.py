@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recorderd.wire.metadata_merge import merge
-from recorderd.wire.siprec import RecordingMetadata, extension, parse_metadata, senders_by_label
+from recorderd.wire.siprec import ENTRIES_MAX, RecordingMetadata, extension, parse_metadata, senders_by_label
 
 KNOWN = """
 <session session_id='s'><sipSessionID>a;remote=b</sipSessionID></session>
@@ -132,3 +132,11 @@ def test_a_declared_character_set_is_kept() -> None:
     )
     raw = (text + "</participant></recording>").encode("latin-1")
     assert parse_metadata(raw).participants[0].name == "M\u00fcller"
+
+
+@pytest.mark.parametrize("datamode", ["complete", "partial"])
+def test_as_many_participants_are_described_as_a_manifest_takes(datamode: str) -> None:
+    rows = (f"<participant participant_id='{n}'><nameID aor='sip:{n}@x'/></participant>" for n in range(1500))
+    many = "".join(rows)
+    assert len(_document(many, datamode).participants) == ENTRIES_MAX
+    assert len(merge(_document(KNOWN, "complete"), _document(many, datamode)).participants) == ENTRIES_MAX
