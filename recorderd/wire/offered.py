@@ -111,10 +111,14 @@ def has_literal_host(value: str) -> bool:
 
 
 def from_and_to(message: SipMessage) -> tuple[str, str]:
-    """Give the user parts of who calls (as asserted, or else as stated) and who is called."""
+    """Give the user parts of who calls (as asserted, or else as stated) and who is called, unescaped."""
     caller = address_in(message.header("p-asserted-identity")) or address_in(message.header("from"))
     callee = address_in(message.header("to"))
-    return (caller.user if caller else ""), (callee.user if callee else "")
+    return _user_of(caller), _user_of(callee)
+
+
+def _user_of(address: SipAddress | None) -> str:
+    return unquote(address.user, errors="replace") if address is not None else ""
 
 
 def called_user(message: SipMessage) -> str:
