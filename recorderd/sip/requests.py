@@ -27,7 +27,7 @@ from recorderd.sip.answering import Answering
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor, Outcome
 from recorderd.sip.dialogs import Dialog, DialogBook
-from recorderd.sip.library import RecorderCall, Reply
+from recorderd.sip.library import LEFT, RecorderCall, Reply
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.speech import Speech
@@ -35,6 +35,7 @@ from recorderd.sip.streams import DialogStreams
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.wire.control_request import (
+    CONTROL_HEADER,
     ControlRequest,
     ControlScope,
     Digit,
@@ -178,8 +179,18 @@ class Requests:
         linked = read_header(message, names.linked)
         if linked:
             return self._link(entry, read_header(message, names.call_id), linked)
+        return self._asked(entry, message, arrived_mono_ns=arrived_mono_ns)
+
+    def beside(self, entry: Dialog, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
+        """Do what the control header of an UPDATE or re-INVITE asks; LEFT when its other contents are due."""
+        if not read_header(message, CONTROL_HEADER):  # consent is read with what is offered
+            return LEFT
+        reply = self._asked(entry, message, arrived_mono_ns=arrived_mono_ns)
+        return LEFT if reply.code == 200 else reply
+
+    def _asked(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
         try:
-            request = read_control(message, leg_headers=names)
+            request = read_control(message, leg_headers=self._settings.leg_headers)
         except FormatError as problem:
             self._log.warning(Ev.MALFORMED_SIP, subject=message.method, reason=problem)
             return Reply(code=400, reason=_phrase(str(problem)))

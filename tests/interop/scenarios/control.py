@@ -106,6 +106,18 @@ def message_out_of_the_dialog_names_the_call(play: Play) -> None:
     call.after()
 
 
+@scenario("udp", "tcp", house=RULED)
+def an_update_or_reinvite_may_ask_for_a_pause(play: Play) -> None:
+    call = PausedCall(play)
+    again = leg(call.scene, name="caller", call_id=play.name)
+    assert call.dialog.ask("UPDATE", headers=[(CONTROL, "frobnicate")]).code == 400
+    assert call.dialog.ask("UPDATE", headers=[(CONTROL, "stop")]).code == 403
+    assert call.dialog.ask("UPDATE", headers=[(CONTROL, "pause")]).code == 200
+    call.during()
+    assert call.dialog.send(header_changed(again, CONTROL, "resume")).code == 200
+    call.after()
+
+
 @scenario("udp", house=RULED)
 def a_message_for_no_call_is_404_and_a_malformed_one_400(play: Play) -> None:
     call = PausedCall(play)
