@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pjsua2
@@ -200,6 +200,8 @@ class Requests:
             return Reply(code=200)
         if request is None:
             return Reply(code=200) if entry is not None or message.method == "MESSAGE" else Reply()
+        if entry is None:  # whatever tag it bears, it came in no dialog of ours: nobody vouches for who asks
+            request = replace(request, scope=ControlScope.CALL if request.call_id else ControlScope.USER)
         session = entry.session if entry is not None else self._find(request)
         verdict = self.ask(request, session, arrived_mono_ns=arrived_mono_ns)
         return Reply(code=verdict.code, reason=_phrase(verdict.reason))

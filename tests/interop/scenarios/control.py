@@ -107,6 +107,22 @@ def message_out_of_the_dialog_names_the_call(play: Play) -> None:
 
 
 @scenario("udp", "tcp", house=RULED)
+def a_message_with_the_tag_of_no_dialog_of_ours_is_a_strangers(play: Play) -> None:
+    call = PausedCall(play)
+    for caller, code in (("19190", 403), (call.scene.caller, 200)):
+        known = (
+            ("From", f"<sip:{caller}@{call.scene.address}>;tag=m2"),
+            ("To", "<sip:recorder@192.0.2.99>;tag=made-up"),
+            ("X-Call-ID", play.name),
+        )
+        asked = FieldRequest(method="MESSAGE", headers=known, content_type="text/plain", body=b"action=pause")
+        assert Dialog(client=call.client).send(asked).code == code
+    call.during()
+    assert call.dialog.ask("MESSAGE", body=b"action=resume", content_type="text/plain").code == 200
+    call.after()
+
+
+@scenario("udp", "tcp", house=RULED)
 def an_update_or_reinvite_may_ask_for_a_pause(play: Play) -> None:
     call = PausedCall(play)
     again = leg(call.scene, name="caller", call_id=play.name)
