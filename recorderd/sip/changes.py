@@ -170,7 +170,7 @@ class Changes:
                 entry.offer.description, call_id=call_id, also_call_ids=session.description.also_call_ids
             )
             self._report.described(session)
-        if said.metadata is not None:
+        if said.metadata is not None or said.voices:
             self._report.streams_described(entry)
         if said.consent is not None:
             action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from recorderd.core.errors import MetadataFormatError, SipFormatError
-from recorderd.core.messages import CallDescription, Origin
+from recorderd.core.messages import CallDescription, Origin, Participant
 from recorderd.wire.call_facts import describe_metadata, lines_of_metadata
 from recorderd.wire.legs import (
     CONFERENCE_LEG,
@@ -120,7 +120,11 @@ def later_offer(known: Offer, said: Offer) -> Offer:
     elif said.kind is known.kind and said.kind in (OfferKind.CISCO_BIB, OfferKind.CISCO_CUBE):
         later = replace(
             later,
-            description=replace(said.description, call_id=known.description.call_id),
+            description=replace(
+                said.description,
+                call_id=known.description.call_id,
+                participants=_all_people(known.description, said.description),
+            ),
             stated=replace(said.stated, call_id=known.stated.call_id),
             voices=said.voices,
             lines=lines_of_legs(later.sdp, voices=said.voices),
@@ -131,6 +135,13 @@ def later_offer(known: Offer, said: Offer) -> Offer:
         consent=known.consent if said.consent is None else said.consent,
         record_aware=known.record_aware or said.record_aware,
         metadata_problem=said.metadata_problem,
+    )
+
+
+def _all_people(known: CallDescription, said: CallDescription) -> tuple[Participant, ...]:
+    """Give everybody who is or was on a call: the recording has the voice of whoever left."""
+    return tuple(
+        {entry.participant_id: entry for entry in (*known.participants, *said.participants)}.values()
     )
 
 
