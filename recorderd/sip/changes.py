@@ -71,6 +71,7 @@ class Changes:
         if described.sdp is not None:
             entry.pending = wire
             return Reply()
+        entry.awaits_answer |= message.method == "INVITE"  # it gets an offer of ours
         if message.body:
             self._report.offer_received(entry, wire)
         entry.offer = later_offer(entry.offer, described)
@@ -86,6 +87,7 @@ class Changes:
         self._apply(entry, change)
         for line in entry.streams.lines.values():
             self._conductor.line_opened(entry.session, line)
+        self.wishes(entry.session, sdp, arrived_mono_ns=arrived_mono_ns)
 
     # --- what the library asks ------------------------------------------------------------------------
 
@@ -95,7 +97,10 @@ class Changes:
         if entry is None:
             return None
         if not offer and entry.sdp_given:
-            ours = entry.offer_again(record_state=record_word(entry.session) if entry.record_aware else "")
+            ours = entry.offer_again(
+                record_state=record_word(entry.session) if entry.record_aware else "",
+                direction="sendrecv" if _wants_audio_back(entry.session) else "recvonly",
+            )
             self._report.answered(entry.session, entry.dialog, ours)
             return ours
         entry.sdp_given = True
@@ -130,11 +135,11 @@ class Changes:
         return replace(entry.offer, sdp=sdp, metadata=None, metadata_problem=None, consent=None)
 
     def _change_lines(self, entry: Dialog, sdp: SessionDescription) -> None:
-        session, terms = entry.session, entry.session.terms
+        session = entry.session
         change = entry.streams.answer(
             sdp,
             session_id=entry.session_number,
-            want_audio_back=bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED,
+            want_audio_back=_wants_audio_back(session),
             record_state=record_word(session) if entry.record_aware else "",
         )
         entry.sdp = change.answer.decode()
@@ -290,6 +295,12 @@ class Changes:
                 )
                 continue
             self._log.info(Ev.SNAPSHOT_REQUESTED, subject=entry.session.session)
+
+
+def _wants_audio_back(session: Session) -> bool:
+    """Tell whether the parties are to hear something of us."""
+    terms = session.terms
+    return bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED
 
 
 def _is_absent(problem: MetadataFormatError) -> bool:
