@@ -16,7 +16,8 @@ from recorderd.core.errors import FormatError, MetadataFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId
 from recorderd.core.messages import ControlAction, Origin, RecordingState, StreamEnd
-from recorderd.core.terms import Consent, Mode
+from recorderd.core.terms import Consent, Mode, RecordingTerms
+from recorderd.policy.joining import is_recorded, may_absorb, may_enter
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.library import RecorderCall, Reply, sip_header
@@ -230,15 +231,35 @@ class Changes:
 
     # --- calls that become one -----------------------------------------------------------------------
 
+    def whole_of(self, call_id: str, *, terms: RecordingTerms) -> Session | None:
+        """Find the session of which a new call with these terms is a part from its beginning."""
+        whole = self._book.find(f"call:{call_id}")
+        if whole is None or not may_enter(whole.conduct, terms=whole.terms, own_terms=terms):
+            return None
+        return whole
+
     def link(self, session: Session, call_id: str) -> bool:
-        """Make one recording of a session and the one of another call id; False when there is none."""
+        """Make one recording of a session and the one of another call id.
+
+        False when there is none, or when both stay apart (see ``policy.joining``).
+        """
         other = self._book.find(f"call:{call_id}")
         if other is None:
             return False
         if other is session:
             return True
         at_mono_ns = self._clock.mono_ns()
-        first, second = sorted((session, other), key=lambda entry: entry.began_mono_ns)
+        first, second = sorted(
+            (session, other), key=lambda entry: (not is_recorded(entry.conduct), entry.began_mono_ns)
+        )
+        if not may_absorb(first.conduct, second.conduct, terms=first.terms, taken_terms=second.terms):
+            self._log.warning(
+                Ev.CONTROL_REFUSED,
+                subject=session.session,
+                action="link",
+                reason=f"{other.session} stays apart",
+            )
+            return False
         was_paused = second.conduct.state is RecordingState.PAUSED
         moving = self._dialogs.of_session(second)
         moved = self._book.absorb(first, second)

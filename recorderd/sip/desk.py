@@ -184,8 +184,9 @@ class SessionDesk:
             return orphaned
         if offer.call_key:
             known = self._book.find(f"call:{offer.call_key}")
-            linked = self._book.find(f"call:{offer.linked_call_id}") if offer.linked_call_id else None
-            return known or linked
+            if known is None and offer.linked_call_id:
+                return self.changes.whole_of(offer.linked_call_id, terms=self._rule(offer.description))
+            return known
         return self._book.pair(fallback_key(offer), at_mono_ns=at_mono_ns)
 
     def _accept(

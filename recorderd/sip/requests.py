@@ -214,8 +214,10 @@ class Requests:
 
     def _link(self, entry: Dialog | None, call_id: str, linked: str) -> Reply:
         session = entry.session if entry is not None else self._book.find(f"call:{call_id}")
-        if session is None or not self._changes.link(session, linked):
+        if session is None or self._book.find(f"call:{linked}") is None:
             return Reply(code=404, reason="No such call")
+        if not self._changes.link(session, linked):
+            return Reply(code=403, reason="These calls are recorded apart")
         return Reply(code=200)
 
     # --- the control socket -----------------------------------------------------------------------------
