@@ -11,7 +11,7 @@ from datetime import datetime
 
 from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration
-from recorderd.app.rules_configuration import codes_of, numbering_of, rules_of
+from recorderd.app.rules_configuration import codes_of, consent_header_of, numbering_of, rules_of
 from recorderd.app.schema import Problem
 from recorderd.core.messages import CallDescription, ControlAction
 from recorderd.core.terms import RecordingTerms
@@ -108,7 +108,9 @@ def leg_headers(configuration: RecorderConfiguration) -> LegHeaderNames:
         conference=names.conference,
         kind=names.kind,
         linked=names.linked,
-        consent=names.consent,
+        consent=consent_header_of(configuration),
+        consent_yes=configuration.consent.yes,
+        consent_no=configuration.consent.no,
     )
 
 

@@ -200,7 +200,7 @@ def _siprec_offer(
         metadata=metadata,
         metadata_problem=problem,
         linked_call_id=read_header(message, names.linked),
-        consent=read_consent(read_header(message, names.consent)),
+        consent=read_consent(read_header(message, names.consent), names),
         record_aware=_is_record_aware(message),
     )
 
@@ -236,7 +236,7 @@ def _leg_offer(message: SipMessage, sdp: SessionDescription | None, names: LegHe
         lines=lines_of_legs(sdp, voices=leg.voices),
         voices=leg.voices,
         linked_call_id=read_header(message, names.linked),
-        consent=read_consent(read_header(message, names.consent)),
+        consent=read_consent(read_header(message, names.consent), names),
         record_aware=_is_record_aware(message),
     )
 

@@ -45,6 +45,8 @@ class LegHeaderNames:
     kind: str = "X-Call-Kind"
     linked: str = "X-Call-Linked"
     consent: str = "X-Recording-Consent"
+    consent_yes: str = "yes"  # what the exchange writes there, beside the usual words
+    consent_no: str = "no"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +89,12 @@ def read_header(message: SipMessage, name: str) -> str:
     return " ".join(text.split())[:HEADER_MAX] if text else ""
 
 
-def read_consent(text: str) -> bool | None:
-    """Read a yes or no; None for anything else."""
-    word = text.partition(";")[0].strip().lower()
+def read_consent(text: str, names: LegHeaderNames) -> bool | None:
+    """Read a yes or no, in the words of the exchange or in usual ones; None for anything else."""
+    word = text.partition(";")[0].strip().casefold()
+    own = {names.consent_yes.casefold(): True, names.consent_no.casefold(): False}
+    if not word or word in own:
+        return own[word] if word else None
     return True if word in _YES else False if word in _NO else None
 
 
