@@ -8,6 +8,7 @@ that changes begins a new recording. What cannot be read changes nothing. Thread
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 
 import pjsua2
 
@@ -82,13 +83,13 @@ class Changes:
     def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
         """Take the answer to our offer."""
         entry.awaits_answer = False
-        entry.offer = with_sdp(entry.offer, sdp)
+        before, entry.offer = entry.offer.sdp, with_sdp(entry.offer, sdp)
         change = entry.streams.accept_answer(sdp)
         self._report.offer_received(entry, wire)
         self._apply(entry, change)
         for line in entry.streams.lines.values():
             self._conductor.line_opened(entry.session, line)
-        self.wishes(entry.session, sdp, arrived_mono_ns=arrived_mono_ns)
+        self.wishes(entry.session, sdp, before=before, arrived_mono_ns=arrived_mono_ns)
 
     # --- what the library asks ------------------------------------------------------------------------
 
@@ -120,10 +121,10 @@ class Changes:
             return len(entry.streams.lines)
         if wire:
             self._report.offer_received(entry, wire)
-        entry.offer = later_offer(entry.offer, said)
+        before, entry.offer = entry.offer.sdp, later_offer(entry.offer, said)
         if said.sdp is not None:
             self._change_lines(entry, said.sdp)
-        self.took(entry, said, arrived_mono_ns=self._clock.mono_ns())
+        self.took(entry, said, before=before, arrived_mono_ns=self._clock.mono_ns())
         return len(said.sdp.media) if said.sdp is not None else len(entry.streams.lines)
 
     def _said(self, entry: Dialog, wire: bytes, offer: str) -> Offer:
@@ -162,8 +163,18 @@ class Changes:
 
     # --- what a request says besides its lines ----------------------------------------------------------
 
-    def took(self, entry: Dialog, said: Offer, *, arrived_mono_ns: int) -> None:
-        """Follow what an INVITE, re-INVITE or UPDATE says of metadata, consent, links, wishes and holds."""
+    def took(
+        self,
+        entry: Dialog,
+        said: Offer,
+        *,
+        arrived_mono_ns: int,
+        before: SessionDescription | None = None,
+    ) -> None:
+        """Follow what an INVITE, re-INVITE or UPDATE says of metadata, consent, links, wishes and holds.
+
+        ``before`` is the SDP of the one before, if any.
+        """
         session = entry.session
         if said.metadata_problem is not None and not _is_absent(said.metadata_problem):
             self._log.warning(Ev.MALFORMED_METADATA, subject=session.session, reason=said.metadata_problem)
@@ -185,18 +196,42 @@ class Changes:
             self.link(session, said.linked_call_id)
             self._note_call_id(session, said.description.call_id)
         if said.sdp is not None:
-            self.wishes(session, said.sdp, arrived_mono_ns=arrived_mono_ns)
+            self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
 
-    def wishes(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
-        """Follow what an SDP says besides its lines: preferences, and a client that holds all of them."""
-        self._preferences(session, sdp, arrived_mono_ns=arrived_mono_ns)
+    def wishes(
+        self,
+        session: Session,
+        sdp: SessionDescription,
+        *,
+        before: SessionDescription | None,
+        arrived_mono_ns: int,
+    ) -> None:
+        """Follow what an SDP says besides its lines: preferences, and a client that holds all of them.
+
+        ``before`` is the SDP that the client had sent until then, if any.
+        """
+        self._preferences(session, sdp, before, arrived_mono_ns=arrived_mono_ns)
         if session.description.origin is Origin.SIPREC:
             self._holds(session, sdp, arrived_mono_ns=arrived_mono_ns)
 
-    def _preferences(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
-        """Honour a=recordpref. Source: RFC 7866 section 7.1.3."""
-        wishes = {media.recordpref for media in sdp.media} - {"", "nopreference"}
-        for wish in wishes:
+    def _preferences(
+        self,
+        session: Session,
+        sdp: SessionDescription,
+        before: SessionDescription | None,
+        *,
+        arrived_mono_ns: int,
+    ) -> None:
+        """Honour a=recordpref where it is not what it was ``before``: a refresh that repeats it asks nothing.
+
+        Source: RFC 7866 section 7.1.3.
+        """
+        wanted = [media.recordpref for media in sdp.media]
+        known = [media.recordpref for media in before.media] if before is not None else []
+        wishes = {now for now, was in zip_longest(wanted, known) if now and now != was} - {"nopreference"}
+        if not {"off", "pause"}.isdisjoint(wanted):  # one recording for all: whoever wants least is followed
+            wishes.discard("on")
+        for wish in sorted(wishes):
             if wish == "off":
                 objects = session.terms.consent is not Consent.NONE
                 action = ControlAction.OBJECT if objects else ControlAction.STOP
@@ -218,9 +253,7 @@ class Changes:
         if not all(is_held(media) for media in lines):
             self._conductor.resume_source(session, arrived_mono_ns=arrived_mono_ns)
         elif session.conduct.state is RecordingState.ON:
-            self._conductor.request(
-                session, ControlAction.PAUSE, via="siprec", arrived_mono_ns=arrived_mono_ns
-            )
+            self._conductor.hold_source(session, arrived_mono_ns=arrived_mono_ns)
 
     def _note_call_id(self, session: Session, call_id: str) -> None:
         """Note that the exchange has another id for this call."""

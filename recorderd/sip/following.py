@@ -121,7 +121,7 @@ class Following:
         self._apply(session, dialog, change, lines)
         self._sdp[dialog] = answer
         self._report.answered(session, dialog, answer)
-        self._changes.wishes(session, offered, arrived_mono_ns=self._clock.mono_ns())
+        self._changes.wishes(session, offered, before=None, arrived_mono_ns=self._clock.mono_ns())
         return answer
 
     def _apply(

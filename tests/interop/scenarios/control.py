@@ -13,13 +13,14 @@ from tests.interop.stage import (
     ALL,
     RULED,
     Play,
+    Talk,
     check_audio,
     say,
     scenario,
     talk,
 )
 from tests.support.field import rfc7865
-from tests.support.field.request import FieldRequest
+from tests.support.field.request import FieldRequest, Scene
 from tests.support.house import Recorded
 from tests.support.sip_dialog import Dialog
 
@@ -197,6 +198,23 @@ def a_pause_by_all_lines_inactive_is_undone_by_active_ones(play: Play) -> None:
     check_audio(play.archived(dialog), *before, *after, channels=2)
 
 
+@scenario("udp", "tcp", house=RULED)
+def a_pause_that_is_asked_for_during_a_hold_outlasts_it(play: Play) -> None:
+    client = play.client()
+    scene = play.scene(client)
+    dialog = play.taken(rfc7865.invite(scene), client)
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    assert dialog.send(rfc7865.invite(scene, direction="inactive")).code == 200
+    assert dialog.ask("MESSAGE", body=b"action=pause", content_type="text/plain").code == 200
+    assert dialog.send(rfc7865.invite(scene)).code == 200
+    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
+    say(*hidden)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, channels=2)
+
+
 @scenario("udp", "tcp", "tls", house=RULED)
 def a_feature_code_is_answered_spoken_to_and_hung_up(play: Play) -> None:
     call = PausedCall(play)
@@ -264,6 +282,49 @@ def a_siprec_pause_is_asked_by_recordpref_and_kept_out_of_a_rule_without_pause(p
     say(*after)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
+
+
+def _aware(scene: Scene, *preferences: str) -> FieldRequest:
+    """Offer two lines, each with what its party wants of the recording."""
+    wish = rfc7865.offer(scene, lines=2)
+    for preference in preferences:
+        wish = wish.replace(b"a=sendonly", f"a=recordpref:{preference}\r\na=SENDONLY".encode(), 1)
+    request = header_changed(rfc7865.invite(scene), "Supported", "record-aware")
+    return with_body(request.headers, offered=wish.replace(b"SENDONLY", b"sendonly"))
+
+
+@scenario("udp", "tcp", house=RULED)
+def a_party_that_wants_a_pause_goes_before_one_that_wants_none(play: Play) -> None:
+    client = play.client()
+    scene = play.scene(client)
+    dialog = play.taken(rfc7865.invite(scene), client)
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    hidden: list[Talk] = before
+    for preferences in (("on", "pause"), ("pause", "on"), ("on", "pause")):
+        assert dialog.send(_aware(scene, *preferences)).code == 200
+        hidden = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
+        say(*hidden)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, channels=2)
+
+
+@scenario("udp", "tcp", house=RULED)
+def a_refresh_that_repeats_a_preference_ends_no_pause(play: Play) -> None:
+    client = play.client()
+    scene = play.scene(client)
+    dialog = play.taken(rfc7865.invite(scene), client)
+    assert dialog.send(_aware(scene, "on", "on")).code == 200
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    assert dialog.ask("MESSAGE", body=b"action=pause", content_type="text/plain").code == 200
+    assert dialog.send(_aware(scene, "on", "on")).code == 200
+    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
+    say(*hidden)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, channels=2)
 
 
 def _call_code(play: Play, call: PausedCall, code: str) -> bytes:
