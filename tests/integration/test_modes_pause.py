@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from recorderd.app import control
 from tests.support.house import House, Recorded
 from tests.support.programs import Program
 from tests.support.rtp_sender import RtpStream, send_streams
@@ -75,6 +76,14 @@ def test_a_pause_is_silent_to_the_sample_whoever_asks_for_it(
     assert manifest["rule"]["retention_class"] == "seven-years"
     _holds(recorded, talk)
     assert recorded.openssl_verifies(recorded.manifest_path)
+
+
+def test_a_request_at_the_control_socket_that_is_none_is_refused(house: tuple[House, Program]) -> None:
+    path = house[0].folder / "run" / "recorderd.sock"
+    for command in ("puase", "", ["pause"], 7):
+        answer = control.ask(path, {"command": command, "call": "none"})
+        assert "known commands" in answer["error"], command
+    assert control.ask(path, {})["program"] == "recorderd"
 
 
 def test_a_pause_that_lasts_warns_and_stays(house: tuple[House, Program], client: SipClient) -> None:
