@@ -19,7 +19,8 @@ from typing import Any, Final, TypeVar
 from recorderd.core.errors import ConfigurationError
 
 T = TypeVar("T")
-_USER_OF_URL: Final = re.compile(r"//[^/\s]*@")
+_USER_OF_URL: Final = re.compile(r"//.*@")
+_SECRET: Final = re.compile(r"(?i)\b(password|pin-value)=[^&'\"]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ def _check(metadata: Any, value: Any, key: str, problems: list[Problem]) -> None
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
         problems.append(Problem(key=key, reason=f"{value} is out of range", remedy=f"give a value {bounds}"))
     elif check is not None and (remedy := check(value)) is not None:
-        shown = _USER_OF_URL.sub("//...@", repr(value))  # a password may stand in it
+        shown = _SECRET.sub(r"\1=...", _USER_OF_URL.sub("//...@", repr(value)))
         problems.append(Problem(key=key, reason=f"{shown} is not right", remedy=remedy))
 
 

@@ -181,6 +181,37 @@ def test_a_wrong_type_within_a_list_is_a_problem_like_any_other(
         _load(tmp_path, GOOD.replace(head, f"{head}\n{rest}"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'key = "pkcs11:token=recorder;object=signing?module-path=/x.so&pin-value=hush"',
+        'key = "pkcs11:token=recorder?PIN-VALUE=hush;x"',
+    ],
+)
+def test_a_pin_that_does_not_belong_there_is_not_told_on(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"evidence\.key") as caught:
+        _load(tmp_path, GOOD.replace('key_file = "k"', line))
+    assert "hush" not in str(caught.value)
+    assert "token=recorder" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://bank:hush@db.example/archive",
+        "postgres://bank:hu/hush@db.example/archive",
+        "postgres://bank:hu hush@db.example/archive",
+        "postgres://db.example/archive?user=bank&password=hush",
+    ],
+)
+def test_a_password_in_an_address_is_not_told_on(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "archive.toml"
+    path.write_text(f"[catalogue]\nurl = '{url}'\n")
+    with pytest.raises(ConfigurationError, match=r"catalogue\.url") as caught:
+        load_archive_configuration(path)
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize("broken", ["certificate_file", "key_file", "ca_file"])
 def test_what_tls_cannot_use_stops_the_start_and_check_config_says_so(tmp_path: Path, broken: str) -> None:
     run_program("recorderctl", "quickstart", tmp_path)
