@@ -163,7 +163,7 @@ class Requests:
     def _find(self, request: ControlRequest) -> Session | None:
         if request.call_id:
             return self._book.find(f"call:{request.call_id}") or self._by_call_id(request.call_id)
-        return self._book.of_user([request.by])
+        return self._book.of_user(request.by, numbering=self._settings.control.numbering)
 
     def _by_call_id(self, call_id: str) -> Session | None:
         entry = self._dialogs.of_sip_call_id(call_id)
@@ -231,7 +231,7 @@ class Requests:
         elif wanted["call"]:
             session = self._book.find(f"call:{wanted['call']}") or self._by_call_id(wanted["call"])
         else:
-            session = self._book.of_user([wanted["extension"]])
+            session = self._book.of_user(wanted["extension"], numbering=self._settings.control.numbering)
         if session is None:
             return {"done": False, "reason": NO_CALL}
         outcome = self._conductor.request(

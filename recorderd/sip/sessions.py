@@ -8,7 +8,7 @@ them up one after the other, and the call was over with the first. ``absorb`` ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from recorderd.core.ids import DialogId, SessionId, StreamId, new_session_id, st
 from recorderd.core.messages import CallDescription
 from recorderd.core.terms import RecordingTerms
 from recorderd.policy.modes import Conduct
+from recorderd.policy.numbers import Numbering, normalise
 
 LEG_SPREAD_NS: Final = NS_PER_S // 4  # seen: 1 to 25 ms, at times 100 ms; audio that still came is kept
 PAIRING_NS: Final = 2 * NS_PER_S  # legs of one call come within milliseconds, seconds when we answer late
@@ -100,11 +101,13 @@ class SessionBook:
                 return session
         return None
 
-    def of_user(self, users: Iterable[str]) -> Session | None:
-        """Find the session that began last among those which have one of ``users`` on the call."""
-        wanted = set(users) - {""}
-        found = (entry for entry in reversed(self._sessions.values()) if entry.people() & wanted)
-        return next(found, None)
+    def of_user(self, user: str, *, numbering: Numbering) -> Session | None:
+        """Find the session that began last among those which have ``user`` on the call, however written."""
+        wanted = normalise(user, numbering)
+        for session in reversed(self._sessions.values()) if wanted else ():
+            if any(normalise(number, numbering) == wanted for number in session.people()):
+                return session
+        return None
 
     def begin(
         self,

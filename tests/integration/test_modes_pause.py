@@ -130,6 +130,22 @@ def test_strangers_may_not_pause_and_supervisors_may(house: tuple[House, Program
     assert span["begun_by"] == "9000"
 
 
+def test_who_asks_is_found_however_their_number_is_written(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    headers = {"X-Call-ID": "written-1", "X-Call-Leg": "mixed", "X-Call-Extension": "2001",
+               "X-Call-Caller": "+442079460100"}  # fmt: skip
+    call = Call(client=client, headers=headers)
+    assert call.invite(sdp_offer(client.address, [("", "PCMA")]), "application/sdp").code == 200
+    for action in ("pause", "resume"):
+        asking = {"From": "<sip:02079460100@example.com>;tag=m", "To": "<sip:recorder@example.com>",
+                  "Content-Type": "text/plain"}  # fmt: skip
+        body = f"action={action}".encode()
+        reply = client.request("MESSAGE", call_id=f"w-{action}", cseq=1, headers=asking, body=body)
+        assert reply.code == 200, reply.start_line
+    call.bye()
+
+
 def test_a_record_aware_peer_is_told_of_the_pause(house: tuple[House, Program], client: SipClient) -> None:
     headers = {
         "X-Call-ID": "aware-1", "X-Call-Leg": "mixed", "X-Call-Extension": "2001", "Supported": "record-aware"

@@ -18,6 +18,10 @@ from tests.support.sip_client import Call, SipClient, sdp_offer
 PACKET = 160
 RATE_HZ = 8000
 RULES = """
+[numbering]
+country_code = "44"
+trunk_prefix = "0"
+
 [control]
 supervisors = ["9000"]
 
