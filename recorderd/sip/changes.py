@@ -176,6 +176,8 @@ class Changes:
         ``before`` is the SDP of the one before, if any.
         """
         session = entry.session
+        if entry.offer.kind is OfferKind.LEG:
+            self._book.meet(session, entry.offer.description)
         if said.metadata_problem is not None and not _is_absent(said.metadata_problem):
             self._log.warning(Ev.MALFORMED_METADATA, subject=session.session, reason=said.metadata_problem)
             self._want_snapshot(entry)

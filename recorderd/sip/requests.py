@@ -136,7 +136,7 @@ class Requests:
         control = self._settings.control
         allowed = request.scope is ControlScope.DIALOG or may_control(
             request.by,
-            parties=session.people(),
+            parties=self._book.people(session),
             supervisors=control.supervisors,
             numbering=control.numbering,
         )

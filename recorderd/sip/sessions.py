@@ -59,12 +59,6 @@ class Session:
         """Take back a stream that a re-INVITE removed or that could not be opened."""
         self.dialogs[dialog].remove(stream)
 
-    def people(self) -> set[str]:
-        """Give the numbers of everybody known to be on the call."""
-        known = self.description
-        numbers = {known.caller, known.callee, known.extension, *(p.number for p in known.participants)}
-        return numbers - {""}
-
 
 class SessionBook:
     """All open sessions."""
@@ -73,6 +67,7 @@ class SessionBook:
         self._sessions: dict[SessionId, Session] = {}
         self._by_key: dict[str, Session] = {}
         self._by_dialog: dict[DialogId, Session] = {}
+        self._company: dict[SessionId, set[str]] = {}  # who came with calls that became a part of one
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -105,9 +100,17 @@ class SessionBook:
         """Find the session that began last among those which have ``user`` on the call, however written."""
         wanted = normalise(user, numbering)
         for session in reversed(self._sessions.values()) if wanted else ():
-            if any(normalise(number, numbering) == wanted for number in session.people()):
+            if any(normalise(number, numbering) == wanted for number in self.people(session)):
                 return session
         return None
+
+    def people(self, session: Session) -> set[str]:
+        """Give the numbers of everybody known to be on a session's call."""
+        return _people(session.description) | self._company.get(session.session, set())
+
+    def meet(self, session: Session, described: CallDescription) -> None:
+        """Know whoever is on a call that is a part of a session's."""
+        self._company.setdefault(session.session, set()).update(_people(described))
 
     def begin(
         self,
@@ -161,8 +164,9 @@ class SessionBook:
     def absorb(self, session: Session, other: Session) -> list[tuple[DialogId, StreamId]]:
         """Let ``other``'s dialogs go on in ``session``; return its streams, and forget it."""
         moved = [(dialog, stream) for dialog, streams in other.dialogs.items() for stream in streams]
-        keys = set(other.keys)
+        keys, company = set(other.keys), self.people(other)
         self.forget(other)
+        self._company.setdefault(session.session, set()).update(company)
         for dialog, streams in other.dialogs.items():
             session.dialogs[dialog] = streams
             self._by_dialog[dialog] = session
@@ -183,5 +187,11 @@ class SessionBook:
     def forget(self, session: Session) -> None:
         """Find a session no more."""
         del self._sessions[session.session]
+        self._company.pop(session.session, None)
         for key in session.keys:
             self._by_key.pop(key, None)
+
+
+def _people(known: CallDescription) -> set[str]:
+    numbers = {known.caller, known.callee, known.extension, *(entry.number for entry in known.participants)}
+    return numbers - {""}

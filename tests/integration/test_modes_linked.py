@@ -127,6 +127,32 @@ def test_a_call_that_needs_consent_is_no_part_of_a_recorded_one_from_its_beginni
     _holds_alone(house, recorded)
 
 
+def _asked_by(client: SipClient, user: str, action: str) -> int:
+    headers = {
+        "From": f"<sip:{user}@example.com>;tag=m", "To": "<sip:recorder@example.com>",
+        "Content-Type": "text/plain",
+    }  # fmt: skip
+    call_id = f"{user}-{time.monotonic_ns()}"
+    body = f"action={action}".encode()
+    return client.request("MESSAGE", call_id=call_id, cseq=1, headers=headers, body=body).code
+
+
+@pytest.mark.parametrize("from_the_beginning", [False, True])
+def test_who_came_with_a_call_that_became_one_with_another_may_pause_it(
+    house: tuple[House, Program], client: SipClient, from_the_beginning: bool
+) -> None:
+    first = Talk(client, "2001", 2.5)
+    second = Talk(client, "2009", 2.0, linked=first.call_id if from_the_beginning else "")
+    if not from_the_beginning:
+        assert _link(second, first) == 200
+    assert [_asked_by(client, "2009", action) for action in ("pause", "resume")] == [200, 200]
+    second.end()
+    first.end()
+    actions = [row["action"] for row in recording_of(house, first.call_id).manifest["controls"]]
+    assert actions == ["pause", "resume"]
+    assert _asked_by(client, "2009", "pause") == 404
+
+
 def test_a_pause_outlasts_being_made_one_with_a_call_that_knows_none(
     house: tuple[House, Program], client: SipClient
 ) -> None:
