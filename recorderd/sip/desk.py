@@ -263,6 +263,7 @@ class SessionDesk:
     ) -> Dialog:
         self._calls_taken += 1
         preferences = any(media.recordpref for media in offer.sdp.media) if offer.sdp else False
+        control, is_asked = self._settings.control, session.terms.consent is not Consent.NONE
         entry = Dialog(
             call=call,
             call_id=call_id,
@@ -270,7 +271,7 @@ class SessionDesk:
             offer=offer,
             streams=self._streams_of(dialog),
             session=session,
-            digits=DigitCollector(codes=self._settings.control.digit_actions),
+            digits=DigitCollector(codes=control.digit_actions if is_asked else control.actions),
             session_number=self._calls_taken,
             record_aware=offer.record_aware or preferences,
         )
