@@ -27,7 +27,7 @@ from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.streams import Change
 from recorderd.wire.metadata_merge import merge
-from recorderd.wire.offer import Offer, OfferKind, describe_offer, later_offer, with_sdp
+from recorderd.wire.offer import Offer, OfferKind, describe_offer, later_offer, with_answer
 from recorderd.wire.offered import has_literal_host
 from recorderd.wire.sdp import SessionDescription, is_held, parse_sdp
 from recorderd.wire.sip_message import SipMessage, parse_sip
@@ -83,7 +83,7 @@ class Changes:
     def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
         """Take the answer to our offer."""
         entry.awaits_answer = False
-        before, entry.offer = entry.offer.sdp, with_sdp(entry.offer, sdp)
+        before, entry.offer = entry.offer.sdp, with_answer(entry.offer, sdp)
         change = entry.streams.accept_answer(sdp)
         self._report.offer_received(entry, wire)
         self._apply(entry, change)

@@ -46,6 +46,7 @@ __all__ = [
     "fallback_key",
     "has_metadata",
     "later_offer",
+    "with_answer",
     "with_metadata",
     "with_sdp",
 ]
@@ -83,6 +84,16 @@ def with_sdp(offer: Offer, sdp: SessionDescription) -> Offer:
         later = replace(offer, sdp=sdp, lines=lines)
         return later if offer.metadata is None else replace(later, description=_described(later))
     return replace(offer, sdp=sdp, lines=lines_of_legs(sdp, voices=offer.voices))
+
+
+def with_answer(offer: Offer, answer: SessionDescription) -> Offer:
+    """Give an offer of ours the peer's answer; lines that it does not label keep the labels that they had."""
+    known = offer.sdp.media if offer.sdp is not None else ()
+    labels = [line.label for line in known] + [""] * len(answer.media)
+    media = (
+        replace(line, label=line.label or label) for line, label in zip(answer.media, labels, strict=False)
+    )
+    return with_sdp(offer, replace(answer, media=tuple(media)))
 
 
 def with_metadata(offer: Offer, metadata: RecordingMetadata) -> Offer:

@@ -203,6 +203,20 @@ def the_answer_to_an_offer_of_ours_may_hold_the_lines(play: Play) -> None:
     check_audio(play.archived(dialog), *before, *after, channels=2)
 
 
+@scenario("tcp")
+def an_answer_to_an_offer_of_ours_need_not_repeat_the_labels(play: Play) -> None:
+    scene, dialog = begin(play, labels=("2", "1"))
+    assert dialog.send(with_body(headers(scene)), ack=offer(scene, labels=("", ""))).code == 200
+    again = with_body(headers(scene), method="UPDATE", metadata=rfc7865.complete(scene))
+    assert dialog.send(again).code == 200
+    talks = [talk(line) for line in dialog.lines]
+    say(*talks)
+    dialog.bye()
+    recorded = play.archived(dialog)
+    places = check_audio(recorded, *talks, channels=2)
+    assert [number_on(recorded, channel) for channel, _ in places] == [[scene.callee], [scene.caller]]
+
+
 @scenario("udp")
 def a_stream_changes_its_codec(play: Play) -> None:
     scene, dialog = begin(play)
