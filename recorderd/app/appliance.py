@@ -173,8 +173,11 @@ class Appliance:
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer the control socket."""
-        if request.get("command") in COMMANDS:
+        command = request.get("command", "status")
+        if command in COMMANDS:
             return self.sip.command(request)
+        if command != "status":
+            return {"error": f"known commands: status, {', '.join(COMMANDS)}"}
         return self.status()
 
     def status(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +98,7 @@ class ControlServer:
     def _serve(self, client: socket.socket) -> None:
         client.settimeout(CLIENT_TIMEOUT_S)
         try:
-            raw = _read_line(client, limit_bytes=REQUEST_LIMIT_BYTES)
+            raw = _read_line(client, limit_bytes=REQUEST_LIMIT_BYTES, timeout_s=CLIENT_TIMEOUT_S)
             if not raw:
                 return  # somebody looked whether we are here
             request = json.loads(raw)
@@ -108,6 +109,7 @@ class ControlServer:
             reply = {"error": f"malformed request: {problem}"}
         else:
             reply = self._answer(request)
+        client.settimeout(CLIENT_TIMEOUT_S)
         with contextlib.suppress(OSError):
             client.sendall(json.dumps(reply, default=str).encode() + b"\n")
 
@@ -130,7 +132,7 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
             client.settimeout(timeout_s)
             client.connect(short)
             client.sendall(json.dumps(request).encode() + b"\n")
-            reply = json.loads(_read_line(client, limit_bytes=REPLY_LIMIT_BYTES))
+            reply = json.loads(_read_line(client, limit_bytes=REPLY_LIMIT_BYTES, timeout_s=timeout_s))
     except (OSError, ValueError) as problem:
         raise ControlUnavailable(path=path, reason=problem) from None
     if not isinstance(reply, dict):
@@ -138,11 +140,16 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
     return reply
 
 
-def _read_line(connection: socket.socket, *, limit_bytes: int) -> bytes:
-    line = bytearray()
+def _read_line(connection: socket.socket, *, limit_bytes: int, timeout_s: float) -> bytes:
+    """Read a line that is there in time, in however many pieces.
+
+    Errors: OSError, ValueError.
+    """
+    line, deadline_s = bytearray(), time.monotonic() + timeout_s
     while not line.endswith(b"\n"):
         if len(line) > limit_bytes:
             raise ValueError(f"longer than {limit_bytes} bytes")
+        connection.settimeout(max(0.001, deadline_s - time.monotonic()))
         piece = connection.recv(65_536)
         if not piece:
             break

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recorderd.app.recorder_configuration import RecorderConfiguration
 
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
+CONSENT_HEADER: Final = "X-Recording-Consent"  # by default
 _PREROLL_MAX_S: Final = 60
 
 
@@ -172,7 +173,7 @@ class ControlSection:
 class ConsentSection:
     """[consent]"""
 
-    header: str = option("Header with the answer.", default="X-Recording-Consent", check=header_name)
+    header: str = option("Header with the answer.", default=CONSENT_HEADER, check=header_name)
     yes: str = option("Its value that agrees.", default="yes")
     no: str = option("Its value that objects.", default="no")
     dtmf_consent: str = option("Key that agrees; empty = none.", default="1", check=_dtmf)
@@ -251,6 +252,12 @@ def _rule(row: RuleSection, *, language: str, sealed: bool) -> Rule:
     )
 
 
+def consent_header_of(configuration: RecorderConfiguration) -> str:
+    """Give the header with the parties' answer, by whichever of its two keys it was named."""
+    named = configuration.consent.header
+    return configuration.sip.leg_headers.consent if named == CONSENT_HEADER else named
+
+
 # --- problems between keys --------------------------------------------------------------------------
 
 
@@ -282,6 +289,13 @@ def rule_problems(configuration: RecorderConfiguration) -> Iterator[Problem]:
     yield from _same(keys, "give agreement and objection different keys")
     values = {"consent.yes": consent.yes.casefold(), "consent.no": consent.no.casefold()}
     yield from _same(values, "give agreement and objection different values")
+    named = {CONSENT_HEADER, consent.header, configuration.sip.leg_headers.consent}
+    if len(named) > 2:
+        yield Problem(
+            key="consent.header",
+            reason="sip.leg_headers.consent names another",
+            remedy="name the header in one of the two",
+        )
     plan = configuration.numbering
     if plan.trunk_prefix and not plan.country_code:
         yield Problem(

@@ -19,7 +19,8 @@ from typing import Any, Final, TypeVar
 from recorderd.core.errors import ConfigurationError
 
 T = TypeVar("T")
-_USER_OF_URL: Final = re.compile(r"//[^/\s]*@")
+_USER_OF_URL: Final = re.compile(r"//.*@")
+_SECRET: Final = re.compile(r"(?i)\b(password|pin-value)=[^&'\"]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +113,9 @@ def _table(kind: type, table: dict[str, Any], prefix: str, base: Path, problems:
             if entry.default is MISSING and entry.default_factory is MISSING:
                 problems.append(Problem(key=prefix + name, reason="missing", remedy=entry.metadata["doc"]))
             continue
+        known_problems = len(problems)
         values[name] = _value(hints[name], table[name], prefix + name, base, problems)
-        if values[name] is not None:
+        if len(problems) == known_problems:  # what is of another type is not looked at further
             _check(entry.metadata, values[name], prefix + name, problems)
     return kind(**values) if len(problems) == before else None
 
@@ -124,7 +126,7 @@ def _check(metadata: Any, value: Any, key: str, problems: list[Problem]) -> None
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
         problems.append(Problem(key=key, reason=f"{value} is out of range", remedy=f"give a value {bounds}"))
     elif check is not None and (remedy := check(value)) is not None:
-        shown = _USER_OF_URL.sub("//...@", repr(value))  # a password may stand in it
+        shown = _SECRET.sub(r"\1=...", _USER_OF_URL.sub("//...@", repr(value)))
         problems.append(Problem(key=key, reason=f"{shown} is not right", remedy=remedy))
 
 

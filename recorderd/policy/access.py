@@ -167,17 +167,24 @@ def rule_in_the_house(viewer: Viewer, action: Action) -> Ruling:
 
 
 def reaches_as_far(
-    viewer: Viewer, *, places: Iterable[str], recorders: Iterable[str], second_right: bool
+    viewer: Viewer,
+    *,
+    places: Iterable[str],
+    recorders: Iterable[str],
+    second_right: bool,
+    role: Role | None = None,
 ) -> bool:
     """Tell whether an account with this reach reaches no further than somebody who gives or changes it.
 
     ``places`` are extensions and queues, its groups' too; of those that are meant at any recorder, only
-    administrators of every recorder dispose.
+    administrators of every recorder dispose, and of auditors, who may check all of the house.
     """
     if second_right and not viewer.second_right:
         return False
     if viewer.all_recorders:
         return True
+    if role is Role.AUDITOR:
+        return False
     named = {place.rpartition(":")[0] for place in places}
     return named | set(recorders) <= viewer.recorders
 

@@ -8,6 +8,7 @@ that changes begins a new recording. What cannot be read changes nothing. Thread
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 
 import pjsua2
 
@@ -16,7 +17,8 @@ from recorderd.core.errors import FormatError, MetadataFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId
 from recorderd.core.messages import ControlAction, Origin, RecordingState, StreamEnd
-from recorderd.core.terms import Consent, Mode
+from recorderd.core.terms import Consent, Mode, RecordingTerms
+from recorderd.policy.joining import is_recorded, may_absorb, may_enter
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.library import RecorderCall, Reply, sip_header
@@ -25,7 +27,7 @@ from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.streams import Change
 from recorderd.wire.metadata_merge import merge
-from recorderd.wire.offer import Offer, OfferKind, describe_offer, later_offer, with_sdp
+from recorderd.wire.offer import Offer, OfferKind, describe_offer, later_offer, with_answer
 from recorderd.wire.offered import has_literal_host
 from recorderd.wire.sdp import SessionDescription, is_held, parse_sdp
 from recorderd.wire.sip_message import SipMessage, parse_sip
@@ -71,6 +73,7 @@ class Changes:
         if described.sdp is not None:
             entry.pending = wire
             return Reply()
+        entry.awaits_answer |= message.method == "INVITE"  # it gets an offer of ours
         if message.body:
             self._report.offer_received(entry, wire)
         entry.offer = later_offer(entry.offer, described)
@@ -80,12 +83,13 @@ class Changes:
     def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
         """Take the answer to our offer."""
         entry.awaits_answer = False
-        entry.offer = with_sdp(entry.offer, sdp)
+        before, entry.offer = entry.offer.sdp, with_answer(entry.offer, sdp)
         change = entry.streams.accept_answer(sdp)
         self._report.offer_received(entry, wire)
         self._apply(entry, change)
         for line in entry.streams.lines.values():
             self._conductor.line_opened(entry.session, line)
+        self.wishes(entry.session, sdp, before=before, arrived_mono_ns=arrived_mono_ns)
 
     # --- what the library asks ------------------------------------------------------------------------
 
@@ -95,7 +99,10 @@ class Changes:
         if entry is None:
             return None
         if not offer and entry.sdp_given:
-            ours = entry.offer_again(record_state=record_word(entry.session) if entry.record_aware else "")
+            ours = entry.offer_again(
+                record_state=record_word(entry.session) if entry.record_aware else "",
+                direction="sendrecv" if _wants_audio_back(entry.session) else "recvonly",
+            )
             self._report.answered(entry.session, entry.dialog, ours)
             return ours
         entry.sdp_given = True
@@ -114,10 +121,10 @@ class Changes:
             return len(entry.streams.lines)
         if wire:
             self._report.offer_received(entry, wire)
-        entry.offer = later_offer(entry.offer, said)
+        before, entry.offer = entry.offer.sdp, later_offer(entry.offer, said)
         if said.sdp is not None:
             self._change_lines(entry, said.sdp)
-        self.took(entry, said, arrived_mono_ns=self._clock.mono_ns())
+        self.took(entry, said, before=before, arrived_mono_ns=self._clock.mono_ns())
         return len(said.sdp.media) if said.sdp is not None else len(entry.streams.lines)
 
     def _said(self, entry: Dialog, wire: bytes, offer: str) -> Offer:
@@ -130,11 +137,11 @@ class Changes:
         return replace(entry.offer, sdp=sdp, metadata=None, metadata_problem=None, consent=None)
 
     def _change_lines(self, entry: Dialog, sdp: SessionDescription) -> None:
-        session, terms = entry.session, entry.session.terms
+        session = entry.session
         change = entry.streams.answer(
             sdp,
             session_id=entry.session_number,
-            want_audio_back=bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED,
+            want_audio_back=_wants_audio_back(session),
             record_state=record_word(session) if entry.record_aware else "",
         )
         entry.sdp = change.answer.decode()
@@ -156,9 +163,21 @@ class Changes:
 
     # --- what a request says besides its lines ----------------------------------------------------------
 
-    def took(self, entry: Dialog, said: Offer, *, arrived_mono_ns: int) -> None:
-        """Follow what an INVITE, re-INVITE or UPDATE says of metadata, consent, links, wishes and holds."""
+    def took(
+        self,
+        entry: Dialog,
+        said: Offer,
+        *,
+        arrived_mono_ns: int,
+        before: SessionDescription | None = None,
+    ) -> None:
+        """Follow what an INVITE, re-INVITE or UPDATE says of metadata, consent, links, wishes and holds.
+
+        ``before`` is the SDP of the one before, if any.
+        """
         session = entry.session
+        if entry.offer.kind is OfferKind.LEG:
+            self._book.meet(session, entry.offer.description)
         if said.metadata_problem is not None and not _is_absent(said.metadata_problem):
             self._log.warning(Ev.MALFORMED_METADATA, subject=session.session, reason=said.metadata_problem)
             self._want_snapshot(entry)
@@ -170,7 +189,7 @@ class Changes:
                 entry.offer.description, call_id=call_id, also_call_ids=session.description.also_call_ids
             )
             self._report.described(session)
-        if said.metadata is not None:
+        if said.metadata is not None or said.voices:
             self._report.streams_described(entry)
         if said.consent is not None:
             action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT
@@ -179,18 +198,42 @@ class Changes:
             self.link(session, said.linked_call_id)
             self._note_call_id(session, said.description.call_id)
         if said.sdp is not None:
-            self.wishes(session, said.sdp, arrived_mono_ns=arrived_mono_ns)
+            self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
 
-    def wishes(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
-        """Follow what an SDP says besides its lines: preferences, and a client that holds all of them."""
-        self._preferences(session, sdp, arrived_mono_ns=arrived_mono_ns)
+    def wishes(
+        self,
+        session: Session,
+        sdp: SessionDescription,
+        *,
+        before: SessionDescription | None,
+        arrived_mono_ns: int,
+    ) -> None:
+        """Follow what an SDP says besides its lines: preferences, and a client that holds all of them.
+
+        ``before`` is the SDP that the client had sent until then, if any.
+        """
+        self._preferences(session, sdp, before, arrived_mono_ns=arrived_mono_ns)
         if session.description.origin is Origin.SIPREC:
             self._holds(session, sdp, arrived_mono_ns=arrived_mono_ns)
 
-    def _preferences(self, session: Session, sdp: SessionDescription, *, arrived_mono_ns: int) -> None:
-        """Honour a=recordpref. Source: RFC 7866 section 7.1.3."""
-        wishes = {media.recordpref for media in sdp.media} - {"", "nopreference"}
-        for wish in wishes:
+    def _preferences(
+        self,
+        session: Session,
+        sdp: SessionDescription,
+        before: SessionDescription | None,
+        *,
+        arrived_mono_ns: int,
+    ) -> None:
+        """Honour a=recordpref where it is not what it was ``before``: a refresh that repeats it asks nothing.
+
+        Source: RFC 7866 section 7.1.3.
+        """
+        wanted = [media.recordpref for media in sdp.media]
+        known = [media.recordpref for media in before.media] if before is not None else []
+        wishes = {now for now, was in zip_longest(wanted, known) if now and now != was} - {"nopreference"}
+        if not {"off", "pause"}.isdisjoint(wanted):  # one recording for all: whoever wants least is followed
+            wishes.discard("on")
+        for wish in sorted(wishes):
             if wish == "off":
                 objects = session.terms.consent is not Consent.NONE
                 action = ControlAction.OBJECT if objects else ControlAction.STOP
@@ -212,9 +255,7 @@ class Changes:
         if not all(is_held(media) for media in lines):
             self._conductor.resume_source(session, arrived_mono_ns=arrived_mono_ns)
         elif session.conduct.state is RecordingState.ON:
-            self._conductor.request(
-                session, ControlAction.PAUSE, via="siprec", arrived_mono_ns=arrived_mono_ns
-            )
+            self._conductor.hold_source(session, arrived_mono_ns=arrived_mono_ns)
 
     def _note_call_id(self, session: Session, call_id: str) -> None:
         """Note that the exchange has another id for this call."""
@@ -225,15 +266,35 @@ class Changes:
 
     # --- calls that become one -----------------------------------------------------------------------
 
+    def whole_of(self, call_id: str, *, terms: RecordingTerms) -> Session | None:
+        """Find the session of which a new call with these terms is a part from its beginning."""
+        whole = self._book.find(f"call:{call_id}")
+        if whole is None or not may_enter(whole.conduct, terms=whole.terms, own_terms=terms):
+            return None
+        return whole
+
     def link(self, session: Session, call_id: str) -> bool:
-        """Make one recording of a session and the one of another call id; False when there is none."""
+        """Make one recording of a session and the one of another call id.
+
+        False when there is none, or when both stay apart (see ``policy.joining``).
+        """
         other = self._book.find(f"call:{call_id}")
         if other is None:
             return False
         if other is session:
             return True
         at_mono_ns = self._clock.mono_ns()
-        first, second = sorted((session, other), key=lambda entry: entry.began_mono_ns)
+        first, second = sorted(
+            (session, other), key=lambda entry: (not is_recorded(entry.conduct), entry.began_mono_ns)
+        )
+        if not may_absorb(first.conduct, second.conduct, terms=first.terms, taken_terms=second.terms):
+            self._log.warning(
+                Ev.CONTROL_REFUSED,
+                subject=session.session,
+                action="link",
+                reason=f"{other.session} stays apart",
+            )
+            return False
         was_paused = second.conduct.state is RecordingState.PAUSED
         moving = self._dialogs.of_session(second)
         moved = self._book.absorb(first, second)
@@ -290,6 +351,12 @@ class Changes:
                 )
                 continue
             self._log.info(Ev.SNAPSHOT_REQUESTED, subject=entry.session.session)
+
+
+def _wants_audio_back(session: Session) -> bool:
+    """Tell whether the parties are to hear something of us."""
+    terms = session.terms
+    return bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED
 
 
 def _is_absent(problem: MetadataFormatError) -> bool:

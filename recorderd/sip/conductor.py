@@ -66,7 +66,7 @@ class _Watch:
     prompt_due_ns: int | None = None  # when the prompt is given up for want of a line
     consent_due_ns: int | None = None
     paused_mono_ns: int | None = None
-    paused_via: str = ""
+    held: bool = False  # it is paused for the client holds all its lines, and by nobody's wish
     pause_warned: bool = False
     beep_due_ns: int = 0
     planned_ns: int | None = None  # when it will be looked at; None = it waits for nothing
@@ -121,11 +121,15 @@ class Conductor:
         self._watches[session.session] = (session, watch)
         self._plan(session, watch)
 
-    def go_on(self, session: Session, *, at_mono_ns: int) -> None:
-        """Take a session of an earlier process as it stands; what it waited for, it waits for anew."""
+    def go_on(self, session: Session, *, held: bool, at_mono_ns: int) -> None:
+        """Take a session of an earlier process as it stands; what it waited for, it waits for anew.
+
+        ``held`` says that a pause is the client's hold.
+        """
         self.began(session, at_mono_ns=at_mono_ns)
         _, watch = self._watches[session.session]
-        self._note_pause(watch, session.conduct.state, via="", at_mono_ns=at_mono_ns)
+        self._note_pause(watch, session.conduct.state, at_mono_ns=at_mono_ns)
+        watch.held = held and watch.paused_mono_ns is not None
         self._plan(session, watch)
 
     def line_opened(self, session: Session, line: Line) -> None:
@@ -192,6 +196,8 @@ class Conductor:
             )  # fmt: skip
             return Outcome(done=False, state=session.conduct.state, reason=after.reason)
         before, session.conduct = session.conduct.state, after
+        if action is ControlAction.PAUSE:
+            watch.held = False  # whatever paused it before: somebody wants it paused
         if action is ControlAction.PROMPT_ENDED:
             self._await_consent(session, watch, now_ns)
         if after.changed or action is ControlAction.PAUSE_TIMED_OUT:
@@ -199,7 +205,7 @@ class Conductor:
             if action in FROM_ARRIVAL and arrived_mono_ns is not None:
                 at_mono_ns = min(now_ns, arrived_mono_ns)
             at_mono_ns = watch.changed_mono_ns = max(at_mono_ns, watch.changed_mono_ns)
-            self._note_pause(watch, after.state, via=via, at_mono_ns=at_mono_ns)
+            self._note_pause(watch, after.state, at_mono_ns=at_mono_ns)
             write = self._log.warning if action is ControlAction.PAUSE_TIMED_OUT else self._log.info
             write(
                 EVENTS[action], subject=session.session, state=after.state.value,
@@ -216,10 +222,16 @@ class Conductor:
         self._plan(session, watch)
         return Outcome(done=True, state=after.state)
 
-    def resume_source(self, session: Session, *, arrived_mono_ns: int) -> None:
-        """The client sends again: end the pause that it made itself, never one that somebody asked for."""
+    def hold_source(self, session: Session, *, arrived_mono_ns: int) -> None:
+        """The client holds all its lines: pause until it sends again."""
+        self.request(session, ControlAction.PAUSE, via="siprec", arrived_mono_ns=arrived_mono_ns)
         watch = self._watches[session.session][1]
-        if watch.paused_mono_ns is not None and watch.paused_via == "siprec":
+        watch.held = watch.paused_mono_ns is not None
+
+    def resume_source(self, session: Session, *, arrived_mono_ns: int) -> None:
+        """The client sends again: end the pause that its hold made, never one that somebody asked for."""
+        watch = self._watches[session.session][1]
+        if watch.held:
             self.request(session, ControlAction.RESUME, via="siprec", arrived_mono_ns=arrived_mono_ns)
 
     def tick(self) -> None:
@@ -282,8 +294,8 @@ class Conductor:
                     self._speech.say(line, [Prompt.BEEP], language=session.terms.language)
 
     @staticmethod
-    def _note_pause(watch: _Watch, state: RecordingState, *, via: str, at_mono_ns: int) -> None:
+    def _note_pause(watch: _Watch, state: RecordingState, *, at_mono_ns: int) -> None:
         if state is not RecordingState.PAUSED:
-            watch.paused_mono_ns, watch.paused_via, watch.pause_warned = None, "", False
+            watch.paused_mono_ns, watch.held, watch.pause_warned = None, False, False
         elif watch.paused_mono_ns is None:
-            watch.paused_mono_ns, watch.paused_via = at_mono_ns, via
+            watch.paused_mono_ns = at_mono_ns

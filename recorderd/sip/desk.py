@@ -184,8 +184,9 @@ class SessionDesk:
             return orphaned
         if offer.call_key:
             known = self._book.find(f"call:{offer.call_key}")
-            linked = self._book.find(f"call:{offer.linked_call_id}") if offer.linked_call_id else None
-            return known or linked
+            if known is None and offer.linked_call_id:
+                return self.changes.whole_of(offer.linked_call_id, terms=self._rule(offer.description))
+            return known
         return self._book.pair(fallback_key(offer), at_mono_ns=at_mono_ns)
 
     def _accept(
@@ -262,6 +263,7 @@ class SessionDesk:
     ) -> Dialog:
         self._calls_taken += 1
         preferences = any(media.recordpref for media in offer.sdp.media) if offer.sdp else False
+        control, is_asked = self._settings.control, session.terms.consent is not Consent.NONE
         entry = Dialog(
             call=call,
             call_id=call_id,
@@ -269,7 +271,7 @@ class SessionDesk:
             offer=offer,
             streams=self._streams_of(dialog),
             session=session,
-            digits=DigitCollector(codes=self._settings.control.digit_actions),
+            digits=DigitCollector(codes=control.digit_actions if is_asked else control.actions),
             session_number=self._calls_taken,
             record_aware=offer.record_aware or preferences,
         )

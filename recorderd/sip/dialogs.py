@@ -21,6 +21,7 @@ from recorderd.wire.digits import DigitCollector
 from recorderd.wire.offer import Offer
 
 _ORIGIN: Final = re.compile(r"(?m)^(o=\S+ \d+ )(\d+)(.*)$")
+_RESTING: Final = re.compile(r"(?m)^a=inactive")
 _RECORD: Final = re.compile(r"(?m)^a=record:\w+")
 _RECORD_WORDS: Final = {RecordingState.ON: "on", RecordingState.PAUSED: "paused"}
 
@@ -64,9 +65,13 @@ class Dialog:
     snapshot_asked: bool = False
     ending: StreamEnd | None = None  # set when we hang up
 
-    def offer_again(self, *, record_state: str) -> str:
-        """Write our SDP as a new offer: same ports, next version."""
+    def offer_again(self, *, record_state: str, direction: str) -> str:
+        """Write our SDP as a new offer: same ports, next version; lines that rest may take up ``direction``.
+
+        Source: RFC 3264 section 8.4 (whoever is held offers what it would do), RFC 6337 section 5.3.
+        """
         self.sdp = _ORIGIN.sub(lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}", self.sdp, count=1)
+        self.sdp = _RESTING.sub(f"a={direction}", self.sdp)
         if record_state:
             self.sdp = _RECORD.sub(f"a=record:{record_state}", self.sdp)
         return self.sdp

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from recorderd.core.clock import Clock
@@ -62,6 +63,7 @@ class Following:
         self._log = log
         self._streams: dict[DialogId, DialogStreams] = {}
         self._sdp: dict[DialogId, str] = {}  # ours, as the peer had it last
+        self._offered: dict[DialogId, SessionDescription] = {}  # theirs, as far as it came to us
 
     def go_on(self, answers: Mapping[DialogId, str]) -> None:
         """Know our SDP of dialogs that an earlier process has left."""
@@ -71,6 +73,7 @@ class Following:
         """Follow a dialog no more."""
         self._streams.pop(dialog, None)
         self._sdp.pop(dialog, None)
+        self._offered.pop(dialog, None)
 
     def follow(self, raw: str, session: Session, dialog: DialogId, lines: dict[StreamId, Line]) -> Reply:
         """Answer an offer; ``lines`` are brought up to date."""
@@ -121,7 +124,9 @@ class Following:
         self._apply(session, dialog, change, lines)
         self._sdp[dialog] = answer
         self._report.answered(session, dialog, answer)
-        self._changes.wishes(session, offered, arrived_mono_ns=self._clock.mono_ns())
+        before = self._offered.get(dialog) or _wanted_all(offered)
+        self._offered[dialog] = offered
+        self._changes.wishes(session, offered, before=before, arrived_mono_ns=self._clock.mono_ns())
         return answer
 
     def _apply(
@@ -141,6 +146,14 @@ class Following:
             lines[line.stream] = line
             self._report.stream_held(session, line, at_mono_ns=at_mono_ns)
             self._report.stream_recoded(session, line)
+
+
+def _wanted_all(offered: SessionDescription) -> SessionDescription:
+    """Take it that the client had wanted every line recorded: what it had sent is not known any more.
+
+    So a preference that is only repeated ends no pause, and one for a pause counts.
+    """
+    return replace(offered, media=tuple(replace(line, recordpref="on") for line in offered.media))
 
 
 def kept_alive(raw: str, message: SipMessage) -> tuple[tuple[str, str], ...]:

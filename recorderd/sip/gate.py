@@ -81,6 +81,13 @@ class Gate:
             return Reply(code=403)
         if entry is None or method in CONTROL:
             return self._control(entry, message, arrived_mono_ns=arrived_mono_ns)
+        return self._change(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
+
+    def _change(self, entry: Dialog, message: SipMessage, wire: bytes, *, arrived_mono_ns: int) -> Reply:
+        if message.method != "ACK":
+            refused = self._requests.beside(entry, message, arrived_mono_ns=arrived_mono_ns)
+            if refused is not LEFT:
+                return refused
         return self._changes.requested(entry, message, wire, arrived_mono_ns=arrived_mono_ns)
 
     def _control(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:

@@ -18,7 +18,7 @@ from typing import Final
 from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError
 from recorderd.core.ids import DialogId, StreamId
-from recorderd.core.messages import StreamEnd
+from recorderd.core.messages import ControlAction, RecordingChanged, StreamEnd
 from recorderd.policy.peers import Network, is_allowed
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.following import Following, kept_alive
@@ -68,7 +68,7 @@ class Orphans:
         self._lines |= left.lines
         self._following.go_on(left.answers)
         at_mono_ns = self._clock.mono_ns()
-        self._conductor.go_on(session, at_mono_ns=at_mono_ns)
+        self._conductor.go_on(session, held=_is_held(left), at_mono_ns=at_mono_ns)
         self._report.go_on(left.told.values())
         if not session.dialogs:  # the last one had just ended
             over = Left(session=session, streams=list(left.lines), is_over=True, ended_mono_ns=at_mono_ns)
@@ -133,6 +133,13 @@ class Orphans:
 
     def _tell(self, left: Left, cause: StreamEnd, at_mono_ns: int) -> None:
         tell_left(left, cause, conductor=self._conductor, report=self._report, at_mono_ns=at_mono_ns)
+
+
+def _is_held(left: LeftSession) -> bool:
+    """Tell whether the pause of a session is its client's hold."""
+    changes = [message for message in left.told.values() if isinstance(message, RecordingChanged)]
+    by_client = bool(changes) and (changes[-1].action, changes[-1].via) == (ControlAction.PAUSE, "siprec")
+    return by_client and bool(left.lines) and all(line.held for line in left.lines.values())
 
 
 def _kept_alive(raw: str) -> Reply:

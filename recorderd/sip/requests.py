@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pjsua2
@@ -27,7 +27,7 @@ from recorderd.sip.answering import Answering
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor, Outcome
 from recorderd.sip.dialogs import Dialog, DialogBook
-from recorderd.sip.library import RecorderCall, Reply
+from recorderd.sip.library import LEFT, RecorderCall, Reply
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.speech import Speech
@@ -35,6 +35,7 @@ from recorderd.sip.streams import DialogStreams
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.wire.control_request import (
+    CONTROL_HEADER,
     ControlRequest,
     ControlScope,
     Digit,
@@ -135,7 +136,7 @@ class Requests:
         control = self._settings.control
         allowed = request.scope is ControlScope.DIALOG or may_control(
             request.by,
-            parties=session.people(),
+            parties=self._book.people(session),
             supervisors=control.supervisors,
             numbering=control.numbering,
         )
@@ -162,7 +163,7 @@ class Requests:
     def _find(self, request: ControlRequest) -> Session | None:
         if request.call_id:
             return self._book.find(f"call:{request.call_id}") or self._by_call_id(request.call_id)
-        return self._book.of_user([request.by])
+        return self._book.of_user(request.by, numbering=self._settings.control.numbering)
 
     def _by_call_id(self, call_id: str) -> Session | None:
         entry = self._dialogs.of_sip_call_id(call_id)
@@ -178,8 +179,18 @@ class Requests:
         linked = read_header(message, names.linked)
         if linked:
             return self._link(entry, read_header(message, names.call_id), linked)
+        return self._asked(entry, message, arrived_mono_ns=arrived_mono_ns)
+
+    def beside(self, entry: Dialog, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
+        """Do what the control header of an UPDATE or re-INVITE asks; LEFT when its other contents are due."""
+        if not read_header(message, CONTROL_HEADER):  # consent is read with what is offered
+            return LEFT
+        reply = self._asked(entry, message, arrived_mono_ns=arrived_mono_ns)
+        return LEFT if reply.code == 200 else reply
+
+    def _asked(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
         try:
-            request = read_control(message, leg_headers=names)
+            request = read_control(message, leg_headers=self._settings.leg_headers)
         except FormatError as problem:
             self._log.warning(Ev.MALFORMED_SIP, subject=message.method, reason=problem)
             return Reply(code=400, reason=_phrase(str(problem)))
@@ -189,6 +200,8 @@ class Requests:
             return Reply(code=200)
         if request is None:
             return Reply(code=200) if entry is not None or message.method == "MESSAGE" else Reply()
+        if entry is None:  # whatever tag it bears, it came in no dialog of ours: nobody vouches for who asks
+            request = replace(request, scope=ControlScope.CALL if request.call_id else ControlScope.USER)
         session = entry.session if entry is not None else self._find(request)
         verdict = self.ask(request, session, arrived_mono_ns=arrived_mono_ns)
         return Reply(code=verdict.code, reason=_phrase(verdict.reason))
@@ -201,8 +214,10 @@ class Requests:
 
     def _link(self, entry: Dialog | None, call_id: str, linked: str) -> Reply:
         session = entry.session if entry is not None else self._book.find(f"call:{call_id}")
-        if session is None or not self._changes.link(session, linked):
+        if session is None or self._book.find(f"call:{linked}") is None:
             return Reply(code=404, reason="No such call")
+        if not self._changes.link(session, linked):
+            return Reply(code=403, reason="These calls are recorded apart")
         return Reply(code=200)
 
     # --- the control socket -----------------------------------------------------------------------------
@@ -216,7 +231,7 @@ class Requests:
         elif wanted["call"]:
             session = self._book.find(f"call:{wanted['call']}") or self._by_call_id(wanted["call"])
         else:
-            session = self._book.of_user([wanted["extension"]])
+            session = self._book.of_user(wanted["extension"], numbering=self._settings.control.numbering)
         if session is None:
             return {"done": False, "reason": NO_CALL}
         outcome = self._conductor.request(

@@ -8,7 +8,7 @@ them up one after the other, and the call was over with the first. ``absorb`` ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from recorderd.core.ids import DialogId, SessionId, StreamId, new_session_id, st
 from recorderd.core.messages import CallDescription
 from recorderd.core.terms import RecordingTerms
 from recorderd.policy.modes import Conduct
+from recorderd.policy.numbers import Numbering, normalise
 
 LEG_SPREAD_NS: Final = NS_PER_S // 4  # seen: 1 to 25 ms, at times 100 ms; audio that still came is kept
 PAIRING_NS: Final = 2 * NS_PER_S  # legs of one call come within milliseconds, seconds when we answer late
@@ -58,12 +59,6 @@ class Session:
         """Take back a stream that a re-INVITE removed or that could not be opened."""
         self.dialogs[dialog].remove(stream)
 
-    def people(self) -> set[str]:
-        """Give the numbers of everybody known to be on the call."""
-        known = self.description
-        numbers = {known.caller, known.callee, known.extension, *(p.number for p in known.participants)}
-        return numbers - {""}
-
 
 class SessionBook:
     """All open sessions."""
@@ -72,6 +67,7 @@ class SessionBook:
         self._sessions: dict[SessionId, Session] = {}
         self._by_key: dict[str, Session] = {}
         self._by_dialog: dict[DialogId, Session] = {}
+        self._company: dict[SessionId, set[str]] = {}  # who came with calls that became a part of one
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -100,11 +96,21 @@ class SessionBook:
                 return session
         return None
 
-    def of_user(self, users: Iterable[str]) -> Session | None:
-        """Find the session that began last among those which have one of ``users`` on the call."""
-        wanted = set(users) - {""}
-        found = (entry for entry in reversed(self._sessions.values()) if entry.people() & wanted)
-        return next(found, None)
+    def of_user(self, user: str, *, numbering: Numbering) -> Session | None:
+        """Find the session that began last among those which have ``user`` on the call, however written."""
+        wanted = normalise(user, numbering)
+        for session in reversed(self._sessions.values()) if wanted else ():
+            if any(normalise(number, numbering) == wanted for number in self.people(session)):
+                return session
+        return None
+
+    def people(self, session: Session) -> set[str]:
+        """Give the numbers of everybody known to be on a session's call."""
+        return _people(session.description) | self._company.get(session.session, set())
+
+    def meet(self, session: Session, described: CallDescription) -> None:
+        """Know whoever is on a call that is a part of a session's."""
+        self._company.setdefault(session.session, set()).update(_people(described))
 
     def begin(
         self,
@@ -158,8 +164,9 @@ class SessionBook:
     def absorb(self, session: Session, other: Session) -> list[tuple[DialogId, StreamId]]:
         """Let ``other``'s dialogs go on in ``session``; return its streams, and forget it."""
         moved = [(dialog, stream) for dialog, streams in other.dialogs.items() for stream in streams]
-        keys = set(other.keys)
+        keys, company = set(other.keys), self.people(other)
         self.forget(other)
+        self._company.setdefault(session.session, set()).update(company)
         for dialog, streams in other.dialogs.items():
             session.dialogs[dialog] = streams
             self._by_dialog[dialog] = session
@@ -180,5 +187,11 @@ class SessionBook:
     def forget(self, session: Session) -> None:
         """Find a session no more."""
         del self._sessions[session.session]
+        self._company.pop(session.session, None)
         for key in session.keys:
             self._by_key.pop(key, None)
+
+
+def _people(known: CallDescription) -> set[str]:
+    numbers = {known.caller, known.callee, known.extension, *(entry.number for entry in known.participants)}
+    return numbers - {""}

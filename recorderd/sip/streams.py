@@ -284,9 +284,12 @@ class DialogStreams:
 
     def _answered(self, number: int, line: Line, media: MediaLine) -> _Terms | None:
         """Say how a line of our offer can go on; None, with an event, when it cannot."""
-        terms = self._terms(number, media, wanted=line.direction)
+        rested = line.direction == "inactive"  # what the answer takes up is what our offer allowed
+        terms = self._terms(number, media, wanted="sendrecv" if rested else line.direction)
         if terms is None:
             return None
+        if not line.pace.takes(terms.codecs) and _names_of(terms.codecs) <= _names_of(line.codecs):
+            terms = replace(terms, codecs=line.codecs)  # fewer of those that its stream takes anyway
         if not line.pace.takes(terms.codecs):
             self._refused(str(number), f"no codec that we offered in {' '.join(media.formats)}")
             return None
@@ -377,6 +380,10 @@ def _family_problem(media: MediaLine, ours: str) -> str:
     if media.address in ("", "0.0.0.0", "::") or (":" in media.address) == (":" in ours):
         return ""
     return f"{media.address} and {ours} are of different families"
+
+
+def _names_of(codecs: Sequence[Codec]) -> set[tuple[int, str]]:
+    return {(codec.payload_type, codec.encoding.value) for codec in codecs}
 
 
 def _goes_on(line: Line, terms: _Terms) -> bool:

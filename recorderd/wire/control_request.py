@@ -123,7 +123,7 @@ def _by_header(message: SipMessage, names: LegHeaderNames) -> ControlRequest | N
     consent_text = read_header(message, names.consent)
     if not consent_text or (message.method == "INVITE" and not is_in_dialog(message)):
         return None  # the first INVITE's consent is part of the offer
-    consent = read_consent(consent_text)
+    consent = read_consent(consent_text, names)
     if consent is None:
         raise _bad(names.consent.lower(), f"{consent_text[:40]!r} is neither yes nor no")
     action = ControlAction.CONSENT if consent else ControlAction.OBJECT

@@ -74,19 +74,15 @@ def _streams(
     known: tuple[MetadataStream, ...], update: tuple[MetadataStream, ...]
 ) -> tuple[MetadataStream, ...]:
     by_id = {entry.stream_id: entry for entry in known}
-    by_label = {entry.label: entry.stream_id for entry in known if entry.label}
     for entry in update:
         before = by_id.get(entry.stream_id, entry)
-        label = entry.label or before.label
         by_id[entry.stream_id] = replace(
-            before, label=label, session_id=entry.session_id or before.session_id
+            before, label=entry.label or before.label, session_id=entry.session_id or before.session_id
         )
-        taken = by_label.get(label, entry.stream_id)
-        if taken != entry.stream_id:  # one line of the SDP carries one stream: the one named last
-            by_id.pop(taken, None)
-        if label:
-            by_label[label] = entry.stream_id
-    return tuple(by_id.values())[:ENTRIES_MAX]
+    # One line of the SDP carries one stream: the one named last. Only then: streams may exchange their lines.
+    carried = {entry.label: entry.stream_id for entry in update if entry.label}
+    kept = (entry for entry in by_id.values() if carried.get(entry.label, entry.stream_id) == entry.stream_id)
+    return tuple(kept)[:ENTRIES_MAX]
 
 
 def _senders(base: RecordingMetadata, update: RecordingMetadata) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from recorderd.core.errors import MetadataFormatError, SipFormatError
-from recorderd.core.messages import CallDescription, Origin
+from recorderd.core.messages import CallDescription, Origin, Participant
 from recorderd.wire.call_facts import describe_metadata, lines_of_metadata
 from recorderd.wire.legs import (
     CONFERENCE_LEG,
@@ -47,6 +47,7 @@ __all__ = [
     "fallback_key",
     "has_metadata",
     "later_offer",
+    "with_answer",
     "with_metadata",
     "with_sdp",
 ]
@@ -86,6 +87,16 @@ def with_sdp(offer: Offer, sdp: SessionDescription) -> Offer:
     return replace(offer, sdp=sdp, lines=lines_of_legs(sdp, voices=offer.voices))
 
 
+def with_answer(offer: Offer, answer: SessionDescription) -> Offer:
+    """Give an offer of ours the peer's answer; lines that it does not label keep the labels that they had."""
+    known = offer.sdp.media if offer.sdp is not None else ()
+    labels = [line.label for line in known] + [""] * len(answer.media)
+    media = (
+        replace(line, label=line.label or label) for line, label in zip(answer.media, labels, strict=False)
+    )
+    return with_sdp(offer, replace(answer, media=tuple(media)))
+
+
 def with_metadata(offer: Offer, metadata: RecordingMetadata) -> Offer:
     """Give a SIPREC offer what later documents said, merged; the SDP stays."""
     lines = lines_of_metadata(offer.sdp, metadata)
@@ -121,7 +132,11 @@ def later_offer(known: Offer, said: Offer) -> Offer:
     elif said.kind is known.kind and said.kind in (OfferKind.CISCO_BIB, OfferKind.CISCO_CUBE):
         later = replace(
             later,
-            description=replace(said.description, call_id=known.description.call_id),
+            description=replace(
+                said.description,
+                call_id=known.description.call_id,
+                participants=_all_people(known.description, said.description),
+            ),
             stated=replace(said.stated, call_id=known.stated.call_id),
             voices=said.voices,
             lines=lines_of_legs(later.sdp, voices=said.voices),
@@ -132,6 +147,13 @@ def later_offer(known: Offer, said: Offer) -> Offer:
         consent=known.consent if said.consent is None else said.consent,
         record_aware=known.record_aware or said.record_aware,
         metadata_problem=said.metadata_problem,
+    )
+
+
+def _all_people(known: CallDescription, said: CallDescription) -> tuple[Participant, ...]:
+    """Give everybody who is or was on a call: the recording has the voice of whoever left."""
+    return tuple(
+        {entry.participant_id: entry for entry in (*known.participants, *said.participants)}.values()
     )
 
 
@@ -190,7 +212,7 @@ def _siprec_offer(
         metadata=metadata,
         metadata_problem=problem,
         linked_call_id=read_header(message, names.linked),
-        consent=read_consent(read_header(message, names.consent)),
+        consent=read_consent(read_header(message, names.consent), names),
         record_aware=_is_record_aware(message),
     )
 
@@ -226,7 +248,7 @@ def _leg_offer(message: SipMessage, sdp: SessionDescription | None, names: LegHe
         lines=lines_of_legs(sdp, voices=leg.voices),
         voices=leg.voices,
         linked_call_id=read_header(message, names.linked),
-        consent=read_consent(read_header(message, names.consent)),
+        consent=read_consent(read_header(message, names.consent), names),
         record_aware=_is_record_aware(message),
     )
 

@@ -45,6 +45,8 @@ class LegHeaderNames:
     kind: str = "X-Call-Kind"
     linked: str = "X-Call-Linked"
     consent: str = "X-Recording-Consent"
+    consent_yes: str = "yes"  # what the exchange writes there, beside the usual words
+    consent_no: str = "no"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +89,12 @@ def read_header(message: SipMessage, name: str) -> str:
     return " ".join(text.split())[:HEADER_MAX] if text else ""
 
 
-def read_consent(text: str) -> bool | None:
-    """Read a yes or no; None for anything else."""
-    word = text.partition(";")[0].strip().lower()
+def read_consent(text: str, names: LegHeaderNames) -> bool | None:
+    """Read a yes or no, in the words of the exchange or in usual ones; None for anything else."""
+    word = text.partition(";")[0].strip().casefold()
+    own = {names.consent_yes.casefold(): True, names.consent_no.casefold(): False}
+    if not word or word in own:
+        return own[word] if word else None
     return True if word in _YES else False if word in _NO else None
 
 
@@ -111,10 +116,14 @@ def has_literal_host(value: str) -> bool:
 
 
 def from_and_to(message: SipMessage) -> tuple[str, str]:
-    """Give the user parts of who calls (as asserted, or else as stated) and who is called, kept short."""
+    """Give the user parts of who calls (as asserted, or else as stated) and who is called, plain and short."""
     caller = address_in(message.header("p-asserted-identity")) or address_in(message.header("from"))
     callee = address_in(message.header("to"))
-    return (caller.user if caller else "")[:HEADER_MAX], (callee.user if callee else "")[:HEADER_MAX]
+    return _user_of(caller), _user_of(callee)
+
+
+def _user_of(address: SipAddress | None) -> str:
+    return unquote(address.user, errors="replace")[:HEADER_MAX] if address is not None else ""
 
 
 def called_user(message: SipMessage) -> str:

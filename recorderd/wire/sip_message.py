@@ -152,9 +152,8 @@ def address_of(value: str) -> SipAddress:
     scheme, colon, rest = uri.strip().partition(":")
     if not colon or scheme.lower() not in ("sip", "sips", "tel"):
         raise _bad("address", f"{value[:60]!r} holds no SIP or tel URI")
-    rest = re.split(r"[;?]", rest, maxsplit=1)[0]
     if scheme.lower() == "tel":
-        user, host, port = rest, "", 0
+        user, host, port = _before_parameters(rest), "", 0
     else:
         user, host, port = _user_host(rest)
     return SipAddress(
@@ -256,11 +255,15 @@ def _guess(body: bytes) -> str:
     return "text/plain"
 
 
+def _before_parameters(text: str) -> str:
+    return re.split(r"[;?]", text, maxsplit=1)[0]
+
+
 def _user_host(rest: str) -> tuple[str, str, int]:
-    user, at, hostport = rest.rpartition("@")
-    if not at:
-        user, hostport = "", rest
-    user = user.partition(":")[0]
+    """Take a SIP URI apart; the user part has parameters of its own. Source: RFC 3261 section 19.1.6."""
+    before = _before_parameters(rest)
+    user, _, hostport = (before if "@" in before else rest).rpartition("@")
+    user, hostport = user.partition(":")[0].partition(";")[0], _before_parameters(hostport)
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(\d{1,5}))?", hostport)
     if match is None:
         raise _bad("address", f"{hostport[:40]!r} is no host")

@@ -137,6 +137,20 @@ def test_a_key_pressed_on_the_leg_gives_consent(house: tuple[House, Program], cl
     assert 2.3 < recorded.manifest["duration_samples"] / RATE_HZ < 3.2
 
 
+@pytest.mark.parametrize("key", ["1", "2"])
+def test_a_key_means_nothing_where_nobody_is_asked(
+    house: tuple[House, Program], client: SipClient, key: str
+) -> None:
+    talk = Talk(client, "2001", 1.5)
+    assert talk.request(1, "INFO", f"Signal={key}\r\nDuration=100\r\n", "application/dtmf-relay") == 200
+    _press(talk.streams[0], key)
+    talk.end()
+    recorded = recording_of(house, talk.call_id)
+    session = recorded.manifest["recording_id"]
+    assert recorded.manifest["controls"] == []
+    assert not any("control_refused" in line and session in line for line in house[1].text().splitlines())
+
+
 def test_consent_and_objection_come_in_the_invite_too(
     house: tuple[House, Program], client: SipClient
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from recorderd.app import control
 from tests.support.house import House, Recorded
 from tests.support.programs import Program
 from tests.support.rtp_sender import RtpStream, send_streams
@@ -77,6 +78,14 @@ def test_a_pause_is_silent_to_the_sample_whoever_asks_for_it(
     assert recorded.openssl_verifies(recorded.manifest_path)
 
 
+def test_a_request_at_the_control_socket_that_is_none_is_refused(house: tuple[House, Program]) -> None:
+    path = house[0].folder / "run" / "recorderd.sock"
+    for command in ("puase", "", ["pause"], 7):
+        answer = control.ask(path, {"command": command, "call": "none"})
+        assert "known commands" in answer["error"], command
+    assert control.ask(path, {})["program"] == "recorderd"
+
+
 def test_a_pause_that_lasts_warns_and_stays(house: tuple[House, Program], client: SipClient) -> None:
     talk = Talk(client, "2009", 4.0)
     time.sleep(1.0)
@@ -119,6 +128,22 @@ def test_strangers_may_not_pause_and_supervisors_may(house: tuple[House, Program
     talk.end()
     (span,) = recording_of(house, talk.call_id).manifest["spans"]
     assert span["begun_by"] == "9000"
+
+
+def test_who_asks_is_found_however_their_number_is_written(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    headers = {"X-Call-ID": "written-1", "X-Call-Leg": "mixed", "X-Call-Extension": "2001",
+               "X-Call-Caller": "+442079460100"}  # fmt: skip
+    call = Call(client=client, headers=headers)
+    assert call.invite(sdp_offer(client.address, [("", "PCMA")]), "application/sdp").code == 200
+    for action in ("pause", "resume"):
+        asking = {"From": "<sip:02079460100@example.com>;tag=m", "To": "<sip:recorder@example.com>",
+                  "Content-Type": "text/plain"}  # fmt: skip
+        body = f"action={action}".encode()
+        reply = client.request("MESSAGE", call_id=f"w-{action}", cseq=1, headers=asking, body=body)
+        assert reply.code == 200, reply.start_line
+    call.bye()
 
 
 def test_a_record_aware_peer_is_told_of_the_pause(house: tuple[House, Program], client: SipClient) -> None:

@@ -98,6 +98,44 @@ def test_what_an_earlier_process_has_agreed_on_is_kept_and_changed_as_it_would_h
 
 
 @pytest.mark.timeout(120)
+def test_a_hold_of_the_client_s_is_over_when_it_sends_again_and_a_pause_is_not(life: Life) -> None:
+    assert life.is_up(life.start())
+    held, paused = life.place("always"), life.place("always")
+    life.change(held, how="inactive")
+    life.change(paused, how="inactive")
+    assert life.ask(paused, "resume").get("done")
+    assert life.ask(paused, "pause").get("done")
+    _restart(life)
+    for one in (held, paused):
+        life.change(one)
+    states = {row["call_id"]: row["state"] for row in life.house.status()["recorder"]["sessions"]}
+    assert states == {held.call_id: "recording", paused.call_id: "paused"}
+
+
+@pytest.mark.timeout(120)
+def test_a_preference_that_is_only_repeated_after_a_restart_ends_no_pause(life: Life) -> None:
+    assert life.is_up(life.start())
+    one = life.place("always")
+
+    def state_with(preference: str) -> str:
+        body, content_type = offer(one)
+        wish = b"a=recordpref:" + preference.encode() + b"\r\na=sendonly"
+        assert one.call.invite(body.replace(b"a=sendonly", wish), content_type).code == 200
+        (row,) = life.house.status()["recorder"]["sessions"]
+        return str(row["state"])
+
+    assert state_with("on") == "recording"
+    assert life.ask(one, "pause").get("done")
+    _restart(life)
+    assert [state_with(word) for word in ("on", "on", "pause", "on", "pause")] == [
+        "paused", "paused", "paused", "recording", "paused",
+    ]  # fmt: skip
+    assert life.ask(one, "resume").get("done")
+    _restart(life)
+    assert [state_with(word) for word in ("pause", "on")] == ["paused", "recording"]
+
+
+@pytest.mark.timeout(120)
 def test_what_cannot_be_followed_is_refused_so_that_the_exchange_begins_anew(life: Life) -> None:
     assert life.is_up(life.start())
     one = life.place("always")

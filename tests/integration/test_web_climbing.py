@@ -36,6 +36,7 @@ def archive() -> Iterator[WebArchive]:
         {"role": "user", "extensions": ["1001"]},
         {"role": "user", "extensions": ["rec-2:1001"]},
         {"role": "supervisor", "groups": ["abroad"]},
+        {"role": "auditor"},  # has everything checked, of every recorder
     ],
 )
 @pytest.mark.parametrize("name", ["administrator", "fresh"])

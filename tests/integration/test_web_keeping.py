@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recorderd.app.archive_audit import audit_findings
+from recorderd.archive.call_groups import Grouper, with_copies
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.web.application import PREFIX
 from recorderd.evidence.verify import TrustStore
@@ -63,6 +64,22 @@ def test_an_erased_recording_is_gone_in_every_form_and_its_log_is_whole(
     shared = archive.client().post(f"{PREFIX}/shared/{link.json()['share']['id']}/audio", json=body)
     assert shared.status_code in (404, 409, 410)
     assert list(audit_findings(archive.desk.database, TrustStore([]))) == []
+
+
+def test_a_call_is_erased_as_one_only_by_whoever_may_erase_all_of_it(archive: WebArchive, own: Entry) -> None:
+    far = archive.record("foreign")
+    desk = archive.desk
+    Grouper(desk.store, desk.database, [("rec-1", "rec-2")]).step()
+    with desk.database.read() as connection:
+        assert set(with_copies(connection, [own.row_id])) == {own.row_id, far.row_id}
+    refused = archive.known(Role.ADMINISTRATOR).post(at(own, "/erase"), headers=WHY)
+    assert (refused.status_code, problem(refused)) == (403, "refused")
+    assert (archive.newest().what, archive.newest().outcome) == ("recording_erased", "refused")
+    for client, entry in ((archive.known(Role.USER), own), (archive.chief(), far)):
+        assert client.get(at(entry, "/audio"), headers=WHY).status_code == 200
+    assert archive.chief().post(at(own, "/erase"), headers=WHY).status_code == 204
+    states = {entry.id: entry.state for entry in desk.catalogue.all()}
+    assert states == {own.id: "erased", far.id: "erased"}
 
 
 def test_a_hold_that_covers_others_too_is_not_released_by_one_recording(

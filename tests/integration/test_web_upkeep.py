@@ -215,6 +215,7 @@ def test_what_a_work_needs_and_has_not_is_said_and_no_job_begins(tmp_path: Path)
     for method in ("GET", "PUT"):
         refused = chief.request(method, f"{PREFIX}/intake", json={"drained": True})
         assert (refused.status_code, problem(refused)) == (503, "not-running")
+    assert (archive.newest().what, archive.newest().outcome) == ("intake_set", "refused")
     assert shown(archive, "/jobs") == []
     assert shown(archive, "/deliveries") == []
     begun = chief.post(f"{PREFIX}/fsck").json()["number"]

@@ -18,6 +18,10 @@ from tests.support.sip_client import Call, SipClient, sdp_offer
 PACKET = 160
 RATE_HZ = 8000
 RULES = """
+[numbering]
+country_code = "44"
+trunk_prefix = "0"
+
 [control]
 supervisors = ["9000"]
 
@@ -89,6 +93,7 @@ class Talk:
     extension: str
     seconds: float
     call_id: str = ""
+    linked: str = ""  # the call that the exchange has made one with this
     legs: list[Call] = field(default_factory=list)
     streams: list[RtpStream] = field(default_factory=list)
 
@@ -98,7 +103,7 @@ class Talk:
             headers = {
                 "X-Call-ID": self.call_id, "X-Call-Leg": leg, "X-Call-Caller": "1001",
                 "X-Call-Callee": self.extension, "X-Call-Extension": self.extension,
-                "X-Call-Direction": "internal",
+                "X-Call-Direction": "internal", **({"X-Call-Linked": self.linked} if self.linked else {}),
             }  # fmt: skip
             call = Call(client=self.client, headers=headers)
             call.invite(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from recorderd.app.recorder_configuration import (
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.prompts import Prompt
 from recorderd.policy.rules import Direction
+from tests.support.free_ports import free_port
 from tests.support.house import run_program
 from tests.support.option_reference import option_rows
 from tests.support.programs import ROOT
@@ -162,6 +164,71 @@ def test_check_config_of_a_quickstart_is_good_and_quickstart_never_overwrites(tm
     again = run_program("recorderctl", "quickstart", tmp_path / "q")
     assert "nothing was changed" in again.stdout
     assert (tmp_path / "q" / "keys" / "signing-key.pem").read_bytes() == key
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("[evidence]\nentries = [true, 'refused_capacity']", "evidence.entries[0]"),
+        ("[archive]\nfurther_endpoints = [5555]", "archive.further_endpoints[0]"),
+    ],
+)
+def test_a_wrong_type_within_a_list_is_a_problem_like_any_other(
+    tmp_path: Path, section: str, key: str
+) -> None:
+    head, _, rest = section.partition("\n")
+    with pytest.raises(ConfigurationError, match=re.escape(f"{key}: is of type")):
+        _load(tmp_path, GOOD.replace(head, f"{head}\n{rest}"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'key = "pkcs11:token=recorder;object=signing?module-path=/x.so&pin-value=hush"',
+        'key = "pkcs11:token=recorder?PIN-VALUE=hush;x"',
+    ],
+)
+def test_a_pin_that_does_not_belong_there_is_not_told_on(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"evidence\.key") as caught:
+        _load(tmp_path, GOOD.replace('key_file = "k"', line))
+    assert "hush" not in str(caught.value)
+    assert "token=recorder" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://bank:hush@db.example/archive",
+        "postgres://bank:hu/hush@db.example/archive",
+        "postgres://bank:hu hush@db.example/archive",
+        "postgres://db.example/archive?user=bank&password=hush",
+    ],
+)
+def test_a_password_in_an_address_is_not_told_on(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "archive.toml"
+    path.write_text(f"[catalogue]\nurl = '{url}'\n")
+    with pytest.raises(ConfigurationError, match=r"catalogue\.url") as caught:
+        load_archive_configuration(path)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", ["certificate_file", "key_file", "ca_file"])
+def test_what_tls_cannot_use_stops_the_start_and_check_config_says_so(tmp_path: Path, broken: str) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    path, keys = tmp_path / "recorderd.toml", tmp_path / "keys"
+    files = {
+        "certificate_file": keys / "signing-cert.pem",
+        "key_file": keys / "signing-key.pem",
+        "ca_file": keys / "signing-cert.pem",
+    }
+    text = path.read_text().replace("udp_port", f"tls_port = {free_port()}\nudp_port")
+    for wrong, code in ({}, 0), ({broken: keys / "none.pem"}, 78), ({broken: path}, 78):
+        told = "".join(f"{name} = '{file}'\n" for name, file in (files | wrong).items())
+        path.write_text(f"{text}\n[sip.tls]\n{told}")
+        for command in ("check-config", "serve") if code else ("check-config",):
+            ended = run_program("recorderd", command, "--config", path, check=False)
+            assert ended.returncode == code, (wrong, ended.stderr)
+            assert not code or "TLS" in ended.stderr
 
 
 def test_an_open_key_file_stops_the_start(tmp_path: Path) -> None:

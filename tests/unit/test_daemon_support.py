@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from recorderd.app.control import ControlServer, ask
+from recorderd.app.control import CLIENT_TIMEOUT_S, ControlServer, ask
 from recorderd.app.service import FolderLock, set_up_logging, watchdog_interval_s
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import AlreadyRunning, ControlUnavailable, PortTaken
@@ -64,6 +65,31 @@ def test_bad_requests_are_answered_counted_and_not_the_end(served: tuple[Path, E
     assert "ZeroDivisionError" in ask(path, {"divisor": 0})["error"]
     assert ask(path, {})["echo"] == {}
     assert (log.counters()["control_malformed"], log.counters()["internal_error"]) == (3, 1)
+
+
+def test_a_client_that_sends_bit_by_bit_costs_others_its_timeout_and_no_more(
+    served: tuple[Path, EventLog],
+) -> None:
+    path, log = served
+    with socket.socket(socket.AF_UNIX) as slow:
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        slow.connect(f"/proc/self/fd/{descriptor}/{path.name}")
+        os.close(descriptor)
+        over = threading.Event()
+
+        def dribble() -> None:
+            with contextlib.suppress(OSError):
+                while not over.wait(0.2):
+                    slow.sendall(b" ")
+
+        dribbling = threading.Thread(target=dribble)
+        dribbling.start()
+        try:
+            assert ask(path, {"command": "status"}, timeout_s=3 * CLIENT_TIMEOUT_S)["echo"]
+        finally:
+            over.set()
+            dribbling.join()
+    assert log.counters()["control_malformed"] == 1
 
 
 def test_a_living_socket_is_respected_and_a_stale_one_replaced(served: tuple[Path, EventLog]) -> None:

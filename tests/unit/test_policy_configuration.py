@@ -10,11 +10,13 @@ import pytest
 
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.rules_configuration import codes_of, numbering_of, rules_of
+from recorderd.app.signalling import leg_headers
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.messages import ControlAction
 from recorderd.core.terms import AudioFormat, Consent, Layout, Mode, RecordingTerms
 from recorderd.policy.numbers import Numbering
 from recorderd.policy.rules import CallFacts, Direction, Prompts, Rule, decide
+from recorderd.wire.offered import read_consent
 from tests.support.house import run_program
 from tests.support.programs import ROOT
 from tests.support.recipients import make_recipient
@@ -109,6 +111,18 @@ def test_without_rules_and_codes_in_the_file_the_defaults_hold(tmp_path: Path) -
     assert configuration.consent.header == "X-Recording-Consent"
 
 
+@pytest.mark.parametrize("section", ["[consent]\nheader", "[sip.leg_headers]\nconsent"])
+def test_the_answer_of_the_parties_is_read_from_the_header_and_in_the_words_of_the_file(
+    tmp_path: Path, section: str
+) -> None:
+    no = "no = 'Nein'" if section.startswith("[consent]") else "[consent]\nno = 'Nein'"
+    names = leg_headers(_load(tmp_path, f"{section} = 'X-Einwilligung'\n{no}"))
+    assert names.consent == "X-Einwilligung"
+    assert [read_consent(word, names) for word in ("nein", "NO", "yes", "ja", "")] == [
+        False, False, True, None, None,
+    ]  # fmt: skip
+
+
 def test_numbering_codes_and_own_prompts_are_taken_from_the_file(tmp_path: Path) -> None:
     text = """
     [numbering]
@@ -178,6 +192,11 @@ def _rule_text(text: str) -> str:
         ('[consent]\ndtmf_objection = "1"', "consent.dtmf_objection", "different keys"),
         ('[consent]\nno = "Yes"', "consent.no", "different values"),
         ('[consent]\nheader = "X Y"', "consent.header", "SIP header"),
+        (
+            '[sip.leg_headers]\nconsent = "X-A"\n[consent]\nheader = "X-B"',
+            "consent.header",
+            "sip.leg_headers.consent",
+        ),
         ('[numbering]\ncountry_code = "+44"', "numbering.country_code", "without a plus"),
         ('[numbering]\ntrunk_prefix = "0"', "numbering.country_code", "needs"),
     ],

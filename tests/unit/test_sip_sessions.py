@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.core.ids import DialogId
 from recorderd.core.messages import CallDescription, Origin
 from recorderd.core.terms import RecordingTerms
 from recorderd.policy.modes import begin
+from recorderd.policy.numbers import Numbering
 from recorderd.sip.sessions import Session, SessionBook
 
 CALL = CallDescription(call_id="c", origin=Origin.LEG)
@@ -132,8 +135,11 @@ def test_the_call_of_a_user_is_the_one_that_began_last() -> None:
         session = _begin(book, key, at_mono_ns=number)
         callee = f"200{number}"
         session.description = CallDescription(call_id=key, origin=Origin.LEG, caller="1001", callee=callee)
-    newest = book.of_user(["1001"])
+    plan = Numbering(country_code="44", trunk_prefix="0")
+    newest = book.of_user("1001", numbering=plan)
     assert newest is not None
     assert newest.keys == {"call:2"}
-    assert book.of_user(["2000"]) is book.find("call:1")
-    assert book.of_user(["", "9"]) is None
+    assert book.of_user("2000", numbering=plan) is book.find("call:1")
+    assert [book.of_user(user, numbering=plan) for user in ("", "9")] == [None, None]
+    newest.description = replace(newest.description, caller="+442079460100")
+    assert book.of_user("02079460100", numbering=plan) is newest

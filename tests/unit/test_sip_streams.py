@@ -343,6 +343,25 @@ def test_a_late_offer_opens_lines_and_the_answer_says_where_and_with_what(rig: R
     assert (line.peer, line.send_payload_type, line.direction) == (("127.0.0.9", 4000), 0, "sendrecv")
 
 
+def test_an_answer_within_a_dialog_may_choose_any_codec_that_was_agreed_on(rig: Rig) -> None:
+    streams = rig.dialog()
+    answered(streams, media("rtpmap:111 opus/48000/2", formats="111 0"))
+    stream = streams.lines[0].stream
+    after = streams.accept_answer(parse_sdp(f"v=0\r\n{media(formats='0')}\r\n".encode()))
+    assert (after.closed, after.opened) == ((), ())
+    assert streams.lines[0].stream == stream
+    assert [codec.payload_type for codec in streams.lines[0].codecs] == [111, 0]
+
+
+def test_a_line_that_rested_is_heard_back_again_when_the_answer_takes_it_up(rig: Rig) -> None:
+    streams = rig.dialog()
+    streams.answer(parse_sdp(f"v=0\r\n{media('inactive')}\r\n".encode()), session_id=7, want_audio_back=True)
+    assert streams.lines[0].direction == "inactive"
+    for said, direction in (("sendonly", "recvonly"), ("inactive", "inactive"), ("sendrecv", "sendrecv")):
+        streams.accept_answer(parse_sdp(f"v=0\r\n{media(said)}\r\n".encode()))
+        assert streams.lines[0].direction == direction
+
+
 def test_a_late_offer_under_require_takes_the_peers_key_from_the_answer(rig: Rig) -> None:
     streams = rig.dialog("require")
     change = streams.offer(["1", "2", "3"], session_id=7)

@@ -159,7 +159,8 @@ def test_cube_names_who_is_on_which_line_and_replaces_it_at_a_transfer() -> None
     assert [line.party for line in known.lines] == ["+15551230001", "1002"]
     later = _later(known, cisco_cube.transferred(SCENE))
     assert [line.party for line in later.lines] == ["+15551230001", "1003"]
-    assert [entry.number for entry in later.description.participants] == ["+15551230001", "1003"]
+    everybody = [entry.number for entry in later.description.participants]
+    assert everybody == ["+15551230001", "1002", "1003"]  # who left stays described: the line has that voice
     assert later.sdp is not None
     assert later.sdp.media[1].port == SCENE.ports[2]
     assert later.description.call_id == known.description.call_id

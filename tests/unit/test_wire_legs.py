@@ -76,6 +76,13 @@ def test_a_conference_leg_is_named_by_whom_it_called() -> None:
     assert offer.description.conference == "701"
 
 
+@pytest.mark.parametrize("written", ["%2B442079460000", "+442079460000;npdi=yes;rn=+4421"])
+def test_a_number_is_read_whatever_an_exchange_puts_around_it(written: str) -> None:
+    offer = _leg(caller=written)
+    assert offer.description.caller == "+442079460000"
+    assert fallback_key(offer) == {"+442079460000", "1002"}
+
+
 def test_legs_without_call_id_meet_by_their_two_parties_in_either_order() -> None:
     there, back = _leg(caller="1001", callee="1002"), _leg(caller="1002", callee="1001")
     assert fallback_key(there) == fallback_key(back) == {"1001", "1002"}

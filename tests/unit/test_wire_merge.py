@@ -67,6 +67,21 @@ def test_a_new_stream_takes_the_line_of_the_one_before() -> None:
     assert [(entry.stream_id, entry.label) for entry in merged.streams] == [("1", "one"), ("3", "two")]
 
 
+def test_streams_that_exchange_their_lines_are_both_kept() -> None:
+    merged = _merged("<stream stream_id='1'><label>two</label></stream>"
+                     "<stream stream_id='2'><label>one</label></stream>")  # fmt: skip
+    assert senders_by_label(merged) == {"two": ("p",), "one": ("q",)}
+
+
+def test_a_new_stream_on_a_line_that_another_has_left_takes_nothing_from_it() -> None:
+    merged = _merged("<stream stream_id='1'><label>three</label></stream>"
+                     "<stream stream_id='3' session_id='s'><label>one</label></stream>")  # fmt: skip
+    assert [(entry.stream_id, entry.label) for entry in merged.streams] == [
+        ("1", "three"), ("2", "two"), ("3", "one"),
+    ]  # fmt: skip
+    assert senders_by_label(merged) == {"three": ("p",), "two": ("q",)}
+
+
 def test_a_party_that_comes_back_is_on_the_call_again() -> None:
     gone = _merged("<participantsessionassoc participant_id='q' session_id='s'><disassociate-time/>"
                    "</participantsessionassoc>")  # fmt: skip

@@ -285,6 +285,9 @@ def test_a_multipart_without_its_last_boundary_is_read() -> None:
         ("sip:+44@[2001:db8::1]:5060;user=phone", "+44", "[2001:db8::1]", 5060),
         ("<tel:+1-201;phone-context=x>", "+1-201", "", 0),
         ("<sip:h.example>", "", "h.example", 0),
+        ("<sip:+4420;npdi=yes;rn=+4421@gw.example:5062;user=phone>;tag=1", "+4420", "gw.example", 5062),
+        ("<sip:1001;phone-context=pbx.example:pin@h.example?subject=x>", "1001", "h.example", 0),
+        ("<sip:1001@h.example;x-device=a@b>", "1001", "h.example", 0),
     ],
 )
 def test_addresses_of_all_shapes(value: str, user: str, host: str, port: int) -> None:

@@ -19,7 +19,7 @@ from recorderd.archive.tables import RECORDINGS
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.labels import facts_of
 from recorderd.core.errors import SelectionEmpty
-from recorderd.policy.access import Action, Ruling, Viewer, rule_on_recording
+from recorderd.policy.access import Action, Facts, Ruling, Viewer, rule_on_recording
 from recorderd.policy.retention import KeptRecording
 from recorderd.policy.selection import Selection
 
@@ -83,12 +83,21 @@ def is_within_reach(viewer: Viewer, selection: Selection) -> bool:
     return viewer.all_recorders or selection.recorder_id in viewer.recorders
 
 
-def _reached(desk: Desk, viewer: Viewer, rows: Sequence[KeptRecording], action: Action) -> list[Chosen]:
-    row_ids = [row.row_id for row in rows]
+def reaches_all(desk: Desk, viewer: Viewer, row_ids: Sequence[int], action: Action) -> bool:
+    """Tell whether somebody may do this with every one of these recordings."""
+    _, facts = _facts(desk, row_ids)
+    return all(rule_on_recording(viewer, action, seen) is not Ruling.REFUSED for seen in facts.values())
+
+
+def _facts(desk: Desk, row_ids: Sequence[int]) -> tuple[dict[int, Entry], dict[int, Facts]]:
     with desk.database.read() as connection:
         query = ROWS.where(RECORDINGS.c.row_id.in_(row_ids))
         entries = {row["row_id"]: Entry(**row) for row in connection.execute(query).mappings()}
-    facts = facts_of(desk, list(entries.values()), desk.annotations.tags_of(row_ids))
+    return entries, facts_of(desk, list(entries.values()), desk.annotations.tags_of(row_ids))
+
+
+def _reached(desk: Desk, viewer: Viewer, rows: Sequence[KeptRecording], action: Action) -> list[Chosen]:
+    entries, facts = _facts(desk, [row.row_id for row in rows])
     return [
         Chosen(kept=row, entry=entries[row.row_id])
         for row in rows

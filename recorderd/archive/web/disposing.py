@@ -18,7 +18,7 @@ from recorderd.archive.anonymising import NewAudio, stage_audio
 from recorderd.archive.call_groups import with_copies
 from recorderd.archive.erasure import Wish
 from recorderd.archive.sign_in import Identity
-from recorderd.archive.web.choosing import Chosen, Conditions, chosen
+from recorderd.archive.web.choosing import Chosen, Conditions, chosen, reaches_all
 from recorderd.archive.web.desk import Desk, desk_of
 from recorderd.archive.web.gates import Granted, HouseGate, RecordingGate
 from recorderd.archive.web.problems import Problem
@@ -152,18 +152,25 @@ def _dispose_one(request: Request, granted: Granted, kind: Kind, claims_right: b
     with _turn() if kind is Kind.ANONYMISED else nullcontext():
         if kind is Kind.ANONYMISED and not _foreseen(desk, row_id, wish):
             audio[row_id] = stage_audio(desk.store, granted.entry)
+        row_ids = _rows_of(desk, granted, kind)
         request.state.deed = None  # the eraser notes what came of it, whatever that is
-        for outcome in desk.keeping.eraser.dispose(_rows_of(desk, row_id, kind), wish, audio=audio):
+        for outcome in desk.keeping.eraser.dispose(row_ids, wish, audio=audio):
             if outcome.refusal:
                 raise Problem(409, "kept", f"It {outcome.refusal}.")
 
 
-def _rows_of(desk: Desk, row_id: int, kind: Kind) -> list[int]:
-    """Name what is erased with a recording: what other recorders have of its call."""
-    if kind is not Kind.ERASED:
-        return [row_id]
-    with desk.database.read() as connection:
-        return with_copies(connection, [row_id])
+def _rows_of(desk: Desk, granted: Granted, kind: Kind) -> list[int]:
+    """Name what is erased with a recording: what other recorders have of its call.
+
+    Errors: Problem when somebody may not do that with all of it.
+    """
+    row_ids = [granted.entry.row_id]
+    if kind is Kind.ERASED:
+        with desk.database.read() as connection:
+            row_ids = with_copies(connection, row_ids)
+    if not reaches_all(desk, granted.identity.viewer, row_ids, _ACTION[kind]):
+        raise Problem(403, "refused", "Another recorder has this call too, and you may not erase that.")
+    return row_ids
 
 
 def _foreseen(desk: Desk, row_id: int, wish: Wish) -> str:

@@ -139,7 +139,7 @@ def put_account(
     """Make an account, or give one another role and reach."""
     desk = desk_of(request)
     reaching = Reaching(extensions=tuple(extensions), groups=tuple(groups), recorders=tuple(recorders))
-    check_reach(desk, identity, reaching, second_right=second_right)
+    check_reach(desk, identity, role, reaching, second_right=second_right)
     is_known = desk.accounts.is_known(name)
     if is_known:
         check_account(desk, identity, name)

@@ -152,7 +152,7 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
                 status, word = STATUS_OF[kind]
                 if status >= 500:
                     log.error(Ev.HTTP_FAILED, subject=request.url.path, reason=problem)
-                else:
+                if kind is not CatalogueFailed:  # which could not keep the row either
                     _note_failed(request, word)
                 headers = {}
                 if isinstance(problem, SignInLocked):

@@ -13,11 +13,13 @@ from recorderd.archive.accounts import Reaching
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk
 from recorderd.archive.web.problems import Problem
-from recorderd.policy.access import Action, reaches_as_far
+from recorderd.policy.access import Action, Role, reaches_as_far
 
 
-def check_reach(desk: Desk, identity: Identity, reaching: Reaching, *, second_right: bool) -> None:
-    """See that somebody may give this reach.
+def check_reach(
+    desk: Desk, identity: Identity, role: Role, reaching: Reaching, *, second_right: bool
+) -> None:
+    """See that somebody may give this role and reach.
 
     Errors: Problem.
     """
@@ -28,6 +30,7 @@ def check_reach(desk: Desk, identity: Identity, reaching: Reaching, *, second_ri
         places=chain(reaching.extensions, members),
         recorders=reaching.recorders,
         second_right=second_right,
+        role=role,
     ):
         raise Problem(403, "refused", "That reaches further than your own account.")
 
@@ -39,7 +42,7 @@ def check_account(desk: Desk, identity: Identity, name: str) -> None:
     """
     account = desk.accounts.find(name)
     reaching = Reaching(extensions=account.extensions, groups=account.groups, recorders=account.recorders)
-    check_reach(desk, identity, reaching, second_right=account.second_right)
+    check_reach(desk, identity, account.role, reaching, second_right=account.second_right)
 
 
 def check_members(desk: Desk, identity: Identity, group: str, members: Iterable[str]) -> None:

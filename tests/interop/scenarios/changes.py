@@ -9,6 +9,7 @@ from tests.interop.offers import headers, offer, with_body
 from tests.interop.stage import (
     ALL,
     PACKETS,
+    RULED,
     Play,
     check_audio,
     duration_s,
@@ -164,6 +165,56 @@ def a_reinvite_without_sdp_gets_our_current_lines_as_an_offer(play: Play) -> Non
     say(*after)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
+
+
+@scenario("udp", "tcp", house=RULED)
+def a_hold_is_undone_by_a_reinvite_without_sdp(play: Play) -> None:
+    scene, dialog = begin(play)
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    assert dialog.send(with_body(headers(scene), offered=offer(scene, direction="inactive"))).code == 200
+    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
+    say(*hidden)
+    assert dialog.send(with_body(headers(scene)), ack=offer(scene)).code == 200
+    assert {line.direction for line in dialog.lines} == {"recvonly"}
+    time.sleep(0.2)
+    after = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
+    say(*after)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, *after, channels=2)
+
+
+@scenario("udp", "tcp", house=RULED)
+def the_answer_to_an_offer_of_ours_may_hold_the_lines(play: Play) -> None:
+    scene, dialog = begin(play)
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    resting = offer(scene, direction="inactive")
+    assert dialog.send(with_body(headers(scene)), ack=resting).code == 200
+    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
+    say(*hidden)
+    assert dialog.send(with_body(headers(scene), offered=offer(scene))).code == 200
+    time.sleep(0.2)
+    after = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
+    say(*after)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, *after, channels=2)
+
+
+@scenario("tcp")
+def an_answer_to_an_offer_of_ours_need_not_repeat_the_labels(play: Play) -> None:
+    scene, dialog = begin(play, labels=("2", "1"))
+    assert dialog.send(with_body(headers(scene)), ack=offer(scene, labels=("", ""))).code == 200
+    again = with_body(headers(scene), method="UPDATE", metadata=rfc7865.complete(scene))
+    assert dialog.send(again).code == 200
+    talks = [talk(line) for line in dialog.lines]
+    say(*talks)
+    dialog.bye()
+    recorded = play.archived(dialog)
+    places = check_audio(recorded, *talks, channels=2)
+    assert [number_on(recorded, channel) for channel, _ in places] == [[scene.callee], [scene.caller]]
 
 
 @scenario("udp")

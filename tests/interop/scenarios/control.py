@@ -13,13 +13,14 @@ from tests.interop.stage import (
     ALL,
     RULED,
     Play,
+    Talk,
     check_audio,
     say,
     scenario,
     talk,
 )
 from tests.support.field import rfc7865
-from tests.support.field.request import FieldRequest
+from tests.support.field.request import FieldRequest, Scene
 from tests.support.house import Recorded
 from tests.support.sip_dialog import Dialog
 
@@ -106,6 +107,34 @@ def message_out_of_the_dialog_names_the_call(play: Play) -> None:
     call.after()
 
 
+@scenario("udp", "tcp", house=RULED)
+def a_message_with_the_tag_of_no_dialog_of_ours_is_a_strangers(play: Play) -> None:
+    call = PausedCall(play)
+    for caller, code in (("19190", 403), (call.scene.caller, 200)):
+        known = (
+            ("From", f"<sip:{caller}@{call.scene.address}>;tag=m2"),
+            ("To", "<sip:recorder@192.0.2.99>;tag=made-up"),
+            ("X-Call-ID", play.name),
+        )
+        asked = FieldRequest(method="MESSAGE", headers=known, content_type="text/plain", body=b"action=pause")
+        assert Dialog(client=call.client).send(asked).code == code
+    call.during()
+    assert call.dialog.ask("MESSAGE", body=b"action=resume", content_type="text/plain").code == 200
+    call.after()
+
+
+@scenario("udp", "tcp", house=RULED)
+def an_update_or_reinvite_may_ask_for_a_pause(play: Play) -> None:
+    call = PausedCall(play)
+    again = leg(call.scene, name="caller", call_id=play.name)
+    assert call.dialog.ask("UPDATE", headers=[(CONTROL, "frobnicate")]).code == 400
+    assert call.dialog.ask("UPDATE", headers=[(CONTROL, "stop")]).code == 403
+    assert call.dialog.ask("UPDATE", headers=[(CONTROL, "pause")]).code == 200
+    call.during()
+    assert call.dialog.send(header_changed(again, CONTROL, "resume")).code == 200
+    call.after()
+
+
 @scenario("udp", house=RULED)
 def a_message_for_no_call_is_404_and_a_malformed_one_400(play: Play) -> None:
     call = PausedCall(play)
@@ -167,6 +196,23 @@ def a_pause_by_all_lines_inactive_is_undone_by_active_ones(play: Play) -> None:
     say(*after)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
+
+
+@scenario("udp", "tcp", house=RULED)
+def a_pause_that_is_asked_for_during_a_hold_outlasts_it(play: Play) -> None:
+    client = play.client()
+    scene = play.scene(client)
+    dialog = play.taken(rfc7865.invite(scene), client)
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    assert dialog.send(rfc7865.invite(scene, direction="inactive")).code == 200
+    assert dialog.ask("MESSAGE", body=b"action=pause", content_type="text/plain").code == 200
+    assert dialog.send(rfc7865.invite(scene)).code == 200
+    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
+    say(*hidden)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, channels=2)
 
 
 @scenario("udp", "tcp", "tls", house=RULED)
@@ -236,6 +282,49 @@ def a_siprec_pause_is_asked_by_recordpref_and_kept_out_of_a_rule_without_pause(p
     say(*after)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
+
+
+def _aware(scene: Scene, *preferences: str) -> FieldRequest:
+    """Offer two lines, each with what its party wants of the recording."""
+    wish = rfc7865.offer(scene, lines=2)
+    for preference in preferences:
+        wish = wish.replace(b"a=sendonly", f"a=recordpref:{preference}\r\na=SENDONLY".encode(), 1)
+    request = header_changed(rfc7865.invite(scene), "Supported", "record-aware")
+    return with_body(request.headers, offered=wish.replace(b"SENDONLY", b"sendonly"))
+
+
+@scenario("udp", "tcp", house=RULED)
+def a_party_that_wants_a_pause_goes_before_one_that_wants_none(play: Play) -> None:
+    client = play.client()
+    scene = play.scene(client)
+    dialog = play.taken(rfc7865.invite(scene), client)
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    hidden: list[Talk] = before
+    for preferences in (("on", "pause"), ("pause", "on"), ("on", "pause")):
+        assert dialog.send(_aware(scene, *preferences)).code == 200
+        hidden = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
+        say(*hidden)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, channels=2)
+
+
+@scenario("udp", "tcp", house=RULED)
+def a_refresh_that_repeats_a_preference_ends_no_pause(play: Play) -> None:
+    client = play.client()
+    scene = play.scene(client)
+    dialog = play.taken(rfc7865.invite(scene), client)
+    assert dialog.send(_aware(scene, "on", "on")).code == 200
+    before = [talk(line) for line in dialog.lines]
+    say(*before)
+    time.sleep(1.0)
+    assert dialog.ask("MESSAGE", body=b"action=pause", content_type="text/plain").code == 200
+    assert dialog.send(_aware(scene, "on", "on")).code == 200
+    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
+    say(*hidden)
+    dialog.bye()
+    check_audio(play.archived(dialog), *before, channels=2)
 
 
 def _call_code(play: Play, call: PausedCall, code: str) -> bytes:

@@ -232,6 +232,7 @@ def cube_transfers_by_a_reinvite_with_another_participant(play: Play) -> None:
     recorded = play.archived(dialog)
     check_audio(recorded, *before, *after, channels=2)
     assert {scene.caller, scene.third} <= set(numbers(recorded))
+    assert number_on(recorded, 1) == [scene.callee, scene.third]
 
 
 @scenario("udp")
