@@ -116,7 +116,7 @@ def has_literal_host(value: str) -> bool:
 
 
 def from_and_to(message: SipMessage) -> tuple[str, str]:
-    """Give the user parts of who calls (as asserted, or else as stated) and who is called, plain and short."""
+    """Give the user parts of who calls (as asserted, or else as stated) and who is called, kept short."""
     caller = address_in(message.header("p-asserted-identity")) or address_in(message.header("from"))
     callee = address_in(message.header("to"))
     return _user_of(caller), _user_of(callee)
