@@ -202,6 +202,7 @@ soak: setup-packages setup-test-packages install-test exchange ## run for two ho
 	FAULT_ALL=1 $(BIN)/python -m pytest tests/fault/test_failing_recorder.py tests/fault/test_failing_delivery.py tests/fault/test_failing_recovery.py tests/fault/test_killed_transitions.py tests/fault/test_killed_calls.py tests/fault/test_kill_erasure.py tests/fault/test_kill_mirror.py -s --timeout=0
 	POWER_CUTS=500 POWER_FAULTS=200 $(BIN)/python -m pytest tests/fault/test_power_cut.py tests/fault/test_power_cut_delivery.py -s --timeout=0
 	POWER_CUTS=2000 $(BIN)/python -m pytest tests/fault/test_power_cut_tail.py -s --timeout=0
+	STALL_CALLS=1000 $(BIN)/python -m pytest tests/fault/test_stalled_recorder.py -s --timeout=0
 	BENCH_CALLS=1000 BENCH_SECONDS=300 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0
 	BENCH_CALLS=50 BENCH_SECONDS=1800 $(BIN)/python -m pytest tests/bench/test_many_calls.py -s --timeout=0
 fuzz: install-test ## search for inputs that break an invariant
