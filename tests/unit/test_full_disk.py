@@ -269,6 +269,30 @@ def test_a_recording_of_an_odd_length_that_found_no_room_is_proven_once_more(
     assert (manifest.duration_samples, manifest.recovered, manifest.end_cause) == (16_001, False, "bye")
 
 
+def test_a_key_that_comes_back_to_a_full_disk_finds_its_recordings_when_there_is_room(
+    disk: Path, log: EventLog
+) -> None:
+    space, _ = make_space(disk / "spool", log, reserve_bytes=0)
+    sealing = Disk(space=space, waits=False)
+    studio = Studio(disk, make_signer(disk, "recorder"), sealing=sealing)
+    voices = {name: talk(studio, name, packets=100) for name in ("a", "b")}
+    studio.run(4000)
+    closing, signer = studio.recorder.closing, studio.sealer._signer
+    studio.sealer._signer = None  # the token is away
+    run_all(sealing)
+    assert closing.waiting == 2
+    studio.sealer._signer = signer
+    fill(disk)
+    closing.seal_waiting()
+    assert (closing.waiting, studio.places()) == (2, {"drafts": ["a", "b"]})
+    (disk / FILLER).unlink()
+    closing.seal_waiting()
+    assert closing.waiting == 0
+    for name, voice in voices.items():
+        check_whole(studio, name, voice)
+        assert not studio.manifest(name).recovered
+
+
 def test_other_troubles_of_the_disk_are_not_waited_for(
     tmp_path: Path, log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
