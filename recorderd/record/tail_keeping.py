@@ -164,8 +164,10 @@ class TailKeeping:
             self._disk.put(self._empty)
 
     def _empty(self) -> None:
+        """Empty the files once all that they tell lasts in the drafts.  # thread: the disk's"""
         try:
             if self._files is not None:
+                self._spool.sync()
                 self._files.give_back()
         except OSError as problem:
             self._left_out(problem)
