@@ -19,10 +19,9 @@ from recorderd.core.gap_causes import (
     MASKED,
     NETWORK_LOSS,
     NOT_RECEIVED,
-    SILENCE_SUPPRESSED,
     SKEW,
 )
-from recorderd.record.gaps import SLIVER_MS, WORSE, Cause, after_last, append_gap, explained, overlay
+from recorderd.record.gaps import QUIET, SLIVER_MS, WORSE, Cause, after_last, append_gap, explained, overlay
 from recorderd.record.piece import Piece
 from recorderd.wire.manifest import Gap
 
@@ -31,7 +30,6 @@ LEVELS_KEPT: Final = 32  # windows whose levels can still be taken back: 16 s
 _LEVELS: Final = Struct("=q12sqqq")
 _ENERGY_BYTES: Final = 12  # more than any recording comes to
 CAUSES_KEPT: Final = 4_096
-_QUIET: Final = (NOT_RECEIVED, SILENCE_SUPPRESSED)  # what a hold explains better
 
 
 @dataclass(slots=True)
@@ -90,7 +88,7 @@ class Account:
         self._causes.append(cause)
         del self._causes[:-CAUSES_KEPT]
         over = (NOT_RECEIVED, NETWORK_LOSS) if cause.cause in WORSE else (NOT_RECEIVED,)
-        self._relabel(cause, _QUIET if cause.cause == HOLD else over)
+        self._relabel(cause, QUIET if cause.cause == HOLD else over)
 
     def add_level(self, peak: int, energy: int, samples: int, clipped: int, *, end: int) -> None:
         """Take in the levels of a window that ends at ``end``; they can be taken back, see ``take_back``."""

@@ -19,7 +19,7 @@ from recorderd.wire.canonical import canonical_json
 from recorderd.wire.manifest import GENESIS_SHA256
 
 CHAIN_NAME: Final = "chain.jsonl"
-_TAIL_BYTES: Final = 4096  # a line takes less than 300
+_TAIL_BYTES: Final = 1 << 16  # more than is appended at once: a line takes less than 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +97,17 @@ class Chain:
         with self._path.open("rb") as stream:
             stream.seek(max(0, size_bytes - _TAIL_BYTES))
             tail = stream.read()
-        whole, _, torn = tail.rpartition(b"\n")
-        if torn:  # cut while it was written, so nothing was published for it
-            durable.truncate(self._path, size_bytes - len(torn))
-        if not whole:
+        # A cut leaves zeros where a page was not written, also before one that was; lines hold none.
+        known = tail.partition(b"\0")[0]
+        end = known.rfind(b"\n") + 1
+        if not end and size_bytes > len(tail):
+            raise EvidenceError(subject=self._path, reason=f"no line in its last {len(tail)} octets")
+        if end < len(tail):  # cut while it was written, so nothing was published for it
+            durable.truncate(self._path, size_bytes - len(tail) + end)
+        if not end:
             return Link(sequence=0, manifest_sha256=GENESIS_SHA256, recording_id="")
         try:
-            row = json.loads(whole.rpartition(b"\n")[2])
+            row = json.loads(known[:end].splitlines()[-1])
             return Link(
                 sequence=int(row["sequence"]),
                 manifest_sha256=str(row["manifest_sha256"]),

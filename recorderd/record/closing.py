@@ -171,22 +171,27 @@ class Closing:
         self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=problem)
 
     def seal_waiting(self) -> None:
-        """Seal what waits for the key, the oldest first.
+        """Seal what waits for the key, the oldest first; when there is no room the rest waits on.
 
         Thread: sealing.
         Errors: KeyUnusable when the key is away again; the rest waits on.
         """
         while self._waiting:
             finished = self._waiting[0]
-            try:
-                self._tell(self._sealer.seal(finished))
-            except KeyUnusable:
-                raise
-            except NotPublished as problem:
-                self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=problem)
-            except (RecorderError, OSError) as problem:
-                self._log.error(Ev.DRAFT_FAILED, subject=finished.started.session, reason=problem)
+            result = self._seal_by_itself(finished)
+            if isinstance(result, KeyUnusable):
+                raise result
+            if is_no_space(result):
+                self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=result)
+                return
             self._waiting.popleft()
+            if isinstance(result, Manifest):
+                self._tell(result)
+            elif isinstance(result, NotPublished):
+                self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=result)
+            else:
+                self._log.error(Ev.DRAFT_FAILED, subject=finished.started.session, reason=result)
+                self._on_left(finished.started.session)
 
     def _tell(self, manifest: Manifest) -> None:
         if manifest.outcome in CHOSEN:

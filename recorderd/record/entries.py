@@ -186,16 +186,22 @@ class Entries:
         said = f"{recording_id}: {reason}"
         self._guarded(_Entry(started=known, outcome=outcomes.QUARANTINED, reason=said))
 
+    def patiently(self, step: Callable[[], T]) -> T:
+        """Take a step that frees room: it may take of the reserve, which who is refused may not use up.
+
+        Errors: what the step raises.  # thread: sealing
+        """
+        return self._disk.patiently(step)
+
     def shed(self, started: SessionStarted, reason: str) -> bool:
         """Make the entry of a recording that is to be deleted unsent; say whether it is sealed.
 
         One that is not leaves nothing, unless the chain names it already.  # thread: sealing
         """
         try:
-            # What frees room may take of the reserve; who is refused may not use it up.
             entry = _Entry(started=started, outcome=outcomes.SHED, reason=reason)
-            finished = self._noted(entry, do=self._disk.patiently)
-            self.tell(self._disk.patiently(partial(self._sealer.seal, finished)))
+            finished = self._noted(entry, do=self.patiently)
+            self.tell(self.patiently(partial(self._sealer.seal, finished)))
         except (RecorderError, OSError) as problem:
             self._log.error(Ev.ENTRY_FAILED, subject=started.session, reason=problem)
             folder = self._spool.path(Place.DRAFTS, started.session)

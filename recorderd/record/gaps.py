@@ -6,11 +6,20 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from recorderd.core.gap_causes import AFTER_LAST, KERNEL_DROP, LATE, NETWORK_LOSS, NOT_RECEIVED, RING_OVERRUN
+from recorderd.core.gap_causes import (
+    AFTER_LAST,
+    KERNEL_DROP,
+    LATE,
+    NETWORK_LOSS,
+    NOT_RECEIVED,
+    RING_OVERRUN,
+    SILENCE_SUPPRESSED,
+)
 from recorderd.wire.manifest import Gap
 
 SLIVER_MS: Final = 20  # of a gap that is explained but for so little, the rest has the same cause
 WORSE: Final = (KERNEL_DROP, RING_OVERRUN, LATE)  # say better than a missing number what became of packets
+QUIET: Final = (NOT_RECEIVED, SILENCE_SUPPRESSED)  # what a hold explains better
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """The head of the chain, signed now and then: whoever holds one can tell when the chain was cut short.
 
 Contract: a head is appended to `heads.jsonl` in the state folder, then laid into the spool for the archive;
-cut between the two, the next start lays it down again. Heads follow each other as manifests do. What is
+cut between the two, the next start lays it down again. One that finds no room there is laid down before the
+next one is signed: the archive misses none. Heads follow each other as manifests do. What is
 counted (calls that left no entry) is told by the next head; a crash takes the counts since the last one.
 Thread: ``state`` the sealing thread, or any other when that has ended; ``count`` and ``describe`` any.
 """
@@ -61,6 +62,8 @@ class Heads:
         self._lock = threading.Lock()
         self._counted: Counter[str] = Counter()
         self._owed = ""  # cause of a head that only wants the key
+        self._sure_bytes = -1  # how long the file was before an append that has failed
+        self._to_lay = b""  # the newest head, until it lies in the spool
         self.newest: HeadBody | None = None
 
     def begin(self) -> None:
@@ -81,8 +84,11 @@ class Heads:
         if body.sequence > self._chain.head.sequence:
             reason = f"states {body.sequence} entries, the chain has {self._chain.head.sequence}"
             raise EvidenceError(subject=self._path, reason=reason)
-        self.newest = body
-        self._box.put(head_name(body.recorder_id, body.number), raw)
+        self.newest, self._to_lay = body, raw
+        try:
+            self._lay_down()
+        except OSError as problem:
+            self._log.error(Ev.HEAD_FAILED, subject=str(body.number), reason=problem)
 
     def count(self, reason: str) -> None:
         """Count a call that leaves no entry in the chain."""
@@ -117,6 +123,8 @@ class Heads:
         return _table(head.sequence, head.manifest_sha256, self.newest, waiting=waiting)
 
     def _state(self, cause: str, counted: Counter[str]) -> None:
+        """Sign the head and lay it down; what it has told is taken out of ``counted``."""
+        self._lay_down()
         link, before, utc_ns = self._chain.head, self.newest, self._clock.utc_ns()
         body = HeadBody(
             recorder_id=self._recorder_id,
@@ -131,9 +139,10 @@ class Heads:
         )
         signature = self._signer().sign_bytes(encode_head_body(body), signing_time_utc_s=utc_ns // NS_PER_S)
         document = encode_head(SignedHead(body=body, signature=signature))
-        durable.append(self._path, document + b"\n")
-        self.newest = body
-        self._box.put(head_name(self._recorder_id, body.number), document)
+        self._append(document + b"\n")
+        self.newest, self._to_lay = body, document
+        counted.clear()
+        self._lay_down()
         self._log.info(
             Ev.HEAD_STATED,
             subject=str(body.number),
@@ -141,6 +150,26 @@ class Heads:
             cause=cause,
             fingerprint=fingerprint(body.manifest_sha256),
         )
+
+    def _append(self, line: bytes) -> None:
+        """Add a line; what an append that failed has left was never told to anybody, and is cut off before.
+
+        Durable: after return the line survives. Errors: OSError.
+        """
+        if self._sure_bytes >= 0 and self._path.exists():
+            durable.truncate(self._path, self._sure_bytes)
+        self._sure_bytes = self._path.stat().st_size if self._path.exists() else 0
+        durable.append(self._path, line)
+        self._sure_bytes = -1
+
+    def _lay_down(self) -> None:
+        """Put the newest head into the spool, unless it was.
+
+        Durable: after return it survives there. Errors: OSError.
+        """
+        if self._to_lay and self.newest is not None:
+            self._box.put(head_name(self.newest.recorder_id, self.newest.number), self._to_lay)
+        self._to_lay = b""
 
 
 def stated_chain(state_dir: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from isal.isal_zlib import crc32
 
 from recorderd import durable
+from recorderd.core.gap_causes import HOLD
 from recorderd.core.ids import SessionId
 from recorderd.core.messages import (
     CallDescription,
@@ -30,6 +31,7 @@ from recorderd.core.messages import (
 )
 from recorderd.core.terms import Consent, Layout, Mode, RecordingTerms
 from recorderd.evidence.name_veil import NameVeil
+from recorderd.record.gaps import QUIET, overlay
 from recorderd.record.notes import Notes
 from recorderd.record.sealed_metadata import hidden, shown
 from recorderd.record.tail_line import TailLine
@@ -81,13 +83,20 @@ class Journal:
             clock, known = row.get("clock", {}), dict(row)
             for key in ("ssrcs", "participant_ids", "sources"):
                 known[key] = tuple(row.get(key, ()))
-            known["gaps"] = tuple(self.settled[name] + self.growing[name])
+            known["gaps"] = self._gaps(name)
             corrections = tuple(Correction(**entry) for entry in clock.get("corrections", ()))
             known["clock"] = self._corrected(name, ClockEntry(**{**clock, "corrections": corrections}))
             known["quality"] = QualityEntry(**row.get("quality", {}))
             known["keys"] = tuple(KeyEntry(**entry) for entry in row.get("keys", ()))
             entries.append(StreamEntry(**known))
         return entries
+
+    def _gaps(self, name: str) -> tuple[Gap, ...]:
+        """Give a stream's gaps; where it is held still, a hold explains that nothing comes."""
+        gaps, since = self.settled[name] + self.growing[name], self.standing.get(name, {}).get("held_since")
+        if since is not None:
+            gaps = overlay(gaps, int(since) - self.origin_samples, ENDLESS, HOLD, over=QUIET)
+        return tuple(gaps)
 
     def _corrected(self, name: str, clock: ClockEntry) -> ClockEntry:
         """State what was made up for by the newest note: that is in the audio, whatever else is known."""

@@ -1,9 +1,9 @@
 """A recording's journal and offers on disk, and the jobs for the disk's thread.
 
-Contract: a method returns at once. What must be silent or gone is dealt with also after an earlier step has
-failed; everything else of a recording stops at its first problem, which is reported once: its draft stays for
-recovery. A full disk is no problem but a wait (see ``space``): every job can be done again when there was no
-room for it.
+Contract: a method returns at once. What must be silent or gone is noted and dealt with also after an earlier
+step has failed; everything else of a recording stops at its first problem, which is reported once: its draft
+stays for recovery. A full disk is no problem but a wait (see ``space``): every job can be done again when
+there was no room for it.
 Thread: the recording's; the jobs run on the disk's.
 """
 
@@ -85,8 +85,13 @@ class JournalFiles:
         self._do(lambda: self._written.session(started))
 
     def changed(self, message: RecordingChanged, *, at_ns: int, effective_ns: int) -> None:
-        """Note a change of state; done, it survives."""
-        self._do(lambda: self._written.changed(message, at_ns=at_ns, effective_ns=effective_ns))
+        """Note a change of state, also of what was given up; done, it survives."""
+
+        def job() -> None:
+            if self._journal is not None:
+                self._journal.changed(message, at_ns=at_ns, effective_ns=effective_ns)
+
+        self._do(job, always=True)
 
     def refused(self, message: ControlRefused, *, at_ns: int) -> None:
         """Note what was asked for in vain."""

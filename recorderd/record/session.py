@@ -178,6 +178,7 @@ class Recording:
         track = self.tracks.get(message.stream)
         if track is not None:
             track.hold(held=message.held, at=self.samples_at(message.at_mono_ns))
+            self.gaps_noted = ()  # a recovery is to know
 
     def recode_stream(self, message: StreamRecoded) -> None:
         """Go on with other codecs."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from recorderd.core.clock import Clock
@@ -100,7 +101,8 @@ class Shedder:
             terms=candidate.terms,
             state=RecordingState.OFF,
         )
-        if not self._folder.take(recording_id, entry_id=entry.session):
+        take = partial(self._folder.take, recording_id, entry_id=entry.session)
+        if not self._entries.patiently(take):
             return False
         note = ShedNote(
             recording_id=recording_id,

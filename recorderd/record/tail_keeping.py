@@ -46,7 +46,8 @@ class TailKeeping:
         self._log = log
         self._files: TailFiles | None = None
         self._written: tuple[int, int] = (0, 0)  # number of the last block, and up to when drafts go
-        self._idle_ns = -1  # since when nothing came; 0 = something did, -1 = and the files are empty
+        # Since when nothing came; 0 = something did, or is left of another process, -1 = the files are empty.
+        self._idle_ns = 0
         self._given_back = False
         self._open()
 
@@ -163,8 +164,10 @@ class TailKeeping:
             self._disk.put(self._empty)
 
     def _empty(self) -> None:
+        """Empty the files once all that they tell lasts in the drafts.  # thread: the disk's"""
         try:
             if self._files is not None:
+                self._spool.sync()
                 self._files.give_back()
         except OSError as problem:
             self._left_out(problem)

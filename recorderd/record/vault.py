@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -264,7 +265,12 @@ class VaultFile:
             return
         first = doomed[0]
         kept = self._open(first)[: size_bytes - first.offset] if first.offset < size_bytes else b""
-        self._put([(size_bytes - len(kept), memoryview(kept))], flags=ENDS)
+        try:
+            self._put([(size_bytes - len(kept), memoryview(kept))], flags=ENDS)
+        except OSError:  # half an end is none: whoever tries again finds the container as it was
+            with suppress(OSError):
+                durable.resize(self._descriptor, self._end)
+            raise
         self.sync()
         self._destroy(doomed)
         self._plain_bytes = size_bytes

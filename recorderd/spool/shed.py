@@ -44,13 +44,18 @@ class ShedFolder:
         """Take a ready recording, to be told of by an entry; say whether it was still there.
 
         Durable: after return it stands here with its note; a cut may leave it without.
+        Errors: OSError; it stands in ``ready`` again then, and may be taken once more.
         """
         folder = self._folder / recording_id
         try:
             durable.publish(self._spool.path(Place.READY, recording_id), folder)
         except FileNotFoundError:
             return False  # the flush was first
-        durable.replace(folder / NOTE_NAME, entry_id.encode())
+        try:
+            durable.replace(folder / NOTE_NAME, entry_id.encode())
+        except OSError:
+            self.put_back(recording_id)
+            raise
         return True
 
     def entry_of(self, recording_id: str) -> str:

@@ -80,6 +80,18 @@ def test_after_a_crash_of_the_process_a_draft_is_as_it_was_written_and_the_tail_
     ]
 
 
+def test_what_a_process_has_left_in_the_tail_does_not_wait_for_the_next_call_to_go(tmp_path: Path) -> None:
+    studio = _lived(tmp_path / "lived", "steady")
+    studio._packets = []
+    studio.crash(tail=True)
+    folder = studio.spool.root / TAIL_DIR
+    assert studio.places() == {"ready": ["s"]} and all(len(content) for _, content in held(folder))
+    studio.run(studio.now_ms + 4000)
+    assert all(len(content) for _, content in held(folder))
+    studio.run(studio.now_ms + 3000)
+    assert not any(len(content) for _, content in held(folder))
+
+
 def test_a_disk_that_was_away_meanwhile_is_given_its_pages_back(tmp_path: Path) -> None:
     studio = _lived(tmp_path / "lived", "steady")
     path = studio.spool.path(Place.DRAFTS, "s") / audio_name("s")

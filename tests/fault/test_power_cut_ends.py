@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import pytest
 
+from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import SessionId
 from recorderd.evidence.draft_cipher import BlockOpener
 from recorderd.evidence.draft_container import ContainerReader
@@ -17,7 +18,7 @@ from recorderd.record.tail_files import read_tail
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import manifest_name, parse_manifest
 from tests.support.bundles import audio_of
-from tests.support.power_cut_scene import PROMISED_MS, Scene, begin, house, memory, noted, recovered
+from tests.support.power_cut_scene import END_MS, PROMISED_MS, Scene, begin, house, memory, noted, recovered
 from tests.support.recipients import openssl_opens
 from tests.support.studio import RATE_HZ
 
@@ -55,6 +56,27 @@ def test_a_call_that_ended_and_waits_for_its_seal_is_whole_up_to_its_last_second
             waited += manifest.recovered and cut_ms - PROMISED_MS > end_ms
             _is_as_spoken(scene, name, _audio(folder, customer), kind=kind)
     assert waited or kind != "clear", "no cut came while a call waited"
+
+
+def test_what_waits_for_the_key_lasts_before_the_tail_is_emptied(
+    house: tuple[Signer, Path], memory: Path
+) -> None:
+    signer, customer = house
+    with noted(memory, signer, "clear", customer) as scene:
+        scene.studio.run(1500)
+        scene.studio.recorder.checkpoint_ns = 60 * NS_PER_S
+        scene.studio.sealer._signer = None  # the token is away
+        for name in scene.voices:
+            scene.studio.end(SessionId(name), ms=END_MS)
+        scene.studio.run(END_MS + 9000)
+    assert scene.studio.recorder.closing.waiting == 3
+    scene.trace.leave(memory / "left", until=len(scene.trace.steps), luck=random.Random(7))
+    spool = recovered(scene, memory / "left")
+    for number, name in enumerate(scene.voices):
+        folder = spool.path(Place.READY, name)
+        manifest = parse_manifest((folder / manifest_name(name)).read_bytes())
+        assert manifest.duration_samples * 1000 / RATE_HZ >= END_MS - 70 * number - 20
+        _is_as_spoken(scene, name, _audio(folder, customer), kind="clear")
 
 
 def _audio(folder: Path, customer: Path) -> bytes:

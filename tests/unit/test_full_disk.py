@@ -15,13 +15,18 @@ import pytest
 from recorderd.core.clock import SystemClock
 from recorderd.core.errors import DraftFailed
 from recorderd.core.events import Ev, EventLog
+from recorderd.core.messages import ControlAction, RecordingState, SessionEnded, StreamEnd
+from recorderd.core.terms import AudioFormat, RecordingTerms
+from recorderd.evidence.envelope import CertificateRecipients
+from recorderd.evidence.recipients import load_certificate
 from recorderd.record.disk import Disk, InlineDisk
 from recorderd.record.space import Space, is_no_space
 from recorderd.spool.reserve import RESERVE_NAME, Reserve, free_bytes
-from tests.support.bundles import make_signer
+from tests.support.bundles import audio_of, make_signer
 from tests.support.programs import wait_until
+from tests.support.recipients import make_recipient, openssl_opens
 from tests.support.small_disk import FILLER, fill, small_disk
-from tests.support.studio import RATE_HZ, Studio, Voice
+from tests.support.studio import BEGIN_MONO_NS, RATE_HZ, Studio, Voice
 
 MB = 1 << 20
 PACKETS = 500  # ten seconds, 160 kB of 16-bit mono
@@ -115,6 +120,12 @@ def talk(studio: Studio, name: str, *, packets: int = PACKETS) -> Voice:
     return voice
 
 
+def run_all(disk: Disk) -> None:
+    stop = threading.Event()
+    stop.set()
+    disk.run(stop)
+
+
 def check_whole(studio: Studio, name: str, voice: Voice, *, session_ms: int = 0) -> None:
     samples = studio.samples(name)[:, 0]
     assert np.array_equal(samples, voice.into(np.zeros(samples.size, np.int16), session_ms=session_ms))
@@ -196,6 +207,90 @@ def test_what_neither_disk_nor_memory_can_hold_is_silence_with_its_cause(disk: P
     assert np.array_equal(samples, wanted)
     assert RATE_HZ * 8 < sum(gap.length_samples for gap in gaps) < RATE_HZ * 12
     assert samples.size >= 1500 * 160
+
+
+@pytest.mark.parametrize("late", ["a pause", "a stop"])
+def test_a_change_that_is_late_finds_room_later_and_the_encrypted_call_goes_on(
+    disk: Path, log: EventLog, late: str
+) -> None:
+    make_recipient(disk, "customer")
+    customer = CertificateRecipients(recipients=(load_certificate(disk / "customer.pem"),))
+    space, reserve = make_space(disk / "spool", log, reserve_bytes=2 * MB)
+    studio = Studio(
+        disk,
+        make_signer(disk, "recorder"),
+        audio=InlineDisk(space=space),
+        sealing=InlineDisk(space=space, waits=False),
+        encryption={"bank": customer},
+    )
+    session = studio.session("a", terms=RecordingTerms(rule="bank", encrypt="bank"))
+    voice = studio.voice(session, "a/a", first_ms=20, packets=PACKETS)
+    studio.end(session, ms=10_100)
+    if late == "a pause":
+        studio.change(session, RecordingState.PAUSED, ms=2110, put_ms=5000)
+        studio.change(session, RecordingState.ON, ms=6500, action=ControlAction.RESUME)
+    else:  # nothing more is wanted, but what is there is
+        studio.change(session, RecordingState.OFF, ms=2110, put_ms=5000, action=ControlAction.STOP)
+    studio.run(4500)
+    fill(disk)
+    studio.run(8000)
+    (disk / FILLER).unlink()
+    studio.run(14_000)
+    manifest = studio.manifest("a")
+    assert reserve.missing_bytes > 0
+    assert (manifest.recovered, manifest.end_cause) == (False, "bye")
+    assert [row.encryption for row in manifest.files if row.role == "audio"] == ["cms"]
+    opened = openssl_opens(audio_of(studio.folder("a")), disk / "customer.pem")
+    assert opened is not None
+    samples = np.frombuffer(opened[-2 * manifest.duration_samples :], "<i2")
+    wanted = voice.into(np.zeros(samples.size, np.int16))
+    wanted[int(2.11 * RATE_HZ) : int(6.5 * RATE_HZ)] = 0
+    assert np.array_equal(samples, wanted)
+    assert samples.size == int(2.11 * RATE_HZ) or late == "a pause"
+
+
+def test_a_recording_of_an_odd_length_that_found_no_room_is_proven_once_more(
+    disk: Path, log: EventLog
+) -> None:
+    space, _ = make_space(disk / "spool", log, reserve_bytes=0)
+    sealing = Disk(space=space, waits=False)
+    studio = Studio(disk, make_signer(disk, "recorder"), sealing=sealing)
+    session = studio.session("a", terms=RecordingTerms(audio_format=AudioFormat.NATIVE))
+    at_ns = BEGIN_MONO_NS + 2_000_125_000  # 16,001 samples
+    studio.voice(session, "a/a", first_ms=20, packets=90)
+    studio.put(SessionEnded(session=session, cause=StreamEnd.BYE, at_mono_ns=at_ns, at_utc_ns=0), ms=2010)
+    studio.run(4000)
+    fill(disk)
+    run_all(sealing)
+    assert (studio.recorder.closing.waiting_for_room, studio.places()) == (1, {"drafts": ["a"]})
+    (disk / FILLER).unlink()
+    studio.recorder.closing.seal_where_room_is()
+    manifest = studio.manifest("a")
+    assert (manifest.duration_samples, manifest.recovered, manifest.end_cause) == (16_001, False, "bye")
+
+
+def test_a_key_that_comes_back_to_a_full_disk_finds_its_recordings_when_there_is_room(
+    disk: Path, log: EventLog
+) -> None:
+    space, _ = make_space(disk / "spool", log, reserve_bytes=0)
+    sealing = Disk(space=space, waits=False)
+    studio = Studio(disk, make_signer(disk, "recorder"), sealing=sealing)
+    voices = {name: talk(studio, name, packets=100) for name in ("a", "b")}
+    studio.run(4000)
+    closing, signer = studio.recorder.closing, studio.sealer._signer
+    studio.sealer._signer = None  # the token is away
+    run_all(sealing)
+    assert closing.waiting == 2
+    studio.sealer._signer = signer
+    fill(disk)
+    closing.seal_waiting()
+    assert (closing.waiting, studio.places()) == (2, {"drafts": ["a", "b"]})
+    (disk / FILLER).unlink()
+    closing.seal_waiting()
+    assert closing.waiting == 0
+    for name, voice in voices.items():
+        check_whole(studio, name, voice)
+        assert not studio.manifest(name).recovered
 
 
 def test_other_troubles_of_the_disk_are_not_waited_for(

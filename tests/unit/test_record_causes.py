@@ -253,6 +253,22 @@ def test_causes_survive_a_crash(studio: Studio, crash_ms: int) -> None:
         assert causes[2:] == ["late", "silence_suppressed", "paused", "hold", "network_loss"]
 
 
+@pytest.mark.parametrize("crash_ms", [5000, 9900])
+def test_a_call_that_is_held_when_the_recorder_crashes_is_told_to_be_held(
+    studio: Studio, crash_ms: int
+) -> None:
+    session = studio.session("s")
+    phone, other = Phone(studio, session, "s/1"), Phone(studio, session, "s/2")
+    phone.says(0, 2000, lost=[1000])
+    other.says(0, 12_000)
+    _held(studio, session, "s/1", ms=2500, held=True)
+    studio.run(crash_ms)
+    studio.crash()
+    held, _ = studio.manifest(session).streams
+    told = [(gap.start_samples // 8, gap.cause) for gap in held.gaps]
+    assert told == [(1000, "network_loss"), (2000, "not_received"), (2500, "hold")]
+
+
 def test_a_gap_that_ended_with_its_window_does_not_grow_over_what_came_then(studio: Studio) -> None:
     session = studio.session("s")
     phone = Phone(studio, session, "s/1")

@@ -1,5 +1,6 @@
 """The chain file: a torn line never counted, a missing one is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,37 @@ def test_a_line_that_a_power_cut_tore_is_dropped(tmp_path: Path) -> None:
     assert (tmp_path / CHAIN_NAME).read_bytes() == whole
     again.append(_link(2))
     assert Chain(tmp_path).head == _link(2)
+
+
+@pytest.mark.parametrize("lost", [slice(1, 2), slice(1, 4), slice(0, 4)], ids=["one", "the last", "all"])
+def test_of_a_group_that_a_power_cut_tore_only_what_stands_without_a_hole_counts(
+    tmp_path: Path, lost: slice
+) -> None:
+    chain = Chain(tmp_path)
+    for sequence in range(1, 41):  # synced, and published since
+        chain.append(_link(sequence))
+    path = tmp_path / CHAIN_NAME
+    before_bytes = path.stat().st_size
+    chain.append_all([_link(sequence) for sequence in range(41, 141)])
+    octets, pages = bytearray(path.read_bytes()), range(0, path.stat().st_size, 4096)
+    for page in pages[lost]:  # the length is on disk, this page of the group is not
+        first, end = max(page, before_bytes), min(page + 4096, len(octets))
+        octets[first:end] = bytes(max(0, end - first))
+    path.write_bytes(octets)
+    again = Chain(tmp_path)
+    assert 40 <= again.head.sequence < 140
+    sequences = [json.loads(line)["sequence"] for line in path.read_bytes().splitlines()]
+    assert sequences == list(range(1, again.head.sequence + 1))
+    assert again.named(["r40", "r140"]) == {"r40": f"{40:064x}"}
+
+
+def test_a_chain_that_ends_in_nothing_but_zeros_does_not_start_anew(tmp_path: Path) -> None:
+    chain = Chain(tmp_path)
+    chain.append(_link(1))
+    with (tmp_path / CHAIN_NAME).open("ab") as stream:
+        stream.write(bytes(1 << 17))
+    with pytest.raises(EvidenceError, match="no line"):
+        Chain(tmp_path)
 
 
 def test_a_chain_torn_in_its_first_line_starts_anew(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from recorderd.wire.canonical import canonical_json
 from recorderd.wire.chain_head import HeadBody, fingerprint, parse_head
 from recorderd.wire.manifest import GENESIS_SHA256
 from tests.support.bundles import make_signer
+from tests.support.small_disk import FILLER, fill, small_disk
 
 
 @pytest.fixture
@@ -125,6 +126,42 @@ def test_a_disk_that_refuses_is_reported_and_the_counts_are_kept(tmp_path: Path,
     heads.state("hour")
     (body,) = _waiting(tmp_path, signer)
     assert [(row.reason, row.calls) for row in body.counted] == [("sip_403", 1)]
+
+
+@pytest.mark.parametrize("left_bytes", [0, 1 << 12], ids=["no room at all", "room for the line only"])
+def test_on_a_full_disk_no_head_is_torn_left_out_or_counted_twice(
+    tmp_path: Path, signer: Signer, left_bytes: int
+) -> None:
+    with small_disk(tmp_path / "small", size_bytes=1 << 20) as disk:
+        heads, _, log = _heads(disk, signer)
+        heads.state("start")
+        for _ in range(3):
+            heads.count("no_rule")
+            fill(disk, leave_bytes=left_bytes)
+            heads.state("hour")
+        assert log.counters()["head_failed"] >= 2
+        (disk / FILLER).unlink()
+        heads.state("stop")
+        bodies = _waiting(disk, signer)
+        assert [body.number for body in bodies] == list(range(1, len(bodies) + 1))
+        assert judge_chains([], bodies)[1:] == ()
+        assert sum(row.calls for body in bodies for row in body.counted) == 3
+        again, _, _ = _heads(disk, signer)
+        assert again.newest == bodies[-1]
+
+
+def test_a_start_on_a_full_disk_lays_the_newest_head_down_later(tmp_path: Path, signer: Signer) -> None:
+    with small_disk(tmp_path / "small", size_bytes=1 << 20) as disk:
+        heads, _, _ = _heads(disk, signer)
+        heads.state("hour")
+        for path in (disk / "spool" / "heads").iterdir():
+            path.unlink()
+        fill(disk)
+        again, _, log = _heads(disk, signer)
+        assert log.counters()["head_failed"] == 1
+        (disk / FILLER).unlink()
+        again.state("hour")
+        assert [body.number for body in _waiting(disk, signer)] == [1, 2]
 
 
 def test_the_status_tells_the_fingerprint_in_groups(tmp_path: Path, signer: Signer) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from dsp.mixing import Limiter, mix
 from recorderd.archive.verification import verify_bundle
-from recorderd.core.ids import DialogId
+from recorderd.core.ids import DialogId, SessionId
 from recorderd.core.messages import (
     ControlAction,
     ControlRefused,
@@ -250,6 +252,43 @@ def test_a_crash_after_an_objection_still_leaves_the_tombstone(
     studio.crash()
     assert (studio.manifest(session).outcome, studio.manifest(session).recovered) == ("objected", True)
     assert not list(studio.root.rglob("*.wav")) and not list(studio.root.rglob("*.sip"))
+
+
+@pytest.fixture
+def failed(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A call whose draft was given up because of its disk, and that goes on."""
+    session = studio.session("s")
+    studio.voice(session, "s/a", first_ms=0, packets=500)
+    studio.run(3000)
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("recorderd.durable.write_at", broken)
+        studio.run(3500)
+    assert studio.log.counters()["draft_failed"] == 1
+    return studio
+
+
+def test_an_objection_to_a_call_whose_draft_was_given_up_survives_a_crash(failed: Studio) -> None:
+    failed.change(SessionId("s"), RecordingState.ERASED, ms=4000, action=ControlAction.OBJECT)
+    failed.run(6000)
+    failed.crash()
+    manifest = failed.manifest("s")
+    assert (manifest.outcome, manifest.files) == ("objected", ())
+    assert failed.places() == {"ready": ["s"]}
+
+
+def test_a_late_pause_of_a_call_whose_draft_was_given_up_is_told(failed: Studio) -> None:
+    failed.change(SessionId("s"), RecordingState.PAUSED, ms=2100, put_ms=3600)
+    failed.run(6000)
+    failed.crash()
+    (span,) = failed.manifest("s").spans
+    assert (span.start_samples, span.cause) == (2100 * 8, "paused")
+    samples = failed.samples("s")[:, 0]
+    assert samples.size == span.start_samples + span.length_samples
+    assert samples[: span.start_samples].any() and not samples[span.start_samples :].any()
 
 
 @pytest.mark.parametrize("state", [OFF, WAITING])

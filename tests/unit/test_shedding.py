@@ -12,17 +12,22 @@ import pytest
 from recorderd import durable
 from recorderd.archive.lineage import Place as ChainPlace
 from recorderd.archive.lineage import judge_chains
+from recorderd.core.clock import SystemClock
 from recorderd.core.events import EventLog
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.record import shedding
 from recorderd.record.chain import Chain
+from recorderd.record.disk import InlineDisk
 from recorderd.record.entries import Entries, EntryPolicy
 from recorderd.record.shedding import Shedder
+from recorderd.record.space import Space
 from recorderd.spool.layout import Place
+from recorderd.spool.reserve import Reserve
 from recorderd.spool.shed import ShedFolder
 from recorderd.wire.manifest import manifest_name
 from tests.support.bundles import make_signer
+from tests.support.small_disk import fill, small_disk
 from tests.support.studio import Studio
 
 CALLS = {
@@ -65,9 +70,8 @@ def shedder_of(studio: Studio) -> Shedder:
     return shedder
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Studio:
-    studio = Studio(tmp_path, make_signer(tmp_path, "recorder"), slots=16)
+def with_calls(root: Path, **known: Any) -> Studio:
+    studio = Studio(root, make_signer(root, "recorder"), slots=16, **known)
     for name, terms in CALLS.items():
         session = studio.session(name, ms=studio.now_ms, terms=terms)
         studio.voice(session, f"{name}/a", first_ms=studio.now_ms, packets=50)
@@ -75,6 +79,11 @@ def studio(tmp_path: Path) -> Studio:
         studio.run(studio.now_ms + 2500)
     assert studio.places() == {"ready": list(CALLS)}
     return studio
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return with_calls(tmp_path)
 
 
 def shed_entries(studio: Studio) -> dict[str, list[str]]:
@@ -124,6 +133,30 @@ def test_everything_but_mandatory_recordings_and_entries_may_go(studio: Studio) 
     before = studio.places()
     shedder_of(studio).shed(1 << 40)
     assert studio.places() == before
+
+
+@pytest.mark.parametrize("reserve_bytes", [0, 1 << 20])
+def test_on_a_full_disk_one_is_deleted_with_its_entry_or_all_of_them_can_be_sent(
+    tmp_path: Path, reserve_bytes: int
+) -> None:
+    with small_disk(tmp_path / "small", size_bytes=8 << 20) as disk:
+        (disk / "spool").mkdir()
+        reserve = Reserve(disk / "spool", size_bytes=reserve_bytes)
+        if reserve_bytes:
+            reserve.prepare()
+        space = Space(
+            reserve, clock=SystemClock(), log=EventLog(logger=logging.getLogger("full"), clock=SystemClock())
+        )
+        studio = with_calls(disk, sealing=InlineDisk(space=space, waits=False))
+        shedder = shedder_of(studio)
+        fill(disk)
+        for _ in range(3):
+            if shedder.shed_recordings == 0:
+                shedder.shed(1)
+        gone = ["b-low"] if reserve_bytes else []
+        assert left(studio) == [name for name in CALLS if name not in gone]
+        assert sorted(shed_entries(studio)) == gone
+        assert ShedFolder(studio.spool).ids() == []
 
 
 def test_a_recording_that_the_flush_claims_first_is_the_flushs(
