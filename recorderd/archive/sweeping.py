@@ -55,6 +55,7 @@ class Sweeper:
         eraser: Eraser,
         clock: Clock,
         log: EventLog,
+        doubt: Callable[[], str] = lambda: "",
     ) -> None:
         self._store = store
         self._database = database
@@ -63,6 +64,7 @@ class Sweeper:
         self._eraser = eraser
         self._clock = clock
         self._log = log
+        self._doubt = doubt  # says why nothing is to be erased by this clock
 
     def enrol(self, advance: Callable[[int], None] | None = None) -> None:
         """Note what new recordings are kept by."""
@@ -87,7 +89,7 @@ class Sweeper:
         put_off: Callable[[], str] = lambda: "",
         advance: Callable[[int], None] | None = None,
     ) -> Swept:
-        """Erase what is due; before each few ``put_off`` is asked, which says why not to go on.
+        """Erase what is due; before each few the clock is looked at, and ``put_off`` says why not to go on.
 
         Errors: CatalogueFailed, EvidenceError, KeyUnusable, OSError.
         """
@@ -106,7 +108,7 @@ class Sweeper:
         swept = Swept(due=len(due), left=len(due))
         wish = Wish(kind=Kind.ERASED, cause=Cause.DUE, who=who, reason=WHY_SWEPT)
         for at in range(0, len(due), AT_ONCE):
-            swept.stopped_for = put_off()
+            swept.stopped_for = self._doubt() or put_off()
             if swept.stopped_for:
                 break
             group = due[at : at + AT_ONCE]
