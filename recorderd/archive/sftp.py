@@ -90,14 +90,18 @@ async def _deliver(
 ) -> None:
     import asyncssh  # slow, and needed where something is delivered only
 
-    known = asyncssh.import_known_hosts(f"[{settings.host}]:{settings.port} {settings.host_key}\n")
+    try:
+        known = asyncssh.import_known_hosts(f"[{settings.host}]:{settings.port} {settings.host_key}\n")
+        private_key = asyncssh.import_private_key(settings.private_key)
+    except ValueError as problem:  # among them: it has a passphrase
+        raise OSError(errno.EINVAL, f"{settings.host}: a key cannot be used: {problem}") from None
     try:
         async with (
             asyncssh.connect(
                 settings.host,
                 settings.port,
                 username=settings.user,
-                client_keys=[asyncssh.import_private_key(settings.private_key)],
+                client_keys=[private_key],
                 known_hosts=known,
                 agent_path=None,
                 config=None,

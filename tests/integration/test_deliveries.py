@@ -100,6 +100,12 @@ def test_a_key_that_is_not_known_there_is_told_and_stands_nowhere(
     assert "PRIVATE KEY" not in repr(refused.value) + repr(route)
 
 
+def test_a_key_that_is_none_fails_its_route_and_not_the_archive(server: SftpServer, archive: Archive) -> None:
+    route = Route(name="customer", server=server.settings(private_key="a line of prose"))
+    with pytest.raises(OSError, match="a key cannot be used"):
+        deliveries_of(archive).run(route, WHO)
+
+
 def test_what_was_erased_is_not_delivered_and_the_log_forgets_names(
     server: SftpServer, archive: Archive
 ) -> None:
