@@ -193,6 +193,23 @@ def test_keep_recording_asks_for_copies_until_the_spool_is_low(tmp_path: Path) -
     assert house.takes(priority=-1) == ""
 
 
+def test_a_flush_that_starts_anew_is_asked_for_no_room_that_is_there_by_now(tmp_path: Path) -> None:
+    house = House(tmp_path / "spool", policy=SpoolPolicy.KEEP_RECORDING)
+    for number in range(9):
+        (house.recording(number, place=Place.CLAIMED, size=QUOTA // 8) / RECEIPT_NAME).write_bytes(b"{}")
+    house.pass_hours(0.1)
+    asked = read_stance(house.spool.root, now_utc_ns=house.utc_ns())
+    for number in range(8):
+        for path in (house.spool.root / "claimed" / f"r{number:05}").iterdir():
+            path.unlink()
+        (house.spool.root / "claimed" / f"r{number:05}").rmdir()
+    house.pass_hours(0.1)
+    file = OfferedFile(name="a", size_bytes=100, sha256="0" * 64)
+    copies = [Delivery(recording_id="a", files=(file,), chunk_bytes=1, state=State.ARCHIVED)]
+    assert EarlyRelease().due(copies, asked) == ["a"]
+    assert EarlyRelease().due(copies, read_stance(house.spool.root, now_utc_ns=house.utc_ns())) == []
+
+
 def test_while_one_of_two_archives_is_down_copies_that_wait_for_it_count_as_unsent(tmp_path: Path) -> None:
     house = House(tmp_path / "spool", policy=SpoolPolicy.KEEP_RECORDING, receipts_needed=2)
     for number in range(9):
