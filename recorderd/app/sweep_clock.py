@@ -28,6 +28,7 @@ from recorderd.core.events import Ev, EventLog
 
 NOTE_NAME: Final = "sweep-clock"
 _DAY_NS: Final = 86_400 * NS_PER_S
+_MODE: Final = 0o644  # an operator's word, given as root, is read by the daemon
 LEAP_NS: Final = 3 * _DAY_NS  # a weekend without power is none
 VOUCHED_NS: Final = _DAY_NS
 _NOTE_EVERY_NS: Final = 3600 * NS_PER_S
@@ -127,7 +128,7 @@ class SweepClock:
         self._doubt = f"the clock is {days} days ahead of what was known at {known_at}; {vouched}"
 
     def _note(self, now_utc_ns: int) -> None:
-        durable.replace(self._path, f"{utc_text(now_utc_ns)}\n".encode())
+        durable.replace(self._path, f"{utc_text(now_utc_ns)}\n".encode(), mode=_MODE)
         self._noted_ns = now_utc_ns
 
     def _noted(self) -> int | None:
