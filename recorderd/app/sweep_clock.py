@@ -16,13 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import select
-
 from recorderd import durable
 from recorderd.archive.audit_log import Actor, AuditLog
-from recorderd.archive.audit_tables import AUDIT
 from recorderd.archive.database import Database
-from recorderd.archive.tables import RECORDINGS
+from recorderd.archive.sweeping import newest_sign
 from recorderd.core.clock import NS_PER_S, Clock, utc_text
 from recorderd.core.events import Ev, EventLog
 
@@ -57,7 +54,7 @@ class SweepClock:
         self._log = log
         self._lock = threading.Lock()
         self._noted_ns = self._noted()
-        self._at_utc_ns = self._noted_ns or _newest_sign_ns(database) or clock.utc_ns()
+        self._at_utc_ns = self._noted_ns or _sign_ns(database) or clock.utc_ns()
         self._at_mono_ns = clock.mono_ns()
         self._vouched_since_ns: int | None = None
         self._doubt = ""
@@ -137,13 +134,9 @@ class SweepClock:
         return None
 
 
-def _newest_sign_ns(database: Database) -> int | None:
-    """Tell when this archive last gave a receipt or noted a deed, by its clock of then."""
-    receipt = select(RECORDINGS.c.archived_at).order_by(RECORDINGS.c.row_id.desc()).limit(1)
-    deed = select(AUDIT.c.at).order_by(AUDIT.c.number.desc()).limit(1)
-    with database.read() as connection:
-        signs = [str(connection.execute(query).scalar() or "") for query in (receipt, deed)]
-    return max((_utc_ns(sign) for sign in signs if sign), default=None)
+def _sign_ns(database: Database) -> int | None:
+    sign = newest_sign(database)
+    return _utc_ns(sign) if sign else None
 
 
 def _utc_ns(text: str) -> int:

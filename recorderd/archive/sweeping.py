@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from recorderd.archive.audit_log import Actor
+from recorderd.archive.audit_tables import AUDIT
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import AT_ONCE, Eraser, Wish
 from recorderd.archive.hold_book import HoldBook
@@ -150,3 +151,11 @@ class Sweeper:
                 percent=level.percent,
             )
         return levels
+
+
+def newest_sign(database: Database) -> str:
+    """Tell when this archive last gave a receipt or noted a deed, by its clock of then; empty = never."""
+    receipt = select(RECORDINGS.c.archived_at).order_by(RECORDINGS.c.row_id.desc()).limit(1)
+    deed = select(AUDIT.c.at).order_by(AUDIT.c.number.desc()).limit(1)
+    with database.read() as connection:
+        return max(str(connection.execute(query).scalar() or "") for query in (receipt, deed))
