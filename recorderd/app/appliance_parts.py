@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from recorderd.app.archive_link_configuration import receipts_needed
 from recorderd.app.backpressure import patience
 from recorderd.app.continuing import Continuing
 from recorderd.app.host_clock import HostClock
@@ -63,7 +64,11 @@ def sealing_parts(
 ) -> SealingParts:
     """Open the spool, the chain and its heads."""
     record, evidence, recorder = configuration.record, configuration.evidence, configuration.recorder
-    spool = Spool(configuration.spool.dir, quota_bytes=configuration.spool.quota_bytes)
+    spool = Spool(
+        configuration.spool.dir,
+        quota_bytes=configuration.spool.quota_bytes,
+        receipts_needed=receipts_needed(configuration.archive, configuration.archives),
+    )
     spool.prepare()
     chain = Chain(recorder.state_dir)
     sealer = Sealer(

@@ -95,6 +95,11 @@ class FurtherArchiveSection(ArchiveLinkSection):
     name: str = option("Name of the archive in status and in the names of receipts.", check=safe_id)
 
 
+def receipts_needed(archive: PrimaryArchiveSection, further: Sequence[FurtherArchiveSection]) -> int:
+    """Say how many archives must have receipted a recording before its local copy goes."""
+    return 1 + len(further) if archive.receipts is Receipts.ALL else 1
+
+
 def archives_problems(archives: Sequence[FurtherArchiveSection]) -> Iterator[Problem]:
     """Find what is wrong between archives that are right by themselves."""
     names = [PRIMARY, *(entry.name for entry in archives)]

@@ -44,7 +44,12 @@ def add_retention(commands: Any) -> None:
     )
     plan = _part(parts, "plan", _plan, "say what is due, held, and next; changes nothing")
     plan.add_argument("--list", action="store_true", help=f"name what is due (at most {_LISTED_MAX})")
-    _part(parts, "sweep", _sweep, "erase what is due")
+    sweep = _part(parts, "sweep", _sweep, "erase what is due")
+    sweep.add_argument(
+        "--clock-is-right",
+        action="store_true",
+        help="after the clock has leapt, or the archive was off for days: you have looked at it",
+    )
     _part(parts, "classes", _classes, "show the terms that are signed")
     _part(parts, "show", _show, "show until when one recording is kept").add_argument(
         "recording_id", metavar="ID", help="which recording"
@@ -69,6 +74,8 @@ def retention_lines(status: dict[str, Any]) -> Iterator[tuple[str, str]]:
     picture = status["retention"]
     if not picture["sweep_at"]:
         yield "retention", "nothing is erased by itself"
+    if doubt := picture["clock_doubt"]:
+        yield "retention", f"[red]nothing is erased by age[/]: {escape(doubt)}"
     if sweep := picture["sweep"]:
         yield "last sweep", f"{sweep['at']}: {sweep['erased']} erased, {sweep['left']} left"
     for row in picture["quotas"]:
@@ -129,11 +136,16 @@ def _plan_table(tally: PlanTally, due: list[Decision], listed: bool) -> dict[str
 
 def _sweep(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     look_at_power(configuration, work="the sweep")
-    swept = sweep_now(retention_parts(configuration), command_line_actor())
+    parts, who = retention_parts(configuration), command_line_actor()
+    if arguments.clock_is_right:
+        parts.sweep_clock.trust(who)
+    swept = sweep_now(parts, who)
     if arguments.json:
         print(json.dumps(asdict(swept), indent=2))
     else:
         print(f"{swept.due} due: {swept.erased} erased, {swept.refused} refused, {swept.left} left")
+    if doubt := parts.sweep_clock.doubt:
+        print(f"{doubt}. Is it right? Then sweep with --clock-is-right", file=sys.stderr)
     return _EXIT_AGAIN if swept.left else 0
 
 

@@ -272,6 +272,7 @@ class Backpressure:
     def _make_room(self) -> None:
         """Have deleted what may be: copies first; what waits for room to be sealed is tried again."""
         self._seal_where_room_is()
+        self._free_bytes = 0  # what was asked for before is there, or asked for anew
         may = self._may_shed(self.stance)
         if may is MayShed.NOTHING:
             return

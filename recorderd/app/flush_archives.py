@@ -18,7 +18,7 @@ from recorderd.app.archive_link_configuration import (
     ArchiveLinkSection,
     BandwidthSection,
     Compression,
-    Receipts,
+    receipts_needed,
 )
 from recorderd.app.recorder_configuration import RecorderConfiguration
 from recorderd.app.workers import Workers
@@ -98,7 +98,7 @@ class Senders:
         log: EventLog,
     ) -> None:
         names = tuple(entry.name for entry in archives)
-        needed = len(names) if configuration.archive.receipts is Receipts.ALL else 1
+        needed = receipts_needed(configuration.archive, configuration.archives)
         self.shelf = Shelf(spool=spool, stamper=stamper, archives=names, needed=needed, clock=clock, log=log)
         board = Board(spool.root, archives=names, needed=needed, clock=clock, log=log)
         box = HeadBox(spool.root)

@@ -151,24 +151,7 @@ class HostClock:
         }
 
     def _ask(self, stop: threading.Event | None) -> ClockStatement | None:
-        for source in self._sources:
-            path = shutil.which(source.program, path=self._program_dirs)
-            if path is None:
-                continue
-            try:
-                code, output = ask_program(
-                    (path, *source.arguments),
-                    limit_s=ANSWER_LIMIT_S,
-                    limit_bytes=OUTPUT_LIMIT_BYTES,
-                    stop=stop,
-                )
-                if code == 0:
-                    return source.read(output)  # else its daemon does not run
-            except (RecorderError, OSError) as problem:
-                if stop is not None and stop.is_set():
-                    return None
-                self._log.warning(Ev.CLOCK_SOURCE_FAILED, subject=source.program, reason=problem)
-        return read_kernel_clock()
+        return ask_time_sources(self._sources, program_dirs=self._program_dirs, log=self._log, stop=stop)
 
     def _dated(self, found: ClockStatement) -> ClockStatement:
         return replace(found, checked_at=utc_text(self._clock.utc_ns()))
@@ -194,6 +177,34 @@ class HostClock:
             self._log.error(Ev.CLOCK_OFFSET, **fields, limit_ms=_ms(self._offset_limit_ns))
         else:
             self._log.warning(Ev.CLOCK_UNSYNCHRONISED, **fields)
+
+
+def ask_time_sources(
+    sources: Sequence[TimeSource] = SOURCES,
+    *,
+    log: EventLog,
+    program_dirs: str = PROGRAM_DIRS,
+    stop: threading.Event | None = None,
+) -> ClockStatement | None:
+    """Ask the first that knows of the clock, else the kernel; None when asked to stop meanwhile."""
+    for source in sources:
+        path = shutil.which(source.program, path=program_dirs)
+        if path is None:
+            continue
+        try:
+            code, output = ask_program(
+                (path, *source.arguments),
+                limit_s=ANSWER_LIMIT_S,
+                limit_bytes=OUTPUT_LIMIT_BYTES,
+                stop=stop,
+            )
+            if code == 0:
+                return source.read(output)  # else its daemon does not run
+        except (RecorderError, OSError) as problem:
+            if stop is not None and stop.is_set():
+                return None
+            log.warning(Ev.CLOCK_SOURCE_FAILED, subject=source.program, reason=problem)
+    return read_kernel_clock()
 
 
 def health_of(found: ClockStatement, *, offset_limit_ns: int) -> ClockHealth:

@@ -1,6 +1,7 @@
 """The daemon's part in retention: signs the terms at start, ends what a cut left, sweeps once a day.
 
-Contract: never on battery. What fails is told and tried again an hour later; recordings come in meanwhile.
+Contract: never on battery, nor by a clock that has leapt. What fails is told and tried again an hour later;
+recordings come in meanwhile.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class RetentionDuty:
             }
             for level in self._levels
         ]
-        return {"retention": {"sweep_at": self._settings.sweep_at, "sweep": self._last, "quotas": quotas}}
+        told = {"sweep_at": self._settings.sweep_at, "sweep": self._last, "quotas": quotas}
+        return {"retention": told | {"clock_doubt": self._parts.sweep_clock.doubt}}
 
     def _run(self, stop: StopToken) -> None:
         quotas_at = looked_at = self._now()
@@ -86,6 +88,7 @@ class RetentionDuty:
                 quotas_at = now + _QUOTAS_EVERY
                 terms_kept = terms_kept or self._guarded(self._keep_terms)
                 self._guarded(self._look_at_quotas)
+                self._guarded(self._look_at_clock)
             if sweep_at is not None and now >= sweep_at:
                 done = self._guarded(lambda: self._sweep(stop))
                 sweep_at = self._next_sweep(now) if done else now + _AGAIN
@@ -108,11 +111,17 @@ class RetentionDuty:
         self._levels = self._parts.sweeper.look_at_quotas(quotas_of(self._settings))
         return True
 
+    def _look_at_clock(self) -> bool:
+        self._parts.sweep_clock.look()
+        return True
+
     def _sweep(self, stop: StopToken) -> bool:
         reason = self._why_not(stop)
         if reason:
             self._log.warning(Ev.RETENTION_PUT_OFF, subject="sweep", reason=reason)
             return False
+        if self._parts.sweep_clock.look():
+            return False  # told when it was found
         begun = time.monotonic()
         swept = self._parts.sweeper.sweep(_SELF, put_off=lambda: self._why_not(stop))
         self._last = {

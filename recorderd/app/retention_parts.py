@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from recorderd.app.archive_catalogue import open_database
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_store import open_locks, open_mirror, open_store
+from recorderd.app.host_clock import ask_time_sources
 from recorderd.app.retention_configuration import terms_of
+from recorderd.app.sweep_clock import SweepClock
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import Eraser
@@ -39,6 +41,7 @@ class RetentionParts:
     holds: HoldBook
     eraser: Eraser
     sweeper: Sweeper
+    sweep_clock: SweepClock
     locks: ObjectLocks | None
     mirror: Mirror | None
     signer: Signer
@@ -99,6 +102,14 @@ def retention_parts(
         log=events,
         locks=locks,
     )
+    sweep_clock = SweepClock(
+        store.root,
+        database,
+        audit=audit,
+        clock=clock,
+        is_vouched=lambda: _is_vouched(events),
+        log=events,
+    )
     sweeper = Sweeper(
         store=store,
         database=database,
@@ -107,6 +118,7 @@ def retention_parts(
         eraser=eraser,
         clock=clock,
         log=events,
+        doubt=sweep_clock.look,
     )
     return RetentionParts(
         archive_id=archive.id,
@@ -117,12 +129,18 @@ def retention_parts(
         holds=holds,
         eraser=eraser,
         sweeper=sweeper,
+        sweep_clock=sweep_clock,
         locks=locks,
         mirror=open_mirror(configuration, store, database, clock=clock, log=events),
         signer=signer,
         terms=terms_of(configuration.retention),
         clock=clock,
     )
+
+
+def _is_vouched(log: EventLog) -> bool:
+    found = ask_time_sources(log=log)
+    return found is not None and found.synchronised
 
 
 def quiet_log(clock: Clock) -> EventLog:

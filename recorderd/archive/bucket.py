@@ -311,6 +311,7 @@ class _NotLocked(OSError):
 def _told(subject: str, ask: Callable[[], Any]) -> Any:
     """Ask, and tell what went wrong in our words."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
 
     try:
         return ask()
@@ -331,6 +332,8 @@ def _told(subject: str, ask: Callable[[], Any]) -> Any:
         raise OSError(errno.EIO, reason) from None
     except BotoCoreError as problem:
         raise OSError(errno.EIO, f"{subject}: {problem}") from None
+    except HTTPError as problem:  # within an object's octets boto3 passes some of them on
+        raise OSError(errno.EIO, f"{subject}: {type(problem).__name__}: {problem}") from None
 
 
 def _authorities(ca_file: Path | None) -> str | bool:

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from recorderd.archive.audit_log import Actor
+from recorderd.archive.audit_tables import AUDIT
 from recorderd.archive.database import Database
 from recorderd.archive.erasure import AT_ONCE, Eraser, Wish
 from recorderd.archive.hold_book import HoldBook
@@ -55,6 +56,7 @@ class Sweeper:
         eraser: Eraser,
         clock: Clock,
         log: EventLog,
+        doubt: Callable[[], str] = lambda: "",
     ) -> None:
         self._store = store
         self._database = database
@@ -63,6 +65,7 @@ class Sweeper:
         self._eraser = eraser
         self._clock = clock
         self._log = log
+        self._doubt = doubt  # says why nothing is to be erased by this clock
 
     def enrol(self, advance: Callable[[int], None] | None = None) -> None:
         """Note what new recordings are kept by."""
@@ -87,7 +90,7 @@ class Sweeper:
         put_off: Callable[[], str] = lambda: "",
         advance: Callable[[int], None] | None = None,
     ) -> Swept:
-        """Erase what is due; before each few ``put_off`` is asked, which says why not to go on.
+        """Erase what is due; before each few the clock is looked at, and ``put_off`` says why not to go on.
 
         Errors: CatalogueFailed, EvidenceError, KeyUnusable, OSError.
         """
@@ -106,7 +109,7 @@ class Sweeper:
         swept = Swept(due=len(due), left=len(due))
         wish = Wish(kind=Kind.ERASED, cause=Cause.DUE, who=who, reason=WHY_SWEPT)
         for at in range(0, len(due), AT_ONCE):
-            swept.stopped_for = put_off()
+            swept.stopped_for = self._doubt() or put_off()
             if swept.stopped_for:
                 break
             group = due[at : at + AT_ONCE]
@@ -148,3 +151,11 @@ class Sweeper:
                 percent=level.percent,
             )
         return levels
+
+
+def newest_sign(database: Database) -> str:
+    """Tell when this archive last gave a receipt or noted a deed, by its clock of then; empty = never."""
+    receipt = select(RECORDINGS.c.archived_at).order_by(RECORDINGS.c.row_id.desc()).limit(1)
+    deed = select(AUDIT.c.at).order_by(AUDIT.c.number.desc()).limit(1)
+    with database.read() as connection:
+        return max(str(connection.execute(query).scalar() or "") for query in (receipt, deed))

@@ -3,8 +3,8 @@
 Contract: what is to be told is not kept twice: the catalogue, the audit log and the missing calls are the
 queue, and how far each hook has come stands in the database. It moves on only after the other side has
 answered with success, so each thing is told at least once, in order, also after an outage or a kill; its id
-tells a repetition. A hook that fails waits longer and longer, alone. A new hook begins with what comes after
-it was configured.
+tells a repetition. A hook that takes nothing waits longer and longer, alone. A new hook begins with what
+comes after it was configured.
 
 POST, JSON, `X-Recorder-Signature: t=SECONDS,v1=HEX`: HMAC-SHA256 by the shared secret over SECONDS, a dot and
 the body. Numbers of people are not in it: who may know them asks the archive.
@@ -102,7 +102,6 @@ class Teller:
             self._log.warning(Ev.WEBHOOK_FAILED, subject=self._hook.name, reason=problem)
             wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, LONGEST_WAIT_S)
             return wait_s
-        self._wait_s = FIRST_WAIT_S
         return 0.0
 
     def _tell_some(self, source: str) -> bool:
@@ -117,6 +116,7 @@ class Teller:
             for number, content in rows:
                 if content is not None and content["kind"] in self._hook.kinds:
                     self._post({"id": f"{self._archive_id}/{source}/{number}", **content})
+                    self._wait_s = FIRST_WAIT_S  # it listens
                 told = number
         finally:
             if told > reached:
@@ -165,8 +165,10 @@ def signature(secret: str, seconds: str, body: bytes) -> str:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A hook is where it was configured, nowhere else."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+    def http_error_302(self, *_: Any, **__: Any) -> None:
+        """Follow nothing, and do not read where it would lead: it is an answer that is no success."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _archived(connection: Connection, reached: int) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -165,6 +165,7 @@ class Ev(Enum):
     RETENTION_SWEPT = "retention_swept"
     RETENTION_PUT_OFF = "retention_put_off"
     RETENTION_FAILED = "retention_failed"
+    RETENTION_CLOCK_LEAPT = "retention_clock_leapt"
     RETENTION_CLASS_UNKNOWN = "retention_class_unknown"
     ERASURE_REFUSED = "erasure_refused"
     ARCHIVED_ERASED = "archived_erased"

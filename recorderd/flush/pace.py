@@ -1,7 +1,7 @@
 """How fast chunks may go out by the time of day, and whether it pays to compress them.
 
 Rule: the first limit that holds now counts. A limit is kept over a second: what one chunk takes beyond it,
-the next ones wait for. Pure: time comes in.
+the next ones wait for; what went out before it held counts for nothing. Pure: time comes in.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Pace:
     def look(self, *, now_ns: int, minute: int) -> None:
         """Take the time: which limit holds, and what has become free since the last look."""
         held = (limit.bytes_per_s for limit in self._limits if limit.holds(minute))
-        self.bytes_per_s = next(held, None)
+        before, self.bytes_per_s = self.bytes_per_s, next(held, None)
+        if self.bytes_per_s != before:
+            self._left_bytes = 0.0  # what went out by another limit, or by none, is no debt of this one
         if self.bytes_per_s is not None:
             earned = self.bytes_per_s * (now_ns - self._at_ns) / NS_PER_S
             self._left_bytes = min(self._left_bytes + earned, float(self.bytes_per_s))

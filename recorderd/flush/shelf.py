@@ -233,6 +233,9 @@ class Shelf:
                 if held is None or held.is_gone:
                     self._answer(job)
                     continue
+                if problem := self._missing(job):
+                    self._answer(job, problem)
+                    continue
                 held.done.add(job.archive)
                 is_due = len(held.done) >= self._needed
             if is_due:
@@ -257,6 +260,16 @@ class Shelf:
                 with self._lock:
                     self._held[job.recording_id].done.discard(job.archive)
             self._answer(job, problem)
+
+    def _missing(self, job: ReleaseJob) -> OSError | SpoolBroken | None:
+        """Say why an archive is not done with a recording: the disk may have refused its receipt."""
+        path = self._spool.path(Place.CLAIMED, job.recording_id)
+        try:
+            if self.receipt(job.archive, job.recording_id) is not None or not path.exists():
+                return None  # what was moved away with its receipts is only to be removed
+        except OSError as problem:
+            return problem
+        return SpoolBroken(path=path, reason=f"the receipt of {job.archive} is not stored")
 
     def _refuse(self, job: RefusalJob) -> None:
         with self._lock:

@@ -110,6 +110,7 @@ class Stamper:
         if not self.folder.waiting():
             self._batch_at_ns += settings.batch_ns
         self._batching = False
+        self._spoilt: set[str] = set()  # batches that the disk did not give back
         self._figures: Counter[str] = Counter()
 
     def run(self, stop: StopToken) -> None:
@@ -259,13 +260,26 @@ class Stamper:
         if now_ns >= self._batch_at_ns:
             self._batch_at_ns = now_ns + self._settings.batch_ns
         for batch in self.folder.unstamped():
-            tsr = self._fetch(parse_batch(batch.read_bytes()).root_sha256, subject=batch.name)
+            root_sha256 = self._root_of(batch)
+            if not root_sha256:
+                continue
+            tsr = self._fetch(root_sha256, subject=batch.name)
             if tsr is None:
                 return False
             self.folder.store(batch, tsr)
             self._figures["batches"] += 1
             self._log.info(Ev.TIMESTAMPED, subject=batch.name)
         return False
+
+    def _root_of(self, batch: Path) -> str:
+        """Read what is to be stamped; empty for what is no batch any more, which is told once."""
+        try:
+            return parse_batch(batch.read_bytes()).root_sha256
+        except StampFormatError as problem:
+            if batch.name not in self._spoilt:
+                self._spoilt.add(batch.name)
+                self._log.error(Ev.INTERNAL_ERROR, subject=batch.name, reason=problem)
+            return ""
 
     def _fetch(self, sha256_hex: str, *, subject: str) -> bytes | None:
         """Get a stamp from the first authority that gives a good one; none when all fail."""

@@ -74,9 +74,10 @@ class Spool:
     Thread: any; each recording folder has one owner at a time (see the rule above).
     """
 
-    def __init__(self, root: Path, *, quota_bytes: int) -> None:
+    def __init__(self, root: Path, *, quota_bytes: int, receipts_needed: int = 1) -> None:
         self.root = root
         self.quota_bytes = quota_bytes
+        self._receipts_needed = receipts_needed  # before a local copy may go
         self._file_system: durable.FileSystem | None = None
         self._sealed_bytes: dict[str, int] = {}  # by id; a sealed recording does not change any more
         self._receipted: set[str] = set()  # of the claimed ones; a receipt does not go away
@@ -250,7 +251,14 @@ class Spool:
         )
 
     def _is_receipted(self, folder: str, recording_id: str) -> bool:
-        return recording_id in self._receipted or Path(folder, recording_id, RECEIPT_NAME).exists()
+        """Tell whether its copy may go: as many archives have confirmed it as are needed, whichever."""
+        if recording_id in self._receipted:
+            return True
+        try:
+            with os.scandir(f"{folder}/{recording_id}") as entries:
+                return sum(is_receipt(entry.name) for entry in entries) >= self._receipts_needed
+        except FileNotFoundError:
+            return False
 
     def _move(self, recording_id: str, source: Place, target: Place) -> Path:
         moved = self.path(target, recording_id)

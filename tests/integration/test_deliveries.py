@@ -17,6 +17,7 @@ from recorderd.app.archive_configuration import load_archive_configuration
 from recorderd.app.delivery_configuration import DeliverySection
 from recorderd.app.delivery_duty import DeliveryDuty, next_delivery
 from recorderd.app.retention_parts import retention_parts
+from recorderd.archive import sftp
 from recorderd.archive.audit_log import AuditFilter
 from recorderd.archive.deliveries import Deliveries, Route
 from recorderd.archive.folders import Folders
@@ -26,6 +27,7 @@ from recorderd.evidence.digest import sha256_file
 from recorderd.policy.retention import RetentionClass
 from tests.support.bundles import folder_digests
 from tests.support.golden import FIRST, GOLDEN, IDS, RECORDER, SECOND, THIRD
+from tests.support.odd_sftp_server import Oddity, OddSftpServer
 from tests.support.programs import wait_until
 from tests.support.retention import AT_ONCE, WHO, Archive
 from tests.support.retention_house import RetentionHouse
@@ -96,6 +98,12 @@ def test_a_key_that_is_not_known_there_is_told_and_stands_nowhere(
     with pytest.raises(OSError, match="PermissionDenied") as refused:
         deliveries_of(archive).run(route, WHO)
     assert "PRIVATE KEY" not in repr(refused.value) + repr(route)
+
+
+def test_a_key_that_is_none_fails_its_route_and_not_the_archive(server: SftpServer, archive: Archive) -> None:
+    route = Route(name="customer", server=server.settings(private_key="a line of prose"))
+    with pytest.raises(OSError, match="a key cannot be used"):
+        deliveries_of(archive).run(route, WHO)
 
 
 def test_what_was_erased_is_not_delivered_and_the_log_forgets_names(
@@ -203,6 +211,42 @@ def test_a_server_that_goes_away_is_told_and_nothing_is_lost(server: SftpServer,
     server.start()
     assert send(server, parcel, sent.append) == [""]
     assert sha256_file(server.there / "2026" / "a" / "a.wav")[0] == parcel.files["a.wav"]
+
+
+# --- a server that is not as it should be ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("oddity", [Oddity.SILENT_AT_ONCE, Oddity.SILENT_IN_A_WRITE])
+def test_a_server_that_says_nothing_more_is_given_up_and_nothing_counts_as_delivered(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, oddity: Oddity
+) -> None:
+    monkeypatch.setattr(sftp, "IDLE_S", 1)
+    odd, deliveries, told = OddSftpServer(tmp_path / "odd", oddity), deliveries_of(archive), list[str]()
+    route = Route(name="customer", server=odd.settings())
+
+    def run() -> None:
+        with pytest.raises(OSError, match=r"127\.0\.0\.1") as failed:
+            deliveries.run(route, WHO)
+        told.append(str(failed.value))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(20)
+    odd.stop()
+    assert "SFTPConnectionLost" in "".join(told)
+    assert deliveries.behind(route) == 3
+
+
+def test_a_refusal_without_a_reason_is_no_delivery(archive: Archive, tmp_path: Path) -> None:
+    odd, deliveries = OddSftpServer(tmp_path / "odd", Oddity.WORDLESS), deliveries_of(archive)
+    route = Route(name="customer", server=odd.settings())
+    try:
+        told = deliveries.run(route, WHO)
+    finally:
+        odd.stop()
+    assert (told.delivered, told.failed, deliveries.behind(route)) == (0, 3, 3)
+    assert {row.reason for row in deliveries.log_of(route, limit=9)} == {"SFTPFailure"}
+    assert not archive.audit_log.rows(AuditFilter(what="recording_delivered"))
 
 
 # --- as an operator does it -----------------------------------------------------------------------

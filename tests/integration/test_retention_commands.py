@@ -170,7 +170,7 @@ def test_the_archive_signs_its_terms_at_start_and_ends_what_was_cut(tmp_path: Pa
         program.wait_for(" ready")
         wait_until(lambda: house.archive.names(FIRST) == {f"{FIRST}.tombstone.json"}, what="the erasure ends")
         status = json.loads(house.run("status", "--json").stdout)
-        assert status["retention"] == {"sweep_at": "03:00", "sweep": {}, "quotas": []}
+        assert status["retention"] == {"sweep_at": "03:00", "sweep": {}, "quotas": [], "clock_doubt": ""}
     finally:
         programs.end()
     signed = json.loads(house.run("retention", "classes", "--json").stdout)

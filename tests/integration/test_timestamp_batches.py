@@ -39,6 +39,7 @@ from tests.support.stamped import (
     authority,
     configured,
     machine,
+    stamping,
     stored,
 )
 from tests.support.tsa import StampingMachine, TimeAuthority, openssl_ts_verify, sha256_hex
@@ -242,3 +243,23 @@ def test_hashes_and_stamps_do_not_wait_for_the_archive(
     assert loopback.spool.ids(Place.READY) == sorted(ids)
     for recording_id in ids:
         assert_stamped(loopback.spool.path(Place.READY, recording_id), authority.machine)
+
+
+def test_a_batch_that_the_disk_has_spoilt_holds_up_no_other_and_is_told_once(
+    tmp_path: Path, authority: TimeAuthority
+) -> None:
+    loopback = Loopback(tmp_path)
+    folder = loopback.spool.root / "stamps"
+    folder.mkdir()
+    spoilt = folder / "20260101T000000Z.json"
+    spoilt.write_bytes(b"")
+    (folder / "waiting").write_text(f"{sha256_hex(b'a recording')}\n")
+    with stamping(loopback, authority, wait_ns=0) as (stamper, lines):
+        wait_until(lambda: bool(stamper.folder.unsent()), what="the next batch is stamped")
+        figures = stamper.status()
+        told = [line for line in lines if spoilt.name in line]
+        time.sleep(1.2)  # it is looked at twice a second
+        assert [line for line in lines if spoilt.name in line] == told
+    assert (figures["batches_unstamped"], figures["batches_unsent"]) == (1, 1)
+    assert len(told) == 1
+    assert spoilt.exists()

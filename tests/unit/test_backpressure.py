@@ -19,7 +19,7 @@ from recorderd.flush.delivery import Delivery, State
 from recorderd.flush.early_release import EarlyRelease
 from recorderd.policy.admission import FlushOrder, SpoolPolicy
 from recorderd.record.disk import Disks
-from recorderd.spool.layout import RECEIPT_NAME, Place, Spool
+from recorderd.spool.layout import RECEIPT_NAME, Place, Spool, receipt_name
 from recorderd.spool.link_state import write_link_state
 from recorderd.spool.stance import USUAL, FlushStance, read_stance, write_stance
 from recorderd.wire.frames import OfferedFile
@@ -33,7 +33,7 @@ PER_HOUR = QUOTA // 144  # full after six days
 class House:
     """A spool with real folders, and a clock that is moved by hand."""
 
-    def __init__(self, root: Path, **changes: object) -> None:
+    def __init__(self, root: Path, *, receipts_needed: int = 1, **changes: object) -> None:
         known: dict[str, object] = {"dir": root, "quota_bytes": QUOTA, "reserve_bytes": 1 << 16, **changes}
         self.section = SpoolSection(**known)  # type: ignore[arg-type]
         self.now_s = 0
@@ -45,7 +45,7 @@ class House:
         logger.propagate = False
         self.level = logging.INFO
         self.log = EventLog(logger=logger, clock=self)
-        self.spool = Spool(root, quota_bytes=QUOTA)
+        self.spool = Spool(root, quota_bytes=QUOTA, receipts_needed=receipts_needed)
         self.spool.prepare()
         space, reserve = patience(self.section, clock=self, log=self.log)
         self.disks = Disks.patient(space)
@@ -191,6 +191,49 @@ def test_keep_recording_asks_for_copies_until_the_spool_is_low(tmp_path: Path) -
     house.pass_hours(0.1)
     assert house.backpressure.describe_spool()["level"] == "low"
     assert house.takes(priority=-1) == ""
+
+
+def test_a_flush_that_starts_anew_is_asked_for_no_room_that_is_there_by_now(tmp_path: Path) -> None:
+    house = House(tmp_path / "spool", policy=SpoolPolicy.KEEP_RECORDING)
+    for number in range(9):
+        (house.recording(number, place=Place.CLAIMED, size=QUOTA // 8) / RECEIPT_NAME).write_bytes(b"{}")
+    house.pass_hours(0.1)
+    asked = read_stance(house.spool.root, now_utc_ns=house.utc_ns())
+    for number in range(8):
+        for path in (house.spool.root / "claimed" / f"r{number:05}").iterdir():
+            path.unlink()
+        (house.spool.root / "claimed" / f"r{number:05}").rmdir()
+    house.pass_hours(0.1)
+    file = OfferedFile(name="a", size_bytes=100, sha256="0" * 64)
+    copies = [Delivery(recording_id="a", files=(file,), chunk_bytes=1, state=State.ARCHIVED)]
+    assert EarlyRelease().due(copies, asked) == ["a"]
+    assert EarlyRelease().due(copies, read_stance(house.spool.root, now_utc_ns=house.utc_ns())) == []
+
+
+def test_while_one_of_two_archives_is_down_copies_that_wait_for_it_count_as_unsent(tmp_path: Path) -> None:
+    house = House(tmp_path / "spool", policy=SpoolPolicy.KEEP_RECORDING, receipts_needed=2)
+    for number in range(9):
+        folder = house.recording(number, place=Place.CLAIMED, size=QUOTA // 8)
+        (folder / RECEIPT_NAME).write_bytes(b"{}")
+    house.pass_hours(0.1)
+    assert house.backpressure.describe_spool()["receipted_bytes"] == 0
+    assert house.takes() == "spool full"  # nothing of it may be deleted
+    for number in range(2):
+        (house.spool.root / "claimed" / f"r{number:05}" / receipt_name("far")).write_bytes(b"{}")
+    house.pass_hours(0.1)
+    assert house.backpressure.describe_spool()["receipted_bytes"] // (QUOTA // 8) == 2
+    assert house.takes() == ""
+
+
+def test_where_any_receipt_is_enough_that_of_a_further_archive_is_one(tmp_path: Path) -> None:
+    house = House(tmp_path / "spool", policy=SpoolPolicy.KEEP_RECORDING, shed_unreceipted=True)
+    for number in range(9):
+        folder = house.recording(number, place=Place.CLAIMED, size=QUOTA // 8)
+        (folder / receipt_name("far")).write_bytes(b"{}")
+    house.pass_hours(0.1)
+    assert house.backpressure.describe_spool()["unreceipted_bytes"] == 0
+    assert house.takes() == ""
+    assert read_stance(house.spool.root, now_utc_ns=house.utc_ns()).free_bytes > 0
 
 
 def test_the_flush_lets_the_oldest_copies_go_once_for_each_time_it_is_asked() -> None:

@@ -121,6 +121,21 @@ def test_over_ten_seconds_no_more_goes_out_than_the_limit_and_one_chunk() -> Non
     assert 95_000 <= sent <= 105_000
 
 
+def test_what_went_out_without_a_limit_is_no_debt_once_one_holds() -> None:
+    pace = Pace([Limit(begin_minute=8 * 60, end_minute=18 * 60, bytes_per_s=1_000_000)])
+    for step in range(1000):  # a night
+        pace.look(now_ns=step * NS_PER_S, minute=7 * 60)
+        pace.sent(100_000_000)
+    sent = 0
+    for step in range(1000, 1010):
+        pace.look(now_ns=step * NS_PER_S, minute=8 * 60)
+        while pace.may_send:
+            piece = pace.piece_bytes(256 << 10, floor_bytes=4096)
+            pace.sent(piece)
+            sent += piece
+    assert 9_000_000 <= sent <= 11_000_000
+
+
 def test_only_what_shrinks_is_packed_and_it_comes_out_again() -> None:
     packer, noise, text = Packer(), random.Random(1).randbytes(5000), b"0123456789" * 500
     assert packer.packed("r", "r.wav", noise) is None

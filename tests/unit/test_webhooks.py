@@ -48,6 +48,7 @@ class Listener:
     def __init__(self) -> None:
         self.told: list[tuple[str, bytes]] = []
         self.answers: list[int] = []
+        self.elsewhere = "/hook"
         listener = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,7 +59,7 @@ class Listener:
                     listener.told.append((self.headers["X-Recorder-Signature"], body))
                 self.send_response(code)
                 if code == 302:
-                    self.send_header("Location", self.path)
+                    self.send_header("Location", listener.elsewhere)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -143,6 +144,29 @@ def test_what_was_not_taken_is_told_again_in_order_by_the_next_process_too(
     assert scene.teller().step() == 0
     ids = [json.loads(body)["id"] for _, body in listener.told]
     assert ids == [f"arc-1/recordings/{number}" for number in (1, 2, 3)]
+
+
+def test_a_hook_that_sends_on_to_nonsense_is_told_again_later(tmp_path: Path, listener: Listener) -> None:
+    scene = Scene(tmp_path, listener)
+    teller = scene.teller()
+    scene.archive()
+    listener.answers, listener.elsewhere = [302], "http://[nowhere"
+    assert teller.step() == FIRST_WAIT_S
+    assert teller.step() == 0
+    assert listener.kinds() == ["archived"]
+
+
+def test_a_hook_that_takes_some_is_not_waited_for_longer_and_longer(
+    tmp_path: Path, listener: Listener
+) -> None:
+    scene = Scene(tmp_path, listener)
+    teller = scene.teller()
+    for _ in range(6):
+        scene.archive()
+    listener.answers = [200, 500, 200, 500, 200, 500, 500]
+    waits_s = [teller.step() for _ in range(5)]
+    assert waits_s == [FIRST_WAIT_S, FIRST_WAIT_S, FIRST_WAIT_S, 2 * FIRST_WAIT_S, 0]
+    assert len(listener.told) == 6
 
 
 def test_a_hook_that_is_away_loses_nothing(tmp_path: Path, listener: Listener) -> None:
