@@ -13,6 +13,7 @@ from recorderd.app.prompts import PromptLibrary
 from recorderd.app.recorder_configuration import RecorderConfiguration
 from recorderd.app.rules_configuration import codes_of, numbering_of, rules_of
 from recorderd.app.schema import Problem
+from recorderd.app.tls_files import check_tls_files
 from recorderd.core.messages import CallDescription, ControlAction
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import read_secret_text, resolve_secret
@@ -49,9 +50,9 @@ def prompt_problems(configuration: RecorderConfiguration, prompts: PromptLibrary
 
 
 def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
-    """Turn the configuration into what the signalling is told; reads the account's password.
+    """Turn the configuration into what the signalling is told; reads the account's password, and TLS's files.
 
-    Errors: KeyUnusable when the password file is open to others.
+    Errors: KeyUnusable when one of them is missing or open to others, or makes no TLS server.
     """
     sip, account = configuration.sip, configuration.sip.registration
     allowed: tuple[Network, ...] = networks(sip.allow_from)
@@ -70,10 +71,12 @@ def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
         allowed += _registrar_networks(account.registrar)
     tls = None
     if sip.tls is not None:
+        key_file, ca_file = resolve_secret(sip.tls.key_file), sip.tls.ca_file
+        check_tls_files(certificate_file=sip.tls.certificate_file, key_file=key_file, ca_file=ca_file)
         tls = Tls(
             certificate_file=sip.tls.certificate_file,
-            key_file=resolve_secret(sip.tls.key_file),
-            ca_file=sip.tls.ca_file,
+            key_file=key_file,
+            ca_file=ca_file,
             verify_peer=sip.tls.verify_peer,
             require_client_certificate=sip.tls.require_client_certificate,
         )

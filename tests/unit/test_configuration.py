@@ -15,6 +15,7 @@ from recorderd.app.recorder_configuration import (
 )
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.prompts import Prompt
+from recorderd.evidence.keys import create_self_signed
 from recorderd.policy.rules import Direction
 from tests.support.house import run_program
 from tests.support.option_reference import option_rows
@@ -170,6 +171,36 @@ def test_an_open_key_file_stops_the_start(tmp_path: Path) -> None:
     ended = run_program("recorderd", "--config", tmp_path / "recorderd.toml", check=False)
     assert ended.returncode == 78
     assert "644" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("sip.pem", "none.pem"), "none.pem"),
+        (("sip.key", "none.key"), "none.key"),
+        (("sip.key", "receipt-key.pem"), "MISMATCH"),
+        (("sip.key", "open.key"), "644"),
+        (("[rtp]", 'ca_file = "keys/none.pem"\n[rtp]'), "none.pem"),
+    ],
+)
+def test_files_of_sip_over_tls_that_no_call_could_be_taken_with_stop_the_start(
+    tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    for name, mode in (("sip", 0o600), ("open", 0o644)):
+        key, certificate = create_self_signed(common_name="recorder.example")
+        (tmp_path / "keys" / f"{name}.pem").write_bytes(certificate)
+        (tmp_path / "keys" / f"{name}.key").write_bytes(key)
+        (tmp_path / "keys" / f"{name}.key").chmod(mode)
+    path = tmp_path / "recorderd.toml"
+    tls = '[sip.tls]\ncertificate_file = "keys/sip.pem"\nkey_file = "keys/sip.key"\n[rtp]'
+    path.write_text(path.read_text().replace("[rtp]", tls))
+    assert run_program("recorderd", "check-config", "--config", path).returncode == 0
+    path.write_text(path.read_text().replace(*change))
+    ended = run_program("recorderd", "--config", path, check=False)
+    assert ended.returncode == 78
+    assert reason in ended.stderr
+    assert "hint:" in ended.stderr
 
 
 def test_a_sip_port_that_is_taken_is_said_plainly(tmp_path: Path) -> None:
