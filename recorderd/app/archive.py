@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd import __version__
@@ -167,10 +168,9 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
         return 0
     table = Table("started", Column("id", no_wrap=True), *_LIST_COLUMNS)
     for entry in entries:
-        table.add_row(
-            *(entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s"),
-            *(str(entry.channels), f"{entry.sample_rate_hz} Hz", entry.chain, entry.state),
-        )
+        cells = (entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s")
+        sound = (str(entry.channels), f"{entry.sample_rate_hz} Hz", entry.chain, entry.state)
+        table.add_row(*(escape(cell) for cell in (*cells, *sound)))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
@@ -187,8 +187,8 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     table = Table.grid(padding=(0, 2))
     for name, value in row.items():
         if name != "receipt":
-            table.add_row(name, "\n".join(value) if isinstance(value, list) else str(value))
-    table.add_row("folder", store.published.shown(entry.path))
+            table.add_row(name, escape("\n".join(value) if isinstance(value, list) else str(value)))
+    table.add_row("folder", escape(store.published.shown(entry.path)))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from threading import Event as StopToken
 from typing import Any
 
+from rich.markup import escape
+
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_store import open_objects, open_store
 from recorderd.app.delivery_duty import DeliveryDuty, route_of
@@ -82,7 +84,7 @@ def store_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if mirror := status.get("mirror"):
         behind = f"{mirror['rows_behind']} recordings and {mirror['tombstones_behind']} tombstones behind"
         problem = f": {mirror['problem']}" if mirror["problem"] else ""
-        yield "copy", f"{mirror['place']}, {behind}, {mirror['left']} could not be copied{problem}"
+        yield "copy", escape(f"{mirror['place']}, {behind}, {mirror['left']} could not be copied{problem}")
     for name, route in (status.get("deliveries") or {}).items():
         problem = (route["last"] or {}).get("problem", "")
-        yield f"delivery {name}", f"{route['behind']} not delivered{problem and f': {problem}'}"
+        yield f"delivery {name}", escape(f"{route['behind']} not delivered{problem and f': {problem}'}")
