@@ -40,7 +40,7 @@ def make_roster(configuration: ArchiveConfiguration, database: Database) -> Rost
 def registered(configuration: ArchiveConfiguration) -> dict[str, Registered]:
     """Read the recorders of archive.toml with their certificates.
 
-    Errors: KeyUnusable, EvidenceError.
+    Errors: KeyUnusable, also when a file holds no certificate.
     """
     return {
         name: Registered(

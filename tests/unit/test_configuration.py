@@ -174,6 +174,23 @@ def test_an_open_key_file_stops_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("program", "name", "trusted"),
+    [("flush", "recorderd", "keys/receipt-cert.pem"), ("archive", "archive", "keys/signing-cert.pem")],
+)
+def test_a_trusted_certificate_that_is_none_is_told_by_its_path_and_ends_with_78(
+    tmp_path: Path, program: str, name: str, trusted: str
+) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    (tmp_path / "der.crt").write_bytes(b"\x30\x82 no PEM")
+    path = tmp_path / f"{name}.toml"
+    path.write_text(path.read_text().replace(trusted, "der.crt"))
+    ended = run_program(program, "check-config", "--config", path, check=False)
+    assert ended.returncode == 78
+    assert "der.crt" in ended.stderr
+    assert "PEM" in ended.stderr.partition("hint:")[2]
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         (("sip.pem", "none.pem"), "none.pem"),
