@@ -10,8 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from recorderd.app.archive_configuration import ArchiveConfiguration
-from recorderd.app.archive_store import open_objects, open_store
-from recorderd.app.delivery_duty import DeliveryDuty, route_of
+from recorderd.app.delivery_duty import DeliveryDuty
 from recorderd.app.mirror_duty import MirrorDuty
 from recorderd.app.object_lock_duty import ObjectLockDuty
 from recorderd.app.retention_parts import RetentionParts
@@ -28,18 +27,6 @@ def required_mirror(configuration: ArchiveConfiguration, parts: RetentionParts) 
     with suppress(OSError):  # away: recordings wait at their recorders, and `mirror_behind` tells
         parts.mirror.begin()
     return parts.mirror
-
-
-def check_stores(configuration: ArchiveConfiguration) -> None:
-    """Read every key that the store, its copy and deliveries need; nobody is asked.
-
-    Errors: KeyUnusable.
-    """
-    open_store(configuration)
-    if configuration.mirror is not None and configuration.mirror.is_s3:
-        open_objects(configuration.mirror)
-    for section in configuration.deliveries:
-        route_of(section)
 
 
 class StoreDuties:

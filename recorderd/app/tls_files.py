@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from recorderd.core.errors import KeyUnusable, SecretUnusable
+from recorderd.core.errors import CertificateUnreadable, KeyUnusable, SecretUnusable
 from recorderd.evidence.secret_files import read_secret
 
 
@@ -28,10 +28,18 @@ def check_tls_files(*, certificate_file: Path, key_file: Path, ca_file: Path | N
     except OSError as problem:  # an SSLError too
         raise KeyUnusable(path=certificate_file, reason=_why(problem)) from None
     if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as problem:
-            raise KeyUnusable(path=ca_file, reason=_why(problem)) from None
+        check_authorities(ca_file)
+
+
+def check_authorities(ca_file: Path) -> None:
+    """See that the certificates of those who may vouch for the other end can be read.
+
+    Errors: KeyUnusable.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except OSError as problem:
+        raise CertificateUnreadable(path=ca_file, reason=_why(problem)) from None
 
 
 def _why(problem: OSError) -> str:
