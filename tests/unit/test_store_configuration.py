@@ -81,6 +81,8 @@ def test_bucket_and_prefix_are_taken_from_the_url(tmp_path: Path) -> None:
         (DELIVERY + DELIVERY, "deliveries[1].name"),
         (DELIVERY + 'folder = "../x"', "folder"),
         (DELIVERY + 'at = "24:00"', "at"),
+        ('[call_records]\ncall_ids = ["likedid"]', "call_records.call_ids"),
+        ('[call_records]\nignore = ["context=rec-*"]', "call_records.ignore"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_key(tmp_path: Path, text: str, key: str) -> None:
