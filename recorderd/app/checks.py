@@ -29,3 +29,15 @@ def curve_key(value: Any) -> str | None:
 def header_name(value: Any) -> str | None:
     """Check the name of a SIP header; empty = none."""
     return None if re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]*", value) else "give a SIP header's name"
+
+
+def sip_host(value: Any) -> str | None:
+    """Check HOST or HOST:PORT of a SIP URI."""
+    found = re.fullmatch(r"[A-Za-z0-9._-]+(:(\d{1,5}))?", value)
+    good = found and (found[2] is None or 0 < int(found[2]) <= PORT_MAX)
+    return None if good else "give HOST or HOST:PORT, without sip: before it"
+
+
+def sip_user(value: Any) -> str | None:
+    """Check the user part of a SIP URI."""
+    return None if re.fullmatch(r"[A-Za-z0-9_.!~*'()&=+$,;?/%-]+", value) else "give a user without a host"

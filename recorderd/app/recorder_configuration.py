@@ -18,7 +18,7 @@ from recorderd.app.archive_link_configuration import (
     archives_problems,
 )
 from recorderd.app.checks import header_name as _header
-from recorderd.app.checks import safe_id
+from recorderd.app.checks import safe_id, sip_host, sip_user
 from recorderd.app.encryption_configuration import EncryptionSection, encryption_problems
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.restart_configuration import RestartSection
@@ -93,8 +93,8 @@ class RecorderSection:
 class RegistrationSection:
     """[sip.registration]"""
 
-    registrar: str = option("Address of the exchange, HOST or HOST:PORT.")
-    user: str = option("User of the recorder's account at the exchange.")
+    registrar: str = option("Address of the exchange, HOST or HOST:PORT.", check=sip_host)
+    user: str = option("User of the recorder's account at the exchange.", check=sip_user)
     password_file: Path = option("File with the account's password, mode 600.")
     auth_user: str = option("User for digest when it differs from `user`.", default="")
     realm: str = option("Digest realm; * answers any.", default="*")

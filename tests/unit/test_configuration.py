@@ -39,6 +39,11 @@ receipt_certificate_file = "rc"
 """
 
 
+REGISTRATION = """[sip.registration]
+registrar = "pbx"
+user = "rec"
+password_file = "pw"
+[spool]"""
 STAMPS = """
 [timestamps]
 [[timestamps.authorities]]
@@ -130,6 +135,9 @@ def test_whose_rtp_is_taken_and_what_becomes_of_skew_can_be_chosen(tmp_path: Pat
         (("[spool]", '[sip]\naddress = "::1"\n[spool]'), "sip.address", "IPv4"),
         (("[spool]", '[log]\nlevel = "loud"\n[spool]'), "log.level", "choose one of"),
         (("[spool]", '[sip.registration]\nuser = "x"\n[spool]'), "sip.registration.registrar", "missing"),
+        (("[spool]", REGISTRATION.replace("pbx", "sip:pbx")), "sip.registration.registrar", "HOST:PORT"),
+        (("[spool]", REGISTRATION.replace("pbx", "pbx:99999")), "sip.registration.registrar", "HOST:PORT"),
+        (("[spool]", REGISTRATION.replace("rec", "rec@pbx")), "sip.registration.user", "without a host"),
     ],
 )
 def test_each_problem_names_its_key_and_the_remedy(
