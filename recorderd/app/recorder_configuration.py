@@ -196,7 +196,9 @@ class RtpSection:
     silence_limit_s: int = option(
         "End a session after so long without RTP; 0 = never.", default=120, minimum=0
     )
-    receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
+    receive_buffer_bytes: int = option(
+        "Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14, maximum=1 << 30
+    )
     max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
     source: RtpSource = option(
         "Take RTP from the signalled address only (strict), from whichever sends first (learn) or from any.",

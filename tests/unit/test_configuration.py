@@ -121,6 +121,7 @@ def test_whose_rtp_is_taken_and_what_becomes_of_skew_can_be_chosen(tmp_path: Pat
         (("[evidence]", '[evidence]\nentries = ["x", 5]'), "evidence.entries[1]", "string"),
         (("[spool]", "[spool]\nquota_bytes = 5"), "spool.quota_bytes", "at least"),
         (("[spool]", "[rtp]\nport_min = 4001\n[spool]"), "rtp.port_min", "even"),
+        (("[spool]", f"[rtp]\nreceive_buffer_bytes = {1 << 31}\n[spool]"), "rtp.receive_buffer_bytes", "to"),
         (("[spool]", '[sip]\nallow_from = ["everyone"]\n[spool]'), "sip.allow_from", "networks"),
         (("[spool]", '[rtp]\nsource = "some"\n[spool]'), "rtp.source", "learn"),
         (("[spool]", '[record]\nfile_name = "../{id}"\n[spool]'), "record.file_name", "hyphens"),
