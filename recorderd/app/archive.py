@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd import __version__
@@ -18,12 +19,13 @@ from recorderd.app import fsck
 from recorderd.app.archive_accounts import add_account
 from recorderd.app.archive_audit import add_audit
 from recorderd.app.archive_catalogue import is_empty, open_catalogue
+from recorderd.app.archive_checks import check_archive
 from recorderd.app.archive_configuration import (
     CONTROL_NAME,
     ArchiveConfiguration,
     load_archive_configuration,
 )
-from recorderd.app.archive_daemon import ArchiveDaemon, archive_keys
+from recorderd.app.archive_daemon import ArchiveDaemon
 from recorderd.app.archive_deliver import add_deliver
 from recorderd.app.archive_export import add_export, export_call
 from recorderd.app.archive_intake import add_drain, drain, intake_lines
@@ -42,14 +44,10 @@ from recorderd.app.archive_web import add_web
 from recorderd.app.control import ask
 from recorderd.app.front_end import front_end_lines
 from recorderd.app.memory import keep_freed_memory
-from recorderd.app.power import PowerDuty
 from recorderd.app.power_words import power_line
-from recorderd.app.roster_duty import registered
 from recorderd.app.service import Service, run_reporting
-from recorderd.app.stamp_authorities import authorities
-from recorderd.app.store_duties import check_stores, store_lines
+from recorderd.app.store_duties import store_lines
 from recorderd.archive.catalogue import Entry
-from recorderd.core.clock import SystemClock
 from recorderd.core.errors import RecordingUnknown
 
 _LIST_COLUMNS: Final = ("caller", "callee", "duration", "channels", "rate", "chain", "state")
@@ -138,11 +136,7 @@ def _serve(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -
 
 
 def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
-    archive_keys(configuration)
-    registered(configuration)
-    authorities(configuration.timestamps)
-    check_stores(configuration)
-    PowerDuty(configuration.power, service=Service(program="recorder-archive"), clock=SystemClock())
+    check_archive(arguments.config, configuration)
     print(f"{arguments.config}: right for recorder-archive")
     return 0
 
@@ -167,10 +161,9 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
         return 0
     table = Table("started", Column("id", no_wrap=True), *_LIST_COLUMNS)
     for entry in entries:
-        table.add_row(
-            *(entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s"),
-            *(str(entry.channels), f"{entry.sample_rate_hz} Hz", entry.chain, entry.state),
-        )
+        cells = (entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s")
+        sound = (str(entry.channels), f"{entry.sample_rate_hz} Hz", entry.chain, entry.state)
+        table.add_row(*(escape(cell) for cell in (*cells, *sound)))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
@@ -187,8 +180,8 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     table = Table.grid(padding=(0, 2))
     for name, value in row.items():
         if name != "receipt":
-            table.add_row(name, "\n".join(value) if isinstance(value, list) else str(value))
-    table.add_row("folder", store.published.shown(entry.path))
+            table.add_row(name, escape("\n".join(value) if isinstance(value, list) else str(value)))
+    table.add_row("folder", escape(store.published.shown(entry.path)))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 

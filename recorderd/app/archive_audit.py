@@ -30,7 +30,11 @@ from recorderd.core.clock import SystemClock
 from recorderd.evidence.verify import TrustStore
 
 _PLAIN_WIDTH: Final = 200  # for pipes and files: an id that is cut off helps nobody
-_FILTERS: Final = ("who", "what", "subject", "outcome", "since", "until")
+_FILTERS: Final = {
+    **dict.fromkeys(("who", "what", "subject", "outcome"), "only these"),
+    "since": "a day (2026-11-23) or a time (2026-11-23T06:22Z); without a zone UTC",
+    "until": "the same; a day to its end",
+}
 
 
 def add_audit(commands: Any) -> None:
@@ -51,8 +55,8 @@ def add_audit(commands: Any) -> None:
             part.add_argument("--json", action="store_true", help="for programs")
         if name == "list":
             part.add_argument("--last", type=int, default=50, metavar="N", help="so many rows (50)")
-            for word in _FILTERS:
-                part.add_argument(f"--{word}", default="", help="only these")
+            for word, told in _FILTERS.items():
+                part.add_argument(f"--{word}", default="", help=told)
 
 
 def audit_findings(database: Database, trust: TrustStore, work: Step | None = None) -> Iterator[LogFinding]:

@@ -52,7 +52,7 @@ class ArchiveDaemon:
     def __init__(self, configuration: ArchiveConfiguration, service: Service) -> None:
         self._configuration = configuration
         self._service = service
-        self._signer, self._secret = archive_keys(configuration)
+        self._signer, self._secret = receipt_signer(configuration), curve_secret(configuration)
         self._clock = clock = SystemClock()
         self._log = log = service.log
         archive = configuration.archive
@@ -190,17 +190,24 @@ class ArchiveDaemon:
             self._workers.start("http", WebDuty(path, log=self._log).run)
 
 
-def archive_keys(configuration: ArchiveConfiguration) -> tuple[Signer, str]:
-    """Read the archive's own keys: what signs receipts, and the door's.
+def receipt_signer(configuration: ArchiveConfiguration) -> Signer:
+    """Read what signs receipts.
 
     Errors: KeyUnusable.
     """
     receipt = configuration.receipt
-    signer = Signer.from_files(
+    return Signer.from_files(
         key_file=resolve_secret(receipt.key_file), certificate_file=receipt.certificate_file
     )
+
+
+def curve_secret(configuration: ArchiveConfiguration) -> str:
+    """Read the door's own key.
+
+    Errors: KeyUnusable.
+    """
     path = resolve_secret(configuration.archive.secret_key_file)
     secret = read_secret_text(path).strip()
     if len(secret) != CURVE_KEY_LENGTH:
         raise KeyUnusable(path=path, reason="not a CURVE secret key of 40 characters")
-    return signer, secret
+    return secret

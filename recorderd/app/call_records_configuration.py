@@ -92,7 +92,9 @@ def call_records_problems(section: CallRecordsSection) -> Iterator[Problem]:
             *("extension", "trunk", "queue", "direction", "disposition"),
         )
     }
-    for key, column in named.items():
+    several = {"call_ids": section.call_ids, "ignore": tuple(_ignored(row)[0] for row in section.ignore)}
+    rows = [*named.items(), *((key, column) for key, columns in several.items() for column in columns)]
+    for key, column in rows:
         if known and column and column not in known:
             remedy = "name one of them, or leave it empty"
             yield Problem(key=f"call_records.{key}", reason=f"{column} is not in columns", remedy=remedy)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from recorderd.core.ids import is_safe_id
+
+PORT_MAX: Final = 65_535
 
 
 def safe_id(value: Any) -> str | None:
@@ -14,8 +16,9 @@ def safe_id(value: Any) -> str | None:
 
 
 def tcp_endpoint(value: Any) -> str | None:
-    """Check an address of the archive link."""
-    return None if re.fullmatch(r"tcp://[^/\s]+:\d+", value) else "give tcp://HOST:PORT"
+    """Check an address of the archive link; ZeroMQ itself would take a port modulo 65536."""
+    found = re.fullmatch(r"tcp://[^/\s]+:(\d{1,5})", value)
+    return None if found and int(found[1]) <= PORT_MAX else "give tcp://HOST:PORT, a port of at most 65535"
 
 
 def curve_key(value: Any) -> str | None:
@@ -26,3 +29,15 @@ def curve_key(value: Any) -> str | None:
 def header_name(value: Any) -> str | None:
     """Check the name of a SIP header; empty = none."""
     return None if re.fullmatch(r"[A-Za-z0-9!%*_+`'~.-]*", value) else "give a SIP header's name"
+
+
+def sip_host(value: Any) -> str | None:
+    """Check HOST or HOST:PORT of a SIP URI."""
+    found = re.fullmatch(r"[A-Za-z0-9._-]+(:(\d{1,5}))?", value)
+    good = found and (found[2] is None or 0 < int(found[2]) <= PORT_MAX)
+    return None if good else "give HOST or HOST:PORT, without sip: before it"
+
+
+def sip_user(value: Any) -> str | None:
+    """Check the user part of a SIP URI."""
+    return None if re.fullmatch(r"[A-Za-z0-9_.!~*'()&=+$,;?/%-]+", value) else "give a user without a host"

@@ -18,7 +18,7 @@ from recorderd.app.archive_link_configuration import (
     archives_problems,
 )
 from recorderd.app.checks import header_name as _header
-from recorderd.app.checks import safe_id
+from recorderd.app.checks import safe_id, sip_host, sip_user
 from recorderd.app.encryption_configuration import EncryptionSection, encryption_problems
 from recorderd.app.power_configuration import PowerSection, power_problems
 from recorderd.app.restart_configuration import RestartSection
@@ -93,8 +93,8 @@ class RecorderSection:
 class RegistrationSection:
     """[sip.registration]"""
 
-    registrar: str = option("Address of the exchange, HOST or HOST:PORT.")
-    user: str = option("User of the recorder's account at the exchange.")
+    registrar: str = option("Address of the exchange, HOST or HOST:PORT.", check=sip_host)
+    user: str = option("User of the recorder's account at the exchange.", check=sip_user)
     password_file: Path = option("File with the account's password, mode 600.")
     auth_user: str = option("User for digest when it differs from `user`.", default="")
     realm: str = option("Digest realm; * answers any.", default="*")
@@ -196,7 +196,9 @@ class RtpSection:
     silence_limit_s: int = option(
         "End a session after so long without RTP; 0 = never.", default=120, minimum=0
     )
-    receive_buffer_bytes: int = option("Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14)
+    receive_buffer_bytes: int = option(
+        "Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14, maximum=1 << 30
+    )
     max_streams: int = option("Streams at a time.", default=2000, minimum=1, maximum=8000)
     source: RtpSource = option(
         "Take RTP from the signalled address only (strict), from whichever sends first (learn) or from any.",

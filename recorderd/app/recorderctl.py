@@ -129,10 +129,10 @@ def _show_status(report: dict[str, Any]) -> None:
     recorder, flush = report["recorder"], report["flush"]
     lines = Table.grid(padding=(0, 2))
     if "error" in recorder:
-        lines.add_row("recorderd", f"[red]{recorder['error']}")
+        lines.add_row("recorderd", f"[red]{escape(recorder['error'])}")
     else:
         sip, rtp = recorder["sip"], recorder["rtp"]
-        lines.add_row("registration", f"{sip['registration']} {sip['registration_status']}")
+        lines.add_row("registration", escape(f"{sip['registration']} {sip['registration_status']}"))
         accepting = "yes" if sip["accepting"] else "[red]no"
         lines.add_row("accepting", f"{accepting}   dialogs {sip['dialogs']}, sessions {sip['sessions']}")
         for number, line in enumerate(spool_lines(recorder["spool"])):
@@ -153,11 +153,10 @@ def _show_status(report: dict[str, Any]) -> None:
             text = f"[red]expired {row['ended']}[/]: {escape(row['recipient'])}, {how}"
             lines.add_row(f"encryption.{row['section']}", text)
     if "error" in flush:
-        lines.add_row("link", f"[red]{flush['error']}")
+        lines.add_row("link", f"[red]{escape(flush['error'])}")
     else:
-        lines.add_row(
-            "link", ", ".join(f"{k} {v}" for k, v in flush.items() if not isinstance(v, dict | list))
-        )
+        plain = (f"{name} {value}" for name, value in flush.items() if not isinstance(value, dict | list))
+        lines.add_row("link", escape(", ".join(plain)))
         if stamps := flush.get("stamps"):
             counts = (
                 f"{name.replace('_', ' ')} {count}" for name, count in stamps.items() if name != "figures"
@@ -167,7 +166,7 @@ def _show_status(report: dict[str, Any]) -> None:
             lines.add_row("refused", line)
     console.print(lines)
     if recorder.get("sessions"):
-        console.print(_sessions_table(recorder["sessions"]))
+        console.print(sessions_table(recorder["sessions"]))
 
 
 def _chain_text(chain: dict[str, Any]) -> str:
@@ -212,7 +211,8 @@ def _signing(signing: dict[str, Any]) -> str:
     return "   ".join(words)
 
 
-def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
+def sessions_table(sessions: list[dict[str, Any]]) -> Table:
+    """Show the sessions in progress, a line for each stream."""
     table = Table("session", "call", "from", "to", "recorded", "stream", "packets", "lost", "level")
     for session in sessions:
         for number, stream in enumerate(session["streams"] or [None]):
@@ -225,7 +225,7 @@ def _sessions_table(sessions: list[dict[str, Any]]) -> Table:
                     str(stream["packets_lost"]),
                     f"{stream['rms_dbfs']} dB",
                 ]
-            table.add_row(*row)
+            table.add_row(*(escape(cell) for cell in row))
     return table
 
 

@@ -24,7 +24,6 @@ from recorderd.flush.curve import public_key_of
 
 _REFRESH_S: Final = 2.0
 _QUOTAS_S: Final = 3600.0
-_NEAR_PERCENT: Final = 90
 
 Loop = Callable[[StopToken], None]
 
@@ -40,7 +39,7 @@ def make_roster(configuration: ArchiveConfiguration, database: Database) -> Rost
 def registered(configuration: ArchiveConfiguration) -> dict[str, Registered]:
     """Read the recorders of archive.toml with their certificates.
 
-    Errors: KeyUnusable, EvidenceError.
+    Errors: KeyUnusable, also when a file holds no certificate.
     """
     return {
         name: Registered(
@@ -69,6 +68,7 @@ class RosterDuty:
     ) -> None:
         self.roster = make_roster(configuration, database)
         self._log = log
+        self._near_percent = configuration.retention.quota_warning_percent
         self._pairing = pairing_loops(configuration.pairs, store, database, log=log)
         self._desk: EnrolmentDesk | None = None
         section = configuration.enrolment
@@ -120,15 +120,19 @@ class RosterDuty:
     def _look_at_quotas(self, stop: StopToken) -> None:
         while not stop.is_set():
             try:
-                self._tell_quotas()
+                self.tell_quotas()
             except CatalogueFailed as problem:
                 self._log.warning(Ev.ROSTER_BEHIND, subject="catalogue", reason=problem)
             stop.wait(_QUOTAS_S)
 
-    def _tell_quotas(self) -> None:
+    def tell_quotas(self) -> None:
+        """Say which recorders have nearly, or more than, what they may.
+
+        Errors: CatalogueFailed.
+        """
         for row in self.roster.standings():
             percent = 100 * row.used_bytes // row.quota_bytes if row.quota_bytes else 0
-            if percent >= _NEAR_PERCENT:
+            if percent >= self._near_percent:
                 self._log.warning(
                     Ev.QUOTA_EXCEEDED if row.used_bytes > row.quota_bytes else Ev.QUOTA_NEAR,
                     subject=f"recorder {row.recorder_id}",

@@ -113,9 +113,9 @@ def _table(kind: type, table: dict[str, Any], prefix: str, base: Path, problems:
             if entry.default is MISSING and entry.default_factory is MISSING:
                 problems.append(Problem(key=prefix + name, reason="missing", remedy=entry.metadata["doc"]))
             continue
-        known_problems = len(problems)
+        found_before = len(problems)
         values[name] = _value(hints[name], table[name], prefix + name, base, problems)
-        if len(problems) == known_problems:  # what is of another type is not looked at further
+        if len(problems) == found_before:  # a check is made for values of the right type, in lists too
             _check(entry.metadata, values[name], prefix + name, problems)
     return kind(**values) if len(problems) == before else None
 

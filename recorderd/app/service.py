@@ -23,6 +23,7 @@ from recorderd.core.errors import AlreadyRunning, RecorderError
 from recorderd.core.events import Ev, EventLog
 
 EXIT_IO: Final = 74  # sysexits(3)
+EXIT_UNREAD: Final = 141  # 128 and SIGPIPE, as of other programs whose reader left
 GARBAGE_LOOK_AFTER: Final = 10_000  # new containers; the interpreter's own 700 come with two calls
 _FIELD_LIMIT: Final = 64  # the journal's limit of a field's name
 
@@ -138,9 +139,14 @@ def journal_fields(record: logging.LogRecord) -> dict[str, str]:
 
 
 def run_reporting(work: Any, arguments: Sequence[str] | None) -> int:
-    """Run a program's body; turn an error of the catalogue into message, hint and exit code."""
+    """Run a program's body; turn an error of the catalogue into message, hint and exit code.
+
+    Where the reader of the output leaves first, the code is never 0 unless the work had come to it.
+    """
+    code = EXIT_UNREAD
     try:
-        code = work(arguments)
+        code = int(work(arguments))
+        print(end="", flush=True)
     except RecorderError as problem:
         print(f"error: {problem}", file=sys.stderr)
         if problem.hint:
@@ -148,11 +154,10 @@ def run_reporting(work: Any, arguments: Sequence[str] | None) -> int:
         return problem.exit_code
     except BrokenPipeError:  # the reader of our output left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return EXIT_IO
-    return int(code)
+    return code
 
 
 class FolderLock:

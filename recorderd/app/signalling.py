@@ -6,15 +6,14 @@ Errors of secrets show here, so that `check-config` finds what a start would.
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from recorderd.app.prompts import PromptLibrary
-from recorderd.app.recorder_configuration import RecorderConfiguration, Transport
+from recorderd.app.recorder_configuration import RecorderConfiguration
 from recorderd.app.rules_configuration import codes_of, consent_header_of, numbering_of, rules_of
 from recorderd.app.schema import Problem
-from recorderd.core.errors import KeyUnusable
+from recorderd.app.tls_files import check_tls_files
 from recorderd.core.messages import CallDescription, ControlAction
 from recorderd.core.terms import RecordingTerms
 from recorderd.evidence.keys import read_secret_text, resolve_secret
@@ -51,9 +50,9 @@ def prompt_problems(configuration: RecorderConfiguration, prompts: PromptLibrary
 
 
 def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
-    """Turn the configuration into what the signalling is told; reads the account's password.
+    """Turn the configuration into what the signalling is told; reads the account's password, and TLS's files.
 
-    Errors: KeyUnusable when the password file is open to others, or TLS cannot use its files.
+    Errors: KeyUnusable when one of them is missing or open to others, or makes no TLS server.
     """
     sip, account = configuration.sip, configuration.sip.registration
     allowed: tuple[Network, ...] = networks(sip.allow_from)
@@ -72,15 +71,15 @@ def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
         allowed += _registrar_networks(account.registrar)
     tls = None
     if sip.tls is not None:
+        key_file, ca_file = resolve_secret(sip.tls.key_file), sip.tls.ca_file
+        check_tls_files(certificate_file=sip.tls.certificate_file, key_file=key_file, ca_file=ca_file)
         tls = Tls(
             certificate_file=sip.tls.certificate_file,
-            key_file=resolve_secret(sip.tls.key_file),
-            ca_file=sip.tls.ca_file,
+            key_file=key_file,
+            ca_file=ca_file,
             verify_peer=sip.tls.verify_peer,
             require_client_certificate=sip.tls.require_client_certificate,
         )
-        if sip.tls_port or (registration is not None and registration.transport == Transport.TLS.value):
-            _check_tls(tls)
     return SipSettings(
         address=sip.address,
         udp_port=sip.udp_port,
@@ -134,21 +133,6 @@ def control_of(configuration: RecorderConfiguration) -> Control:
         announce=control.announce,
         language=control.language,
     )
-
-
-def _check_tls(tls: Tls) -> None:
-    """See that TLS can use its files: the library looks at them when a connection comes, and drops that.
-
-    Errors: KeyUnusable.
-    """
-    context, path = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tls.certificate_file
-    try:
-        context.load_cert_chain(tls.certificate_file, tls.key_file, password=lambda: b"")
-        if tls.ca_file is not None:
-            path = tls.ca_file
-            context.load_verify_locations(tls.ca_file)
-    except (OSError, ssl.SSLError) as problem:
-        raise KeyUnusable(path=path, reason=f"TLS refuses it: {problem}") from None
 
 
 def _registrar_networks(registrar: str) -> tuple[Network, ...]:

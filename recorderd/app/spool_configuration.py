@@ -12,11 +12,7 @@ from recorderd.policy.admission import SpoolPolicy
 
 
 def _hours(value: Any) -> str | None:
-    return (
-        None
-        if all(hour is None or hour > 0 for hour in value)
-        else "give hours above 0, for example [24, 8, 2]"
-    )
+    return None if all(hour > 0 for hour in value) else "give hours above 0, for example [24, 8, 2]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

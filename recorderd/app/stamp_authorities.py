@@ -16,7 +16,7 @@ from recorderd.flush.stamping import StampingSettings
 def stamping_settings(timestamps: TimestampsSection | None) -> StampingSettings | None:
     """Read certificates and passwords, and put the settings together.
 
-    Errors: KeyUnusable; EvidenceError when a file holds no certificate.
+    Errors: KeyUnusable, also when a file holds no certificate.
     """
     if timestamps is None:
         return None
@@ -32,7 +32,7 @@ def stamping_settings(timestamps: TimestampsSection | None) -> StampingSettings 
 def authorities(timestamps: TimestampsSection | RenewalSection | None) -> tuple[Authority, ...]:
     """Read certificates and passwords of the authorities.
 
-    Errors: KeyUnusable; EvidenceError when a file holds no certificate.
+    Errors: KeyUnusable, also when a file holds no certificate.
     """
     return tuple(_authority(entry) for entry in timestamps.authorities) if timestamps is not None else ()
 

@@ -7,9 +7,10 @@ from contextlib import suppress
 from threading import Event as StopToken
 from typing import Any
 
+from rich.markup import escape
+
 from recorderd.app.archive_configuration import ArchiveConfiguration
-from recorderd.app.archive_store import open_objects, open_store
-from recorderd.app.delivery_duty import DeliveryDuty, route_of
+from recorderd.app.delivery_duty import DeliveryDuty
 from recorderd.app.mirror_duty import MirrorDuty
 from recorderd.app.object_lock_duty import ObjectLockDuty
 from recorderd.app.retention_parts import RetentionParts
@@ -26,18 +27,6 @@ def required_mirror(configuration: ArchiveConfiguration, parts: RetentionParts) 
     with suppress(OSError):  # away: recordings wait at their recorders, and `mirror_behind` tells
         parts.mirror.begin()
     return parts.mirror
-
-
-def check_stores(configuration: ArchiveConfiguration) -> None:
-    """Read every key that the store, its copy and deliveries need; nobody is asked.
-
-    Errors: KeyUnusable.
-    """
-    open_store(configuration)
-    if configuration.mirror is not None and configuration.mirror.is_s3:
-        open_objects(configuration.mirror)
-    for section in configuration.deliveries:
-        route_of(section)
 
 
 class StoreDuties:
@@ -82,7 +71,7 @@ def store_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if mirror := status.get("mirror"):
         behind = f"{mirror['rows_behind']} recordings and {mirror['tombstones_behind']} tombstones behind"
         problem = f": {mirror['problem']}" if mirror["problem"] else ""
-        yield "copy", f"{mirror['place']}, {behind}, {mirror['left']} could not be copied{problem}"
+        yield "copy", escape(f"{mirror['place']}, {behind}, {mirror['left']} could not be copied{problem}")
     for name, route in (status.get("deliveries") or {}).items():
         problem = (route["last"] or {}).get("problem", "")
-        yield f"delivery {name}", f"{route['behind']} not delivered{problem and f': {problem}'}"
+        yield f"delivery {name}", escape(f"{route['behind']} not delivered{problem and f': {problem}'}")

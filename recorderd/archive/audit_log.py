@@ -17,8 +17,9 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from recorderd.archive.audit_tables import AUDIT
+from recorderd.archive.criteria import parse_criteria
 from recorderd.archive.database import Database
-from recorderd.core.clock import Clock, utc_text
+from recorderd.core.clock import NS_PER_MS, Clock, utc_text
 from recorderd.wire.canonical import canonical_json
 
 FIRST_SHA256: Final = "0" * 64  # what the first row names as the one before
@@ -61,8 +62,8 @@ class AuditFilter:
     what: str = ""
     subject: str = ""
     outcome: str = ""
-    since: str = ""  # RFC 3339, UTC
-    until: str = ""
+    since: str = ""  # a day or a time, as in a search: without a zone UTC
+    until: str = ""  # the same; a day to its end
     before_number: int = 0  # a page of older rows
 
 
@@ -111,16 +112,22 @@ class AuditLog:
             return _append(own, values)
 
     def rows(self, wanted: AuditFilter | None = None, *, limit: int = 100) -> list[AuditRow]:
-        """Return the newest rows that are wanted, newest first."""
+        """Return the newest rows that are wanted, newest first.
+
+        Errors: SearchRefused when a time is none.
+        """
         wanted = wanted or AuditFilter()
+        span = parse_criteria(
+            {name: [text] for name in ("since", "until") if (text := getattr(wanted, name))}
+        )
         query = select(AUDIT).order_by(AUDIT.c.number.desc()).limit(limit)
         for name in ("who", "what", "subject", "outcome"):
             if value := getattr(wanted, name):
                 query = query.where(AUDIT.c[name] == value)
-        if wanted.since:
-            query = query.where(AUDIT.c.at >= wanted.since)
-        if wanted.until:
-            query = query.where(AUDIT.c.at < wanted.until)
+        if span.since_ms is not None:
+            query = query.where(AUDIT.c.at >= utc_text(span.since_ms * NS_PER_MS))
+        if span.until_ms is not None:
+            query = query.where(AUDIT.c.at < utc_text(span.until_ms * NS_PER_MS))
         if wanted.before_number:
             query = query.where(AUDIT.c.number < wanted.before_number)
         with self._database.read() as connection:

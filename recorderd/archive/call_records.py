@@ -55,6 +55,22 @@ class Columns:
     time_format: str = ""  # of strptime; empty = ISO 8601
     ignore: tuple[tuple[str, str], ...] = ()  # column and pattern of lines that are no calls
 
+    def named(self) -> set[str]:
+        """Give all columns that a file must have: one that is not there tells of no call anything."""
+        single = (
+            *(
+                self.started,
+                self.answered,
+                self.ended,
+                self.duration_s,
+                self.talk_s,
+                self.caller,
+                self.callee,
+            ),
+            *(self.extension, self.trunk, self.queue, self.direction, self.disposition),
+        )
+        return {*single, *self.call_ids, *(column for column, _ in self.ignore)} - {""}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -140,7 +156,7 @@ def _rows(lines: _Lines, columns: Columns, path: str | Path) -> Iterator[Row]:
             return
         if not order:
             order = tuple(cell.strip().lstrip("\ufeff") for cell in row)
-            missing = {columns.started, *columns.call_ids} - set(order)
+            missing = columns.named() - set(order)
             if missing:
                 reason = f"its heading has no column {', '.join(sorted(missing))}"
                 raise CallRecordsUnreadable(path=path, reason=reason)

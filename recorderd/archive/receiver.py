@@ -104,6 +104,7 @@ class Receiver:
         secret = self._settings.secret_key.encode("ascii")
         options: dict[int, Any] = {
             zmq.LINGER: 0,
+            zmq.IPV6: int("[" in self._settings.endpoint),
             zmq.ROUTER_MANDATORY: 1,
             zmq.SNDTIMEO: SEND_TIMEOUT_MS,
             zmq.SNDHWM: HIGH_WATER_MESSAGES,

@@ -194,6 +194,12 @@ class CredentialMissing(KeyUnusable):
     hint = "`credential:NAME` is for a systemd unit with LoadCredential=NAME; elsewhere name the file itself."
 
 
+class CertificateUnreadable(KeyUnusable):
+    """Certificates {path} cannot be used: {reason}."""
+
+    hint = "Name a file that is there, can be read, and has certificates in PEM."
+
+
 class KeyUnavailable(KeyUnusable):
     """Key {path} cannot be used now: {reason}."""
 

@@ -23,8 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from recorderd.core.errors import (
     CertificateUnfit,
+    CertificateUnreadable,
     EvidenceError,
-    KeyUnusable,
     RecorderError,
     SignatureInvalid,
     SignerUnknown,
@@ -74,14 +74,16 @@ class TrustStore:
     def from_files(cls, paths: Iterable[Path]) -> TrustStore:
         """Read PEM bundles from files.
 
-        Errors: KeyUnusable when a file cannot be read; EvidenceError when one holds no certificate.
+        Errors: CertificateUnreadable when a file cannot be read or holds no certificate.
         """
         found: list[x509.Certificate] = []
         for path in paths:
             try:
                 found += cls.from_pem(path.read_bytes()).certificates
             except OSError as problem:
-                raise KeyUnusable(path=path, reason=problem.strerror) from None
+                raise CertificateUnreadable(path=path, reason=problem.strerror) from None
+            except EvidenceError as problem:
+                raise CertificateUnreadable(path=path, reason=problem.fields["reason"]) from None
         return cls(found)
 
     def vouches(self, leaf: x509.Certificate, extra: Iterable[x509.Certificate], *, at: datetime) -> bool:

@@ -168,6 +168,7 @@ class Link:
         secret = settings.secret_key.encode("ascii")
         options: dict[int, Any] = {
             zmq.LINGER: 0,
+            zmq.IPV6: int("[" in self.endpoint),
             zmq.IMMEDIATE: 1,
             zmq.SNDTIMEO: SEND_TIMEOUT_MS,
             zmq.RCVTIMEO: 0,

@@ -19,6 +19,7 @@ from recorderd.wire.canonical import canonical_json
 from recorderd.wire.manifest import GENESIS_SHA256
 
 CHAIN_NAME: Final = "chain.jsonl"
+_CHAIN_MODE: Final = 0o600  # recorderd-flush is of the same group, and is not to read it
 _TAIL_BYTES: Final = 1 << 16  # more than is appended at once: a line takes less than 300
 
 
@@ -40,6 +41,8 @@ class Chain:
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / CHAIN_NAME
         durable.make_dir(state_dir)
+        if self._path.exists():  # of an earlier release, whose group could read it
+            self._path.chmod(_CHAIN_MODE)
         self.head = self._read_head()
         self._sure_bytes = -1  # how long the file was before an append that has failed
 
@@ -65,7 +68,7 @@ class Chain:
                 raise EvidenceError(subject=self._path, reason=reason)
             head, lines = link, lines + canonical_json(link) + b"\n"
         self._sure_bytes = self._path.stat().st_size if self._path.exists() else 0
-        durable.append(self._path, lines)
+        durable.append(self._path, lines, mode=_CHAIN_MODE)
         self._sure_bytes, self.head = -1, head
 
     def named(self, recording_ids: Collection[str]) -> dict[str, str]:

@@ -138,6 +138,16 @@ def test_other_exchanges_name_their_columns_in_the_first_line(tmp_path: Path) ->
         read(tmp_path, text.replace("begin", "started"), columns)
 
 
+@pytest.mark.parametrize("column", ["answered", "talk_s", "caller", "disposition", "ignore"])
+def test_a_heading_without_a_column_that_is_looked_at_is_refused(tmp_path: Path, column: str) -> None:
+    columns = Columns(order=(), call_ids=("id",), started="begin", duration_s="length")
+    text = "id,begin,length\n7,2026-11-23 06:22:00,60\n"
+    assert len(read(tmp_path, text, columns)) == 1
+    named = (("state", "rec-*"),) if column == "ignore" else "state"
+    with pytest.raises(CallRecordsUnreadable, match="no column state"):
+        read(tmp_path, text, replace(columns, **{column: named}))
+
+
 def test_lines_that_are_no_calls_are_left_out(tmp_path: Path) -> None:
     columns = replace(ASTERISK, ignore=(("dcontext", "rec-*"),))
     assert len(read(tmp_path, LINE + LINE.replace('"trunk"', '"rec-spy"'), columns)) == 1

@@ -69,6 +69,15 @@ def test_recordings_arrive_once_verified_and_leave_the_spool(loopback: Loopback,
     assert archive.stop() == 0
 
 
+def test_recordings_arrive_over_ipv6(loopback: Loopback, programs: Programs) -> None:
+    for path in (loopback.archive_toml, loopback.recorder_toml):
+        path.write_text(path.read_text().replace("tcp://127.0.0.1:", "tcp://[::1]:"))
+    ids = loopback.record(1)
+    programs.archive(loopback.archive_toml)
+    programs.flush(loopback.recorder_toml)
+    wait_until(lambda: archived(loopback) == ids, what="the recording is archived", timeout_s=20)
+
+
 def test_a_tombstone_is_kept_like_a_recording_and_says_what_it_is(
     loopback: Loopback, programs: Programs
 ) -> None:

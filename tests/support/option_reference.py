@@ -39,7 +39,7 @@ def _default(entry: Field[Any]) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return "`[" + ", ".join(f'"{row}"' for row in value) + "]`"
+        return "`[" + ", ".join(f'"{row}"' if isinstance(row, str) else f"{row}" for row in value) + "]`"
     text = getattr(value, "value", value)
     return f'`"{text}"`' if isinstance(text, str) else f"`{text}`"
 

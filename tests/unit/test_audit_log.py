@@ -16,7 +16,7 @@ from recorderd.archive.audit_heads import AuditHeads
 from recorderd.archive.audit_log import Actor, AuditFilter, AuditLog
 from recorderd.archive.verdicts import Verdict
 from recorderd.core.clock import SystemClock
-from recorderd.core.errors import CatalogueFailed
+from recorderd.core.errors import CatalogueFailed, SearchRefused
 from recorderd.evidence.verify import TrustStore
 from tests.support.audit_logs import ALICE, forge, open_log
 from tests.support.bundles import make_signer
@@ -93,6 +93,11 @@ def test_rows_are_found_by_what_they_say(tmp_path: Path) -> None:
     assert [row.number for row in log.rows(AuditFilter(subject="rec-2"))] == [6, 2]
     assert [row.number for row in log.rows(AuditFilter(before_number=4), limit=2)] == [3, 2]
     assert log.rows(AuditFilter(since="2999-01-01")) == []
+    day = log.rows(limit=1)[0].at[:10]
+    assert len(log.rows(AuditFilter(since=day, until=day))) == len(log.rows())
+    assert log.rows(AuditFilter(since="0001-01-01", until="9999-12-31")) == log.rows()
+    with pytest.raises(SearchRefused, match="yesterday"):
+        log.rows(AuditFilter(since="yesterday"))
 
 
 def test_a_deed_that_is_rolled_back_leaves_no_row_and_no_gap(tmp_path: Path) -> None:

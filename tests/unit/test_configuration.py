@@ -16,6 +16,7 @@ from recorderd.app.recorder_configuration import (
 )
 from recorderd.core.errors import ConfigurationError
 from recorderd.core.prompts import Prompt
+from recorderd.evidence.keys import create_self_signed
 from recorderd.policy.rules import Direction
 from tests.support.free_ports import free_port
 from tests.support.house import run_program
@@ -40,6 +41,11 @@ receipt_certificate_file = "rc"
 """
 
 
+REGISTRATION = """[sip.registration]
+registrar = "pbx"
+user = "rec"
+password_file = "pw"
+[spool]"""
 STAMPS = """
 [timestamps]
 [[timestamps.authorities]]
@@ -111,8 +117,13 @@ def test_whose_rtp_is_taken_and_what_becomes_of_skew_can_be_chosen(tmp_path: Pat
         (("[evidence]", "odd = 1\n[evidence]"), "recorder.odd", "known here"),
         (('key_file = "k"', ""), "evidence.key_file", "missing"),
         (("5555", "x"), "archive.endpoint", "tcp://HOST:PORT"),
+        (("5555", "99999"), "archive.endpoint", "65535"),
+        (("[archive]", "[archive]\nfurther_endpoints = [5]"), "archive.further_endpoints[0]", "string"),
+        (("[spool]", '[spool]\nalarm_hours = ["24"]'), "spool.alarm_hours[0]", "int"),
+        (("[evidence]", '[evidence]\nentries = ["x", 5]'), "evidence.entries[1]", "string"),
         (("[spool]", "[spool]\nquota_bytes = 5"), "spool.quota_bytes", "at least"),
         (("[spool]", "[rtp]\nport_min = 4001\n[spool]"), "rtp.port_min", "even"),
+        (("[spool]", f"[rtp]\nreceive_buffer_bytes = {1 << 31}\n[spool]"), "rtp.receive_buffer_bytes", "to"),
         (("[spool]", '[sip]\nallow_from = ["everyone"]\n[spool]'), "sip.allow_from", "networks"),
         (("[spool]", '[rtp]\nsource = "some"\n[spool]'), "rtp.source", "learn"),
         (("[spool]", '[record]\nfile_name = "../{id}"\n[spool]'), "record.file_name", "hyphens"),
@@ -127,6 +138,9 @@ def test_whose_rtp_is_taken_and_what_becomes_of_skew_can_be_chosen(tmp_path: Pat
         (("[spool]", '[sip]\naddress = "::1"\n[spool]'), "sip.address", "IPv4"),
         (("[spool]", '[log]\nlevel = "loud"\n[spool]'), "log.level", "choose one of"),
         (("[spool]", '[sip.registration]\nuser = "x"\n[spool]'), "sip.registration.registrar", "missing"),
+        (("[spool]", REGISTRATION.replace("pbx", "sip:pbx")), "sip.registration.registrar", "HOST:PORT"),
+        (("[spool]", REGISTRATION.replace("pbx", "pbx:99999")), "sip.registration.registrar", "HOST:PORT"),
+        (("[spool]", REGISTRATION.replace("rec", "rec@pbx")), "sip.registration.user", "without a host"),
     ],
 )
 def test_each_problem_names_its_key_and_the_remedy(
@@ -237,6 +251,53 @@ def test_an_open_key_file_stops_the_start(tmp_path: Path) -> None:
     ended = run_program("recorderd", "--config", tmp_path / "recorderd.toml", check=False)
     assert ended.returncode == 78
     assert "644" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "trusted"),
+    [("flush", "recorderd", "keys/receipt-cert.pem"), ("archive", "archive", "keys/signing-cert.pem")],
+)
+def test_a_trusted_certificate_that_is_none_is_told_by_its_path_and_ends_with_78(
+    tmp_path: Path, program: str, name: str, trusted: str
+) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    (tmp_path / "der.crt").write_bytes(b"\x30\x82 no PEM")
+    path = tmp_path / f"{name}.toml"
+    path.write_text(path.read_text().replace(trusted, "der.crt"))
+    ended = run_program(program, "check-config", "--config", path, check=False)
+    assert ended.returncode == 78
+    assert "der.crt" in ended.stderr
+    assert "Name a file that is there" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("sip.pem", "none.pem"), "none.pem"),
+        (("sip.key", "none.key"), "none.key"),
+        (("sip.key", "receipt-key.pem"), "MISMATCH"),
+        (("sip.key", "open.key"), "644"),
+        (("[rtp]", 'ca_file = "keys/none.pem"\n[rtp]'), "none.pem"),
+    ],
+)
+def test_files_of_sip_over_tls_that_no_call_could_be_taken_with_stop_the_start(
+    tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    for name, mode in (("sip", 0o600), ("open", 0o644)):
+        key, certificate = create_self_signed(common_name="recorder.example")
+        (tmp_path / "keys" / f"{name}.pem").write_bytes(certificate)
+        (tmp_path / "keys" / f"{name}.key").write_bytes(key)
+        (tmp_path / "keys" / f"{name}.key").chmod(mode)
+    path = tmp_path / "recorderd.toml"
+    tls = '[sip.tls]\ncertificate_file = "keys/sip.pem"\nkey_file = "keys/sip.key"\n[rtp]'
+    path.write_text(path.read_text().replace("[rtp]", tls))
+    assert run_program("recorderd", "check-config", "--config", path).returncode == 0
+    path.write_text(path.read_text().replace(*change))
+    ended = run_program("recorderd", "--config", path, check=False)
+    assert ended.returncode == 78
+    assert reason in ended.stderr
+    assert "hint:" in ended.stderr
 
 
 def test_a_sip_port_that_is_taken_is_said_plainly(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from recorderd.core.errors import (
+    CertificateUnreadable,
     EvidenceError,
     KeyUnavailable,
-    KeyUnusable,
     SignatureInvalid,
     SignerUnknown,
 )
@@ -422,5 +422,8 @@ def test_an_empty_trust_store_trusts_nobody_and_rubbish_is_no_trust_store(
     later = base64.encodebytes(forge.der[:version] + b"\x03" + forge.der[version + 1 :])
     with pytest.raises(EvidenceError, match="no certificate in PEM"):
         TrustStore.from_pem(b"-----BEGIN CERTIFICATE-----\n" + later + b"-----END CERTIFICATE-----\n")
-    with pytest.raises(KeyUnusable, match="No such file"):
+    with pytest.raises(CertificateUnreadable, match="No such file"):
         TrustStore.from_files([tmp_path / "none.pem"])
+    (tmp_path / "rubbish.pem").write_bytes(b"rubbish")
+    with pytest.raises(CertificateUnreadable, match=r"rubbish\.pem cannot be used: no certificate in PEM"):
+        TrustStore.from_files([tmp_path / "rubbish.pem"])

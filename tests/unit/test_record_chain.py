@@ -74,6 +74,15 @@ def test_a_chain_torn_in_its_first_line_starts_anew(tmp_path: Path) -> None:
     assert Chain(tmp_path).next_link() == (1, GENESIS_SHA256)
 
 
+def test_nobody_but_the_recorder_reads_the_chain_also_not_one_of_an_earlier_release(tmp_path: Path) -> None:
+    Chain(tmp_path).append(_link(1))
+    path = tmp_path / CHAIN_NAME
+    assert path.stat().st_mode & 0o077 == 0
+    path.chmod(0o640)
+    Chain(tmp_path)
+    assert path.stat().st_mode & 0o077 == 0
+
+
 def test_a_link_out_of_order_is_refused(tmp_path: Path) -> None:
     chain = Chain(tmp_path)
     with pytest.raises(EvidenceError, match="does not follow"):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from recorderd.app.archive_checks import check_archive
 from recorderd.app.archive_configuration import ArchiveConfiguration, load_archive_configuration
-from recorderd.app.store_duties import check_stores
-from recorderd.core.errors import ConfigurationError, KeyUnusable
+from recorderd.core.errors import ConfigurationError
+from tests.support.house import run_program
 
 HEAD = """
 [archive]
@@ -80,6 +81,8 @@ def test_bucket_and_prefix_are_taken_from_the_url(tmp_path: Path) -> None:
         (DELIVERY + DELIVERY, "deliveries[1].name"),
         (DELIVERY + 'folder = "../x"', "folder"),
         (DELIVERY + 'at = "24:00"', "at"),
+        ('[call_records]\ncall_ids = ["likedid"]', "call_records.call_ids"),
+        ('[call_records]\nignore = ["context=rec-*"]', "call_records.ignore"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_key(tmp_path: Path, text: str, key: str) -> None:
@@ -89,16 +92,64 @@ def test_what_is_wrong_is_said_with_its_key(tmp_path: Path, text: str, key: str)
 
 
 def test_keys_of_store_copy_and_deliveries_are_read_by_check_config(tmp_path: Path) -> None:
-    found = _load(tmp_path, STORE + DELIVERY)
-    with pytest.raises(KeyUnusable, match=r"store\.secret"):
-        check_stores(found)
-    (tmp_path / "store.secret").touch(mode=0o600)
-    (tmp_path / "store.secret").write_text("secret of the store")
-    with pytest.raises(KeyUnusable, match="id"):
-        check_stores(found)
-    (tmp_path / "id").touch(mode=0o600)
-    (tmp_path / "id").write_text("a key")
-    check_stores(found)
+    run_program("recorderctl", "quickstart", tmp_path)
+    path = tmp_path / "archive.toml"
+    with path.open("a") as stream:
+        stream.write(STORE + DELIVERY)
+    configuration = load_archive_configuration(path)
+    for name, key in (("store.secret", "store"), ("id", "deliveries[0].key_file")):
+        with pytest.raises(ConfigurationError) as wrong:
+            check_archive(path, configuration)
+        assert f"{key}: " in str(wrong.value)
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_text("a key")
+    check_archive(path, configuration)
     (tmp_path / "id").chmod(0o644)
-    with pytest.raises(KeyUnusable):
-        check_stores(found)
+    with pytest.raises(ConfigurationError, match="644"):
+        check_archive(path, configuration)
+
+
+MORE = """
+[http]
+address = "127.0.0.1"
+certificate_file = "keys/signing-cert.pem"
+key_file = "keys/receipt-key.pem"
+[http.oidc]
+issuer = "https://id.example.org"
+client_id = "archive"
+client_secret_file = "oidc.secret"
+return_url = "https://archive.example.org/api/v1/session/oidc/return"
+tls_ca_file = "oidc.pem"
+[[webhooks]]
+name = "desk"
+url = "https://desk.example.org/hook"
+secret_file = "hook.secret"
+tls_ca_file = "hook.pem"
+[catalogue]
+url = "postgresql://archive@127.0.0.1:1/archive"
+password_file = "database.secret"
+[call_records]
+rules_file = "rules.toml"
+"""
+
+
+def test_check_config_tells_of_every_file_that_a_start_the_interface_or_a_report_would_fail_by(
+    tmp_path: Path,
+) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    (tmp_path / "keys" / "receipt-key.pem").rename(tmp_path / "keys" / "other-key.pem")
+    with (tmp_path / "archive.toml").open("a") as stream:
+        stream.write(MORE)
+    ended = run_program("archive", "check-config", "--config", tmp_path / "archive.toml", check=False)
+    assert ended.returncode == 78
+    told = {line.strip().partition(": ")[0] for line in ended.stderr.splitlines() if line.startswith("  ")}
+    assert told >= {
+        "receipt.key_file",
+        "http.key_file",
+        "http.oidc.client_secret_file",
+        "http.oidc.tls_ca_file",
+        "webhooks[0].secret_file",
+        "webhooks[0].tls_ca_file",
+        "catalogue.password_file",
+        "call_records.rules_file",
+    }

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,26 @@ def test_what_is_wrong_is_named_and_the_exit_code_tells_bad_from_cannot_tell(
     write_twin(twin, tmp_path / "twin")
     assert _verify(tmp_path / "twin", "--chain", "--ca", CA) == code
     assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_makes_nothing_good_of_what_is_bad(tmp_path: Path, unbuffered: str) -> None:
+    write_twin("sample-altered", tmp_path / "twin")
+    code = "import sys; from recorderd.app.recorderctl import main; sys.exit(main())"
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, "verify", str(tmp_path / "twin")],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141 if unbuffered else 65, "")
 
 
 def test_without_chain_a_recording_stands_by_itself(tmp_path: Path) -> None:
