@@ -201,8 +201,8 @@ def test_a_chain_that_cannot_be_written_seals_nobody_and_goes_on_whole(
     voices = _end_together(studio)
     append = durable.append
 
-    def broken(path: Path, content: bytes) -> None:
-        append(path, content)
+    def broken(path: Path, content: bytes, *, mode: int) -> None:
+        append(path, content, mode=mode)
         raise OSError(errno.EIO, "could not be synced")
 
     monkeypatch.setattr(durable, "append", broken)
@@ -287,9 +287,9 @@ def test_a_chain_of_which_half_a_group_survives_publishes_those_and_seals_the_re
     voices = _end_together(studio)
     append = durable.append
 
-    def torn(path: Path, content: bytes) -> None:
+    def torn(path: Path, content: bytes, *, mode: int) -> None:
         lines = content.splitlines(keepends=True)
-        append(path, b"".join(lines[:2]) + lines[2][:50])
+        append(path, b"".join(lines[:2]) + lines[2][:50], mode=mode)
         raise PowerCut
 
     monkeypatch.setattr(durable, "append", torn)
