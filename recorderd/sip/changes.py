@@ -196,6 +196,7 @@ class Changes:
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
         if said.linked_call_id:
             self.link(session, said.linked_call_id)
+            session = entry.session  # the other one, where that has absorbed it
             self._note_call_id(session, said.description.call_id)
         if said.sdp is not None:
             self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
