@@ -61,6 +61,8 @@ class Gate:
             return LEFT
         found = _CALL_ID.search(raw)
         entry = self._dialogs.of_sip_call_id(found[1]) if found else None
+        if method == "ACK" and found is not None and entry is None:
+            self._requests.acknowledged(found[1], raw)
         if method in CHANGES and (entry is None or (method == "ACK" and not entry.awaits_answer)):
             return LEFT  # a new call, a dialog that the library does not know either, or nothing to be read
         if method in REFUSED:

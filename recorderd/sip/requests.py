@@ -42,9 +42,9 @@ from recorderd.wire.control_request import (
     read_control,
     read_feature_code,
 )
-from recorderd.wire.offer import Offer
+from recorderd.wire.offer import Offer, describe_offer
 from recorderd.wire.offered import read_header
-from recorderd.wire.sip_message import SipMessage
+from recorderd.wire.sip_message import SipMessage, parse_sip
 
 LISTEN_NS: Final = 20 * NS_PER_S  # a feature call that nobody hangs up; the longest message takes 8 s
 DONE: Final = {
@@ -86,6 +86,7 @@ class _FeatureCall:
     spoken: tuple[Prompt, ...]
     hang_up_ns: int
     saying: bool = False
+    answered_by: str = ""  # the Call-ID of the ACK that brings the answer to our offer
 
 
 class Requests:
@@ -298,7 +299,24 @@ class Requests:
             sdp=change.answer.decode(),
             spoken=spoken,
             hang_up_ns=self._clock.mono_ns() + LISTEN_NS,
+            answered_by=offer.sip_call_id if offer.sdp is None else "",
         )
+
+    def acknowledged(self, sip_call_id: str, raw: str) -> None:
+        """Read from an ACK where a feature call is to hear us, if that was left to our offer."""
+        entry = next((known for known in self._feature_calls if known.answered_by == sip_call_id), None)
+        if entry is None:
+            return
+        try:
+            message = parse_sip(raw.encode(errors="surrogateescape"))
+            answer = describe_offer(message, leg_headers=self._settings.leg_headers).sdp
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SDP, subject=sip_call_id, reason=problem)
+            return
+        if answer is not None:
+            entry.answered_by = ""
+            for stream in entry.streams.accept_answer(answer).closed:
+                self._tap.release_stream(stream)
 
     def _name(self) -> StreamId:
         self._named += 1
@@ -321,7 +339,7 @@ class Requests:
         entry.saying = True
         language = self._settings.control.language
         lines = list(entry.streams.lines.values())
-        said = bool(entry.spoken) and self._speech.say(lines[0], entry.spoken, language=language)
+        said = bool(entry.spoken and lines) and self._speech.say(lines[0], entry.spoken, language=language)
         if not said:
             self._hang_up(entry)
 
