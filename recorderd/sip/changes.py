@@ -19,6 +19,7 @@ from recorderd.core.ids import DialogId
 from recorderd.core.messages import ControlAction, Origin, RecordingState, StreamEnd
 from recorderd.core.terms import Consent, Mode, RecordingTerms
 from recorderd.policy.joining import is_recorded, may_absorb, may_enter
+from recorderd.sip.awareness import Awareness
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.library import RecorderCall, Reply, sip_header
@@ -42,6 +43,7 @@ class Changes:
         *,
         book: SessionBook,
         dialogs: DialogBook,
+        awareness: Awareness,
         conductor: Conductor,
         report: Report,
         settings: SipSettings,
@@ -50,6 +52,7 @@ class Changes:
     ) -> None:
         self._book = book
         self._dialogs = dialogs
+        self._awareness = awareness
         self._conductor = conductor
         self._report = report
         self._settings = settings
@@ -125,6 +128,9 @@ class Changes:
         if said.sdp is not None:
             self._change_lines(entry, said.sdp)
         self.took(entry, said, before=before, arrived_mono_ns=self._clock.mono_ns())
+        if said.sdp is not None:
+            entry.show(record_word(entry.session) if entry.record_aware else "")
+            self._report.answered(entry.session, entry.dialog, entry.sdp)
         return len(said.sdp.media) if said.sdp is not None else len(entry.streams.lines)
 
     def _said(self, entry: Dialog, wire: bytes, offer: str) -> Offer:
@@ -146,7 +152,6 @@ class Changes:
         )
         entry.sdp = change.answer.decode()
         self._apply(entry, change)
-        self._report.answered(session, entry.dialog, entry.sdp)
 
     def _apply(self, entry: Dialog, change: Change) -> None:
         at_mono_ns = self._clock.mono_ns()
@@ -314,6 +319,7 @@ class Changes:
         self._report.session_ended(second, StreamEnd.JOINED, at_mono_ns=at_mono_ns)
         if was_paused:  # what somebody paused stays paused
             self._conductor.request(first, ControlAction.PAUSE, via="siprec", arrived_mono_ns=at_mono_ns)
+        self._awareness.changed(first)
         return True
 
     # --- snapshots ---------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from recorderd.policy.codes import is_feature_code
 from recorderd.policy.modes import begin
 from recorderd.policy.peers import is_allowed
 from recorderd.sip.answering import Answering
+from recorderd.sip.awareness import Awareness
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
@@ -80,17 +81,18 @@ class SessionDesk:
         self._calls_taken = 0
         self._answering = Answering(log=log)
         self._refusals = Refusals(answering=self._answering, report=report, log=log)
+        self.awareness = Awareness(dialogs=self._dialogs, clock=clock)
         self.conductor = Conductor(
             tell=report.tell,
             lines_of=self._lines_of,
-            signal=self._signal,
+            signal=self.awareness.changed,
             speech=speech,
             clock=clock,
             log=log,
         )
         self.changes = Changes(
-            book=self._book, dialogs=self._dialogs, conductor=self.conductor, report=report,
-            settings=settings, clock=clock, log=log,
+            book=self._book, dialogs=self._dialogs, awareness=self.awareness, conductor=self.conductor,
+            report=report, settings=settings, clock=clock, log=log,
         )  # fmt: skip
         self.requests = Requests(
             book=self._book, dialogs=self._dialogs, conductor=self.conductor, changes=self.changes,
@@ -297,7 +299,7 @@ class SessionDesk:
         """Open the lines of a new dialog, by the peer's offer or by one of ours."""
         session, terms = entry.session, entry.session.terms
         audio_back = bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED
-        record = record_word(session) if entry.record_aware else ""
+        record = entry.record_told = record_word(session) if entry.record_aware else ""
         if entry.offer.sdp is not None:
             change = entry.streams.answer(
                 entry.offer.sdp, session_id=entry.session_number,
@@ -325,13 +327,6 @@ class SessionDesk:
         ours = [line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()]
         return [*ours, *self.orphans.lines_of(session)]
 
-    def _signal(self, session: Session) -> None:
-        """Tell the record-aware peers of a session what we do now."""
-        for entry in self._dialogs.of_session(session):
-            if entry.record_aware and entry.ending is None:
-                with contextlib.suppress(pjsua2.Error):  # a re-INVITE of theirs is under way: it will tell
-                    entry.call.reinvite(pjsua2.CallOpParam(True))
-
     # --- answers, time ------------------------------------------------------------------
 
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
@@ -350,6 +345,7 @@ class SessionDesk:
             self._pressed(stream, digit)
         self.conductor.tick()
         self.requests.tick()
+        self.awareness.tick()
         self.changes.ask_for_snapshots()
 
     def _pressed(self, stream: StreamId, digit: str) -> None:

@@ -289,6 +289,14 @@ class SipRoom:
         """Tell the desk that a dialog stands."""
         self._desk.requests.established(call)
 
+    def is_telling(self, call: RecorderCall) -> bool:
+        """Ask the desk whether a re-INVITE of ours is under way."""
+        return self._desk.awareness.is_telling(call)
+
+    def reinvited(self, call: RecorderCall, code: int) -> None:
+        """Tell the desk how a re-INVITE of ours was answered."""
+        self._desk.awareness.answered(call, code)
+
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """Tell the desk that a dialog is over."""
         self._desk.disconnected(call, code, reason)
