@@ -141,6 +141,10 @@ class Conductor:
             found[1].about_to_hear[line.stream] = (line, self._clock.mono_ns() + LISTEN_AFTER_NS)
             self._plan(*found)
 
+    def line_changed(self, line: Line) -> None:
+        """A line goes elsewhere, or is held: so does what is being said on it."""
+        self._speech.follow(line)
+
     def line_closed(self, session: Session, stream: StreamId) -> None:
         """A line of a session is no more: nothing is to be said on it."""
         self._speech.release(stream)

@@ -334,6 +334,11 @@ class SessionDesk:
         ours = self.changes.local_sdp(call, offer)
         return ours if ours is not None else self.requests.local_sdp(call)
 
+    def offered(self, call: RecorderCall, offer: str) -> int:
+        """Take a re-INVITE's or UPDATE's SDP; return how many lines it has."""
+        known = self._dialogs.of_call(call) is not None
+        return self.changes.offered(call, offer) if known else self.requests.offered(call, offer)
+
     def heard(self, stream: StreamId) -> None:
         """An utterance on a stream is over."""
         self.conductor.heard(stream)

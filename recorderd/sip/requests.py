@@ -31,7 +31,7 @@ from recorderd.sip.library import LEFT, RecorderCall, Reply
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.speech import Speech
-from recorderd.sip.streams import DialogStreams
+from recorderd.sip.streams import Change, DialogStreams
 from recorderd.tap.drain import Tap
 from recorderd.tap.ports import PortPool
 from recorderd.wire.control_request import (
@@ -44,6 +44,7 @@ from recorderd.wire.control_request import (
 )
 from recorderd.wire.offer import Offer, describe_offer
 from recorderd.wire.offered import read_header
+from recorderd.wire.sdp import parse_sdp
 from recorderd.wire.sip_message import SipMessage, parse_sip
 
 LISTEN_NS: Final = 20 * NS_PER_S  # a feature call that nobody hangs up; the longest message takes 8 s
@@ -83,6 +84,7 @@ class _FeatureCall:
     call: RecorderCall
     streams: DialogStreams
     sdp: str
+    number: int  # of the SDP origin line
     spoken: tuple[Prompt, ...]
     hang_up_ns: int
     saying: bool = False
@@ -297,6 +299,7 @@ class Requests:
             call=call,
             streams=streams,
             sdp=change.answer.decode(),
+            number=call_id + 1,
             spoken=spoken,
             hang_up_ns=self._clock.mono_ns() + LISTEN_NS,
             answered_by=offer.sip_call_id if offer.sdp is None else "",
@@ -315,8 +318,30 @@ class Requests:
             return
         if answer is not None:
             entry.answered_by = ""
-            for stream in entry.streams.accept_answer(answer).closed:
-                self._tap.release_stream(stream)
+            self._follow(entry, entry.streams.accept_answer(answer))
+
+    def offered(self, call: RecorderCall, offer: str) -> int:
+        """Take the SDP of a feature call's re-INVITE; return how many lines it has."""
+        entry = self._of_call(call)
+        if entry is None:
+            return 0
+        try:
+            sdp = parse_sdp(offer.encode(errors="surrogateescape"))
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SDP, reason=problem)
+            return len(entry.streams.lines)
+        change = entry.streams.answer(sdp, session_id=entry.number, want_audio_back=True)
+        entry.sdp = change.answer.decode()
+        self._follow(entry, change)
+        return len(sdp.media)
+
+    def _follow(self, entry: _FeatureCall, change: Change) -> None:
+        """Go on speaking where a feature call's lines now are."""
+        for stream in change.closed:
+            self._speech.release(stream)
+            self._tap.release_stream(stream)
+        for line in entry.streams.lines.values():
+            self._speech.follow(line)
 
     def _name(self) -> StreamId:
         self._named += 1

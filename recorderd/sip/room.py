@@ -279,7 +279,7 @@ class SipRoom:
 
     def offered(self, call: RecorderCall, offer: str) -> int:
         """Hand a re-INVITE's or UPDATE's SDP to the desk."""
-        return self._desk.changes.offered(call, offer)
+        return self._desk.offered(call, offer)
 
     def awaits(self, call: RecorderCall) -> bool:
         """Ask the desk whether it wants to know when a dialog stands."""

@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +129,23 @@ def test_a_feature_call_that_leaves_the_offer_to_us_hears_what_became_of_it(
         assert reply.code == 200
         assert len(ear.recv(2048)) > 12
     dialog.bye()
+
+
+def test_a_feature_call_is_spoken_to_where_the_exchange_moves_it(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    with ExitStack() as stack:
+        ears = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+        host, port = house[0].server
+        call = Call(client=client, headers={"From-User": "1001"}, target=f"sip:%2A48@{host}:{port}")
+        for ear, codec in zip(ears, ("PCMA", "PCMU"), strict=True):
+            ear.bind((client.address, 0))
+            ear.settimeout(2)
+            sdp = sdp_offer(client.address, [("", codec)], direction="sendrecv")
+            sdp = sdp.replace(b"m=audio 50000", f"m=audio {ear.getsockname()[1]}".encode())
+            assert codec.encode() in call.invite(sdp, "application/sdp").body
+            assert len(ear.recv(2048)) > 12
+    call.bye()
 
 
 def test_a_mixed_layout_has_one_channel(house: tuple[House, Program], client: SipClient) -> None:

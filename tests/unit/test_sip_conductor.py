@@ -93,6 +93,10 @@ class Hall:
         self.conductor.line_opened(session, line)
         return line.stream
 
+    def known(self, stream: StreamId) -> Line:
+        """Give a line as it is."""
+        return next(line for _, line in self._lines if line.stream == stream)
+
     def moves(self, stream: StreamId, *, peer: tuple[str, int] | None) -> None:
         """Let what we send on a line go elsewhere."""
         self._lines = [
@@ -242,3 +246,25 @@ def test_who_objects_at_once_is_told_no_more_of_a_recording(hall: Hall) -> None:
     hall.conductor.request(session, ControlAction.OBJECT, via="header")
     hall.wait(2_000)
     assert hall.said == []
+
+
+def test_what_is_being_said_follows_its_line_and_ends_with_a_hold(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers: list[tuple[str, int]] = []
+    monkeypatch.setattr(hall.tap, "send", lambda stream, datagram, peer: peers.append(peer) or True)
+    session = hall.session(ANNOUNCED)
+    name = hall.line(session)
+
+    def sent_on(line: Line) -> set[tuple[str, int]]:
+        hall.conductor.line_changed(line)
+        peers.clear()
+        hall.wait(20)
+        hall.speaker.round()
+        return set(peers)
+
+    hall.wait(220)
+    line = hall.known(name)
+    assert sent_on(line) == {("127.0.0.1", 9)}
+    assert sent_on(replace(line, peer=("127.0.0.1", 11))) == {("127.0.0.1", 11)}
+    assert sent_on(replace(line, held=True, peer=None)) == set()
