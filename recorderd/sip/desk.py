@@ -29,6 +29,7 @@ from recorderd.sip.awareness import Awareness
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
+from recorderd.sip.feature_calls import FeatureCalls
 from recorderd.sip.following import Following
 from recorderd.sip.gate import Gate
 from recorderd.sip.library import LINES_MAX, RecorderCall
@@ -96,8 +97,11 @@ class SessionDesk:
         )  # fmt: skip
         self.requests = Requests(
             book=self._book, dialogs=self._dialogs, conductor=self.conductor, changes=self.changes,
-            answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech,
-            clock=clock, log=log,
+            settings=settings, clock=clock, log=log,
+        )  # fmt: skip
+        self.feature_calls = FeatureCalls(
+            requests=self.requests, answering=self._answering, settings=settings, ports=ports, tap=tap,
+            speech=speech, clock=clock, log=log,
         )  # fmt: skip
         following = Following(
             streams_of=self._streams_of, changes=self.changes, conductor=self.conductor, report=report,
@@ -108,8 +112,8 @@ class SessionDesk:
             allowed=settings.allowed, clock=clock,
         )  # fmt: skip
         self.gate = Gate(
-            dialogs=self._dialogs, changes=self.changes, requests=self.requests, orphans=self.orphans,
-            settings=settings, log=log,
+            dialogs=self._dialogs, changes=self.changes, requests=self.requests,
+            feature_calls=self.feature_calls, orphans=self.orphans, settings=settings, log=log,
         )  # fmt: skip
 
     @property
@@ -157,7 +161,7 @@ class SessionDesk:
             return self._refusals.unread(call, 422, too_short)
         user = called_user(message)
         if is_feature_code(user, self._settings.control.actions):
-            self.requests.feature_call(
+            self.feature_calls.begin(
                 call, call_id, user=user, message=message, offer=offer, arrived_mono_ns=arrived_mono_ns
             )
             return
@@ -332,24 +336,24 @@ class SessionDesk:
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
         """Give our SDP for a dialog."""
         ours = self.changes.local_sdp(call, offer)
-        return ours if ours is not None else self.requests.local_sdp(call)
+        return ours if ours is not None else self.feature_calls.local_sdp(call)
 
     def offered(self, call: RecorderCall, offer: str) -> int:
         """Take a re-INVITE's or UPDATE's SDP; return how many lines it has."""
         known = self._dialogs.of_call(call) is not None
-        return self.changes.offered(call, offer) if known else self.requests.offered(call, offer)
+        return self.changes.offered(call, offer) if known else self.feature_calls.offered(call, offer)
 
     def heard(self, stream: StreamId) -> None:
         """An utterance on a stream is over."""
         self.conductor.heard(stream)
-        self.requests.heard(stream)
+        self.feature_calls.heard(stream)
 
     def tick(self) -> None:
         """Do what time does."""
         for stream, digit in self._tap.digits():
             self._pressed(stream, digit)
         self.conductor.tick()
-        self.requests.tick()
+        self.feature_calls.tick()
         self.awareness.tick()
         self.changes.ask_for_snapshots()
 
@@ -363,7 +367,7 @@ class SessionDesk:
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """A dialog is over, by the peer or by us."""
         self._answering.over(call)
-        if self.requests.over(call):
+        if self.feature_calls.over(call):
             return
         entry = self._dialogs.of_call(call)
         if entry is not None and not entry.told:
@@ -383,7 +387,7 @@ class SessionDesk:
 
     def end_all(self, cause: StreamEnd) -> None:
         """Hang up every dialog."""
-        self.requests.end_all()
+        self.feature_calls.end_all()
         self.orphans.end(None, cause)
         for entry in self._dialogs:
             self._end(entry, cause)

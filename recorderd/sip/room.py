@@ -79,7 +79,7 @@ class SipRoom:
             "dialogs": self._desk.dialogs,
             "sessions": self._desk.sessions,
             "accepting": bool(self._healthy),
-            "feature_calls": len(self._desk.requests.open_calls),
+            "feature_calls": len(self._desk.feature_calls.open_calls),
         }
 
     def hang_up(self, silent: SessionSilent) -> None:
@@ -283,11 +283,11 @@ class SipRoom:
 
     def awaits(self, call: RecorderCall) -> bool:
         """Ask the desk whether it wants to know when a dialog stands."""
-        return self._desk.requests.awaits(call)
+        return self._desk.feature_calls.awaits(call)
 
     def established(self, call: RecorderCall) -> None:
         """Tell the desk that a dialog stands."""
-        self._desk.requests.established(call)
+        self._desk.feature_calls.established(call)
 
     def is_telling(self, call: RecorderCall) -> bool:
         """Ask the desk whether a re-INVITE of ours is under way."""
