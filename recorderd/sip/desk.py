@@ -207,6 +207,8 @@ class SessionDesk:
         at_mono_ns: int,
     ) -> None:
         dialog = DialogId(f"{offer.sip_call_id}#{call_id}")
+        while self._book.of_dialog(dialog) is not None:  # an earlier process had it, under the same number
+            dialog = DialogId(f"{dialog}'")
         at_utc_ns = self._clock.utc_ns()
         is_new = session is None
         if session is None:
@@ -235,6 +237,7 @@ class SessionDesk:
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
             self.conductor.line_opened(session, line)
+        self.orphans.begun_anew(offer.sip_call_id)
         self.changes.took(entry, offer, arrived_mono_ns=at_mono_ns)
 
     def _open_and_answer(self, entry: Dialog) -> Change | None:

@@ -157,3 +157,24 @@ def test_what_cannot_be_followed_is_refused_so_that_the_exchange_begins_anew(lif
     one.call.bye()
     drafts = life.house.folder / "spool" / "drafts"
     life.wait_for(lambda: not any(drafts.iterdir()), what="sealed")
+
+
+@pytest.mark.timeout(120)
+def test_an_invite_that_comes_once_more_after_a_restart_leaves_no_dialog_behind(life: Life) -> None:
+    assert life.is_up(life.start())
+    one = life.place("always")
+    life.pause_s(0.6)
+    _restart(life)
+    one.call.to = one.call.target = ""  # what was answered before the kill never came to the client
+    one.call.cseq = 1
+    assert one.call.invite(*offer(one)).code == 200
+    (row,) = life.house.status()["recorder"]["sessions"]
+    assert (row["call_id"], row["state"]) == (one.call_id, "recording")
+    child = life.child
+    assert child is not None
+    assert child.text().count("stream_ended") == 2
+    one.call.bye()
+    life.wait_for(lambda: "recording_sealed" in child.text(), what="the call sealed")
+    standing = life.house.status()["recorder"]["sip"]
+    assert (standing["sessions"], standing["dialogs"]) == (0, 0)
+    assert child.text().count("stream_ended") == 4
