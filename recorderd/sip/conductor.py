@@ -130,6 +130,8 @@ class Conductor:
         _, watch = self._watches[session.session]
         self._note_pause(watch, session.conduct.state, at_mono_ns=at_mono_ns)
         watch.held = held and watch.paused_mono_ns is not None
+        for line in self._lines_of(session):
+            self.line_opened(session, line)
         self._plan(session, watch)
 
     def line_opened(self, session: Session, line: Line) -> None:

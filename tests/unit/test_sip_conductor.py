@@ -268,3 +268,14 @@ def test_what_is_being_said_follows_its_line_and_ends_with_a_hold(
     assert sent_on(line) == {("127.0.0.1", 9)}
     assert sent_on(replace(line, peer=("127.0.0.1", 11))) == {("127.0.0.1", 11)}
     assert sent_on(replace(line, held=True, peer=None)) == set()
+
+
+def test_a_prompt_that_a_restart_has_cut_off_is_said_anew_before_the_recording_begins(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    line = hall.line(session)
+    hall.conductor.forget(session.session)  # as a killed process does
+    hall.conductor.go_on(session, held=False, at_mono_ns=hall.now_ns)
+    assert hall.wait(2_000) == []
+    assert hall.said == [("this_call_is_recorded",)]
+    hall.conductor.heard(line)
+    assert session.conduct.state is RecordingState.ON
