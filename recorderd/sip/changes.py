@@ -19,6 +19,7 @@ from recorderd.core.ids import DialogId
 from recorderd.core.messages import ControlAction, Origin, RecordingState, StreamEnd
 from recorderd.core.terms import Consent, Mode, RecordingTerms
 from recorderd.policy.joining import is_recorded, may_absorb, may_enter
+from recorderd.sip.awareness import Awareness
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.library import RecorderCall, Reply, sip_header
@@ -42,6 +43,7 @@ class Changes:
         *,
         book: SessionBook,
         dialogs: DialogBook,
+        awareness: Awareness,
         conductor: Conductor,
         report: Report,
         settings: SipSettings,
@@ -50,6 +52,7 @@ class Changes:
     ) -> None:
         self._book = book
         self._dialogs = dialogs
+        self._awareness = awareness
         self._conductor = conductor
         self._report = report
         self._settings = settings
@@ -125,6 +128,9 @@ class Changes:
         if said.sdp is not None:
             self._change_lines(entry, said.sdp)
         self.took(entry, said, before=before, arrived_mono_ns=self._clock.mono_ns())
+        if said.sdp is not None:
+            entry.show(record_word(entry.session) if entry.record_aware else "")
+            self._report.answered(entry.session, entry.dialog, entry.sdp)
         return len(said.sdp.media) if said.sdp is not None else len(entry.streams.lines)
 
     def _said(self, entry: Dialog, wire: bytes, offer: str) -> Offer:
@@ -146,7 +152,6 @@ class Changes:
         )
         entry.sdp = change.answer.decode()
         self._apply(entry, change)
-        self._report.answered(session, entry.dialog, entry.sdp)
 
     def _apply(self, entry: Dialog, change: Change) -> None:
         at_mono_ns = self._clock.mono_ns()
@@ -158,6 +163,7 @@ class Changes:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
             self._conductor.line_opened(entry.session, line)
         for line in entry.streams.lines.values():
+            self._conductor.line_changed(line)
             self._report.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
             self._report.stream_recoded(entry.session, line)
 
@@ -196,6 +202,7 @@ class Changes:
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
         if said.linked_call_id:
             self.link(session, said.linked_call_id)
+            session = entry.session  # the other one, where that has absorbed it
             self._note_call_id(session, said.description.call_id)
         if said.sdp is not None:
             self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
@@ -313,6 +320,7 @@ class Changes:
         self._report.session_ended(second, StreamEnd.JOINED, at_mono_ns=at_mono_ns)
         if was_paused:  # what somebody paused stays paused
             self._conductor.request(first, ControlAction.PAUSE, via="siprec", arrived_mono_ns=at_mono_ns)
+        self._awareness.changed(first)
         return True
 
     # --- snapshots ---------------------------------------------------------------------------------------

@@ -130,6 +130,8 @@ class Conductor:
         _, watch = self._watches[session.session]
         self._note_pause(watch, session.conduct.state, at_mono_ns=at_mono_ns)
         watch.held = held and watch.paused_mono_ns is not None
+        for line in self._lines_of(session):
+            self.line_opened(session, line)
         self._plan(session, watch)
 
     def line_opened(self, session: Session, line: Line) -> None:
@@ -141,12 +143,18 @@ class Conductor:
             found[1].about_to_hear[line.stream] = (line, self._clock.mono_ns() + LISTEN_AFTER_NS)
             self._plan(*found)
 
+    def line_changed(self, line: Line) -> None:
+        """A line goes elsewhere, or is held: so does what is being said on it."""
+        self._speech.follow(line)
+
     def line_closed(self, session: Session, stream: StreamId) -> None:
         """A line of a session is no more: nothing is to be said on it."""
         self._speech.release(stream)
         found = self._watches.get(session.session)
-        if found is not None:
-            found[1].about_to_hear.pop(stream, None)
+        if found is None or found[1].about_to_hear.pop(stream, None) is None:
+            return
+        if found[1].prompt_due_ns is None:  # else another leg may still come
+            self._all_heard(*found)
 
     def heard(self, stream: StreamId) -> None:
         """An utterance on a stream is over."""
@@ -154,9 +162,12 @@ class Conductor:
         found = self._watches.get(prompted) if prompted is not None else None
         if found is None:
             return
-        session, watch = found
-        watch.prompting.discard(stream)
-        if not watch.prompting and not watch.about_to_hear and session.conduct.prompt_pending:
+        found[1].prompting.discard(stream)
+        self._all_heard(*found)
+
+    def _all_heard(self, session: Session, watch: _Watch) -> None:
+        """End the prompt when nobody is left who is to hear it."""
+        if session.conduct.prompt_pending and not watch.prompting and not watch.about_to_hear:
             self.request(session, ControlAction.PROMPT_ENDED, via="timer")
 
     def _await_consent(self, session: Session, watch: _Watch, from_ns: int) -> None:
@@ -271,17 +282,21 @@ class Conductor:
         for stream, (line, due_ns) in list(watch.about_to_hear.items()):
             if now_ns >= due_ns:
                 del watch.about_to_hear[stream]
-                said = self._speech.say(line, [session.terms.prompt], language=session.terms.language)
-                if said:
+                if session.conduct.prompt_pending and self._prompt(session, line):
                     watch.prompting.add(stream)
                     self._prompted[stream] = session.session
-        if watch.prompt_due_ns is None or now_ns < watch.prompt_due_ns:
+        if watch.prompt_due_ns is not None and now_ns < watch.prompt_due_ns:
             return
         watch.prompt_due_ns = None
-        if session.conduct.prompt_pending and not watch.prompting:
+        if session.conduct.prompt_pending and not watch.prompting and not watch.about_to_hear:
             reason = "no line of the session carries audio back"
             self._log.warning(Ev.PROMPT_FAILED, subject=session.session, reason=reason)
             self.request(session, ControlAction.PROMPT_ENDED, via="timer", reason=reason)
+
+    def _prompt(self, session: Session, line: Line) -> bool:
+        """Say the prompt on a line, as it is now: its peer may have moved since it was opened."""
+        now = next((known for known in self._lines_of(session) if known.stream == line.stream), line)
+        return self._speech.say(now, [session.terms.prompt], language=session.terms.language)
 
     def _beep(self, session: Session, watch: _Watch, now_ns: int) -> None:
         every_s = session.terms.beep_every_s

@@ -25,9 +25,11 @@ from recorderd.policy.codes import is_feature_code
 from recorderd.policy.modes import begin
 from recorderd.policy.peers import is_allowed
 from recorderd.sip.answering import Answering
+from recorderd.sip.awareness import Awareness
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
+from recorderd.sip.feature_calls import FeatureCalls
 from recorderd.sip.following import Following
 from recorderd.sip.gate import Gate
 from recorderd.sip.library import LINES_MAX, RecorderCall
@@ -80,22 +82,26 @@ class SessionDesk:
         self._calls_taken = 0
         self._answering = Answering(log=log)
         self._refusals = Refusals(answering=self._answering, report=report, log=log)
+        self.awareness = Awareness(dialogs=self._dialogs, clock=clock)
         self.conductor = Conductor(
             tell=report.tell,
             lines_of=self._lines_of,
-            signal=self._signal,
+            signal=self.awareness.changed,
             speech=speech,
             clock=clock,
             log=log,
         )
         self.changes = Changes(
-            book=self._book, dialogs=self._dialogs, conductor=self.conductor, report=report,
-            settings=settings, clock=clock, log=log,
+            book=self._book, dialogs=self._dialogs, awareness=self.awareness, conductor=self.conductor,
+            report=report, settings=settings, clock=clock, log=log,
         )  # fmt: skip
         self.requests = Requests(
             book=self._book, dialogs=self._dialogs, conductor=self.conductor, changes=self.changes,
-            answering=self._answering, settings=settings, ports=ports, tap=tap, speech=speech,
-            clock=clock, log=log,
+            settings=settings, clock=clock, log=log,
+        )  # fmt: skip
+        self.feature_calls = FeatureCalls(
+            requests=self.requests, answering=self._answering, settings=settings, ports=ports, tap=tap,
+            speech=speech, clock=clock, log=log,
         )  # fmt: skip
         following = Following(
             streams_of=self._streams_of, changes=self.changes, conductor=self.conductor, report=report,
@@ -106,8 +112,8 @@ class SessionDesk:
             allowed=settings.allowed, clock=clock,
         )  # fmt: skip
         self.gate = Gate(
-            dialogs=self._dialogs, changes=self.changes, requests=self.requests, orphans=self.orphans,
-            settings=settings, log=log,
+            dialogs=self._dialogs, changes=self.changes, requests=self.requests,
+            feature_calls=self.feature_calls, orphans=self.orphans, settings=settings, log=log,
         )  # fmt: skip
 
     @property
@@ -155,7 +161,7 @@ class SessionDesk:
             return self._refusals.unread(call, 422, too_short)
         user = called_user(message)
         if is_feature_code(user, self._settings.control.actions):
-            self.requests.feature_call(
+            self.feature_calls.begin(
                 call, call_id, user=user, message=message, offer=offer, arrived_mono_ns=arrived_mono_ns
             )
             return
@@ -201,6 +207,8 @@ class SessionDesk:
         at_mono_ns: int,
     ) -> None:
         dialog = DialogId(f"{offer.sip_call_id}#{call_id}")
+        while self._book.of_dialog(dialog) is not None:  # an earlier process had it, under the same number
+            dialog = DialogId(f"{dialog}'")
         at_utc_ns = self._clock.utc_ns()
         is_new = session is None
         if session is None:
@@ -229,6 +237,7 @@ class SessionDesk:
         for number, line in change.opened:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
             self.conductor.line_opened(session, line)
+        self.orphans.begun_anew(offer.sip_call_id)
         self.changes.took(entry, offer, arrived_mono_ns=at_mono_ns)
 
     def _open_and_answer(self, entry: Dialog) -> Change | None:
@@ -297,7 +306,7 @@ class SessionDesk:
         """Open the lines of a new dialog, by the peer's offer or by one of ours."""
         session, terms = entry.session, entry.session.terms
         audio_back = bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED
-        record = record_word(session) if entry.record_aware else ""
+        record = entry.record_told = record_word(session) if entry.record_aware else ""
         if entry.offer.sdp is not None:
             change = entry.streams.answer(
                 entry.offer.sdp, session_id=entry.session_number,
@@ -325,31 +334,30 @@ class SessionDesk:
         ours = [line for entry in self._dialogs.of_session(session) for line in entry.streams.lines.values()]
         return [*ours, *self.orphans.lines_of(session)]
 
-    def _signal(self, session: Session) -> None:
-        """Tell the record-aware peers of a session what we do now."""
-        for entry in self._dialogs.of_session(session):
-            if entry.record_aware and entry.ending is None:
-                with contextlib.suppress(pjsua2.Error):  # a re-INVITE of theirs is under way: it will tell
-                    entry.call.reinvite(pjsua2.CallOpParam(True))
-
     # --- answers, time ------------------------------------------------------------------
 
     def local_sdp(self, call: RecorderCall, offer: str) -> str | None:
         """Give our SDP for a dialog."""
         ours = self.changes.local_sdp(call, offer)
-        return ours if ours is not None else self.requests.local_sdp(call)
+        return ours if ours is not None else self.feature_calls.local_sdp(call)
+
+    def offered(self, call: RecorderCall, offer: str) -> int:
+        """Take a re-INVITE's or UPDATE's SDP; return how many lines it has."""
+        known = self._dialogs.of_call(call) is not None
+        return self.changes.offered(call, offer) if known else self.feature_calls.offered(call, offer)
 
     def heard(self, stream: StreamId) -> None:
         """An utterance on a stream is over."""
         self.conductor.heard(stream)
-        self.requests.heard(stream)
+        self.feature_calls.heard(stream)
 
     def tick(self) -> None:
         """Do what time does."""
         for stream, digit in self._tap.digits():
             self._pressed(stream, digit)
         self.conductor.tick()
-        self.requests.tick()
+        self.feature_calls.tick()
+        self.awareness.tick()
         self.changes.ask_for_snapshots()
 
     def _pressed(self, stream: StreamId, digit: str) -> None:
@@ -362,7 +370,7 @@ class SessionDesk:
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """A dialog is over, by the peer or by us."""
         self._answering.over(call)
-        if self.requests.over(call):
+        if self.feature_calls.over(call):
             return
         entry = self._dialogs.of_call(call)
         if entry is not None and not entry.told:
@@ -382,7 +390,7 @@ class SessionDesk:
 
     def end_all(self, cause: StreamEnd) -> None:
         """Hang up every dialog."""
-        self.requests.end_all()
+        self.feature_calls.end_all()
         self.orphans.end(None, cause)
         for entry in self._dialogs:
             self._end(entry, cause)

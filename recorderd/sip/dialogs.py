@@ -61,6 +61,8 @@ class Dialog:
     awaits_answer: bool = False  # we made the offer; the answer comes in the ACK
     pending: bytes = b""  # the request that the library is about to ask us about
     record_aware: bool = False
+    record_told: str = ""  # what the peer, if it is record-aware, has had for a=record
+    telling: bool = False  # a re-INVITE of ours is under way
     told: bool = False  # the recording knows of it
     snapshot_asked: bool = False
     ending: StreamEnd | None = None  # set when we hang up
@@ -72,9 +74,14 @@ class Dialog:
         """
         self.sdp = _ORIGIN.sub(lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}", self.sdp, count=1)
         self.sdp = _RESTING.sub(f"a={direction}", self.sdp)
+        self.show(record_state)
+        return self.sdp
+
+    def show(self, record_state: str) -> None:
+        """Say in our SDP what we do; empty where the peer did not ask."""
+        self.record_told = record_state
         if record_state:
             self.sdp = _RECORD.sub(f"a=record:{record_state}", self.sdp)
-        return self.sdp
 
 
 class DialogBook:

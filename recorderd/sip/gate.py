@@ -15,6 +15,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.policy.peers import is_allowed
 from recorderd.sip.changes import Changes
 from recorderd.sip.dialogs import Dialog, DialogBook
+from recorderd.sip.feature_calls import FeatureCalls
 from recorderd.sip.library import LEFT, Reply
 from recorderd.sip.orphans import Orphans
 from recorderd.sip.requests import Requests
@@ -41,6 +42,7 @@ class Gate:
         dialogs: DialogBook,
         changes: Changes,
         requests: Requests,
+        feature_calls: FeatureCalls,
         orphans: Orphans,
         settings: SipSettings,
         log: EventLog,
@@ -48,6 +50,7 @@ class Gate:
         self._dialogs = dialogs
         self._changes = changes
         self._requests = requests
+        self._feature_calls = feature_calls
         self._orphans = orphans
         self._settings = settings
         self._log = log
@@ -61,6 +64,8 @@ class Gate:
             return LEFT
         found = _CALL_ID.search(raw)
         entry = self._dialogs.of_sip_call_id(found[1]) if found else None
+        if method == "ACK" and found is not None and entry is None:
+            self._feature_calls.acknowledged(found[1], raw)
         if method in CHANGES and (entry is None or (method == "ACK" and not entry.awaits_answer)):
             return LEFT  # a new call, a dialog that the library does not know either, or nothing to be read
         if method in REFUSED:

@@ -77,6 +77,14 @@ class Handler(Protocol):
         """A dialog stands: its ACK has come."""
         ...
 
+    def is_telling(self, call: RecorderCall) -> bool:
+        """Tell whether a re-INVITE of ours is under way."""
+        ...
+
+    def reinvited(self, call: RecorderCall, code: int) -> None:
+        """A re-INVITE of ours has its final answer."""
+        ...
+
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """A dialog is over."""
         ...
@@ -218,6 +226,20 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
                 self._handler.established(self)
             if state.state == pjsua2.PJSIP_INV_STATE_DISCONNECTED:
                 self._handler.disconnected(self, state.lastStatusCode, state.lastReason)
+
+        guarded(self._log, step)
+
+    def onCallTsxState(self, prm: pjsua2.OnCallTsxStateParam) -> None:
+        """Notice how a re-INVITE of ours was answered."""
+
+        def step() -> None:
+            if not self._handler.is_telling(self):
+                return
+            event = prm.e.body.tsxState
+            transaction, was_answered = event.tsx, event.prevState == pjsua2.PJSIP_TSX_STATE_COMPLETED
+            ours = transaction.role == pjsua2.PJSIP_ROLE_UAC and transaction.method == "INVITE"
+            if ours and transaction.statusCode >= 200 and not was_answered:
+                self._handler.reinvited(self, transaction.statusCode)
 
         guarded(self._log, step)
 

@@ -94,6 +94,11 @@ class Orphans:
                 return session
         return None
 
+    def begun_anew(self, sip_call_id: str) -> None:
+        """A client has begun such a dialog once more: our answer never came to it, the old one is over."""
+        if sip_call_id in self._by_call_id:
+            self._leave(sip_call_id, StreamEnd.SIGNALLING_LOST)
+
     def requested(self, raw: str, source: str) -> Reply:
         """Answer the BYE of such a dialog, or an UPDATE or re-INVITE that goes on with it."""
         call_id = self._call_id_of(raw, source)

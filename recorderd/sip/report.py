@@ -187,11 +187,14 @@ class Report:
         self.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
 
     def stream_held(self, session: Session, line: Line, *, at_mono_ns: int) -> None:
-        """Signalling says whether a stream stands still; told when that has changed."""
+        """Signalling says whether a stream stands still; told when that has changed.
+
+        Whatever else has changed of its line is left to whoever follows this process.
+        """
+        self._standing.line(session, line)
         if line.is_still == (line.stream in self._still):
             return
         self._still ^= {line.stream}
-        self._standing.line(session, line)
         self.tell(
             StreamHeld(session=session.session, stream=line.stream, held=line.is_still, at_mono_ns=at_mono_ns)
         )
@@ -201,7 +204,6 @@ class Report:
         opened = self._opened.get(line.stream)
         if opened is not None and self._codecs.get(line.stream, opened.codecs) != line.codecs:
             self._codecs[line.stream] = line.codecs
-            self._standing.line(session, line)
             self.tell(StreamRecoded(session=session.session, stream=line.stream, codecs=line.codecs))
 
     def streams_described(self, entry: Dialog) -> None:

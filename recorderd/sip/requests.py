@@ -2,51 +2,37 @@
 
 Contract: every request is answered with what became of it: done, or refused and why, by a spoken message or
 by a SIP status. A request outside a dialog counts only from a party of the call or a supervisor; for one
-within a dialog the exchange vouches. A call to a feature code is never recorded; we hang it up when the
-message has been heard. Thread: the SIP thread.
+within a dialog the exchange vouches. Calls to feature codes are ``feature_calls``'. Thread: the SIP thread.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import pjsua2
-
-from recorderd.core.clock import NS_PER_S, Clock
-from recorderd.core.errors import FormatError, RecorderError
+from recorderd.core.clock import Clock
+from recorderd.core.errors import FormatError
 from recorderd.core.events import Ev, EventLog
-from recorderd.core.ids import StreamId
 from recorderd.core.messages import ControlAction, RecordingState
 from recorderd.core.prompts import Prompt
 from recorderd.policy.codes import may_control
 from recorderd.policy.modes import Reason
-from recorderd.sip.answering import Answering
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor, Outcome
 from recorderd.sip.dialogs import Dialog, DialogBook
-from recorderd.sip.library import LEFT, RecorderCall, Reply
+from recorderd.sip.library import LEFT, Reply
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
-from recorderd.sip.speech import Speech
-from recorderd.sip.streams import DialogStreams
-from recorderd.tap.drain import Tap
-from recorderd.tap.ports import PortPool
 from recorderd.wire.control_request import (
     CONTROL_HEADER,
     ControlRequest,
     ControlScope,
     Digit,
     read_control,
-    read_feature_code,
 )
-from recorderd.wire.offer import Offer
 from recorderd.wire.offered import read_header
 from recorderd.wire.sip_message import SipMessage
 
-LISTEN_NS: Final = 20 * NS_PER_S  # a feature call that nobody hangs up; the longest message takes 8 s
 DONE: Final = {
     ControlAction.START: Prompt.RECORDING_STARTED,
     ControlAction.STOP: Prompt.RECORDING_STOPPED,
@@ -78,16 +64,6 @@ class Verdict:
     session: Session | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class _FeatureCall:
-    call: RecorderCall
-    streams: DialogStreams
-    sdp: str
-    spoken: tuple[Prompt, ...]
-    hang_up_ns: int
-    saying: bool = False
-
-
 class Requests:
     """Everything that people ask."""
 
@@ -98,11 +74,7 @@ class Requests:
         dialogs: DialogBook,
         conductor: Conductor,
         changes: Changes,
-        answering: Answering,
         settings: SipSettings,
-        ports: PortPool,
-        tap: Tap,
-        speech: Speech,
         clock: Clock,
         log: EventLog,
     ) -> None:
@@ -110,15 +82,9 @@ class Requests:
         self._dialogs = dialogs
         self._conductor = conductor
         self._changes = changes
-        self._answering = answering
         self._settings = settings
-        self._ports = ports
-        self._tap = tap
-        self._speech = speech
         self._clock = clock
         self._log = log
-        self._feature_calls: list[_FeatureCall] = []
-        self._named = 0
 
     # --- deciding -----------------------------------------------------------------------------------
 
@@ -160,7 +126,8 @@ class Requests:
         )
         return _verdict(request.action, outcome, session)
 
-    def _find(self, request: ControlRequest) -> Session | None:
+    def find(self, request: ControlRequest) -> Session | None:
+        """Find the session that a request is about."""
         if request.call_id:
             return self._book.find(f"call:{request.call_id}") or self._by_call_id(request.call_id)
         return self._book.of_user(request.by, numbering=self._settings.control.numbering)
@@ -202,7 +169,7 @@ class Requests:
             return Reply(code=200) if entry is not None or message.method == "MESSAGE" else Reply()
         if entry is None:  # whatever tag it bears, it came in no dialog of ours: nobody vouches for who asks
             request = replace(request, scope=ControlScope.CALL if request.call_id else ControlScope.USER)
-        session = entry.session if entry is not None else self._find(request)
+        session = entry.session if entry is not None else self.find(request)
         verdict = self.ask(request, session, arrived_mono_ns=arrived_mono_ns)
         return Reply(code=verdict.code, reason=_phrase(verdict.reason))
 
@@ -239,136 +206,6 @@ class Requests:
         )
         answer = {"done": outcome.done, "session": session.session, "state": outcome.state.value}
         return answer if outcome.reason is None else {**answer, "reason": outcome.reason.value}
-
-    # --- calls to feature codes ---------------------------------------------------------------------------
-
-    def feature_call(
-        self,
-        call: RecorderCall,
-        call_id: int,
-        *,
-        user: str,
-        message: SipMessage,
-        offer: Offer,
-        arrived_mono_ns: int,
-    ) -> None:
-        """Do what a code asks, answer, say what became of it, and hang up."""
-        control = self._settings.control
-        request = read_feature_code(message, codes=control.actions, leg_headers=self._settings.leg_headers)
-        if request is None:
-            self._answering.refuse(call, 404, f"{user} is no feature code of ours")
-            return
-        verdict = self.ask(request, self._find(request), arrived_mono_ns=arrived_mono_ns)
-        entry = self._open(call, call_id, offer, verdict.spoken if control.announce else ())
-        if entry is None:
-            return
-        self._feature_calls.append(entry)
-        lines = len(offer.sdp.media) if offer.sdp is not None else 1
-        try:
-            self._answering.accept(call, lines=lines)
-        except pjsua2.Error as problem:
-            self.over(call)
-            self._log.warning(Ev.PROMPT_FAILED, subject=user, reason=problem.reason)
-
-    def _open(
-        self, call: RecorderCall, call_id: int, offer: Offer, spoken: tuple[Prompt, ...]
-    ) -> _FeatureCall | None:
-        streams = DialogStreams(
-            ports=self._ports,
-            tap=self._tap,
-            address=self._settings.rtp_address,
-            srtp=self._settings.srtp,
-            log=self._log,
-            name_stream=self._name,
-        )
-        try:
-            if offer.sdp is not None:
-                change = streams.answer(offer.sdp, session_id=call_id + 1, want_audio_back=True)
-            else:
-                change = streams.offer([""], session_id=call_id + 1, want_audio_back=True)
-        except (RecorderError, ValueError) as problem:
-            self._answering.refuse(call, 500, str(problem))
-            return None
-        if not change.opened:
-            self._answering.refuse(call, 488, "no audio line to speak on")
-            return None
-        return _FeatureCall(
-            call=call,
-            streams=streams,
-            sdp=change.answer.decode(),
-            spoken=spoken,
-            hang_up_ns=self._clock.mono_ns() + LISTEN_NS,
-        )
-
-    def _name(self) -> StreamId:
-        self._named += 1
-        return StreamId(f"feature-call/{self._named}")
-
-    def local_sdp(self, call: RecorderCall) -> str | None:
-        """Give our SDP for a feature call."""
-        entry = self._of_call(call)
-        return entry.sdp if entry is not None else None
-
-    def awaits(self, call: RecorderCall) -> bool:
-        """Tell whether a call is one that we speak on."""
-        return self._of_call(call) is not None
-
-    def established(self, call: RecorderCall) -> None:
-        """Speak once the caller hears: its ACK has come."""
-        entry = self._of_call(call)
-        if entry is None or entry.saying:
-            return
-        entry.saying = True
-        language = self._settings.control.language
-        lines = list(entry.streams.lines.values())
-        said = bool(entry.spoken) and self._speech.say(lines[0], entry.spoken, language=language)
-        if not said:
-            self._hang_up(entry)
-
-    def heard(self, stream: StreamId) -> None:
-        """An utterance is over: nothing more is to be said on that call."""
-        for entry in self._feature_calls:
-            if any(line.stream == stream for line in entry.streams.lines.values()):
-                self._hang_up(entry)
-
-    def tick(self) -> None:
-        """Hang up calls that last too long."""
-        if not self._feature_calls:
-            return
-        now_ns = self._clock.mono_ns()
-        for entry in self._feature_calls:
-            if now_ns >= entry.hang_up_ns:
-                entry.hang_up_ns = now_ns + LISTEN_NS
-                self._hang_up(entry)
-
-    def over(self, call: RecorderCall) -> bool:
-        """Let go of a feature call; False when ``call`` is none."""
-        entry = self._of_call(call)
-        if entry is None:
-            return False
-        self._feature_calls.remove(entry)
-        for line in entry.streams.lines.values():
-            self._speech.release(line.stream)
-            self._tap.release_stream(line.stream)
-        return True
-
-    def end_all(self) -> None:
-        """Hang up every feature call."""
-        for entry in self._feature_calls:
-            self._hang_up(entry)
-
-    @property
-    def open_calls(self) -> Sequence[object]:
-        """Feature calls that are up."""
-        return tuple(self._feature_calls)
-
-    def _of_call(self, call: RecorderCall) -> _FeatureCall | None:
-        return next((entry for entry in self._feature_calls if entry.call is call), None)
-
-    @staticmethod
-    def _hang_up(entry: _FeatureCall) -> None:
-        with contextlib.suppress(pjsua2.Error):
-            entry.call.hangup(pjsua2.CallOpParam())
 
 
 def _verdict(action: ControlAction, outcome: Outcome, session: Session) -> Verdict:

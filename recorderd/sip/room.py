@@ -79,7 +79,7 @@ class SipRoom:
             "dialogs": self._desk.dialogs,
             "sessions": self._desk.sessions,
             "accepting": bool(self._healthy),
-            "feature_calls": len(self._desk.requests.open_calls),
+            "feature_calls": len(self._desk.feature_calls.open_calls),
         }
 
     def hang_up(self, silent: SessionSilent) -> None:
@@ -279,15 +279,23 @@ class SipRoom:
 
     def offered(self, call: RecorderCall, offer: str) -> int:
         """Hand a re-INVITE's or UPDATE's SDP to the desk."""
-        return self._desk.changes.offered(call, offer)
+        return self._desk.offered(call, offer)
 
     def awaits(self, call: RecorderCall) -> bool:
         """Ask the desk whether it wants to know when a dialog stands."""
-        return self._desk.requests.awaits(call)
+        return self._desk.feature_calls.awaits(call)
 
     def established(self, call: RecorderCall) -> None:
         """Tell the desk that a dialog stands."""
-        self._desk.requests.established(call)
+        self._desk.feature_calls.established(call)
+
+    def is_telling(self, call: RecorderCall) -> bool:
+        """Ask the desk whether a re-INVITE of ours is under way."""
+        return self._desk.awareness.is_telling(call)
+
+    def reinvited(self, call: RecorderCall, code: int) -> None:
+        """Tell the desk how a re-INVITE of ours was answered."""
+        self._desk.awareness.answered(call, code)
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """Tell the desk that a dialog is over."""

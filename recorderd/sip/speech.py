@@ -1,7 +1,8 @@
 """Speech: names of prompts become utterances on a stream's own socket.
 
 Contract: ``say`` puts a message behind what is being said on the line and returns at once; False when it
-cannot be said there. The end of each utterance is reported through the speaker's callback.
+cannot be said there. What is being said goes where the line goes (``follow``), and ends where nobody hears it
+any more: the line is held. The end of each utterance is reported through the speaker's callback.
 Thread: the SIP thread; packets leave on the speaker's.
 """
 
@@ -38,15 +39,18 @@ class Speech:
         self._tap = tap
         self._log = log
         self._protectors: dict[StreamId, tuple[object, Protector]] = {}  # by the key they were made of
+        self._peers: dict[StreamId, tuple[str, int]] = {}  # where what is said goes
 
     def say(self, line: Line, names: Sequence[str], *, language: str) -> bool:
         """Say messages on a line."""
         if not line.carries_audio_back or line.peer is None:
             return False
-        codec, stream, peer = line.send_codec, line.stream, line.peer
+        codec, stream = line.send_codec, line.stream
+        self._peers[stream] = line.peer
 
-        def send(datagram: bytes) -> None:
-            if not self._tap.send(stream, datagram, peer):
+        def send(datagram: bytes) -> None:  # thread: speaker
+            peer = self._peers.get(stream)
+            if peer is None or not self._tap.send(stream, datagram, peer):
                 raise OSError("the network did not take it")
 
         try:
@@ -59,10 +63,20 @@ class Speech:
             return False
         return True
 
+    def follow(self, line: Line) -> None:
+        """A line has changed: go on there, or fall silent where it is held."""
+        if line.stream not in self._peers:
+            return
+        if line.carries_audio_back and line.peer is not None:
+            self._peers[line.stream] = line.peer
+        else:
+            self._speaker.stop(line.stream)
+
     def release(self, stream: StreamId) -> None:
         """Fall silent on a stream whose call is over."""
         self._protectors.pop(stream, None)
         self._speaker.release(stream)
+        self._peers.pop(stream, None)
 
     def _protect(self, line: Line) -> Callable[[bytes], bytes] | None:
         if line.srtp_send is None:

@@ -131,12 +131,16 @@ class Standing:
     def line(
         self, session: Session, line: Line, *, dialog: DialogId | None = None, call_id: str = ""
     ) -> None:
-        """Leave a line as it is now."""
+        """Leave a line as it is now: its keys, codecs and where it goes."""
         left = self._left.get(session.session)
-        if left is not None:
-            left.lines[line.stream] = line
-            if dialog is not None:
-                left.sip_call_ids[dialog] = call_id
+        if left is None:
+            return
+        if dialog is not None:
+            left.sip_call_ids[dialog] = call_id
+        before = left.lines.get(line.stream)
+        left.lines[line.stream] = line
+        if before not in (None, line):  # of a new one the recording is about to be told
+            self._put(left)
 
     def answered(self, session: Session, dialog: DialogId, sdp: str) -> None:
         """Leave our SDP of a dialog as the peer has it."""
@@ -147,9 +151,7 @@ class Standing:
         left.answers[dialog] = as_sent(sdp, before=before)
         if left.answers[dialog] == before:
             return
-        with self._lock:
-            if session.session in self._left and self._carry is not None:
-                self._carry.put(session.session, left)
+        self._put(left)
 
     def tell(self, message: RecordMessage) -> None:
         """Leave what the recording is about to be told."""
@@ -168,9 +170,7 @@ class Standing:
                 for key in [key for key in left.told if key[0] == kind][: 1 - CHANGES_MAX]:
                     del left.told[key]
             left.told[kind, stream] = message
-        with self._lock:
-            if message.session in self._left:
-                self._carry.put(message.session, left)
+        self._put(left)
 
     def closed(self, session: SessionId) -> None:
         """Leave a session no more: all its audio is on disk."""
@@ -178,6 +178,12 @@ class Standing:
             self._left.pop(session, None)
             if self._carry is not None:
                 self._carry.drop(session)
+
+    def _put(self, left: LeftSession) -> None:
+        name = left.session.session
+        with self._lock:
+            if name in self._left and self._carry is not None:
+                self._carry.put(name, left)
 
     def _moved(self, message: StreamMoved) -> None:
         """Take a stream out of the session that it leaves."""

@@ -6,16 +6,18 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dsp.mixing import Limiter, mix
+from tests.support.field.request import FieldRequest
 from tests.support.house import House
 from tests.support.programs import Program
 from tests.support.sip_client import Call, SipClient, sdp_offer
+from tests.support.sip_dialog import Dialog
 from tests.support.talk import RATE_HZ, RULES, Talk, ask, recording_of
 
 
@@ -109,6 +111,41 @@ def test_a_feature_call_hears_what_became_of_it(house: tuple[House, Program], cl
     (span,) = recording_of(house, talk.call_id).manifest["spans"]
     assert span["begun_by"] == "1001"
     assert span["begun_via"] == "feature_code"
+
+
+def test_a_feature_call_that_leaves_the_offer_to_us_hears_what_became_of_it(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind((client.address, 0))
+        ear.settimeout(5)
+        host, port = house[0].server
+        dialog = Dialog(client=client, user="*48")
+        from_to = (("From", "<sip:1001@example.com>;tag=late"), ("To", f"<sip:*48@{host}:{port}>"))
+        contact = ("Contact", f"<sip:1001@{client.address}:{client.port}>")
+        answer = sdp_offer(client.address, [("", "PCMA")], direction="sendrecv")
+        answer = answer.replace(b"m=audio 50000", f"m=audio {ear.getsockname()[1]}".encode())
+        reply = dialog.send(FieldRequest(method="INVITE", headers=(*from_to, contact)), ack=answer)
+        assert reply.code == 200
+        assert len(ear.recv(2048)) > 12
+    dialog.bye()
+
+
+def test_a_feature_call_is_spoken_to_where_the_exchange_moves_it(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    with ExitStack() as stack:
+        ears = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+        host, port = house[0].server
+        call = Call(client=client, headers={"From-User": "1001"}, target=f"sip:%2A48@{host}:{port}")
+        for ear, codec in zip(ears, ("PCMA", "PCMU"), strict=True):
+            ear.bind((client.address, 0))
+            ear.settimeout(2)
+            sdp = sdp_offer(client.address, [("", codec)], direction="sendrecv")
+            sdp = sdp.replace(b"m=audio 50000", f"m=audio {ear.getsockname()[1]}".encode())
+            assert codec.encode() in call.invite(sdp, "application/sdp").body
+            assert len(ear.recv(2048)) > 12
+    call.bye()
 
 
 def test_a_mixed_layout_has_one_channel(house: tuple[House, Program], client: SipClient) -> None:

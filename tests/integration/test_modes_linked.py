@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.house import House, Recorded
 from tests.support.programs import Program
-from tests.support.sip_client import SipClient
+from tests.support.sip_client import Call, SipClient, metadata_xml, sdp_offer, siprec_body
 from tests.support.talk import RATE_HZ, RULES, Talk, recording_of, tombstone
 
 
@@ -165,3 +165,41 @@ def test_a_pause_outlasts_being_made_one_with_a_call_that_knows_none(
     (span,) = recording_of(house, paused.call_id).manifest["spans"]
     assert span["cause"] == "paused"
     _holds_alone(house, recorded)
+
+
+def _siprec(client: SipClient, call_id: str, parties: tuple[str, str]) -> Call:
+    call = Call(
+        client=client,
+        headers={
+            "Require": "siprec", "Supported": "siprec", "Contact-Parameters": ";+sip.src",
+            "X-Call-ID": call_id, "X-Call-Extension": "2001",
+        },
+    )  # fmt: skip
+    metadata = metadata_xml(
+        session_id=call_id,
+        parties=[(f"sip:{party}@example.com", party) for party in parties],
+        labels=["1", "2"],
+    )
+    sdp = sdp_offer(client.address, [("1", "PCMA"), ("2", "PCMA")])
+    assert call.invite(*siprec_body(sdp, metadata)).code == 200
+    return call
+
+
+def test_a_reinvite_that_makes_two_calls_one_and_asks_for_a_pause_is_followed_in_both(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    first, second = f"first-{time.monotonic_ns()}", f"second-{time.monotonic_ns()}"
+    kept, absorbed = _siprec(client, first, ("1001", "2001")), _siprec(client, second, ("1002", "2001"))
+    absorbed.headers["X-Call-Linked"] = first
+    wish = sdp_offer(client.address, [("1", "PCMA"), ("2", "PCMA")])
+    wish = wish.replace(b"a=sendonly", b"a=recordpref:pause\r\na=sendonly")
+    ports = [line.port for line in absorbed.lines]
+    assert absorbed.invite(wish, "application/sdp").code == 200
+    assert [line.port for line in absorbed.lines] == ports
+    house[1].wait_for("sessions_joined", f"call_id={second}")
+    time.sleep(1.0)
+    for call in (absorbed, kept):
+        call.bye()
+    (paused,) = recording_of(house, first).manifest["spans"]
+    assert paused["cause"] == "paused"
+    assert "internal_error" not in house[1].text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -166,3 +167,58 @@ def test_a_record_aware_peer_is_told_of_the_pause(house: tuple[House, Program], 
     call.bye()
     (span,) = recording_of(house, "aware-1").manifest["spans"]
     assert span["cause"] == "paused"
+
+
+def _aware(client: SipClient) -> Call:
+    headers = {
+        "X-Call-ID": f"aware-{time.monotonic_ns()}", "X-Call-Leg": "mixed", "X-Call-Extension": "2001",
+        "Supported": "record-aware",
+    }  # fmt: skip
+    return Call(client=client, headers=headers)
+
+
+def _told(client: SipClient) -> bytes:
+    """Wait for the next that a record-aware peer is told by itself."""
+    (state,) = re.findall(rb"a=record:(\w+)", client.wait_request("INVITE").body)
+    return bytes(state)
+
+
+def test_a_peer_that_wants_a_pause_from_the_beginning_is_told_of_it(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    call, plain = _aware(client), sdp_offer(client.address, [("", "PCMA")])
+    wish = plain.replace(b"a=sendonly", b"a=recordpref:pause\r\na=sendonly")
+    assert call.invite(wish, "application/sdp").code == 200
+    assert _told(client) == b"paused"
+    wish = plain.replace(b"a=sendonly", b"a=recordpref:on\r\na=sendonly")
+    assert b"a=record:on" in call.invite(wish, "application/sdp").body
+    call.bye()
+
+
+def test_a_peer_that_is_still_told_of_a_pause_is_told_of_its_end_too(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    call = _aware(client)
+    call.invite(sdp_offer(client.address, [("", "PCMA")]), "application/sdp")
+    client.answers["INVITE"] = 180
+    assert steer(house, "pause", call.headers["X-Call-ID"]) == 0
+    asked = client.wait_request("INVITE")
+    assert b"a=record:paused" in asked.body
+    assert steer(house, "resume", call.headers["X-Call-ID"]) == 0
+    client.answers["INVITE"] = 200
+    client.answer(asked, 200)
+    assert _told(client) == b"on"
+    call.bye()
+
+
+def test_a_peer_that_asked_for_something_itself_meanwhile_is_told_later(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    call = _aware(client)
+    call.invite(sdp_offer(client.address, [("", "PCMA")]), "application/sdp")
+    client.answers["INVITE"] = 491
+    assert steer(house, "pause", call.headers["X-Call-ID"]) == 0
+    assert _told(client) == b"paused"
+    client.answers["INVITE"] = 200
+    assert _told(client) == b"paused"
+    call.bye()

@@ -8,14 +8,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support import faults
 from tests.support.faults import Nursery
+from tests.support.g711_reference import decode
 from tests.support.house import Recorded
 from tests.support.killed_calls import Life, Placed, judge, offer
-from tests.support.sip_client import metadata_xml, sdp_offer, siprec_body
+from tests.support.restarts import speech
+from tests.support.rtp_sender import send_streams
+from tests.support.sip_client import Call, metadata_xml, sdp_offer, siprec_body
 from tests.support.sip_text import Message
+from tests.support.srtp_sender import SrtpSender, SrtpStream
 
 TIMER = "1800;refresher=uac"
 
@@ -157,3 +162,56 @@ def test_what_cannot_be_followed_is_refused_so_that_the_exchange_begins_anew(lif
     one.call.bye()
     drafts = life.house.folder / "spool" / "drafts"
     life.wait_for(lambda: not any(drafts.iterdir()), what="sealed")
+
+
+@pytest.mark.timeout(120)
+def test_an_invite_that_comes_once_more_after_a_restart_leaves_no_dialog_behind(life: Life) -> None:
+    assert life.is_up(life.start())
+    one = life.place("always")
+    life.pause_s(0.6)
+    _restart(life)
+    one.call.to = one.call.target = ""  # what was answered before the kill never came to the client
+    one.call.cseq = 1
+    assert one.call.invite(*offer(one)).code == 200
+    (row,) = life.house.status()["recorder"]["sessions"]
+    assert (row["call_id"], row["state"]) == (one.call_id, "recording")
+    child = life.child
+    assert child is not None
+    assert child.text().count("stream_ended") == 2
+    one.call.bye()
+    life.wait_for(lambda: "recording_sealed" in child.text(), what="the call sealed")
+    standing = life.house.status()["recorder"]["sip"]
+    assert (standing["sessions"], standing["dialogs"]) == (0, 0)
+    assert child.text().count("stream_ended") == 4
+
+
+@pytest.mark.timeout(120)
+def test_keys_that_a_reinvite_has_changed_are_those_after_a_restart(life: Life) -> None:
+    assert life.is_up(life.start())
+    payload = speech(7, 200)
+    decoded = decode(payload, law="PCMA")
+    call = Call(client=life.client, headers={"X-Call-ID": "rekeyed", "X-Call-Leg": "mixed"})
+    for number in range(2):
+        sender = SrtpSender(suite="AES_CM_128_HMAC_SHA1_80")
+        sdp = sdp_offer("127.0.0.1", [("", "PCMA")]).replace(b"RTP/AVP", b"RTP/SAVP")
+        sdp += f"a=crypto:{sender.crypto()}\r\n".encode()
+        assert call.invite(sdp, "application/sdp").code == 200
+        if number:
+            life.pause_s(3.5)  # what came by the old keys is written, and on no shelf any more
+            _restart(life)
+        stream = SrtpStream(port=call.lines[0].port, payload_type=8, payload=payload, sender=sender)
+        send_streams([stream])
+    call.bye()
+    child = life.child
+    assert child is not None
+    life.wait_for(lambda: "recording_sealed" in child.text(), what="the call sealed")
+    (ready,) = (life.house.folder / "spool" / "ready").iterdir()
+    samples, _ = Recorded(ready).samples()
+    begins = [
+        at
+        for at in np.flatnonzero(samples[:, 0] == decoded[0])
+        if np.array_equal(samples[at:, 0][:160], decoded[:160])
+    ]
+    assert len(begins) == 2
+    for at in begins:
+        assert np.array_equal(samples[at:, 0][: decoded.size], decoded)

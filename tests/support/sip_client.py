@@ -226,11 +226,14 @@ class SipClient:
             return
         self.requests.put(message)
         if message.method != "ACK":
-            code = self.answers.get(message.method, 200)
-            lines = [f"SIP/2.0 {code} {'OK' if code == 200 else 'No'}"]
-            lines += [f"Via: {value}" for value in message.all("Via")]
-            lines += [f"{name}: {message.header(name)}" for name in ("From", "To", "Call-ID", "CSeq")]
-            self.send_raw("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
+            self.answer(message, self.answers.get(message.method, 200))
+
+    def answer(self, request: Message, code: int) -> None:
+        """Answer what the recorder asked."""
+        lines = [f"SIP/2.0 {code} {'OK' if code == 200 else 'No'}"]
+        lines += [f"Via: {value}" for value in request.all("Via")]
+        lines += [f"{name}: {request.header(name)}" for name in ("From", "To", "Call-ID", "CSeq")]
+        self.send_raw("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
 
 
 def _tls_context(certificate: tuple[Path, Path] | None, trusted: Path | None) -> ssl.SSLContext:

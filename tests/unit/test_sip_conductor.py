@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,12 +48,12 @@ class Hall:
         self.log = EventLog(logger=logging.getLogger("conductor"), clock=self)
         ports = PortPool(address="127.0.0.1", port_min=22_300, port_max=22_399, receive_buffer_bytes=1 << 15)
         self.tap = Tap(ports=ports, max_streams=2, clock=self, log=self.log)
-        speaker = Speaker(clock=self, log=self.log, on_ended=lambda _: None)
+        self.speaker = Speaker(clock=self, log=self.log, on_ended=lambda _: None)
         self.conductor = Conductor(
             tell=self.told.append,
             lines_of=lambda session: [line for known, line in self._lines if known is session],
             signal=lambda _: None,
-            speech=Speech(prompts=self, speaker=speaker, tap=self.tap, log=self.log),
+            speech=Speech(prompts=self, speaker=self.speaker, tap=self.tap, log=self.log),
             clock=self,
             log=self.log,
         )
@@ -91,6 +92,17 @@ class Hall:
         self._lines.append((session, line))
         self.conductor.line_opened(session, line)
         return line.stream
+
+    def known(self, stream: StreamId) -> Line:
+        """Give a line as it is."""
+        return next(line for _, line in self._lines if line.stream == stream)
+
+    def moves(self, stream: StreamId, *, peer: tuple[str, int] | None) -> None:
+        """Let what we send on a line go elsewhere."""
+        self._lines = [
+            (session, replace(line, peer=peer) if line.stream == stream else line)
+            for session, line in self._lines
+        ]
 
     def wait(self, ms: int) -> list[tuple[ControlAction, RecordingState]]:
         """Let time pass in polls of 20 ms; say what the recording was told meanwhile."""
@@ -182,3 +194,88 @@ def test_sessions_that_wait_for_nothing_cost_a_poll_nothing(hall: Hall) -> None:
     for _ in range(1_000):
         hall.conductor.tick()
     assert time.process_time() - began_s < 0.03  # a look at each takes more than 0.1 s
+
+
+ANNOUNCED = RecordingTerms(prompt="this_call_is_recorded")
+BEGAN = [(ControlAction.PROMPT_ENDED, RecordingState.ON)]
+
+
+def test_a_leg_that_leaves_before_it_hears_the_prompt_keeps_no_other_from_being_recorded(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    heard = hall.line(session)
+    assert hall.wait(4_900) == []
+    late = hall.line(session)
+    hall.conductor.heard(heard)
+    assert hall.wait(100) == []
+    hall.conductor.line_closed(session, late)
+    assert session.conduct.state is RecordingState.ON
+
+
+def test_nothing_is_recorded_before_the_prompt_though_its_line_came_late(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    assert hall.wait(900) == []
+    line = hall.line(session)
+    assert hall.wait(2_000) == []
+    assert hall.said == [("this_call_is_recorded",)]
+    hall.conductor.heard(line)
+    assert session.conduct.state is RecordingState.ON
+
+
+def test_where_a_late_line_can_say_nothing_the_recording_begins(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    heard = hall.line(session)
+    assert hall.wait(4_900) == []
+    hall.moves(hall.line(session), peer=None)
+    hall.conductor.heard(heard)
+    assert hall.wait(300) == BEGAN
+
+
+def test_a_prompt_is_said_where_the_line_goes_by_then(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers: list[tuple[str, int]] = []
+    monkeypatch.setattr(hall.tap, "send", lambda stream, datagram, peer: peers.append(peer) or True)
+    line = hall.line(hall.session(ANNOUNCED))
+    hall.moves(line, peer=("127.0.0.1", 11))
+    hall.wait(300)
+    hall.speaker.round()
+    assert set(peers) == {("127.0.0.1", 11)}
+
+
+def test_who_objects_at_once_is_told_no_more_of_a_recording(hall: Hall) -> None:
+    session = hall.session(replace(ANNOUNCED, consent=Consent.OBJECTION))
+    hall.line(session)
+    hall.conductor.request(session, ControlAction.OBJECT, via="header")
+    hall.wait(2_000)
+    assert hall.said == []
+
+
+def test_what_is_being_said_follows_its_line_and_ends_with_a_hold(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers: list[tuple[str, int]] = []
+    monkeypatch.setattr(hall.tap, "send", lambda stream, datagram, peer: peers.append(peer) or True)
+    session = hall.session(ANNOUNCED)
+    name = hall.line(session)
+
+    def sent_on(line: Line) -> set[tuple[str, int]]:
+        hall.conductor.line_changed(line)
+        peers.clear()
+        hall.wait(20)
+        hall.speaker.round()
+        return set(peers)
+
+    hall.wait(220)
+    line = hall.known(name)
+    assert sent_on(line) == {("127.0.0.1", 9)}
+    assert sent_on(replace(line, peer=("127.0.0.1", 11))) == {("127.0.0.1", 11)}
+    assert sent_on(replace(line, held=True, peer=None)) == set()
+
+
+def test_a_prompt_that_a_restart_has_cut_off_is_said_anew_before_the_recording_begins(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    line = hall.line(session)
+    hall.conductor.forget(session.session)  # as a killed process does
+    hall.conductor.go_on(session, held=False, at_mono_ns=hall.now_ns)
+    assert hall.wait(2_000) == []
+    assert hall.said == [("this_call_is_recorded",)]
+    hall.conductor.heard(line)
+    assert session.conduct.state is RecordingState.ON
