@@ -163,6 +163,7 @@ def test_without_a_reserve_a_full_disk_loses_nothing_that_memory_can_hold(disk: 
     try:
         voice = talk(studio, "a")
         studio.run(2000)
+        wait_until(lambda: not writing.waiting_bytes, what="everything so far is written")
         fill(disk)
         studio.run(12_500)
         wait_until(lambda: space.is_waiting, what="the disk's thread waits")
