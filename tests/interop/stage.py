@@ -111,6 +111,14 @@ def say(*talks: Talk) -> Sent:
     return send_streams([entry.stream for entry in talks])
 
 
+def spoken(dialog: Dialog, *, after: Sequence[Talk] = ()) -> list[Talk]:
+    """Speak on every line of a dialog, or go on speaking ``after`` earlier talks, to the end."""
+    before: Sequence[Talk | None] = after or [None] * len(dialog.lines)
+    talks = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
+    say(*talks)
+    return talks
+
+
 class Stage:
     """One house with all three programs, reachable over UDP, TCP and TLS."""
 

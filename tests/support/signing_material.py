@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,6 +80,28 @@ def write_key(path: Path, key: Key, *, mode: int = 0o600) -> Path:
     path.write_bytes(pem)
     path.chmod(mode)
     return path
+
+
+def loopback_tls(*, certificate_file: Path, key_file: Path) -> ssl.SSLContext:
+    """Make a TLS server of this machine, whose certificate is its own authority."""
+    key, now = p256(), datetime.now(tz=UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file.write_bytes(pem_of(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate_file, write_key(key_file, key))
+    return context
 
 
 def make_signer(folder: Path, key: Key, *chain: x509.Certificate) -> Signer:

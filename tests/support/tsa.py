@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
-import ssl
 import subprocess
 import threading
 import time
@@ -27,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.support.signing_material import Key, make_certificate, p256, pem_of, write_key
+from tests.support.signing_material import Key, loopback_tls, make_certificate, p256, pem_of, write_key
 
 CONFIGURATION: Final = """
 [tsa]
@@ -165,7 +163,9 @@ class TimeAuthority:
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/tsr"
         self.tls_ca_file = machine.folder / "tls.pem"
         if tls:
-            self._server.socket = self._context().wrap_socket(self._server.socket, server_side=True)
+            self._server.socket = loopback_tls(
+                certificate_file=self.tls_ca_file, key_file=self.machine.folder / "tls.key"
+            ).wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> TimeAuthority:
@@ -196,29 +196,6 @@ class TimeAuthority:
             return Answer(body=moved)
 
         self.behave = wrong
-
-    def _context(self) -> ssl.SSLContext:
-        key = p256()
-        now = datetime.now(tz=UTC)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-            .sign(key, hashes.SHA256())
-        )
-        self.tls_ca_file.write_bytes(pem_of(certificate))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.tls_ca_file, write_key(self.machine.folder / "tls.key", key))
-        return context
 
     def _handler(authority: TimeAuthority) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import NameOID
 
 from recorderd.archive.bucket import Bucket, BucketSettings
-from tests.support.signing_material import p256, pem_of, write_key
+from tests.support.signing_material import loopback_tls
 
 SIZE_BYTES = 100_000
 HEAD = f'HTTP/1.1 206 Partial Content\r\nContent-Length: {SIZE_BYTES}\r\nETag: "x"\r\n\r\n'.encode()
@@ -27,24 +22,8 @@ class SpoilingServer:
     """Answers over TLS, and flips an octet of its second record on the way."""
 
     def __init__(self, folder: Path) -> None:
-        key, now = p256(), datetime.now(tz=UTC)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-            .sign(key, hashes.SHA256())
-        )
         self.ca_file = folder / "ca.pem"
-        self.ca_file.write_bytes(pem_of(certificate))
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(self.ca_file, write_key(folder / "tls.key", key))
+        self._context = loopback_tls(certificate_file=self.ca_file, key_file=folder / "tls.key")
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()

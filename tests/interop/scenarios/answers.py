@@ -16,6 +16,7 @@ from tests.interop.stage import (
     offers,
     say,
     scenario,
+    spoken,
     talk,
 )
 from tests.support.field import cisco_bib, cisco_cube, rfc7865
@@ -29,8 +30,7 @@ def recorded_whole(play: Play, request: FieldRequest, *, labels: tuple[str, str]
     dialog = play.taken(request, client)
     assert dialog.response is not None
     check_answer(dialog.response, offered_labels=labels)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.bye().code == 200
     recorded = play.archived(dialog)
     places = check_audio(recorded, *talks, channels=2)
@@ -47,8 +47,7 @@ def a_call_of_two_parties_is_recorded_as_it_was(play: Play) -> None:
     dialog = play.taken(rfc7865.invite(scene), client)
     assert dialog.response is not None
     check_answer(dialog.response, offered_labels=("96", "97"))
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -178,8 +177,7 @@ def an_inactive_offer_is_answered_inactive_and_heard_once_it_is_active(play: Pla
     assert [line.direction for line in dialog.lines] == ["inactive", "inactive"]
     assert dialog.send(rfc7865.invite(scene)).code == 200
     assert [line.direction for line in dialog.lines] == ["recvonly", "recvonly"]
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     check_audio(play.archived(dialog), *talks, channels=2)
 

@@ -18,6 +18,7 @@ from tests.interop.stage import (
     offers,
     say,
     scenario,
+    spoken,
     talk,
 )
 from tests.support.field import rfc7865
@@ -44,8 +45,7 @@ def a_reinvite_adds_a_line_and_a_participant(play: Play) -> None:
     scene = play.scene(client)
     dialog = play.taken(rfc7865.invite(scene), client)
     ports = [line.port for line in dialog.lines]
-    first = [talk(line) for line in dialog.lines]
-    say(*first)
+    first = spoken(dialog)
     assert dialog.send(rfc7865.third_joins(scene)).code == 200
     assert [line.port for line in dialog.lines[:2]] == ports
     assert [line.label for line in dialog.lines] == ["96", "97", "98"]
@@ -64,8 +64,7 @@ def a_reinvite_adds_a_line_and_a_participant(play: Play) -> None:
 def a_reinvite_that_closes_a_line_leaves_the_other_one_running(play: Play) -> None:
     scene, dialog = begin(play)
     ports = [line.port for line in dialog.lines]
-    both = [talk(line) for line in dialog.lines]
-    say(*both)
+    both = spoken(dialog)
     assert dialog.send(with_body(headers(scene), offered=offer(scene, closed=(1,)))).code == 200
     assert [line.port for line in dialog.lines] == [ports[0], 0]
     alone = talk(dialog.lines[0], after=both[0])
@@ -95,15 +94,13 @@ def a_line_that_was_closed_can_be_opened_again(play: Play) -> None:
 @scenario(*ALL)
 def hold_by_reinvite_keeps_the_time(play: Play) -> None:
     scene, dialog = begin(play)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     rest = with_body(headers(scene), offered=offer(scene, direction="inactive"))
     assert dialog.send(rest).code == 200
     assert {line.direction for line in dialog.lines} == {"inactive"}
     time.sleep(0.6)
     assert dialog.send(with_body(headers(scene), offered=offer(scene))).code == 200
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=before)
     dialog.bye()
     recorded = play.archived(dialog)
     places = check_audio(recorded, *before, *after, channels=2)
@@ -124,8 +121,7 @@ def update_with_sdp_holds_and_resumes(play: Play) -> None:
         assert reply.body.count(f"a={answered}".encode()) == 2
         for port in ports:
             assert f"m=audio {port} ".encode() in reply.body
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=before)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *before, *after, channels=2)
@@ -155,14 +151,12 @@ def update_with_sdp_and_metadata_adds_a_line(play: Play) -> None:
 def a_reinvite_without_sdp_gets_our_current_lines_as_an_offer(play: Play) -> None:
     scene, dialog = begin(play)
     ports = [line.port for line in dialog.lines]
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     reply = dialog.send(with_body(headers(scene)), ack=offer(scene))
     assert reply.code == 200
     assert [line.port for line in dialog.lines] == ports
     assert [line.label for line in dialog.lines] == ["1", "2"]
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=before)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
 
@@ -170,17 +164,14 @@ def a_reinvite_without_sdp_gets_our_current_lines_as_an_offer(play: Play) -> Non
 @scenario("udp", "tcp", house=RULED)
 def a_hold_is_undone_by_a_reinvite_without_sdp(play: Play) -> None:
     scene, dialog = begin(play)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     time.sleep(1.0)
     assert dialog.send(with_body(headers(scene), offered=offer(scene, direction="inactive"))).code == 200
-    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*hidden)
+    hidden = spoken(dialog, after=before)
     assert dialog.send(with_body(headers(scene)), ack=offer(scene)).code == 200
     assert {line.direction for line in dialog.lines} == {"recvonly"}
     time.sleep(0.2)
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=hidden)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
 
@@ -188,17 +179,14 @@ def a_hold_is_undone_by_a_reinvite_without_sdp(play: Play) -> None:
 @scenario("udp", "tcp", house=RULED)
 def the_answer_to_an_offer_of_ours_may_hold_the_lines(play: Play) -> None:
     scene, dialog = begin(play)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     time.sleep(1.0)
     resting = offer(scene, direction="inactive")
     assert dialog.send(with_body(headers(scene)), ack=resting).code == 200
-    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*hidden)
+    hidden = spoken(dialog, after=before)
     assert dialog.send(with_body(headers(scene), offered=offer(scene))).code == 200
     time.sleep(0.2)
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=hidden)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
 
@@ -209,8 +197,7 @@ def an_answer_to_an_offer_of_ours_need_not_repeat_the_labels(play: Play) -> None
     assert dialog.send(with_body(headers(scene)), ack=offer(scene, labels=("", ""))).code == 200
     again = with_body(headers(scene), method="UPDATE", metadata=rfc7865.complete(scene))
     assert dialog.send(again).code == 200
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     places = check_audio(recorded, *talks, channels=2)
@@ -220,8 +207,7 @@ def an_answer_to_an_offer_of_ours_need_not_repeat_the_labels(play: Play) -> None
 @scenario("udp")
 def a_stream_changes_its_codec(play: Play) -> None:
     scene, dialog = begin(play)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     codecs = ("PCMU", "PCMA")
     assert dialog.send(with_body(headers(scene), offered=offer(scene, codecs=codecs))).code == 200
     after = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
@@ -323,8 +309,7 @@ def a_conference_grows_to_five_and_shrinks_again(play: Play) -> None:
     labels = ("1", "2", "3", "4", "5")
     assert dialog.send(with_body(headers(scene), offered=offer(scene, labels=labels))).code == 200
     assert [line.label for line in dialog.lines] == list(labels)
-    five = [talk(line) for line in dialog.lines]
-    say(*five)
+    five = spoken(dialog)
     left = with_body(headers(scene), offered=offer(scene, labels=labels, closed=(2, 3, 4)))
     assert dialog.send(left).code == 200
     two = [talk(line, after=old) for line, old in zip(dialog.lines[:2], five[:2], strict=True)]

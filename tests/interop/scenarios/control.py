@@ -9,16 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tests.interop.offers import header_changed, leg, with_body
-from tests.interop.stage import (
-    ALL,
-    RULED,
-    Play,
-    Talk,
-    check_audio,
-    say,
-    scenario,
-    talk,
-)
+from tests.interop.stage import ALL, RULED, Play, Talk, check_audio, say, scenario, spoken, talk
 from tests.support.field import rfc7865
 from tests.support.field.request import FieldRequest, Scene
 from tests.support.house import Recorded
@@ -167,14 +158,12 @@ def a_pause_that_the_rule_does_not_know_is_403_and_recording_goes_on(play: Play)
 def info_about_something_else_is_200_and_changes_nothing(play: Play) -> None:
     client = play.client()
     dialog = play.taken(rfc7865.invite(play.scene(client)), client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     media = b'<?xml version="1.0"?><media_control/>'
     reply = dialog.ask("INFO", body=media, content_type="application/media_control+xml")
     assert reply.code == 200
     assert dialog.ask("INFO").code == 200
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, talks, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=talks)
     dialog.bye()
     check_audio(play.archived(dialog), *talks, *after, channels=2)
 
@@ -184,16 +173,13 @@ def a_pause_by_all_lines_inactive_is_undone_by_active_ones(play: Play) -> None:
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(rfc7865.invite(scene), client)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     time.sleep(1.0)
     assert dialog.send(rfc7865.invite(scene, direction="inactive")).code == 200
-    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*hidden)
+    hidden = spoken(dialog, after=before)
     assert dialog.send(rfc7865.invite(scene)).code == 200
     time.sleep(0.2)
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=hidden)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
 
@@ -203,14 +189,12 @@ def a_pause_that_is_asked_for_during_a_hold_outlasts_it(play: Play) -> None:
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(rfc7865.invite(scene), client)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     time.sleep(1.0)
     assert dialog.send(rfc7865.invite(scene, direction="inactive")).code == 200
     assert dialog.ask("MESSAGE", body=b"action=pause", content_type="text/plain").code == 200
     assert dialog.send(rfc7865.invite(scene)).code == 200
-    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*hidden)
+    spoken(dialog, after=before)
     dialog.bye()
     check_audio(play.archived(dialog), *before, channels=2)
 
@@ -273,13 +257,11 @@ def a_siprec_pause_is_asked_by_recordpref_and_kept_out_of_a_rule_without_pause(p
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(rfc7865.invite(scene), client)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     wish = rfc7865.offer(scene, lines=2).replace(b"a=sendonly", b"a=sendonly\r\na=recordpref:pause")
     request = header_changed(rfc7865.invite(scene), "Supported", "record-aware")
     assert dialog.send(with_body(request.headers, offered=wish)).code == 200
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=before)
     dialog.bye()
     check_audio(play.archived(dialog), *before, *after, channels=2)
 
@@ -298,8 +280,7 @@ def a_party_that_wants_a_pause_goes_before_one_that_wants_none(play: Play) -> No
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(rfc7865.invite(scene), client)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     time.sleep(1.0)
     hidden: list[Talk] = before
     for preferences in (("on", "pause"), ("pause", "on"), ("on", "pause")):
@@ -316,13 +297,11 @@ def a_refresh_that_repeats_a_preference_ends_no_pause(play: Play) -> None:
     scene = play.scene(client)
     dialog = play.taken(rfc7865.invite(scene), client)
     assert dialog.send(_aware(scene, "on", "on")).code == 200
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     time.sleep(1.0)
     assert dialog.ask("MESSAGE", body=b"action=pause", content_type="text/plain").code == 200
     assert dialog.send(_aware(scene, "on", "on")).code == 200
-    hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*hidden)
+    spoken(dialog, after=before)
     dialog.bye()
     check_audio(play.archived(dialog), *before, channels=2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 
 from tests.interop.offers import body_changed, header_changed, headers, metadata_alone, offer, with_body
-from tests.interop.stage import Play, check_audio, number_on, numbers, offers, say, scenario, talk
+from tests.interop.stage import Play, check_audio, number_on, numbers, offers, say, scenario, spoken, talk
 from tests.support.field import rfc7865
 from tests.support.field.request import METADATA
 from tests.support.sip_client import SipClient
@@ -33,8 +33,7 @@ def an_update_with_metadata_alone_says_who_is_on_the_call(play: Play) -> None:
     dialog = play.taken(rfc7865.invite(scene), client)
     document = rfc7865.partial_renamed(scene, name="Somebody Else", number=scene.third)
     assert dialog.send(rfc7865.update_alone(scene, document)).code == 200
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -79,8 +78,7 @@ def a_participant_who_left_stays_in_the_manifest(play: Play) -> None:
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(rfc7865.invite(scene), client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.send(rfc7865.update_alone(scene, rfc7865.partial_left(scene))).code == 200
     dialog.bye()
     recorded = play.archived(dialog)
@@ -101,8 +99,7 @@ def a_document_with_unknown_references_makes_us_ask_for_the_whole_once(play: Pla
     assert asked.header("Call-ID") == dialog.call_id
     whole = rfc7865.update_alone(scene, rfc7865.complete(play.scene(client, callee=scene.third)))
     assert dialog.send(whole).code == 200
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     assert other_requests(client, dialog) == []
     recorded = play.archived(dialog)
@@ -123,8 +120,7 @@ def a_session_that_begins_with_a_part_makes_us_ask_for_the_whole(play: Play) -> 
     asked = client.wait_request("UPDATE")
     assert asked.header("Content-Type") == REQUEST_TYPE
     assert dialog.send(rfc7865.update_alone(scene, rfc7865.complete(scene))).code == 200
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -139,8 +135,7 @@ def metadata_that_cannot_be_read_is_asked_for_again_and_the_call_recorded(play: 
     before = play.events().get("malformed_metadata", 0)
     dialog = play.taken(request, client)
     assert client.wait_request("UPDATE").header("Content-Type") == REQUEST_TYPE
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -155,8 +150,7 @@ def a_client_that_refuses_the_request_for_metadata_is_recorded_all_the_same(play
     scene = play.scene(client)
     dialog = play.taken(body_changed(rfc7865.invite(scene), b"</recording>", b"</recor"), client)
     client.wait_request("UPDATE")
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.bye().code == 200
     assert other_requests(client, dialog) == []
     check_audio(play.archived(dialog), *talks, channels=2)
@@ -181,8 +175,7 @@ def siprec_without_metadata_is_recorded_on_two_channels(play: Play) -> None:
     scene = play.scene(client)
     dialog = play.taken(with_body(headers(scene), offered=offer(scene)), client)
     assert [line.label for line in dialog.lines] == ["1", "2"]
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     places = check_audio(play.archived(dialog), *talks, channels=2)
     assert [channel for channel, _ in places] == [0, 1]
@@ -196,8 +189,7 @@ def siprec_without_labels_maps_streams_to_parties_by_place(play: Play) -> None:
         headers(scene), offered=offer(scene, labels=("", "")), metadata=rfc7865.complete(scene)
     )
     dialog = play.taken(request, client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -212,8 +204,7 @@ def siprec_without_the_contact_feature_is_taken(play: Play) -> None:
         headers(scene, contact=""), offered=rfc7865.offer(scene, lines=2), metadata=rfc7865.complete(scene)
     )
     dialog = play.taken(request, client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -244,8 +235,7 @@ def an_update_with_metadata_that_cannot_be_read_is_answered_and_changes_nothing(
     dialog = play.taken(rfc7865.invite(scene), client)
     reply = dialog.send(rfc7865.update_alone(scene, b"<recording", metadata_type=METADATA))
     assert reply.code == 200 or 400 <= reply.code < 500
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)

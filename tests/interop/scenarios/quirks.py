@@ -20,6 +20,7 @@ from tests.interop.stage import (
     offers,
     say,
     scenario,
+    spoken,
     talk,
 )
 from tests.support.field import (
@@ -46,8 +47,7 @@ def call_of_two(play: Play, request: FieldRequest, *, labels: tuple[str, str] = 
     dialog = play.taken(request, client)
     assert dialog.response is not None
     check_answer(dialog.response, offered_labels=labels)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.bye().code == 200
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -88,8 +88,7 @@ def broadworks_pauses_by_an_address_of_zeros(play: Play) -> None:
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(broadworks.invite(scene, mixed=False), client)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     time.sleep(1.0)  # what was said is rendered: the pause takes nothing of it back
     assert dialog.send(broadworks.pause(scene, mixed=False)).code == 200
     hidden = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
@@ -97,8 +96,7 @@ def broadworks_pauses_by_an_address_of_zeros(play: Play) -> None:
     time.sleep(0.1)  # the last packet lasts on; what follows the resumption may be heard
     assert dialog.send(broadworks.resume(scene, mixed=False)).code == 200
     time.sleep(0.2)
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, hidden, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=hidden)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *before, *after, channels=2)
@@ -133,14 +131,12 @@ def webex_offers_many_codecs_and_becomes_a_conference(play: Play) -> None:
     assert dialog.response is not None
     check_answer(dialog.response, offered_labels=("1", "2"))
     ports = [line.port for line in dialog.lines]
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     assert dialog.send(webex.before_conference(scene)).code == 200
     assert {line.direction for line in dialog.lines} == {"inactive"}
     assert dialog.send(webex.conference(scene)).code == 200
     assert [line.port for line in dialog.lines] == ports
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=before)
     dialog.bye()
     recorded = play.archived(dialog)
     check_heard(recorded, *before, *after, channels=2, rate_hz=48_000)  # Opus came first, PCMU was sent
@@ -222,8 +218,7 @@ def cube_transfers_by_a_reinvite_with_another_participant(play: Play) -> None:
     scene = play.scene(client)
     dialog = play.taken(cisco_cube.invite(scene), client)
     ports = [line.port for line in dialog.lines]
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     assert dialog.send(cisco_cube.transferred(scene)).code == 200
     assert [line.port for line in dialog.lines] == ports
     after = [talk(dialog.lines[0], after=before[0]), talk(dialog.lines[1])]
@@ -266,14 +261,12 @@ def cube_siprec_holds_both_lines(play: Play) -> None:
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(cisco_cube.siprec_invite(scene), client)
-    before = [talk(line) for line in dialog.lines]
-    say(*before)
+    before = spoken(dialog)
     assert dialog.send(cisco_cube.siprec_hold(scene)).code == 200
     assert {line.direction for line in dialog.lines} == {"inactive"}
     time.sleep(0.3)
     assert dialog.send(cisco_cube.siprec_invite(scene)).code == 200
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, before, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=before)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *before, *after, channels=2)
@@ -343,8 +336,7 @@ def avaya_tells_later_who_is_on_the_call(play: Play) -> None:
     dialog = play.taken(avaya_sbce.invite(scene), client)
     assert dialog.response is not None
     check_answer(dialog.response, offered_labels=avaya_sbce.LABELS)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.send(avaya_sbce.update(scene)).code == 200
     dialog.bye()
     recorded = play.archived(dialog)
@@ -492,8 +484,7 @@ def nothing_is_labelled_and_nothing_described(play: Play) -> None:
     scene = play.scene(client)
     bare = with_body(headers(scene, contact="", require=""), offered=offer(scene, labels=("", "")))
     dialog = play.taken(header_changed(bare, "Allow", None), client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     check_audio(play.archived(dialog), *talks, channels=2)
 

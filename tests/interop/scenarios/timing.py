@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from tests.interop.offers import header_changed, headers, offer, with_body
-from tests.interop.stage import ALL, Play, check_audio, duration_s, offers, say, scenario, talk
+from tests.interop.stage import ALL, Play, check_audio, duration_s, offers, scenario, spoken
 from tests.support.field import rfc7865
 from tests.support.field.request import FieldRequest
 from tests.support.sip_client import SipClient
@@ -25,8 +25,7 @@ def with_timer(play: Play, client: SipClient, **fields: str) -> FieldRequest:
 def taken_and_recorded(play: Play, client: SipClient, request: FieldRequest) -> Message:
     """The call is taken and recorded; returns the answer."""
     dialog = play.taken(request, client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     check_audio(play.archived(dialog), *talks, channels=2)
     assert dialog.response is not None
@@ -73,12 +72,10 @@ def a_refresh_by_update_without_a_body_is_answered_and_changes_nothing(play: Pla
     scene = play.scene(client)
     request = header_changed(rfc7865.invite(scene), "Supported", "timer")
     dialog = play.taken(header_changed(request, "Session-Expires", "1800;refresher=uac"), client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     refresh = [("Supported", "timer"), ("Session-Expires", "1800;refresher=uac")]
     assert dialog.ask("UPDATE", headers=refresh).code == 200
-    after = [talk(line, after=old) for line, old in zip(dialog.lines, talks, strict=True)]
-    say(*after)
+    after = spoken(dialog, after=talks)
     dialog.bye()
     check_audio(play.archived(dialog), *talks, *after, channels=2)
 
@@ -94,8 +91,7 @@ def required_100rel_is_met_and_nothing_provisional_needs_a_prack(play: Play) -> 
     assert reply.code == 200
     assert {message.code for message in transaction.provisional} <= {100}
     dialog.acknowledge(transaction, reply)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     check_audio(play.archived(dialog), *talks, channels=2)
 
@@ -105,8 +101,7 @@ def a_prack_for_nothing_is_refused_and_harmless(play: Play) -> None:
     client = play.client()
     dialog = play.taken(rfc7865.invite(play.scene(client)), client)
     assert 400 <= dialog.ask("PRACK", headers=[("RAck", "1 1 INVITE")]).code < 500
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.bye().code == 200
     check_audio(play.archived(dialog), *talks, channels=2)
 
@@ -137,8 +132,7 @@ def cancel_after_the_answer_changes_nothing(play: Play) -> None:
     assert reply.code == 200
     assert dialog.cancel(invite).final().code in (200, 481)
     dialog.acknowledge(invite, reply)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.bye().code == 200
     check_audio(play.archived(dialog), *talks, channels=2)
 
@@ -161,8 +155,7 @@ def an_invite_that_comes_three_times_is_one_recording(play: Play) -> None:
     reply = invite.final()
     client.send_raw(invite.raw)
     dialog.acknowledge(invite, reply)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     dialog.bye()
     recorded = play.archived(dialog)
     check_audio(recorded, *talks, channels=2)
@@ -201,8 +194,7 @@ def a_method_nobody_knows_is_refused_in_and_out_of_a_dialog(play: Play) -> None:
     assert dialog.ask("FROBNICATE").code in (405, 501)
     alone = Dialog(client=client, first=dialog.first)
     assert alone.ask("FROBNICATE").code in (405, 501)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     assert dialog.bye().code == 200
     check_audio(play.archived(dialog), *talks, channels=2)
 
@@ -212,8 +204,7 @@ def a_client_whose_connection_breaks_can_end_its_call_over_a_new_one(play: Play)
     client = play.client()
     scene = play.scene(client)
     dialog = play.taken(with_body(headers(scene), offered=offer(scene)), client)
-    talks = [talk(line) for line in dialog.lines]
-    say(*talks)
+    talks = spoken(dialog)
     client.close()
     time.sleep(0.2)
     dialog.client = play.client()
