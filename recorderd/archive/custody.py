@@ -70,6 +70,10 @@ class Custody:
 
     def repair(self) -> None:
         """Finish what was cut between publish and commit; call at start."""
+        try:
+            self._store.clear_halves()
+        except OSError as problem:  # they are in nobody's way
+            self._log.warning(Ev.STORE_BEHIND, subject=self._archive_id, reason=problem)
         for key, target in self._store.announced():
             try:
                 entry = self._catalogue.find(key.recorder_id, key.recording_id)

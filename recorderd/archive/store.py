@@ -188,6 +188,11 @@ class Store:
         stores = [Store(self.root, self.published, front_end=name) for name in names]
         return {target for store in stores for _, target in store.announced()}
 
+    def clear_halves(self) -> None:
+        """Remove the notes that a kill left half-written; call at start, before any upload."""
+        for half in (self.own / _INCOMING).glob("*/.*.new"):
+            durable.discard(half, synced=False)
+
     def uploads(self) -> list[Key]:
         """List what was offered and is not concluded."""
         return self._noted(_OFFER)

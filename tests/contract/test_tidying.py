@@ -109,3 +109,26 @@ def test_an_archive_that_was_killed_behind_its_receipts_tidies_up_when_it_starts
     vault.make_custody().repair()
     assert not _left(vault)
     assert not vault.told()
+
+
+@pytest.mark.parametrize("named", [".offer.json", ".target"])
+def test_a_note_that_a_kill_left_half_written_is_gone_after_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    vault, rename = Vault(tmp_path), Path.rename
+
+    class Killed(BaseException):
+        """What nobody catches."""
+
+    def die(path: Path, target: Path) -> Path:
+        if str(target).endswith(named):
+            raise Killed
+        return rename(path, target)
+
+    with monkeypatch.context() as killed, pytest.raises(Killed):
+        killed.setattr(Path, "rename", die)
+        _upload_all(vault)
+        vault.custody.take_in_all([(key, vault.custody.verify(key)) for key in KEYS])
+    assert any(name.endswith(f"{named}.new") for name in _left(vault))
+    vault.make_custody().repair()  # nobody may offer it again: it came by another front end
+    assert not [name for name in _left(vault) if name.endswith(".new")]

@@ -315,7 +315,7 @@ def judge(placed: Sequence[Placed], recordings: Sequence[Recorded]) -> None:
     by_call_id = {one.call_id: one for one in placed}
     for recorded in recordings:
         one = by_call_id[recorded.manifest["call"]["call_id"]]
-        early = one.hung_up_early or _was_never_answered(recorded)
+        early = one.hung_up_early or was_never_answered(recorded)
         assert early or not recorded.manifest["recovered"], recorded.manifest["call"]
         if recorded.manifest["channels"]:
             for label, span in _hear(talkers, recorded).items():
@@ -332,7 +332,7 @@ def judge(placed: Sequence[Placed], recordings: Sequence[Recorded]) -> None:
             assert action in done, (one.kind, action, done)
 
 
-def _was_never_answered(recorded: Recorded) -> bool:
+def was_never_answered(recorded: Recorded) -> bool:
     """Tell whether this is of an INVITE over which the program died: the one that came again was answered."""
     silent = not any(entry["packets_received"] for entry in recorded.streams())
     return silent and recorded.manifest["end_cause"] in ("signalling_lost", "crash")
