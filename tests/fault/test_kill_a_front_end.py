@@ -12,7 +12,7 @@ from tests.support.postgres import PostgresServer
 from tests.support.programs import Programs, wait_until
 
 RECORDERS = 2
-EACH = 30
+EACH = 60
 DURATION_S = 15  # 480 kB each, in pieces of 16 kB: the kill falls into transfers
 
 
