@@ -144,7 +144,8 @@ def _main() -> None:
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    alive: set[int] = set()
+    alive: dict[int, int] = {}  # pid -> which child it is
+    born = 0
     keepers: dict[str, DescriptorKeeper] = {}
     while True:
         ready, _, _ = select.select([0, reader, *(keeper.socket for keeper in keepers.values())], [], [])
@@ -156,8 +157,7 @@ def _main() -> None:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 break
-            alive.discard(pid)
-            _tell(ended=pid, code=os.waitstatus_to_exitcode(status))
+            _tell(ended=alive.pop(pid), code=os.waitstatus_to_exitcode(status))
         if 0 not in ready:
             continue
         line = _read_line()
@@ -174,8 +174,9 @@ def _main() -> None:
             os.close(reader)
             os.close(writer)
             _child(order, library, keepers.get(kept))
-        alive.add(pid)
-        _tell(born=pid)
+        born += 1
+        alive[pid] = born
+        _tell(born=born, pid=pid)
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
 

@@ -69,13 +69,14 @@ def build(folder: Path) -> Path:
 class Child:
     """One program that was split off."""
 
-    def __init__(self, nursery: Nursery, pid: int, log: Path, *, from_bytes: int) -> None:
-        self._nursery, self.pid, self.log, self._from_bytes = nursery, pid, log, from_bytes
+    def __init__(self, nursery: Nursery, number: int, pid: int, log: Path, *, from_bytes: int) -> None:
+        self._nursery, self._number, self.pid = nursery, number, pid
+        self.log, self._from_bytes = log, from_bytes
         self.armed = False  # something may end it
 
     def poll(self) -> int | None:
         """Return its exit code; negative = the signal that ended it."""
-        return self._nursery.ended.get(self.pid)
+        return self._nursery.ended.get(self._number)
 
     def wait(self, timeout_s: float = _RUNS_LIMIT_S) -> int:
         """Wait until it has ended."""
@@ -115,8 +116,8 @@ class Nursery:
             text=True,
         )
         self._lock, self._answered = threading.Lock(), threading.Condition()
-        self._born: list[int] = []
-        self.ended: dict[int, int] = {}
+        self._born: list[tuple[int, int]] = []  # a number of the nursery's own, and the pid
+        self.ended: dict[int, int] = {}  # by that number: the kernel gives a pid again
         threading.Thread(target=self._listen, daemon=True).start()
 
     def start(
@@ -149,7 +150,7 @@ class Nursery:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
             assert self._answered.wait_for(lambda: bool(self._born), timeout=_RUNS_LIMIT_S)
-            child = Child(self, self._born.pop(), log, from_bytes=from_bytes)
+            child = Child(self, *self._born.pop(), log, from_bytes=from_bytes)
             child.armed = fault is not None or edge is not None
             return child
 
@@ -159,7 +160,7 @@ class Nursery:
             row: dict[str, Any] = json.loads(line)
             with self._answered:
                 if "born" in row:
-                    self._born.append(row["born"])
+                    self._born.append((row["born"], row["pid"]))
                 else:
                     self.ended[row["ended"]] = row["code"]
                 self._answered.notify_all()
