@@ -9,10 +9,12 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from typing import Self
 
 BLOCK_BYTES = 1024
 BUFFER_BYTES = 4096
+LOOK_S = 0.01
 THIN_BYTES_PER_S = 50_000
 
 
@@ -38,6 +40,7 @@ class Relay:
         self._door = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._door.getsockname()[1])
         self.passes = True
+        self.keeps_answers: Callable[[], bool] = lambda: False  # on the line, while this holds
         self.connections = self.breaks = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -77,16 +80,19 @@ class Relay:
             self.connections += 1
             self._open += [near, far]
             limit = self._chance.randint(*self._breaks_after_bytes) if self._breaks_after_bytes else 0
-            for source, sink, bound in ((near, far, limit), (far, near, 0)):
-                threading.Thread(target=self._pass, args=(source, sink, bound), daemon=True).start()
+            asks, answers = (near, far, limit, False), (far, near, 0, True)
+            for way in (asks, answers):
+                threading.Thread(target=self._pass, args=way, daemon=True).start()
 
-    def _pass(self, source: socket.socket, sink: socket.socket, limit_bytes: int) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket, limit_bytes: int, answers: bool) -> None:
         passed = 0
         late: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
         if self._delay_s:
             threading.Thread(target=_send_late, args=(sink, late), daemon=True).start()
         with contextlib.suppress(OSError):
             while block := source.recv(BLOCK_BYTES):
+                while answers and self.keeps_answers():
+                    time.sleep(LOOK_S)
                 if self._delay_s:
                     late.put((time.monotonic() + self._delay_s, block))
                 else:
