@@ -147,11 +147,12 @@ def test_a_cut_between_publish_and_commit_is_repaired(
     kept = shutil.copytree(loopback.spool.path(Place.READY, recording_id), loopback.root / recording_id)
     programs.flush(loopback.recorder_toml).wait_for("local_copy_deleted")
     path = entries(loopback)[0].path
+    note = loopback.data_dir / "incoming" / "rec-1" / f"{recording_id}.target"
+    wait_until(lambda: not list(note.parent.iterdir()), what="what no receipt waits for is tidied up")
     if how == "at start":
         archive.stop()
     with sqlite3.connect(loopback.data_dir / "catalogue.sqlite3") as database:  # as the cut would leave it
         database.execute("DELETE FROM recordings")
-    note = loopback.data_dir / "incoming" / "rec-1" / f"{recording_id}.target"
     if how != "without a note":
         note.write_text(path)
     client = RawClient(loopback)

@@ -79,8 +79,8 @@ class PacketStream:
         self.due_s += ticks / clock_rate_hz
 
 
-def send_packets(streams: Sequence[PacketStream], *, address: str = "127.0.0.1") -> None:
-    """Send all streams side by side, each packet when it is due; return when the last one is over."""
+def send_packets(streams: Sequence[PacketStream], *, address: str = "127.0.0.1") -> float:
+    """Send all streams side by side, each packet when it is due; when the last is over, say when it began."""
     rows = sorted((due_s, stream.port, packet) for stream in streams for due_s, packet in stream.waiting)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((address, 0))
@@ -91,3 +91,4 @@ def send_packets(streams: Sequence[PacketStream], *, address: str = "127.0.0.1")
             sock.sendto(packet, (address, port))
     over_s = started + max(stream.due_s for stream in streams) + LAST_S
     time.sleep(max(0.0, over_s - time.monotonic()))
+    return started
