@@ -28,6 +28,7 @@ from recorderd.core.events import Ev, EventLog
 
 JOBS_KEPT: Final = 200
 _LOOK_S: Final = 1.0
+_LET_END_S: Final = 5.0  # a row is written within that, unless the database is away
 _J: Final = JOBS.c
 
 
@@ -168,6 +169,7 @@ class Jobs:
         self._log = log
         self._changed = threading.Condition()
         self._live: dict[Work, _Live | None] = {}  # None: is just being written down
+        self._ending: set[Work] = set()  # done, but its row may not tell so yet
 
     def loops(self) -> Mapping[str, Callable[[StopToken], None]]:
         """Give the work of each thread, by the thread's name."""
@@ -195,6 +197,7 @@ class Jobs:
         Errors: JobUnderWay.
         """
         with self._changed:
+            self._let_end(work)
             if work in self._live:
                 live = self._live[work]
                 raise JobUnderWay(number=live.number if live is not None else "of another", work=work)
@@ -232,9 +235,7 @@ class Jobs:
     def stop(self, number: int, who: Actor, *, reason: str) -> bool:
         """Want a job stopped, whichever front end does it; say whether it was under way."""
         # Ours hears of it first: a reindex holds the database against whoever writes until it ends.
-        ours = [live for live in self._running() if live.number == number]
-        for live in ours:
-            live.telling.stop()
+        ours = self._stop_ours(number)
         wanted = (_J.number == number, *(() if ours else (_J.state == JobState.RUNNING.value,)))
         with self._database.write() as connection:
             if not connection.execute(update(JOBS).where(*wanted).values(stop_by=who.name)).rowcount:
@@ -254,6 +255,8 @@ class Jobs:
                 self._do(live, stop)
                 with self._changed:
                     del self._live[work]
+                    self._ending.discard(work)
+                    self._changed.notify_all()
 
         return run
 
@@ -270,7 +273,6 @@ class Jobs:
         state, result, problem = JobState.DONE, None, ""
         try:
             result = live.run(live.telling)
-            state = JobState.STOPPED if live.telling.stopped() else JobState.DONE
         except JobStopped:
             state = JobState.STOPPED
         except (RecorderError, OSError) as failure:
@@ -279,6 +281,10 @@ class Jobs:
             state, problem = JobState.FAILED, "a mistake in this program; its log has it"
             reason = f"{type(failure).__name__}: {failure}"
             self._log.error(Ev.INTERNAL_ERROR, subject=f"job {live.number}", reason=reason)
+        with self._changed:
+            self._ending.add(live.work)  # from here on nobody stops it
+            if state is JobState.DONE and live.telling.stopped():
+                state = JobState.STOPPED
         if problem:
             self._log.error(Ev.JOB_FAILED, subject=live.work, job=live.number, reason=problem)
         else:
@@ -327,6 +333,23 @@ class Jobs:
                         told[live.number] = progress
                 except CatalogueFailed:  # a reindex writes for long; the next look tells
                     continue
+
+    def _let_end(self, work: Work) -> None:
+        """Wait, not for long, until a job that is done is out of the way of whoever reads of its end.
+
+        Thread: any that holds ``_changed``.
+        """
+        self._changed.wait_for(lambda: work not in self._ending, timeout=_LET_END_S)
+
+    def _stop_ours(self, number: int) -> bool:
+        """Stop a job that this process does; say whether there was one that had not come to its end."""
+        with self._changed:
+            for live in [live for live in self._live.values() if live is not None and live.number == number]:
+                self._let_end(live.work)
+                if self._live.get(live.work) is live and live.work not in self._ending:
+                    live.telling.stop()
+                    return True
+        return False
 
     # --- rows ----------------------------------------------------------------------------------------
 

@@ -149,7 +149,28 @@ def test_one_of_a_kind_is_under_way_and_any_front_end_stops_it(processes: Callab
     assert (told.state, told.stop_by, told.result) == (JobState.STOPPED, "account:bob", None)
     assert not there.jobs.stop(job.number, WHO, reason="again")
     assert ("job_stopped", "done", "account:bob", f"job {job.number}") in here.rows()
-    wait_until(lambda: here.begin(Work.FSCK, lambda _: {}) is not None, what="room for the next")
+    assert here.begin(Work.FSCK, lambda _: {}).number > job.number
+
+
+def test_who_reads_of_a_job_s_end_begins_the_next_and_stops_it_no_more(
+    processes: Callable[[str], Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = Jobs._ended
+
+    def be_slow(*arguments: Any) -> bool:
+        is_written = ended(*arguments)
+        threading.Event().wait(0.5)  # the thread gets no processor behind its commit
+        return is_written
+
+    monkeypatch.setattr(Jobs, "_ended", be_slow)
+    process = processes("")
+    process.start()
+    first = process.ended(process.begin(Work.FSCK, lambda _: {}).number)
+    assert not process.jobs.stop(first.number, WHO, reason="too late")
+    assert process.find(first.number) == first
+    assert "job_stopped" not in {row[0] for row in process.rows()}
+    second = process.ended(process.begin(Work.FSCK, lambda _: {}).number)
+    assert process.begin(Work.FSCK, lambda _: {}).number == second.number + 1 == first.number + 2
 
 
 def test_a_job_whose_process_ends_is_stopped_and_one_that_was_killed_is_called_cut(
@@ -180,7 +201,6 @@ def test_only_the_newest_jobs_are_kept_and_no_number_comes_twice(
     for _ in range(6):
         numbers.append(process.begin(Work.FSCK, lambda _: {}).number)
         process.ended(numbers[-1])
-        wait_until(lambda: not process.jobs._live, what="its thread to be free")
     assert numbers == [1, 2, 3, 4, 5, 6]
     assert [job.number for job in process.jobs.newest(10)] == [6, 5, 4]
     assert process.jobs.find(1) is None

@@ -56,13 +56,11 @@ def test_what_is_no_answer_is_refused_in_clear_words(
     assert len(authority.queries) == 1  # no redirect was followed
 
 
-@pytest.mark.parametrize("pause_s", [0.1, 5.0])
+@pytest.mark.parametrize("pause_s", [0.1, 600.0])  # this test would be over before the second octet comes
 def test_an_answer_that_drips_is_given_up_at_the_deadline(authority: TimeAuthority, pause_s: float) -> None:
-    authority.behave = lambda _: Answer(body=bytes(200), pause_s=pause_s)
-    began_s = time.monotonic()
+    authority.behave = lambda _: Answer(body=bytes(2000), pause_s=pause_s)
     with pytest.raises(AuthorityRefused, match="within 1 s"):
         ask(authority, timeout_s=1)
-    assert time.monotonic() - began_s < 4.5  # the first octet would come after five seconds
 
 
 def test_headers_that_drip_are_given_up_at_the_deadline(machine: StampingMachine) -> None:

@@ -51,7 +51,7 @@ __all__ = ["authority", "machine"]
 def test_every_recording_is_in_a_batch_that_the_archive_holds_and_proves(
     tmp_path: Path, programs: Programs, authority: TimeAuthority
 ) -> None:
-    loopback = Loopback(tmp_path / "set-up", extra=configured(authority, wait_s=0, batch_s=10))
+    loopback = Loopback(tmp_path / "set-up", extra=configured(authority, wait_s=0))
     programs.archive(loopback.archive_toml)
     ids = loopback.record(5)
     flush = programs.flush(loopback.recorder_toml)

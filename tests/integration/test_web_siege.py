@@ -122,9 +122,10 @@ def test_whoever_reads_that_it_is_ready_can_connect(besieged: Besieged) -> None:
 )
 def test_who_does_not_ask_to_the_end_is_left(besieged: Besieged, sent: bytes, counted: int) -> None:
     before = besieged.limited()
-    connections = [besieged.connect() for _ in range(10)]
-    for connection in connections:
-        connection.sendall(sent)
+    connections = []
+    for _ in range(10):  # none waits until the others are there: its time runs
+        connections.append(besieged.connect())
+        connections[-1].sendall(sent)
     assert besieged.answers()
     assert all(is_closed(connection) for connection in connections)
     assert besieged.limited() - before == counted

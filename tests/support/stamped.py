@@ -39,7 +39,7 @@ def configured(*authorities: TimeAuthority | str, wait_s: int = 60, batch_s: int
     for entry in authorities:
         url = entry if isinstance(entry, str) else entry.url
         ca_file = next(a for a in authorities if isinstance(a, TimeAuthority)).machine.ca_file
-        rows.append(f'[[timestamps.authorities]]\nurl = "{url}"\nca_file = "{ca_file}"\ntimeout_s = 2')
+        rows.append(f'[[timestamps.authorities]]\nurl = "{url}"\nca_file = "{ca_file}"\ntimeout_s = 30')
     return "\n".join(rows)
 
 
@@ -62,7 +62,7 @@ def stamping(
     logger = logging.Logger("stamps")
     logger.addHandler(Listener())
     clock = SystemClock()
-    asked = Authority(url=authority.url, trust=TrustStore([authority.machine.root]), timeout_s=2)
+    asked = Authority(url=authority.url, trust=TrustStore([authority.machine.root]), timeout_s=30)
     stamper = Stamper(
         settings=StampingSettings(
             authorities=(asked,),
