@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import io
 import logging
 import os
 import signal
@@ -144,6 +145,8 @@ def run_reporting(work: Any, arguments: Sequence[str] | None) -> int:
     Where the reader of the output leaves first, the code is never 0 unless the work had come to it.
     """
     code = EXIT_UNREAD
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file that we name may be called anything
     try:
         code = int(work(arguments))
         print(end="", flush=True)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select
 
 from recorderd.archive.audit_tables import AUDIT
 from recorderd.archive.criteria import parse_criteria
-from recorderd.archive.database import Database
+from recorderd.archive.database import Database, storable
 from recorderd.core.clock import NS_PER_MS, Clock, utc_text
 from recorderd.wire.canonical import canonical_json
 
@@ -170,5 +170,5 @@ def _last(connection: Connection) -> tuple[int, str]:
 
 def _plain(value: str, limit: int) -> str:
     """Make a text fit for every database, and no longer than ``limit``."""
-    clean = value.encode(errors="replace").decode().replace("\x00", "\ufffd")
+    clean = storable(value)
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"

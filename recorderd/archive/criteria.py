@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -22,7 +22,6 @@ WORDS_LIMIT: Final = 20  # of one kind
 PAGE_LIMIT: Final = 1000
 PAGE_DEFAULT: Final = 50
 LONGEST_S: Final = 10_000_000
-_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _CURSOR: Final = re.compile(r"(-?\d{1,15})\.(\d{1,15})")
 _WORD: Final = re.compile(r"\w+")
 
@@ -145,6 +144,8 @@ def _part(kind: str, text: str) -> dict[str, Any]:
 
 def _moment(text: str, kind: str) -> datetime:
     try:
+        if "W" in text:  # a week (2026-W48) would be its Monday
+            raise ValueError(text)
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise SearchRefused(
@@ -159,9 +160,17 @@ def _since(kind: str, text: str) -> dict[str, Any]:
 
 def _until(kind: str, text: str) -> dict[str, Any]:
     moment = _moment(text, kind)
-    if _DAY.fullmatch(text) and moment.year < datetime.max.year:
+    if _is_day(text) and moment.year < datetime.max.year:
         moment += timedelta(days=1)
     return {"until_ms": _ms(moment, kind)}
+
+
+def _is_day(text: str) -> bool:
+    """Tell whether a text that is a day or a time is a day, in any of the ways to write one (20261123)."""
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _ms(moment: datetime, kind: str) -> int:

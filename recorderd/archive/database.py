@@ -175,6 +175,11 @@ def _folder_turn(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def storable(text: str) -> str:
+    """Give a text as every database can hold it: a file's name may be no UTF-8, or text have a U+0000."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
 def _wait_for_turn(end_s: float, name: str) -> None:
     if time.monotonic() > end_s:
         raise CatalogueFailed(path=name, reason="another process has held the store's turn for a minute")

@@ -16,7 +16,7 @@ from sqlalchemy import Select, delete, func, insert, select
 
 from recorderd.archive.audit_log import Actor, AuditLog
 from recorderd.archive.catalogue import ROWS, Entry
-from recorderd.archive.database import Database
+from recorderd.archive.database import Database, storable
 from recorderd.archive.delivery_tables import DELIVERED
 from recorderd.archive.retention_tables import RECORDING_TERMS, TOMBSTONES
 from recorderd.archive.sftp import Parcel, SftpSettings, deliver
@@ -157,7 +157,7 @@ class Deliveries:
                 "files": json.dumps(files, sort_keys=True).encode(),
                 "path": path,
                 "tries": int(tries) + 1,
-                "reason": reason,
+                "reason": storable(reason),
             }
             connection.execute(insert(DELIVERED), row)
 

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from recorderd.archive.audit_log import Actor, AuditLog
-from recorderd.archive.database import Database
+from recorderd.archive.database import Database, storable
 from recorderd.archive.job_tables import JOBS
 from recorderd.core.clock import Clock, utc_text
 from recorderd.core.errors import CatalogueFailed, JobStopped, JobUnderWay, RecorderError
@@ -294,7 +294,8 @@ class Jobs:
 
     def _ended(self, live: _Live, state: JobState, result: dict[str, Any] | None, problem: str) -> bool:
         told = json.dumps(result, ensure_ascii=False, default=str) if result is not None else ""
-        row = {"state": state.value, "ended_at": self._now(), "result": told, "problem": problem}
+        row = {"state": state.value, "ended_at": self._now(), "result": storable(told)}
+        row["problem"] = storable(problem)
         outcome = "done" if state is JobState.DONE else "failed"
         try:
             with self._database.write() as connection:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from recorderd.archive.catalogue import ROWS, Entry
-from recorderd.archive.database import Database
+from recorderd.archive.database import Database, storable
 from recorderd.archive.groups import sha256_of
 from recorderd.archive.mirror_tables import MIRROR_LEFT, MIRRORS
 from recorderd.archive.published import Published
@@ -192,7 +192,7 @@ class Mirror:
                     self.copy(entry.path, files)
             except (FormatError, OSError) as problem:
                 self.place.prepare(is_new=False)  # raises when nothing can be done there at all
-                reason = "" if self._is_gone(entry.row_id) else str(problem)  # erased meanwhile
+                reason = "" if self._is_gone(entry.row_id) else storable(str(problem))  # erased meanwhile
         self._note(entry, reason)
         self._fresh.discard(entry.path)
         advance(entry.size_bytes)

@@ -40,6 +40,7 @@ ATTEMPTS_MAX: Final = 1000  # that are under way; anybody can begin one
 _DOCUMENT_S: Final = 3600
 _LEEWAY_S: Final = 60  # clocks differ
 _TIMEOUT_S: Final = 10.0
+_AGAIN_S: Final = 10  # a provider that gave no document is asked again after so long
 _ANSWER_BYTES: Final = 256 * 1024
 
 
@@ -67,6 +68,7 @@ class Oidc:
         self._clock = clock
         self._lock = threading.Lock()
         self._document: tuple[int, dict[str, Any]] | None = None
+        self._failed: tuple[int, str] | None = None  # when it gave no document, and why
 
     def begin(self) -> tuple[str, str]:
         """Begin an attempt; return where the browser goes, and the state that it keeps meanwhile."""
@@ -152,19 +154,32 @@ class Oidc:
         return str(claims["sub"])
 
     def _provider(self) -> dict[str, Any]:
-        """Give the provider's own document."""
+        """Give the provider's own document.
+
+        Of one that does not answer, whoever waited hears with the first: each would wait as long again, and
+        keep a thread from those who come in otherwise.
+        """
         now_utc_s = self._now_utc_s()
         with self._lock:
             if self._document is None or now_utc_s - self._document[0] >= _DOCUMENT_S:
-                url = self._settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-                document = self._ask(url)
-                if document.get("issuer") != self._settings.issuer:
-                    raise ProviderFailed(issuer=self._settings.issuer, reason="calls itself otherwise")
-                for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-                    if not is_safe_url(str(document.get(name, ""))):
-                        raise ProviderFailed(issuer=self._settings.issuer, reason=f"{name} is not https")
-                self._document = (now_utc_s, document)
+                failed = self._failed
+                if failed is not None and self._clock.mono_ns() - failed[0] < _AGAIN_S * NS_PER_S:
+                    raise ProviderFailed(issuer=self._settings.issuer, reason=failed[1])
+                try:
+                    self._document = (now_utc_s, self._asked_document())
+                except ProviderFailed as problem:
+                    self._failed = (self._clock.mono_ns(), str(problem.fields["reason"]))
+                    raise
             return self._document[1]
+
+    def _asked_document(self) -> dict[str, Any]:
+        document = self._ask(self._settings.issuer.rstrip("/") + "/.well-known/openid-configuration")
+        if document.get("issuer") != self._settings.issuer:
+            raise ProviderFailed(issuer=self._settings.issuer, reason="calls itself otherwise")
+        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+            if not is_safe_url(str(document.get(name, ""))):
+                raise ProviderFailed(issuer=self._settings.issuer, reason=f"{name} is not https")
+        return document
 
     def _ask(self, url: str, form: dict[str, str] | None = None) -> dict[str, Any]:
         trust = str(self._settings.ca_file) if self._settings.ca_file is not None else None

@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, insert, select, update
 
 from recorderd.archive.catalogue import ROWS, Entry
-from recorderd.archive.database import Database
+from recorderd.archive.database import Database, storable
 from recorderd.archive.groups import Group
 from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.scrub_tables import SCRUB_DIFFERENCES, SCRUB_ROUNDS
@@ -153,7 +153,7 @@ class Scrubber:
                 reasons.append(f"{name} cannot be read: {trouble}")
             elif digest != wanted[name]:
                 reasons.append(f"{name} is not what was signed for")
-        return "; ".join(reasons), read_bytes
+        return storable("; ".join(reasons)), read_bytes
 
     def _wanted(self, entry: Entry) -> Mapping[str, str] | None:
         """Say which files a recording must consist of, by the digest of each; None while they are going."""

@@ -2,7 +2,8 @@
 
 Contract: link and passphrase are both needed, and go different ways. An attempt is counted before it is
 looked at: a link is dead after ``FAILURES_MAX`` wrong passphrases, or when its uses are gone, also when many
-come at once. Nobody can use a link more often than it was made for: a replay finds it used up.
+come at once. Nobody can use a link more often than it was made for: a replay finds it used up. A use that we
+could not give anything for is given back.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Shares:
 
     def use(self, share_id: str, secret: str, passphrase: str, *, address: str) -> Share:
         """Use a link once; whoever has not both gets nothing, and is told no more than that."""
-        actor = Actor(name=f"share:{share_id[:32]}", address=address)
+        actor = _actor(share_id, address)
         now_utc_s = self._clock.utc_ns() // NS_PER_S
         with self._database.read() as connection:
             row = connection.execute(select(SHARES).where(SHARES.c.id == share_id)).mappings().first()
@@ -141,6 +142,20 @@ class Shares:
                 return Share(**(values | {"uses_left": row["uses_left"] - 1}))
         return self._refuse(actor, row["recorder_id"], row["recording_id"], "is used up")
 
+    def give_back(self, share: Share, *, why: str, address: str) -> None:
+        """Have a use not count that gave nothing, through no fault of whoever used the link."""
+        with self._database.write() as connection:
+            again = {"uses_left": SHARES.c.uses_left + 1}
+            connection.execute(update(SHARES).where(SHARES.c.id == share.id).values(**again))
+            self._audit_log.note(
+                _actor(share.id, address),
+                "share_used",
+                f"{share.recorder_id}/{share.recording_id}",
+                outcome="failed",
+                detail=f"{why}; this use does not count",
+                connection=connection,
+            )
+
     def _count(self, where: tuple[ColumnElement[bool], ...], values: Mapping[str, object]) -> bool:
         with self._database.write() as connection:
             done = connection.execute(update(SHARES).where(*where).values(**values))
@@ -150,3 +165,7 @@ class Shares:
         subject = f"{recorder_id}/{recording_id}"
         self._audit_log.note(actor, "share_used", subject, outcome="refused", detail=why)
         raise ShareRefused(reason=f"this link {why}" if not why.startswith("wrong") else why)
+
+
+def _actor(share_id: str, address: str) -> Actor:
+    return Actor(name=f"share:{share_id[:32]}", address=address)

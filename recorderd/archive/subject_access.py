@@ -13,6 +13,7 @@ recordings are as it exports them, each with the recorder's own signatures.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -177,11 +178,13 @@ class Bundle:
         """Write index, digests and signature; give their names."""
         subject = self._subject
         index = {**asdict(subject), "recordings": self._rows}
-        _write(into / "index.json", json.dumps(index, indent=2, ensure_ascii=False).encode())
-        _write(into / "index.html", _page(subject, self._rows).encode())
+        # A stray file's name may be no UTF-8: in the sums it is as it is, else they would not check.
+        _write(into / "index.json", json.dumps(index, indent=2, ensure_ascii=False).encode(errors="replace"))
+        _write(into / "index.html", _page(subject, self._rows).encode(errors="replace"))
         _write(into / CERTIFICATE_NAME, self._signer.certificate_pem)
         names = self._sum(into, ["index.html", "index.json", CERTIFICATE_NAME])
-        sums = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(self._sha256s.items())).encode()
+        lines = (f"{sha256}  {name}\n" for name, sha256 in sorted(self._sha256s.items()))
+        sums = os.fsencode("".join(lines))
         _write(into / SUMS_NAME, sums)
         signature = self._signer.sign_bytes(sums, signing_time_utc_s=subject.made_utc_s)
         _write(into / f"{SUMS_NAME}.p7s", signature)

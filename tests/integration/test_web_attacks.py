@@ -13,6 +13,7 @@ import pytest
 from recorderd.app.archive import main
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.shares import FAILURES_MAX
+from recorderd.archive.web import playing
 from recorderd.archive.web.application import PREFIX
 from recorderd.archive.web.gates import COOKIE
 from recorderd.archive.web.limits import BODY_LIMIT_BYTES, GUESSES_PER_MINUTE
@@ -81,6 +82,20 @@ def test_a_replay_at_the_same_instant_is_no_way_around_the_count(archive: WebArc
     for thread in threads:
         thread.join()
     assert sorted(codes) == [200, 200, 403, 403, 403]
+
+
+def test_a_use_that_gives_no_audio_does_not_count(
+    archive: WebArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = share(archive, archive.record("group"), uses=1)
+    with monkeypatch.context() as all_encoders_are_busy:
+        all_encoders_are_busy.setattr(playing, "_ENCODING", threading.BoundedSemaphore(1))
+        with playing._ENCODING:
+            busy = use(archive, link, format="mp3")
+    assert (busy.status_code, problem(busy)) == (503, "busy")
+    assert archive.newest().outcome == "failed"
+    assert use(archive, link, format="mp3").status_code == 200
+    assert use(archive, link, format="mp3").status_code == 403
 
 
 def test_a_passphrase_cannot_be_guessed_for_long(archive: WebArchive) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
+from recorderd.archive import oidc
 from recorderd.archive.oidc import Oidc, ProviderSettings
 from recorderd.archive.web.application import PREFIX, put_desk
+from recorderd.core.errors import ProviderFailed
 from tests.support.free_ports import free_port
 from tests.support.oidc_provider import SECRET
 from tests.support.programs import ROOT as FOLDER
+from tests.support.programs import wait_until
 from tests.support.web_archive import ROOT, WebArchive, problem, quick_folder
 
 RETURN = f"https://archive{PREFIX}/session/oidc/return"
@@ -42,8 +46,8 @@ def arranged(archive: WebArchive, issuer: str) -> WebArchive:
     """Let an archive know the provider."""
     archive.add_accounts()
     settings = ProviderSettings(issuer=issuer, client_id="recorder", client_secret=SECRET, return_url=RETURN)
-    oidc = Oidc(archive.desk.database, settings, clock=archive.desk.clock)
-    archive.desk = replace(archive.desk, oidc=oidc)
+    provider = Oidc(archive.desk.database, settings, clock=archive.desk.clock)
+    archive.desk = replace(archive.desk, oidc=provider)
     put_desk(archive.app, archive.desk)
     archive.desk.accounts.set_oidc_subject(ROOT, "user", "alice-at-work")
     return archive
@@ -104,10 +108,40 @@ def test_the_provider_says_no_or_is_away(archive: WebArchive) -> None:
     settings = ProviderSettings(
         issuer=f"http://127.0.0.1:{free_port()}", client_id="x", client_secret="", return_url=RETURN
     )
-    oidc = Oidc(archive.desk.database, settings, clock=archive.desk.clock)
-    put_desk(archive.app, replace(archive.desk, oidc=oidc))
+    provider = Oidc(archive.desk.database, settings, clock=archive.desk.clock)
+    put_desk(archive.app, replace(archive.desk, oidc=provider))
     away = client.get(f"{PREFIX}/session/oidc")
     assert (away.status_code, problem(away)) == (503, "provider")
+
+
+def test_a_provider_that_hangs_is_asked_once_for_all_who_come_meanwhile(
+    archive: WebArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = list[str](), threading.Event()
+
+    def hang(_: Oidc, url: str, form: dict[str, str] | None = None) -> dict[str, Any]:
+        asked.append(url)
+        answered.wait(30)
+        raise ProviderFailed(issuer=url, reason="TimeoutError")
+
+    monkeypatch.setattr(Oidc, "_ask", hang)
+    codes: list[int] = []
+
+    def knock() -> None:
+        codes.append(archive.client().get(f"{PREFIX}/session/oidc").status_code)
+
+    threads = [threading.Thread(target=knock) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: bool(asked), what="the provider is asked")
+    answered.set()
+    for thread in threads:
+        thread.join(30)
+    assert codes == [503] * 5
+    assert len(asked) == 1
+    monkeypatch.setattr(oidc, "_AGAIN_S", 0)
+    knock()
+    assert len(asked) == 2
 
 
 def test_without_a_provider_there_is_no_such_door(archive: WebArchive) -> None:

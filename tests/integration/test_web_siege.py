@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from recorderd.archive.audit_log import AuditFilter
 from recorderd.archive.web.application import PREFIX, make_application, put_desk
 from recorderd.archive.web.limits import Patience
 from recorderd.archive.web.patience import OF_ONE_ADDRESS_MAX
@@ -146,6 +147,25 @@ def test_a_body_that_comes_a_letter_at_a_time_is_given_up(besieged: Besieged) ->
     assert besieged.limited() - before == 1
     assert besieged.archive.known(Role.USER).get(at(entry, "/notes")).json() == []
     connection.close()
+
+
+def test_who_leaves_in_the_midst_of_a_file_is_noted_and_no_mistake_of_ours(besieged: Besieged) -> None:
+    archive = besieged.archive
+    archive.chief()
+    before = archive.events().get("internal_error", 0)
+    connection = besieged.connect()
+    head = f"POST {PREFIX}/call-records?source=Master.csv HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n"
+    connection.sendall(f"{head}Authorization: Bearer {archive.chief_token}\r\n\r\n1001,1002".encode())
+    connection.close()
+    noted = AuditFilter(what="call_records_imported")
+    wait_until(lambda: _ended(archive, before, noted), what="the request ends")
+    (row,) = archive.desk.audit_log.rows(noted)
+    assert (row.outcome, row.detail) == ("refused", "the client left")
+    assert archive.events().get("internal_error", 0) == before
+
+
+def _ended(archive: WebArchive, before: int, noted: AuditFilter) -> bool:
+    return bool(archive.desk.audit_log.rows(noted)) or archive.events().get("internal_error", 0) > before
 
 
 def test_who_does_not_read_the_answer_holds_no_encoder_and_no_file_for_long(besieged: Besieged) -> None:

@@ -26,6 +26,17 @@ def test_any_words_are_criteria_or_are_refused(words: dict[str, list[str]]) -> N
         assert refused.fields["field"] in words or refused.fields["field"] in KINDS
 
 
+def test_a_day_is_meant_to_its_end_however_it_is_written_and_a_week_is_no_day() -> None:
+    spans = [
+        parse_criteria({"since": [day], "until": [day]}) for day in ("2026-11-23", "20261123", " 20261123 ")
+    ]
+    assert {(criteria.until_ms or 0) - (criteria.since_ms or 0) for criteria in spans} == {86_400_000}
+    assert len({criteria.until_ms for criteria in spans}) == 1
+    for week in ("2026-W48", "2026W481", "2026-W48-1"):
+        with pytest.raises(SearchRefused):
+            parse_criteria({"until": [week]})
+
+
 @given(WRITTEN, st.sampled_from(["", "GB", "DE", "US", "IT"]))
 def test_the_one_form_of_a_number_is_the_form_of_itself(written: str, region: str) -> None:
     key = canonical(written, region)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +24,7 @@ from recorderd.core.events import Ev, EventLog
 BODY_LIMIT_BYTES: Final = 64 * 1024
 LONG_BODIES: Final = {"/api/v1/call-records": 32 * 1024 * 1024}  # read piece by piece, behind a gate
 AT_ONCE: Final = 100  # requests under way
+OF_ONE_CLIENT: Final = 50  # of them
 CLIENTS_MAX: Final = 10_000  # whose counts are kept; who was quiet longest is forgotten
 GUESSES_PER_MINUTE: Final = 20  # at a door that takes secrets
 DOORS: Final = ("/api/v1/session", "/api/v1/shared/")  # by POST
@@ -114,7 +115,7 @@ class Limits:
         self._patience = patience
         self._buckets = Buckets(per_minute=per_minute, clock=clock)
         self._guesses = Buckets(per_minute=GUESSES_PER_MINUTE, clock=clock)
-        self._under_way = 0
+        self._under_way = Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it here."""
@@ -133,20 +134,22 @@ class Limits:
             if refusal is not None:
                 await refusal(scope, receive, exchange.send)
                 return
-            self._under_way += 1
+            client = _client(scope)
+            self._under_way[client] += 1
             try:
                 await self._app(scope, exchange.receive, exchange.send)
             finally:
-                self._under_way -= 1
+                self._under_way[client] -= 1
+                self._under_way += Counter()  # without those who have none
         except Exception:  # whatever the work makes of a client that we have cut off
             if not exchange.is_too_slow:
                 raise
 
     def _refusal(self, scope: Scope) -> Any:
-        client = (scope.get("client") or ("?", 0))[0]
+        client = _client(scope)
         if _length(scope) > _limit_bytes(scope):
             return self._told(scope, 413, "too-long")
-        if self._under_way >= AT_ONCE:
+        if self._under_way[client] >= OF_ONE_CLIENT or self._under_way.total() >= AT_ONCE:
             return self._told(scope, 503, "busy", wait_s=1)
         wait_s = self._buckets.wait_s(client)
         if not wait_s and _is_door(scope):
@@ -159,8 +162,7 @@ class Limits:
         return problem_response(status, kind, headers=headers)
 
     def _note(self, scope: Scope, kind: str) -> None:
-        client = (scope.get("client") or ("?", 0))[0]
-        self._log.warning(Ev.HTTP_LIMITED, subject=client, reason=kind, path=scope["path"][:200])
+        self._log.warning(Ev.HTTP_LIMITED, subject=_client(scope), reason=kind, path=scope["path"][:200])
 
 
 class _Exchange:
@@ -217,6 +219,10 @@ class _Exchange:
         except TimeoutError:
             self._give_up()
             raise _TooSlow from None
+
+
+def _client(scope: Scope) -> str:
+    return str((scope.get("client") or ("?", 0))[0])
 
 
 def _is_door(scope: Scope) -> bool:

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from recorderd.archive.audit_log import Actor
 from recorderd.core.errors import (
@@ -137,6 +138,11 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
         _note_failed(request, kind)
         return problem_response(status, kind, headers=headers)
 
+    def left(request: Request, problem: Exception) -> JSONResponse:
+        """Note what its client did not wait for; the answer is nobody's."""
+        _note_failed(request, "the client left")
+        return problem_response(400, "bad-request")
+
     def malformed(request: Request, problem: Exception) -> JSONResponse:
         assert isinstance(problem, RequestValidationError)
         _note_failed(request, "malformed")
@@ -174,6 +180,7 @@ def add_handlers(app: FastAPI, log: EventLog) -> None:
 
     app.add_exception_handler(Problem, ours)
     app.add_exception_handler(HTTPException, framework)
+    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(RecorderError, catalogue)
     app.add_exception_handler(OSError, storage)

@@ -12,6 +12,7 @@ from recorderd.archive.audio_forms import Form
 from recorderd.archive.call_groups import Copy
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.criteria import KINDS, parse_criteria
+from recorderd.archive.database import storable
 from recorderd.archive.groups import FileAt, FileRow
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import Desk, desk_of
@@ -147,7 +148,7 @@ def files(
 ) -> list[StoredFile]:
     """List its files: audio, manifest, signatures."""
     return [
-        StoredFile(name=row.name, size_bytes=row.size_bytes)
+        StoredFile(name=storable(row.name), size_bytes=row.size_bytes)
         for row in _files(desk_of(request), granted.entry)
     ]
 

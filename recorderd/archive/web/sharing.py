@@ -17,6 +17,7 @@ from recorderd.archive.web.labels import facts_of
 from recorderd.archive.web.playing import audio_of, audio_response
 from recorderd.archive.web.problems import Problem, unknown
 from recorderd.core.clock import NS_PER_S, utc_text
+from recorderd.core.errors import RecorderError
 from recorderd.policy.access import Action, Ruling, rule_on_recording
 
 router: Final = APIRouter(tags=["shares"])
@@ -108,13 +109,17 @@ def hear_shared(
     passphrase: Annotated[str, Body(max_length=256)],
     form: Annotated[Form, Body(alias="format")] = Form.MP3,
 ) -> Response:
-    """Hear what was shared; each answer is one use."""
-    desk = desk_of(request)
-    share = desk.shares.use(share_id, secret, passphrase, address=address_of(request))
-    entry = desk.catalogue.find(share.recorder_id, share.recording_id)
-    if entry is None:
-        raise Problem(410, "gone", "The recording is not there any more.")
-    return audio_response(request, audio_of(desk.store, entry), form)
+    """Hear what was shared; each answer with audio is one use."""
+    desk, address = desk_of(request), address_of(request)
+    share = desk.shares.use(share_id, secret, passphrase, address=address)
+    try:
+        entry = desk.catalogue.find(share.recorder_id, share.recording_id)
+        if entry is None:
+            raise Problem(410, "gone", "The recording is not there any more.")
+        return audio_response(request, audio_of(desk.store, entry), form)
+    except (Problem, RecorderError, OSError) as problem:
+        desk.shares.give_back(share, why=str(problem), address=address)
+        raise
 
 
 def _may_share(desk: Desk, identity: Identity, share: Share) -> bool:
