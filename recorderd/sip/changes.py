@@ -197,15 +197,20 @@ class Changes:
             self._report.described(session)
         if said.metadata is not None or said.voices:
             self._report.streams_described(entry)
+        session = self.stated(session, said, arrived_mono_ns=arrived_mono_ns)
+        if said.sdp is not None:
+            self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
+
+    def stated(self, session: Session, said: Offer, *, arrived_mono_ns: int) -> Session:
+        """Follow what headers say of consent and links; give the session that the dialog is in afterwards."""
         if said.consent is not None:
             action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
         if said.linked_call_id:
-            self.link(session, said.linked_call_id)
-            session = entry.session  # the other one, where that has absorbed it
+            if self.link(session, said.linked_call_id):  # the other one may have absorbed it
+                session = self._book.find(f"call:{said.linked_call_id}") or session
             self._note_call_id(session, said.description.call_id)
-        if said.sdp is not None:
-            self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
+        return session
 
     def wishes(
         self,

@@ -109,7 +109,7 @@ class SessionDesk:
         )  # fmt: skip
         self.orphans = Orphans(
             book=self._book, conductor=self.conductor, report=report, following=following,
-            allowed=settings.allowed, clock=clock,
+            requests=self.requests, settings=settings, clock=clock,
         )  # fmt: skip
         self.gate = Gate(
             dialogs=self._dialogs, changes=self.changes, requests=self.requests,
@@ -272,7 +272,6 @@ class SessionDesk:
     ) -> Dialog:
         self._calls_taken += 1
         preferences = any(media.recordpref for media in offer.sdp.media) if offer.sdp else False
-        control, is_asked = self._settings.control, session.terms.consent is not Consent.NONE
         entry = Dialog(
             call=call,
             call_id=call_id,
@@ -280,7 +279,7 @@ class SessionDesk:
             offer=offer,
             streams=self._streams_of(dialog),
             session=session,
-            digits=DigitCollector(codes=control.digit_actions if is_asked else control.actions),
+            digits=DigitCollector(codes=self._settings.control.codes_for(session.terms)),
             session_number=self._calls_taken,
             record_aware=offer.record_aware or preferences,
         )
@@ -361,9 +360,14 @@ class SessionDesk:
         self.changes.ask_for_snapshots()
 
     def _pressed(self, stream: StreamId, digit: str) -> None:
-        for entry in self._dialogs:
-            if any(line.stream == stream for line in entry.streams.lines.values()):
-                self.requests.digit(entry, digit, via="dtmf", arrived_mono_ns=self._clock.mono_ns())
+        ours = (
+            entry
+            for entry in self._dialogs
+            if any(line.stream == stream for line in entry.streams.lines.values())
+        )
+        entry = next(ours, None) or self.orphans.of_stream(stream)
+        if entry is not None:
+            self.requests.digit(entry, digit, via="dtmf", arrived_mono_ns=self._clock.mono_ns())
 
     # --- the end --------------------------------------------------------------------------------
 

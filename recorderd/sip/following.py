@@ -31,9 +31,8 @@ from recorderd.sip.sessions import Session
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.streams import Change, DialogStreams, Line
 from recorderd.wire.offer import describe_offer
-from recorderd.wire.offered import is_in_dialog
 from recorderd.wire.sdp import SessionDescription, parse_sdp
-from recorderd.wire.sip_message import SipMessage, parse_sip
+from recorderd.wire.sip_message import SipMessage
 
 SDP_TYPE: Final = "application/sdp"
 _SESSION: Final = re.compile(r"(?m)^o=\S+ (\d+)")
@@ -75,15 +74,24 @@ class Following:
         self._sdp.pop(dialog, None)
         self._offered.pop(dialog, None)
 
-    def follow(self, raw: str, session: Session, dialog: DialogId, lines: dict[StreamId, Line]) -> Reply:
-        """Answer an offer; ``lines`` are brought up to date."""
+    def follow(
+        self,
+        raw: str,
+        message: SipMessage,
+        session: Session,
+        dialog: DialogId,
+        lines: dict[StreamId, Line],
+        *,
+        arrived_mono_ns: int,
+    ) -> Reply:
+        """Answer an UPDATE or re-INVITE; ``lines`` are brought up to date."""
         ours, wire = self._sdp.get(dialog), raw.encode(errors="surrogateescape")
-        if ours is None:
-            return LEFT
         try:
-            message = parse_sip(wire)
-            offered = describe_offer(message, leg_headers=self._settings.leg_headers).sdp
-            if not is_in_dialog(message) or (offered is None and message.method != "INVITE"):
+            said = describe_offer(message, leg_headers=self._settings.leg_headers)
+            session, offered = self._changes.stated(session, said, arrived_mono_ns=arrived_mono_ns), said.sdp
+            if message.method == "UPDATE" and not message.body.strip():
+                return Reply(code=200, headers=kept_alive(raw, message))
+            if ours is None or (offered is None and message.method != "INVITE"):
                 return LEFT
             streams = self._streams.get(dialog) or self._known(session, dialog, lines)
         except FormatError as problem:

@@ -17,7 +17,7 @@ from recorderd.sip.changes import Changes
 from recorderd.sip.dialogs import Dialog, DialogBook
 from recorderd.sip.feature_calls import FeatureCalls
 from recorderd.sip.library import LEFT, Reply
-from recorderd.sip.orphans import Orphans
+from recorderd.sip.orphans import CONTROL, Orphans
 from recorderd.sip.requests import Requests
 from recorderd.sip.settings import SipSettings
 from recorderd.wire.offered import is_in_dialog
@@ -26,9 +26,8 @@ from recorderd.wire.sip_message import SipMessage, parse_sip
 ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY, MESSAGE, PRACK"
 EXTENSIONS: Final = ("siprec", "record-aware", "timer", "100rel", "replaces", "norefersub")
 PASSED: Final = ("BYE", "CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library answers these
-ORPHANED: Final = ("BYE", "INVITE", "UPDATE")  # of a dialog of an earlier process
 CHANGES: Final = ("INVITE", "UPDATE", "ACK")
-CONTROL: Final = ("INFO", "NOTIFY", "MESSAGE")
+ORPHANED: Final = ("BYE", "INVITE", "UPDATE", *CONTROL)  # of a dialog of an earlier process
 REFUSED: Final = ("REGISTER", "PUBLISH")
 _CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
 
@@ -58,8 +57,10 @@ class Gate:
     def requested(self, raw: str, source: str, *, arrived_mono_ns: int) -> Reply:
         """Say what becomes of a request."""
         method = raw.partition(" ")[0]
-        if method in ORPHANED and (reply := self._orphans.requested(raw, source)) is not LEFT:
-            return reply
+        if method in ORPHANED:
+            reply = self._orphans.requested(raw, source, arrived_mono_ns=arrived_mono_ns)
+            if reply is not LEFT:
+                return reply
         if method in PASSED:
             return LEFT
         found = _CALL_ID.search(raw)
