@@ -104,7 +104,7 @@ class Changes:
         if not offer and entry.sdp_given:
             ours = entry.offer_again(
                 record_state=record_word(entry.session) if entry.record_aware else "",
-                direction="sendrecv" if _wants_audio_back(entry.session) else "recvonly",
+                direction="sendrecv" if wants_audio_back(entry.session) else "recvonly",
             )
             self._report.answered(entry.session, entry.dialog, ours)
             return ours
@@ -147,7 +147,7 @@ class Changes:
         change = entry.streams.answer(
             sdp,
             session_id=entry.session_number,
-            want_audio_back=_wants_audio_back(session),
+            want_audio_back=wants_audio_back(session),
             record_state=record_word(session) if entry.record_aware else "",
         )
         entry.sdp = change.answer.decode()
@@ -366,7 +366,7 @@ class Changes:
             self._log.info(Ev.SNAPSHOT_REQUESTED, subject=entry.session.session)
 
 
-def _wants_audio_back(session: Session) -> bool:
+def wants_audio_back(session: Session) -> bool:
     """Tell whether the parties are to hear something of us."""
     terms = session.terms
     return bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED

@@ -20,13 +20,13 @@ from recorderd.core.errors import FormatError, RecorderError, SdpFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId, SessionId, StreamId
 from recorderd.core.messages import CallDescription, StreamEnd
-from recorderd.core.terms import Consent, Mode, RecordingTerms
+from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.policy.codes import is_feature_code
 from recorderd.policy.modes import begin
 from recorderd.policy.peers import is_allowed
 from recorderd.sip.answering import Answering
 from recorderd.sip.awareness import Awareness
-from recorderd.sip.changes import Changes
+from recorderd.sip.changes import Changes, wants_audio_back
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.feature_calls import FeatureCalls
@@ -303,8 +303,8 @@ class SessionDesk:
 
     def _open(self, entry: Dialog) -> Change:
         """Open the lines of a new dialog, by the peer's offer or by one of ours."""
-        session, terms = entry.session, entry.session.terms
-        audio_back = bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED
+        session = entry.session
+        audio_back = wants_audio_back(session)
         record = entry.record_told = record_word(session) if entry.record_aware else ""
         if entry.offer.sdp is not None:
             change = entry.streams.answer(

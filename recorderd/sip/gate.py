@@ -27,7 +27,7 @@ ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY, MESSAGE
 EXTENSIONS: Final = ("siprec", "record-aware", "timer", "100rel", "replaces", "norefersub")
 PASSED: Final = ("BYE", "CANCEL", "PRACK", "REFER", "SUBSCRIBE")  # the library answers these
 CHANGES: Final = ("INVITE", "UPDATE", "ACK")
-ORPHANED: Final = ("BYE", "INVITE", "UPDATE", *CONTROL)  # of a dialog of an earlier process
+ORPHANED: Final = ("BYE", "INVITE", "UPDATE", "ACK", *CONTROL)  # of a dialog of an earlier process
 REFUSED: Final = ("REGISTER", "PUBLISH")
 _CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
 

@@ -139,6 +139,9 @@ class Orphans:
             return Reply(code=200)
         dialog = self._by_call_id[call_id]
         session = self._book.of_dialog(dialog)
+        if session is not None and raw.startswith("ACK "):
+            self._following.acknowledged(raw, session, dialog, self._lines, arrived_mono_ns=arrived_mono_ns)
+            return LEFT
         try:
             message = parse_sip(raw.encode(errors="surrogateescape"))
         except FormatError:

@@ -105,3 +105,24 @@ def test_an_objection_that_the_exchange_tells_within_such_a_dialog_counts(life: 
         one.call.headers["X-Recording-Consent"] = "no"
         assert one.call.invite(*offer(one)).code == 200
     assert _state(life, one) == "erased"
+
+
+@pytest.mark.timeout(120)
+def test_a_held_call_that_is_taken_up_without_an_offer_is_recorded_on(life: Life) -> None:
+    one = life.place("always")
+    life.change(one, how="inactive")
+    assert _state(life, one) == "paused"
+    _restart(life)
+    call, (answer, kind) = one.call, offer(one)
+    headers = {**call._dialog(), "Content-Type": "application/sdp"}
+    given = life.client.request(
+        "INVITE", call_id=call.call_id, cseq=call.cseq, headers=headers, uri=call.target
+    )
+    assert (given.code, given.body.count(b"a=recvonly"), given.body.count(b"a=inactive")) == (200, 2, 0)
+    headers["Content-Type"] = kind
+    life.client.send_raw(
+        life.client.build(
+            "ACK", call_id=call.call_id, cseq=call.cseq, headers=headers, body=answer, uri=call.target
+        )
+    )
+    life.wait_for(lambda: _state(life, one) == "recording", what="the recording going on")
