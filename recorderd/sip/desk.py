@@ -113,7 +113,8 @@ class SessionDesk:
         )  # fmt: skip
         self.gate = Gate(
             dialogs=self._dialogs, changes=self.changes, requests=self.requests,
-            feature_calls=self.feature_calls, orphans=self.orphans, settings=settings, log=log,
+            feature_calls=self.feature_calls, orphans=self.orphans, settings=settings, count=report.count,
+            log=log,
         )  # fmt: skip
 
     @property
