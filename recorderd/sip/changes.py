@@ -104,7 +104,7 @@ class Changes:
         if not offer and entry.sdp_given:
             ours = entry.offer_again(
                 record_state=record_word(entry.session) if entry.record_aware else "",
-                direction="sendrecv" if _wants_audio_back(entry.session) else "recvonly",
+                direction="sendrecv" if wants_audio_back(entry.session) else "recvonly",
             )
             self._report.answered(entry.session, entry.dialog, ours)
             return ours
@@ -147,7 +147,7 @@ class Changes:
         change = entry.streams.answer(
             sdp,
             session_id=entry.session_number,
-            want_audio_back=_wants_audio_back(session),
+            want_audio_back=wants_audio_back(session),
             record_state=record_word(session) if entry.record_aware else "",
         )
         entry.sdp = change.answer.decode()
@@ -197,15 +197,20 @@ class Changes:
             self._report.described(session)
         if said.metadata is not None or said.voices:
             self._report.streams_described(entry)
+        session = self.stated(session, said, arrived_mono_ns=arrived_mono_ns)
+        if said.sdp is not None:
+            self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
+
+    def stated(self, session: Session, said: Offer, *, arrived_mono_ns: int) -> Session:
+        """Follow what headers say of consent and links; give the session that the dialog is in afterwards."""
         if said.consent is not None:
             action = ControlAction.CONSENT if said.consent else ControlAction.OBJECT
             self._conductor.request(session, action, via="header", arrived_mono_ns=arrived_mono_ns)
         if said.linked_call_id:
-            self.link(session, said.linked_call_id)
-            session = entry.session  # the other one, where that has absorbed it
+            if self.link(session, said.linked_call_id):  # the other one may have absorbed it
+                session = self._book.find(f"call:{said.linked_call_id}") or session
             self._note_call_id(session, said.description.call_id)
-        if said.sdp is not None:
-            self.wishes(session, said.sdp, before=before, arrived_mono_ns=arrived_mono_ns)
+        return session
 
     def wishes(
         self,
@@ -361,7 +366,7 @@ class Changes:
             self._log.info(Ev.SNAPSHOT_REQUESTED, subject=entry.session.session)
 
 
-def _wants_audio_back(session: Session) -> bool:
+def wants_audio_back(session: Session) -> bool:
     """Tell whether the parties are to hear something of us."""
     terms = session.terms
     return bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED

@@ -20,13 +20,13 @@ from recorderd.core.errors import FormatError, RecorderError, SdpFormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId, SessionId, StreamId
 from recorderd.core.messages import CallDescription, StreamEnd
-from recorderd.core.terms import Consent, Mode, RecordingTerms
+from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.policy.codes import is_feature_code
 from recorderd.policy.modes import begin
 from recorderd.policy.peers import is_allowed
 from recorderd.sip.answering import Answering
 from recorderd.sip.awareness import Awareness
-from recorderd.sip.changes import Changes
+from recorderd.sip.changes import Changes, wants_audio_back
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
 from recorderd.sip.feature_calls import FeatureCalls
@@ -109,11 +109,12 @@ class SessionDesk:
         )  # fmt: skip
         self.orphans = Orphans(
             book=self._book, conductor=self.conductor, report=report, following=following,
-            allowed=settings.allowed, clock=clock,
+            requests=self.requests, settings=settings, clock=clock,
         )  # fmt: skip
         self.gate = Gate(
             dialogs=self._dialogs, changes=self.changes, requests=self.requests,
-            feature_calls=self.feature_calls, orphans=self.orphans, settings=settings, log=log,
+            feature_calls=self.feature_calls, orphans=self.orphans, settings=settings, count=report.count,
+            log=log,
         )  # fmt: skip
 
     @property
@@ -272,7 +273,6 @@ class SessionDesk:
     ) -> Dialog:
         self._calls_taken += 1
         preferences = any(media.recordpref for media in offer.sdp.media) if offer.sdp else False
-        control, is_asked = self._settings.control, session.terms.consent is not Consent.NONE
         entry = Dialog(
             call=call,
             call_id=call_id,
@@ -280,7 +280,7 @@ class SessionDesk:
             offer=offer,
             streams=self._streams_of(dialog),
             session=session,
-            digits=DigitCollector(codes=control.digit_actions if is_asked else control.actions),
+            digits=DigitCollector(codes=self._settings.control.codes_for(session.terms)),
             session_number=self._calls_taken,
             record_aware=offer.record_aware or preferences,
         )
@@ -304,8 +304,8 @@ class SessionDesk:
 
     def _open(self, entry: Dialog) -> Change:
         """Open the lines of a new dialog, by the peer's offer or by one of ours."""
-        session, terms = entry.session, entry.session.terms
-        audio_back = bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED
+        session = entry.session
+        audio_back = wants_audio_back(session)
         record = entry.record_told = record_word(session) if entry.record_aware else ""
         if entry.offer.sdp is not None:
             change = entry.streams.answer(
@@ -361,9 +361,14 @@ class SessionDesk:
         self.changes.ask_for_snapshots()
 
     def _pressed(self, stream: StreamId, digit: str) -> None:
-        for entry in self._dialogs:
-            if any(line.stream == stream for line in entry.streams.lines.values()):
-                self.requests.digit(entry, digit, via="dtmf", arrived_mono_ns=self._clock.mono_ns())
+        ours = (
+            entry
+            for entry in self._dialogs
+            if any(line.stream == stream for line in entry.streams.lines.values())
+        )
+        entry = next(ours, None) or self.orphans.of_stream(stream)
+        if entry is not None:
+            self.requests.digit(entry, digit, via="dtmf", arrived_mono_ns=self._clock.mono_ns())
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -44,6 +44,14 @@ def as_sent(ours: str, *, before: str | None) -> str:
     return _ORIGIN.sub(lambda m: f"{m[1]}{int(found[2]) + 1}{m[3]}", ours, count=1)
 
 
+def taking_up(ours: str, *, direction: str) -> str:
+    """Write our SDP as an offer: lines that rest may take up ``direction``.
+
+    Source: RFC 3264 section 8.4 (whoever is held offers what it would do), RFC 6337 section 5.3.
+    """
+    return _RESTING.sub(f"a={direction}", ours)
+
+
 @dataclass(slots=True, kw_only=True)
 class Dialog:
     """One dialog that carries audio to be recorded."""
@@ -68,12 +76,9 @@ class Dialog:
     ending: StreamEnd | None = None  # set when we hang up
 
     def offer_again(self, *, record_state: str, direction: str) -> str:
-        """Write our SDP as a new offer: same ports, next version; lines that rest may take up ``direction``.
-
-        Source: RFC 3264 section 8.4 (whoever is held offers what it would do), RFC 6337 section 5.3.
-        """
+        """Write our SDP as a new offer: same ports, next version; see ``taking_up``."""
         self.sdp = _ORIGIN.sub(lambda m: f"{m[1]}{int(m[2]) + 1}{m[3]}", self.sdp, count=1)
-        self.sdp = _RESTING.sub(f"a={direction}", self.sdp)
+        self.sdp = taking_up(self.sdp, direction=direction)
         self.show(record_state)
         return self.sdp
 

@@ -2,9 +2,9 @@
 
 Contract: ``follow`` answers a re-INVITE, or an UPDATE with an SDP, as the process would have whose dialog it
 was: same lines keep their ports, what refreshes gets the SDP that it had, one without SDP gets it as our
-offer, of whose answer nobody hears. What asks for more (a line that was not there, another pace of samples,
-encryption where there was none) is left to the library, whose 481 lets the exchange begin a new dialog for
-the same call, which joins its session. Metadata is kept as it came and not read.
+offer, whose answer ``acknowledged`` reads from the ACK. What asks for more (a line that was not there,
+another pace of samples, encryption where there was none) is left to the library, whose 481 lets the exchange
+begin a new dialog for the same call, which joins its session. Metadata is kept as it came and not read.
 Thread: the SIP thread.
 Source: RFC 3261 section 14.2; RFC 3264 section 8; RFC 4028 section 9.
 """
@@ -21,17 +21,15 @@ from recorderd.core.errors import FormatError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import DialogId, StreamId
 from recorderd.core.messages import StreamEnd
-from recorderd.core.terms import Consent
-from recorderd.sip.changes import Changes
+from recorderd.sip.changes import Changes, wants_audio_back
 from recorderd.sip.conductor import Conductor
-from recorderd.sip.dialogs import as_sent, record_word
+from recorderd.sip.dialogs import as_sent, record_word, taking_up
 from recorderd.sip.library import LEFT, Reply
 from recorderd.sip.report import Report
 from recorderd.sip.sessions import Session
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.streams import Change, DialogStreams, Line
 from recorderd.wire.offer import describe_offer
-from recorderd.wire.offered import is_in_dialog
 from recorderd.wire.sdp import SessionDescription, parse_sdp
 from recorderd.wire.sip_message import SipMessage, parse_sip
 
@@ -63,6 +61,7 @@ class Following:
         self._log = log
         self._streams: dict[DialogId, DialogStreams] = {}
         self._sdp: dict[DialogId, str] = {}  # ours, as the peer had it last
+        self._awaiting: set[DialogId] = set()  # those that have an offer of ours; the answer comes in the ACK
         self._offered: dict[DialogId, SessionDescription] = {}  # theirs, as far as it came to us
 
     def go_on(self, answers: Mapping[DialogId, str]) -> None:
@@ -74,16 +73,26 @@ class Following:
         self._streams.pop(dialog, None)
         self._sdp.pop(dialog, None)
         self._offered.pop(dialog, None)
+        self._awaiting.discard(dialog)
 
-    def follow(self, raw: str, session: Session, dialog: DialogId, lines: dict[StreamId, Line]) -> Reply:
-        """Answer an offer; ``lines`` are brought up to date."""
+    def follow(
+        self,
+        raw: str,
+        message: SipMessage,
+        session: Session,
+        dialog: DialogId,
+        lines: dict[StreamId, Line],
+        *,
+        arrived_mono_ns: int,
+    ) -> Reply:
+        """Answer an UPDATE or re-INVITE; ``lines`` are brought up to date."""
         ours, wire = self._sdp.get(dialog), raw.encode(errors="surrogateescape")
-        if ours is None:
-            return LEFT
         try:
-            message = parse_sip(wire)
-            offered = describe_offer(message, leg_headers=self._settings.leg_headers).sdp
-            if not is_in_dialog(message) or (offered is None and message.method != "INVITE"):
+            said = describe_offer(message, leg_headers=self._settings.leg_headers)
+            session, offered = self._changes.stated(session, said, arrived_mono_ns=arrived_mono_ns), said.sdp
+            if message.method == "UPDATE" and not message.body.strip():
+                return Reply(code=200, headers=kept_alive(raw, message))
+            if ours is None or (offered is None and message.method != "INVITE"):
                 return LEFT
             streams = self._streams.get(dialog) or self._known(session, dialog, lines)
         except FormatError as problem:
@@ -95,7 +104,34 @@ class Following:
             self._report.offer_kept(session, dialog, wire)
         if offered is not None:
             ours = self._answer(session, dialog, offered, lines)
+        else:
+            ours = self._offer(session, dialog)
         return Reply(code=200, headers=kept_alive(raw, message), body=ours, content_type=SDP_TYPE)
+
+    def acknowledged(
+        self,
+        raw: str,
+        session: Session,
+        dialog: DialogId,
+        lines: dict[StreamId, Line],
+        *,
+        arrived_mono_ns: int,
+    ) -> None:
+        """Follow the answer to an offer of ours."""
+        if dialog not in self._awaiting:
+            return
+        wire = raw.encode(errors="surrogateescape")
+        try:
+            answer = describe_offer(parse_sip(wire), leg_headers=self._settings.leg_headers).sdp
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SDP, subject=session.session, reason=problem)
+            return
+        if answer is None:
+            return
+        self._awaiting.discard(dialog)
+        self._report.offer_kept(session, dialog, wire)
+        self._apply(session, dialog, self._streams[dialog].accept_answer(answer), lines)
+        self._follow_wishes(session, dialog, answer, arrived_mono_ns=arrived_mono_ns)
 
     def _known(self, session: Session, dialog: DialogId, lines: Mapping[StreamId, Line]) -> DialogStreams:
         """Make of what was left the streams of a dialog. Errors: FormatError."""
@@ -112,22 +148,37 @@ class Following:
         lines: dict[StreamId, Line],
     ) -> str:
         """Do what an offer asks; returns our SDP."""
-        streams, ours, terms = self._streams[dialog], self._sdp[dialog], session.terms
+        streams, ours = self._streams[dialog], self._sdp[dialog]
         found = _SESSION.search(ours)
         change = streams.answer(
             offered,
             session_id=int(found[1]) if found is not None else 1,
-            want_audio_back=bool(terms.prompt or terms.beep_every_s) or terms.consent is Consent.REQUIRED,
+            want_audio_back=wants_audio_back(session),
             record_state=record_word(session) if "\na=record:" in ours else "",
         )
         answer = as_sent(change.answer.decode(), before=ours)
         self._apply(session, dialog, change, lines)
         self._sdp[dialog] = answer
         self._report.answered(session, dialog, answer)
-        before = self._offered.get(dialog) or _wanted_all(offered)
-        self._offered[dialog] = offered
-        self._changes.wishes(session, offered, before=before, arrived_mono_ns=self._clock.mono_ns())
+        self._awaiting.discard(dialog)
+        self._follow_wishes(session, dialog, offered, arrived_mono_ns=self._clock.mono_ns())
         return answer
+
+    def _offer(self, session: Session, dialog: DialogId) -> str:
+        """Offer what the peer had of us; lines that rest may be taken up."""
+        ours = self._sdp[dialog]
+        direction = "sendrecv" if wants_audio_back(session) else "recvonly"
+        offer = self._sdp[dialog] = as_sent(taking_up(ours, direction=direction), before=ours)
+        self._report.answered(session, dialog, offer)
+        self._awaiting.add(dialog)
+        return offer
+
+    def _follow_wishes(
+        self, session: Session, dialog: DialogId, theirs: SessionDescription, *, arrived_mono_ns: int
+    ) -> None:
+        before = self._offered.get(dialog) or _wanted_all(theirs)
+        self._offered[dialog] = theirs
+        self._changes.wishes(session, theirs, before=before, arrived_mono_ns=arrived_mono_ns)
 
     def _apply(
         self,

@@ -8,7 +8,7 @@ within a dialog the exchange vouches. Calls to feature codes are ``feature_calls
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from recorderd.core.clock import Clock
 from recorderd.core.errors import FormatError
@@ -19,7 +19,7 @@ from recorderd.policy.codes import may_control
 from recorderd.policy.modes import Reason
 from recorderd.sip.changes import Changes
 from recorderd.sip.conductor import Conductor, Outcome
-from recorderd.sip.dialogs import Dialog, DialogBook
+from recorderd.sip.dialogs import DialogBook
 from recorderd.sip.library import LEFT, Reply
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
@@ -30,6 +30,7 @@ from recorderd.wire.control_request import (
     Digit,
     read_control,
 )
+from recorderd.wire.digits import DigitCollector
 from recorderd.wire.offered import read_header
 from recorderd.wire.sip_message import SipMessage
 
@@ -52,6 +53,13 @@ WHY_NOT: Final = {
 }
 NO_CALL: Final = "no call of that user or id is being recorded"
 NOT_ALLOWED: Final = "neither a party of the call nor a supervisor"
+
+
+class Within(Protocol):
+    """A dialog in which something is asked, be it the library's or one of an earlier process."""
+
+    session: Session
+    digits: DigitCollector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +148,7 @@ class Requests:
 
     # --- SIP requests ---------------------------------------------------------------------------------
 
-    def message(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
+    def message(self, entry: Within | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
         """Answer an INFO, NOTIFY or MESSAGE; one outside a dialog that does not control is the library's."""
         names = self._settings.leg_headers
         linked = read_header(message, names.linked)
@@ -148,14 +156,14 @@ class Requests:
             return self._link(entry, read_header(message, names.call_id), linked)
         return self._asked(entry, message, arrived_mono_ns=arrived_mono_ns)
 
-    def beside(self, entry: Dialog, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
+    def beside(self, entry: Within, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
         """Do what the control header of an UPDATE or re-INVITE asks; LEFT when its other contents are due."""
         if not read_header(message, CONTROL_HEADER):  # consent is read with what is offered
             return LEFT
         reply = self._asked(entry, message, arrived_mono_ns=arrived_mono_ns)
         return LEFT if reply.code == 200 else reply
 
-    def _asked(self, entry: Dialog | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
+    def _asked(self, entry: Within | None, message: SipMessage, *, arrived_mono_ns: int) -> Reply:
         try:
             request = read_control(message, leg_headers=self._settings.leg_headers)
         except FormatError as problem:
@@ -173,13 +181,13 @@ class Requests:
         verdict = self.ask(request, session, arrived_mono_ns=arrived_mono_ns)
         return Reply(code=verdict.code, reason=_phrase(verdict.reason))
 
-    def digit(self, entry: Dialog, digit: str, *, via: str, arrived_mono_ns: int) -> None:
+    def digit(self, entry: Within, digit: str, *, via: str, arrived_mono_ns: int) -> None:
         """Take a key that was pressed in a dialog."""
         action = entry.digits.add(digit, now_ns=self._clock.mono_ns())
         if action is not None:
             self._conductor.request(entry.session, action, via=via, arrived_mono_ns=arrived_mono_ns)
 
-    def _link(self, entry: Dialog | None, call_id: str, linked: str) -> Reply:
+    def _link(self, entry: Within | None, call_id: str, linked: str) -> Reply:
         session = entry.session if entry is not None else self._book.find(f"call:{call_id}")
         if session is None or self._book.find(f"call:{linked}") is None:
             return Reply(code=404, reason="No such call")

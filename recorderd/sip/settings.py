@@ -11,7 +11,7 @@ import pjsua2
 
 from recorderd import __version__
 from recorderd.core.messages import ControlAction
-from recorderd.core.terms import RecordingTerms
+from recorderd.core.terms import Consent, RecordingTerms
 from recorderd.policy.admission import Admission
 from recorderd.policy.numbers import Numbering
 from recorderd.policy.peers import Network
@@ -59,6 +59,10 @@ class Control:
     numbering: Numbering = field(default_factory=Numbering)
     announce: bool = True
     language: str = "en"
+
+    def codes_for(self, terms: RecordingTerms) -> Mapping[str, ControlAction]:
+        """Give what keys within a dialog ask for, by the terms of its session."""
+        return self.actions if terms.consent is Consent.NONE else self.digit_actions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,70 @@
+"""Requests that the library would do by itself, or that a stranger sends: refused, and the calls go on."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.house import House
+from tests.support.programs import Program
+from tests.support.sip_client import Call, SipClient, metadata_xml, sdp_offer, siprec_body, siprec_call
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Program]]:
+    with House(tmp_path_factory.mktemp("refused")) as house:
+        yield house, house.recorder()
+
+
+@pytest.fixture
+def client(house: tuple[House, Program]) -> Iterator[SipClient]:
+    with SipClient(server=house[0].server) as client:
+        yield client
+
+
+def _sessions(house: House) -> list[str]:
+    return [row["call_id"] for row in house.status()["recorder"]["sessions"]]
+
+
+def test_nobody_makes_the_recorder_call_or_tell_a_third_party(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    with SipClient(server=house[0].server) as other:
+        one = siprec_call(client, session_id="referred")
+        third = f"<sip:premium@127.0.0.1:{other.port}>"
+        for method, headers in (
+            ("REFER", {"Refer-To": third}),
+            ("SUBSCRIBE", {"Event": "presence", "Expires": "60"}),
+        ):
+            within = client.request(
+                method,
+                call_id=one.call_id,
+                cseq=one.cseq,
+                uri=one.target,
+                headers={**one._dialog(), **headers},
+            )
+            one.cseq += 1
+            stranger = Call(client=client, headers={})
+            outside = client.request(
+                method, call_id=secrets.token_hex(8), cseq=1, headers={**stranger._dialog(), **headers}
+            )
+            assert (within.code, outside.code) == (405, 405)
+        assert one.bye().code == 200
+        assert other.requests.empty()
+
+
+def test_a_dialog_that_is_to_be_replaced_goes_on(house: tuple[House, Program], client: SipClient) -> None:
+    one = siprec_call(client, session_id="replaced")
+    tag = re.search("tag=([^;>]+)", one.to)
+    assert tag is not None
+    metadata = metadata_xml(session_id="replaced", parties=[("sip:1@x", "A")], labels=["1"])
+    body = siprec_body(sdp_offer(client.address, [("1", "PCMA")]), metadata)
+    other = Call(client=client, headers={"Require": "siprec", "Contact-Parameters": ";+sip.src"})
+    other.headers["Replaces"] = f"{one.call_id};to-tag={tag[1]};from-tag={one.local_tag}"
+    refused = other.invite(*body)
+    assert (refused.code, refused.header("Unsupported")) == (420, "replaces")
+    assert _sessions(house[0]) == ["replaced"]
+    assert one.bye().code == 200
