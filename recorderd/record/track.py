@@ -282,7 +282,9 @@ class Track:
             clock=clock or ClockEntry(known=False),
             quality=QualityEntry(
                 jitter_us=stats.jitter_ns // 1000,
-                mos_x100=_mos_x100(codec, received=received, lost=lost, gaps=account.gaps),
+                mos_x100=_mos_x100(
+                    codec, received=received, lost=lost, gaps=account.gaps, rate_hz=self.rate_hz
+                ),
                 clipped_samples=account.level.clipped,
                 speech_ms=account.speech_frames * FRAME_MS,
             ),
@@ -412,12 +414,15 @@ class Track:
             self._pressed_early.clear()
 
 
-def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap]) -> int:
-    """Estimate how the stream sounds to somebody who does not talk back; 0 when nothing came."""
+def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap], rate_hz: int) -> int:
+    """Estimate how the stream sounds to somebody who does not talk back; 0 when nothing came.
+
+    ``rate_hz`` is the recording's, in whose samples gaps are counted, whatever the stream's own is.
+    """
     if not received:
         return 0
     loss = lost / (received + lost)
-    per_packet = codec.sample_rate_hz * PACKET_MS // 1000
+    per_packet = rate_hz * PACKET_MS // 1000
     runs = [max(1, gap.length_samples // per_packet) for gap in gaps if gap.cause in LOSSES]
     burst = quality.burst_ratio(np.array(runs, dtype=np.int64), loss_fraction=loss)
     mos = quality.e_model_mos(
