@@ -249,7 +249,7 @@ def _hold_add(arguments: argparse.Namespace, configuration: ArchiveConfiguration
     hold = parts.holds.add(
         selection, reason=arguments.reason, until=until, who=command_line_actor(), now_utc=now
     )
-    count = len(selected(parts, selection))
+    count = len(selected(parts, selection, perhaps=True))
     if arguments.json:
         print(json.dumps(_hold_row(hold, now) | {"recordings": count}, indent=2))
     else:

@@ -46,8 +46,8 @@ def selection_of(arguments: argparse.Namespace) -> Selection:
     return selection
 
 
-def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]:
-    """Find the recordings that are meant and not erased, the oldest first."""
+def selected(parts: RetentionParts, selection: Selection, *, perhaps: bool = False) -> list[KeptRecording]:
+    """Find the recordings that are meant, or ``perhaps`` are, and not erased, the oldest first."""
     with SlowWork("reading new manifests", counts="recordings") as work:
         parts.sweeper.enrol(work.advance)
     with SlowWork("searching", counts="recordings") as work:
@@ -56,5 +56,6 @@ def selected(parts: RetentionParts, selection: Selection) -> list[KeptRecording]
             database=parts.database,
             book=parts.book,
             sweeper=parts.sweeper,
+            perhaps=perhaps,
             advance=work.advance,
         )

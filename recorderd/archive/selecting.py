@@ -10,7 +10,7 @@ from recorderd.archive.database import Database
 from recorderd.archive.retention_book import RetentionBook
 from recorderd.archive.sweeping import Sweeper
 from recorderd.policy.retention import KeptRecording
-from recorderd.policy.selection import Selection, covers
+from recorderd.policy.selection import Selection, covers, may_cover, since_its_day
 
 _TOLD_TOGETHER: Final = 1000  # to tell costs more than to look at one
 
@@ -21,18 +21,23 @@ def covered_by(
     database: Database,
     book: RetentionBook,
     sweeper: Sweeper,
+    perhaps: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[KeptRecording]:
     """Find the recordings that are meant, with those of the same calls, and not erased; the oldest first.
 
-    Who names a recorder means its recordings alone. ``advance`` hears of the recordings that were looked at.
+    Who names a recorder means its recordings alone. ``perhaps`` counts those in, as holds do, of which nobody
+    can tell whether they began before the time from which on is meant. ``advance`` hears of the recordings
+    that were looked at.
     Errors: CatalogueFailed.
     """
     sweeper.enrol()
+    is_meant = may_cover if perhaps else covers
     with database.read() as connection:
         found, count = [], 0
-        for count, row in enumerate(book.kept(connection, selection=selection), start=1):
-            if covers(selection, row.facts):
+        looked_at = since_its_day(selection) if perhaps else selection
+        for count, row in enumerate(book.kept(connection, selection=looked_at), start=1):
+            if is_meant(selection, row.facts):
                 found.append(row)
             if count % _TOLD_TOGETHER == 0:
                 advance(_TOLD_TOGETHER)

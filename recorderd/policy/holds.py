@@ -1,6 +1,7 @@
 """Which recordings are on legal hold? Pure: holds and facts in, the holds that apply out.
 
-Rule: a hold beats everything else. It applies to what it covers whenever that came, before the hold or after.
+Rule: a hold beats everything else. It applies to what it covers whenever that came, before the hold or after;
+from a time on, also to what of that day is known to have begun on it and no more.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from recorderd.policy.selection import RecordingFacts, Selection, covers, end_of, party_end, party_key
+from recorderd.policy.selection import RecordingFacts, Selection, end_of, may_cover, party_end, party_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,5 +58,5 @@ class HoldIndex:
         if not found:
             return ()
         return tuple(
-            sorted({hold for hold in found if covers(hold.selection, facts)}, key=lambda hold: hold.number)
+            sorted({hold for hold in found if may_cover(hold.selection, facts)}, key=lambda hold: hold.number)
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,8 @@ LOCAL_DIGITS: Final = 7  # numbers of so many digits are told from their end; sh
 _URI: Final = re.compile(r"(?:sips?|tel):", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"\+?[0-9]+")
 _SEPARATORS: Final = re.compile(r"[\s().\-/\u2010-\u2015]")  # a word processor makes other dashes of a hyphen
+_DAY_LENGTH: Final = len("2026-11-23")
+_DAY_ALONE: Final = "T00:00:00.000Z"  # how a start is stated of which no more than the day is known
 _DAY_OR_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z)?")
 
 
@@ -85,6 +87,17 @@ def covers(selection: Selection, facts: RecordingFacts) -> bool:
     return not selection.to_time or facts.started_at < end_of(selection.to_time)
 
 
+def may_cover(selection: Selection, facts: RecordingFacts) -> bool:
+    """Tell whether a recording may be meant: where the manifest is encrypted only the day is known."""
+    is_of_a_day = facts.started_at.endswith(_DAY_ALONE)
+    return covers(since_its_day(selection) if is_of_a_day else selection, facts)
+
+
+def since_its_day(selection: Selection) -> Selection:
+    """Let a selection begin with the day in which it begins."""
+    return replace(selection, from_time=selection.from_time[:_DAY_LENGTH])
+
+
 def party_key(written: str) -> str:
     """Give what a number is compared by: its digits without prefixes; a name in lower case."""
     text = _URI.sub("", written.strip(), count=1).partition("@")[0].partition(";")[0]
@@ -118,7 +131,7 @@ def begin_of(text: str) -> str:
 
 def end_of(text: str) -> str:
     """Give what times up to and including a day are smaller than; of a time, what those before it are."""
-    is_day = len(text) == len("2026-11-23")
+    is_day = len(text) == _DAY_LENGTH
     return f"{text}U" if is_day else begin_of(text)  # T, which follows a day, is before U
 
 

@@ -3,7 +3,8 @@
 Contract: ``take`` is called with adjoining windows and gives what can be written, ``LOOKAHEAD_MS`` later;
 every sample that belongs to a key is silent in it. ``flush`` gives the rest. What is held is in memory only.
 Where listening begins or ends in the midst of a key, or packets of one are missing, what is left of it is
-silent too, though it is too short to be a key.
+silent too, though it is too short to be a key. So is what lies about the beginning of a key that an event
+tells of: a gateway lets some of its tone through before it has made an event of it, and goes on with silence.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Masker:
         if listener is None:
             return piece
         listener.spans = [span for span in listener.spans if span[1] > piece.start]
-        for start, end in listener.spans:
+        for start, end in (*listener.spans, *piece.pressed):
             low, high = max(start, piece.start), min(end, piece.end)
             if low < high:
                 piece = piece.silenced(low, high, masked=True)

@@ -28,6 +28,7 @@ class Piece:
     doubled: Spans = ()  # silenced: another leg of the party brought the same
     masked: Spans = ()  # silenced: a key was heard
     skewed: Spans = ()  # put in for the sender's clock
+    pressed: Spans = ()  # about where an event says that a key began: not to be heard where keys are masked
     negative_zeros: I64 = field(default_factory=lambda: NONE)  # mu-law's second zero, from the start
 
     @property
@@ -62,6 +63,7 @@ class Piece:
             doubled=(*self.doubled, *later.doubled),
             masked=(*self.masked, *later.masked),
             skewed=(*self.skewed, *later.skewed),
+            pressed=(*self.pressed, *later.pressed),
             negative_zeros=np.concatenate(
                 [self.negative_zeros, later.negative_zeros + self.samples.shape[0]]
             ),
@@ -76,6 +78,7 @@ class Piece:
             doubled=_within(self.doubled, start, end),
             masked=_within(self.masked, start, end),
             skewed=_within(self.skewed, start, end),
+            pressed=_within(self.pressed, start, end),
             negative_zeros=zeros[(zeros >= 0) & (zeros < end - start)],
         )
 

@@ -218,7 +218,8 @@ class Recorder:
     def keep_tail(self, now_ns: int) -> None:
         """Keep what came for a power cut, between two rounds, when it is due."""
         if now_ns >= self._tail.due_ns:
-            self._take_waiting()  # a pause is known before what it is about is kept
+            self._take_waiting()  # a pause is known before what it is about is kept, as is a key
+            self.sessions.take_keys()
             going, heard_ns = list(self.sessions.open.values()), self._source.heard_until_ns
             self._tail.keep(going, now_ns=now_ns, heard_ns=heard_ns, sync=not self.sessions.has_begun)
             self._sync_begun(going)

@@ -202,11 +202,16 @@ class Sessions:
                 )
 
     def take_keys(self) -> None:
-        """Take over which keys were pressed."""
+        """Take over which keys were pressed; where they are masked, no more than that one was."""
         for pressed in self._source.key_events():
             recording = self._owner_of(pressed.stream)
-            if recording is not None and not recording.started.terms.mask_dtmf:
-                recording.tracks[pressed.stream].press(
+            if recording is None:
+                continue
+            track = recording.tracks[pressed.stream]
+            if recording.started.terms.mask_dtmf:
+                track.hush(start_ticks=pressed.position_ticks)
+            else:
+                track.press(
                     pressed.key, start_ticks=pressed.position_ticks, length_ticks=pressed.duration_ticks
                 )
 

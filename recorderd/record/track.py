@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +24,7 @@ from recorderd.core.messages import Codec, Encoding, StreamEnd, StreamOpened
 from recorderd.record.account import CAUSES_KEPT, Account
 from recorderd.record.gaps import Cause, within
 from recorderd.record.keys import BY_EVENT, Keys
-from recorderd.record.piece import Piece, absent_spans, blank_piece
+from recorderd.record.piece import Piece, Spans, absent_spans, blank_piece
 from recorderd.record.reading import (
     FOREVER,
     Aligned,
@@ -43,6 +43,9 @@ DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
 FRAME_MS: Final = 20  # of speech activity
 PACKET_MS: Final = 20  # that are taken to be missing together where packets were lost
 PACKET_MOST_MS: Final = 200  # which of a packet may have been read before
+PRESSED_MS: Final = (
+    60  # before and after the beginning of a key's event its tone may sound; longer ones are heard
+)
 LOSSES: Final = (NETWORK_LOSS, LATE, KERNEL_DROP, RING_OVERRUN)
 RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}
 
@@ -72,6 +75,7 @@ class Track:
     resumed_at: int = 0  # when it said last that something comes again
     _early: list[tuple[int, int, str]] = field(default_factory=list)  # before it was placed
     _pressed_early: list[tuple[str, int, int]] = field(default_factory=list)
+    _hushed: list[int] = field(default_factory=list)  # positions at which a key that must not be heard began
     _counted: Counted | None = None  # of a stream that was let go, as it stood then
     _end_ticks: int = 0
     _is_rejoined: bool = False  # another process has read the stream so far
@@ -128,6 +132,10 @@ class Track:
 
         Of what lies from ``kept_until`` on nothing is heard.
         """
+        piece = self._read(source, start=start, end=end, start_mono_ns=start_mono_ns, kept_until=kept_until)
+        return replace(piece, pressed=self._pressed_in(piece)) if self._hushed else piece
+
+    def _read(self, source: Source, *, start: int, end: int, start_mono_ns: int, kept_until: int) -> Piece:
         low, high = self._own(source, start=start, end=end, start_mono_ns=start_mono_ns)
         if self.placement is None or low >= high:
             return blank_piece(start, end)
@@ -178,6 +186,12 @@ class Track:
         length = length_ticks * self.rate_hz // position_rate_hz(self.opened.codecs)
         self.keys.note(key, via=BY_EVENT, start=self._sample_of(start_ticks), length=length)
 
+    def hush(self, *, start_ticks: int) -> None:
+        """Let nothing be heard about a position at which an event tells that a key began."""
+        if start_ticks not in self._hushed:
+            self._hushed.append(start_ticks)
+            del self._hushed[:-CAUSES_KEPT]
+
     def forget(self) -> None:
         """Forget what was learnt from the audio."""
         self.account.forget()
@@ -213,7 +227,7 @@ class Track:
         def there(sample: int) -> int:
             return comes_at + (sample - leaves_at) * self.rate_hz // left.rate_hz
 
-        self.taken_on_at, self._followed = comes_at, left._reading
+        self.taken_on_at, self._followed, self._hushed = comes_at, left._reading, list(left._hushed)
         if left.placement is not None:
             self.placement, self.placed_ns = there(left.placement), left.placed_ns
             self.first_sample = max(comes_at, there(left.first_sample))
@@ -282,7 +296,9 @@ class Track:
             clock=clock or ClockEntry(known=False),
             quality=QualityEntry(
                 jitter_us=stats.jitter_ns // 1000,
-                mos_x100=_mos_x100(codec, received=received, lost=lost, gaps=account.gaps),
+                mos_x100=_mos_x100(
+                    codec, received=received, lost=lost, gaps=account.gaps, rate_hz=self.rate_hz
+                ),
                 clipped_samples=account.level.clipped,
                 speech_ms=account.speech_frames * FRAME_MS,
             ),
@@ -363,6 +379,16 @@ class Track:
         absent = absent_spans(turn.came, start=start)
         return Piece(start=start, samples=turn.samples, absent=absent, skewed=turn.put_in)
 
+    def _pressed_in(self, piece: Piece) -> Spans:
+        """List the spans of a piece that lie about the beginning of keys, and forget those that are past."""
+        if self.placement is None:
+            return ()
+        about = self.rate_hz * PRESSED_MS // 1000
+        self._hushed = [ticks for ticks in self._hushed if self._sample_of(ticks) + about > piece.start]
+        begins = [self._sample_of(ticks) for ticks in self._hushed]
+        spans = [(max(at - about, piece.start), min(at + about, piece.end)) for at in begins]
+        return tuple(span for span in spans if span[0] < span[1])
+
     def _make_reading(self) -> None:
         self._reading = Aligned(self.opened.stream, self.opened.codecs, rate_hz=self.rate_hz)
         self._reading.go_on_with(self.codecs)
@@ -412,12 +438,15 @@ class Track:
             self._pressed_early.clear()
 
 
-def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap]) -> int:
-    """Estimate how the stream sounds to somebody who does not talk back; 0 when nothing came."""
+def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap], rate_hz: int) -> int:
+    """Estimate how the stream sounds to somebody who does not talk back; 0 when nothing came.
+
+    ``rate_hz`` is the recording's, in whose samples gaps are counted, whatever the stream's own is.
+    """
     if not received:
         return 0
     loss = lost / (received + lost)
-    per_packet = codec.sample_rate_hz * PACKET_MS // 1000
+    per_packet = rate_hz * PACKET_MS // 1000
     runs = [max(1, gap.length_samples // per_packet) for gap in gaps if gap.cause in LOSSES]
     burst = quality.burst_ratio(np.array(runs, dtype=np.int64), loss_fraction=loss)
     mos = quality.e_model_mos(

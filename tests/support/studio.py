@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -299,6 +300,14 @@ class Studio:
     def arrive(self, stream: str, packet: bytes, *, ms: int) -> None:
         """Let a packet arrive."""
         self._packets.append((ms, StreamId(stream), packet))
+
+    def event(self, stream: str, *, code: int, since_packet: int, at_packet: int) -> bytes:
+        """Make a packet that tells of a key (RFC 4733), in the place of one of the voice or beside it."""
+        sender, _ = self._senders[StreamId(stream)]
+        header = bytearray(sender.packet(at_packet)[:12])
+        header[1], header[4:8] = EVENT_PAYLOAD_TYPE, sender.packet(since_packet)[4:8]
+        lasts = sender.ticks_per_packet * (at_packet + 1 - since_packet)
+        return bytes(header) + struct.pack("!BBH", code, 10, lasts)
 
     def go_on(self, stream: str, codec: Codec, *, payload: bytes) -> None:
         """Let a stream speak on by another codec."""

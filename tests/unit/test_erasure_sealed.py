@@ -83,3 +83,22 @@ def test_one_of_the_last_day_of_all_stops_the_retention_of_no_other(tmp_path: Pa
     assert archive.enrol() == 2
     assert "is of no class" in archive.erase(FIRST)[0].refusal
     assert archive.erase(SECOND)[0].refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("from_time", "to_time", "is_held"),
+    [
+        ("2026-11-23T06:30:00Z", "2026-11-23T07:00:00Z", True),  # within the day of which alone is known
+        ("2026-11-23T23:59:59Z", "", True),
+        ("2026-11-24", "", False),
+        ("2026-11-24T00:00:00Z", "", False),
+        ("", "2026-11-22", False),
+    ],
+)
+def test_a_hold_from_a_time_on_holds_what_may_have_begun_later_that_day(
+    tmp_path: Path, from_time: str, to_time: str, is_held: bool
+) -> None:
+    archive = _archive(tmp_path, AT_ONCE)
+    number = archive.hold(from_time=from_time, to_time=to_time)
+    refusal = f"is on legal hold {number}" if is_held else ""
+    assert [row.refusal for row in archive.erase(FIRST)] == [refusal]

@@ -238,6 +238,34 @@ def test_a_crash_loses_what_is_held_and_leaves_no_key_on_disk(studio: Studio, ke
     assert _is_told(samples, manifest.streams[0], voice)
 
 
+@pytest.mark.parametrize("goes_silent", [True, False], ids=["then-silence", "then-nothing"])
+@pytest.mark.parametrize("let_through_ms", [15, 20, 30])
+def test_what_a_gateway_lets_through_of_a_key_that_it_tells_as_an_event_is_silent(
+    studio: Studio, let_through_ms: int, goes_silent: bool
+) -> None:
+    """It has listened for 40 ms before it knew; from then on it sends silence, or no audio at all."""
+    session = studio.session("s", terms=MASKED)
+    signal = np.random.default_rng(1).normal(0, 300, 3 * RATE_HZ)
+    signal[1500 * PER_MS : 1640 * PER_MS] = 0
+    tone = key_tone("5", duration_ms=let_through_ms)
+    signal[1500 * PER_MS :][: tone.size] = tone
+    told = range(77, 82)  # packets from 1,540 ms on
+    payload = speech.encode_a_law(to_int16(signal))
+    voice = _speak(studio, session, "s/1", payload, lost=() if goes_silent else told)
+    for number in told:
+        event = studio.event("s/1", code=5, since_packet=77, at_packet=number)
+        studio.arrive("s/1", event, ms=20 * number)
+    studio.end(session, ms=3000)
+    studio.run(5500)
+    (entry,) = studio.manifest(session).streams
+    samples = studio.samples(session)[:, 0]
+    assert not samples[1500 * PER_MS : 1600 * PER_MS].any()
+    assert _is_told(samples, entry, voice)
+    assert entry.keys == ()
+    assert samples[: 1470 * PER_MS].any() and samples[1650 * PER_MS :].any()
+    assert _spans(entry, "masked") == [(1480, 1600)]
+
+
 def test_a_stream_that_joins_later_is_masked_too_and_moves_nothing(studio: Studio) -> None:
     session = studio.session("s", terms=MASKED)
     first = _speak(studio, session, "s/1", _payload(5, [("1", 700), ("2", 3000)]))

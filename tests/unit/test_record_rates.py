@@ -163,3 +163,17 @@ def test_a_pause_cuts_exactly_at_every_rate(studio: Studio, put_ms: int) -> None
             48 * (to_ms - from_ms),
             "paused",
         )
+
+
+def test_an_estimate_of_how_it_sounds_does_not_hang_on_the_recordings_rate(studio: Studio) -> None:
+    for name, other in (("narrow", PCMA), ("wide", FULL)):
+        session = studio.session(name)
+        lost = range(5, 150, 20)
+        studio.voice(session, f"{name}/1", first_ms=0, packets=150, lost=lost, side_rank=0, party="a")
+        studio.voice(session, f"{name}/2", first_ms=0, packets=150, codec=other, side_rank=1, party="b")
+        studio.end(session, ms=3000)
+    studio.run(5500)
+    narrow, wide = (studio.manifest(name).streams[0] for name in ("narrow", "wide"))
+    assert studio.manifest("wide").sample_rate_hz == 48_000
+    assert wide.packets_lost == narrow.packets_lost == 8
+    assert wide.quality.mos_x100 == narrow.quality.mos_x100 > 200

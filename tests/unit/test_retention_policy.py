@@ -61,6 +61,29 @@ def after(days: float) -> int:
 
 
 @pytest.mark.parametrize(
+    ("from_time", "perhaps"),
+    [
+        ("2026-11-23T06:30:00Z", True),
+        ("2026-11-23", True),
+        ("2026-11-22T23:59:59Z", True),
+        ("2026-11-24", False),
+    ],
+)
+def test_whoever_knows_no_more_than_the_day_holds_too_much_and_erases_too_little(
+    from_time: str, perhaps: bool
+) -> None:
+    sealed = replace(FACTS, parties=(), started_at="2026-11-23T00:00:00.000Z")
+    assert bool(index(hold(from_time=from_time)).of(sealed)) is perhaps
+    is_certain = perhaps and from_time <= "2026-11-23"
+    assert covers(Selection(from_time=from_time), sealed) is is_certain
+
+
+def test_a_hold_from_a_time_on_leaves_out_what_began_before_it() -> None:
+    assert not index(hold(from_time="2026-11-23T06:31:00Z")).of(FACTS)
+    assert index(hold(from_time="2026-11-23T06:30:00Z")).of(FACTS)
+
+
+@pytest.mark.parametrize(
     ("one", "other", "same"),
     [
         ("+44 20 7745 6456", "02077456456", True),

@@ -25,6 +25,7 @@ from recorderd.policy.selection import Selection
 
 _WORD: Final = r"^[^\x00-\x1f\x7f]*$"
 _GROUP: Final = 500  # rows asked for at once
+_HOLDING: Final = (Action.HOLD, Action.RELEASE)
 Word = Annotated[str, Field(max_length=200, pattern=_WORD)]
 Moment = Annotated[
     str,
@@ -71,7 +72,13 @@ class Chosen:
 def chosen(desk: Desk, identity: Identity, selection: Selection, action: Action) -> list[Chosen]:
     """Find the recordings that are covered and with which somebody may do this, the oldest first."""
     keeping = desk.keeping
-    rows = covered_by(selection, database=desk.database, book=keeping.book, sweeper=keeping.sweeper)
+    rows = covered_by(
+        selection,
+        database=desk.database,
+        book=keeping.book,
+        sweeper=keeping.sweeper,
+        perhaps=action in _HOLDING,
+    )
     found: list[Chosen] = []
     for at in range(0, len(rows), _GROUP):
         found += _reached(desk, identity.viewer, rows[at : at + _GROUP], action)

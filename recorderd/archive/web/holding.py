@@ -88,7 +88,9 @@ def release_hold(
     if hold is None or not _reaches(desk, identity.viewer, hold, Action.RELEASE):
         raise unknown()
     keeping = desk.keeping
-    all_of_it = covered_by(hold.selection, database=desk.database, book=keeping.book, sweeper=keeping.sweeper)
+    all_of_it = covered_by(
+        hold.selection, database=desk.database, book=keeping.book, sweeper=keeping.sweeper, perhaps=True
+    )
     if len(chosen(desk, identity, hold.selection, Action.RELEASE)) != len(all_of_it):
         raise Problem(403, "refused", "It covers recordings that you may not release.")
     now_utc = utc_text(desk.clock.utc_ns())
