@@ -41,6 +41,7 @@ from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_store import open_store
 from recorderd.app.archive_web import add_web
 from recorderd.app.control import ask
+from recorderd.app.counts import count_of
 from recorderd.app.front_end import front_end_lines
 from recorderd.app.memory import keep_freed_memory
 from recorderd.app.output import Output
@@ -142,13 +143,6 @@ def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfigura
 
 
 # --- for people -------------------------------------------------------------------------------------
-
-
-def count_of(text: str) -> int:
-    """Read a number of rows, for argparse."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
-    return int(text)
 
 
 def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:

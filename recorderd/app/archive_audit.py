@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.counts import count_of
 from recorderd.app.output import Output
 from recorderd.app.progress import SlowWork, counted
 from recorderd.app.verify import EXIT_OF, WORD_OF
@@ -54,7 +55,7 @@ def add_audit(commands: Any) -> None:
         if name != "export":
             part.add_argument("--json", action="store_true", help="for programs")
         if name == "list":
-            part.add_argument("--last", type=int, default=50, metavar="N", help="so many rows (50)")
+            part.add_argument("--last", type=count_of, default=50, metavar="N", help="so many rows (50)")
             for word, told in _FILTERS.items():
                 part.add_argument(f"--{word}", default="", help=told)
 

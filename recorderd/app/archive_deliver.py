@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.counts import count_of
 from recorderd.app.delivery_configuration import DeliverySection
 from recorderd.app.delivery_duty import route_of
 from recorderd.app.output import Output
@@ -41,7 +42,7 @@ def add_deliver(commands: Any) -> None:
     command.add_argument("--route", metavar="NAME", help="this one; else all")
     command.add_argument("--now", action="store_true", help="deliver now what is not delivered")
     command.add_argument("--failed", action="store_true", help="only what could not be delivered")
-    command.add_argument("--limit", type=int, default=_ROWS, metavar="N", help="so many rows at most")
+    command.add_argument("--limit", type=count_of, default=_ROWS, metavar="N", help="so many rows at most")
     command.add_argument("--json", action="store_true", help="for programs")
     command.set_defaults(run=_deliver)
 
