@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -42,8 +41,10 @@ from recorderd.app.archive_stamps import add_days, list_stamps, renew_stamps
 from recorderd.app.archive_store import open_store
 from recorderd.app.archive_web import add_web
 from recorderd.app.control import ask
+from recorderd.app.counts import count_of
 from recorderd.app.front_end import front_end_lines
 from recorderd.app.memory import keep_freed_memory
+from recorderd.app.output import Output
 from recorderd.app.power_words import power_line
 from recorderd.app.service import Service, run_reporting
 from recorderd.app.store_duties import store_lines
@@ -144,13 +145,6 @@ def _check_config(arguments: argparse.Namespace, configuration: ArchiveConfigura
 # --- for people -------------------------------------------------------------------------------------
 
 
-def count_of(text: str) -> int:
-    """Read a number of rows, for argparse."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows")
-    return int(text)
-
-
 def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     entries = islice(_entries(arguments, configuration), arguments.limit)
     if arguments.json:
@@ -164,7 +158,7 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
         cells = (entry.started_at, entry.id, entry.caller, entry.callee, f"{entry.duration_s:.1f} s")
         sound = (str(entry.channels), f"{entry.sample_rate_hz} Hz", entry.chain, entry.state)
         table.add_row(*(escape(cell) for cell in (*cells, *sound)))
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 
@@ -182,7 +176,7 @@ def _show(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
         if name != "receipt":
             table.add_row(name, escape("\n".join(value) if isinstance(value, list) else str(value)))
     table.add_row("folder", escape(store.published.shown(entry.path)))
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 
@@ -204,7 +198,7 @@ def _status(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
         table.add_row(name, text)
     for name, count in sorted(status.get("events", {}).items()):
         table.add_row(name, str(count))
-    Console().print(table)
+    Output().print(table)
     return 0
 
 

@@ -15,13 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.output import Output
 from recorderd.archive.accounts import Accounts, Reaching
 from recorderd.archive.audit_log import AuditLog
 from recorderd.archive.secrets_of_people import totp_uri
@@ -156,7 +156,7 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
         state = "disabled" if row.disabled else "open"
         cells = (row.name, row.role, " ".join(reach), "yes" if row.second_right else "", proof, state)
         table.add_row(*(escape(cell) for cell in cells))
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     console.print(table)
     for group, found in groups.items():
         console.print(f"group {group}: {', '.join(f'{kind} {name}' for kind, name in found)}", markup=False)
@@ -227,7 +227,7 @@ def _tokens(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     for row in rows:
         ends = utc_text(row.expires_utc_s * NS_PER_S)
         table.add_row(row.id, escape(row.account), escape(row.name), " ".join(row.scopes), ends)
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 

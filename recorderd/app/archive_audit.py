@@ -11,13 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.counts import count_of
+from recorderd.app.output import Output
 from recorderd.app.progress import SlowWork, counted
 from recorderd.app.verify import EXIT_OF, WORD_OF
 from recorderd.archive.audit_check import LogFinding, judge_audit_log
@@ -54,7 +55,7 @@ def add_audit(commands: Any) -> None:
         if name != "export":
             part.add_argument("--json", action="store_true", help="for programs")
         if name == "list":
-            part.add_argument("--last", type=int, default=50, metavar="N", help="so many rows (50)")
+            part.add_argument("--last", type=count_of, default=50, metavar="N", help="so many rows (50)")
             for word, told in _FILTERS.items():
                 part.add_argument(f"--{word}", default="", help=told)
 
@@ -83,7 +84,7 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
     for row in rows:
         cells = (row.at, row.who, row.address, row.what, row.subject, row.outcome, row.reason)
         table.add_row(str(row.number), *(escape(cell) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 

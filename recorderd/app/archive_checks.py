@@ -6,7 +6,7 @@ with its key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,41 +15,31 @@ from recorderd.app.archive_daemon import curve_secret, receipt_signer
 from recorderd.app.archive_store import open_objects, open_store
 from recorderd.app.delivery_duty import route_of
 from recorderd.app.http_configuration import HttpSection
-from recorderd.app.power import PowerDuty
+from recorderd.app.named_files import Look, check_named_files
+from recorderd.app.power import ups_looks
 from recorderd.app.recorder_configuration import load_recorder_configuration
-from recorderd.app.schema import Problem, refuse
 from recorderd.app.service import Service
-from recorderd.app.stamp_authorities import authorities
+from recorderd.app.stamp_authorities import authority_looks
 from recorderd.app.tls_files import check_authorities, check_tls_files
-from recorderd.core.clock import SystemClock
-from recorderd.core.errors import ConfigurationError, KeyUnusable
 from recorderd.evidence.secret_files import read_secret_text, resolve_secret
 from recorderd.evidence.verify import TrustStore
-
-Look = tuple[str, Callable[[], object]]
 
 
 def check_archive(path: Path, configuration: ArchiveConfiguration) -> None:
     """Read every file that archive.toml names.
 
-    Errors: ConfigurationError with every one that does not do.
+    Errors: ConfigurationError with every one that does not do; KeyUnavailable.
     """
-    refuse(path, [problem for key, look in _looks(configuration) for problem in _found(key, look)])
-
-
-def _found(key: str, look: Callable[[], object]) -> Iterator[Problem]:
-    try:
-        look()
-    except (KeyUnusable, ConfigurationError) as problem:
-        yield Problem(key=key, reason=str(problem).rstrip("."), remedy=problem.hint)
+    check_named_files(path, _looks(configuration))
 
 
 def _looks(configuration: ArchiveConfiguration) -> Iterator[Look]:
     yield "archive.secret_key_file", partial(curve_secret, configuration)
     yield "receipt.key_file", partial(receipt_signer, configuration)
     for name, entry in configuration.recorders.items():
-        yield f"recorders.{name}.certificate_files", partial(TrustStore.from_files, entry.certificate_files)
-    yield "timestamps.authorities", partial(authorities, configuration.timestamps)
+        for certificate_file in entry.certificate_files:
+            yield f"recorders.{name}.certificate_files", partial(TrustStore.from_files, [certificate_file])
+    yield from authority_looks(configuration.timestamps)
     if configuration.catalogue.password_file is not None:
         yield "catalogue.password_file", partial(_read, configuration.catalogue.password_file)
     yield "store", partial(open_store, configuration)
@@ -69,8 +59,7 @@ def _looks(configuration: ArchiveConfiguration) -> Iterator[Look]:
     if configuration.call_records.rules_file is not None:
         rules_file = configuration.call_records.rules_file
         yield "call_records.rules_file", partial(load_recorder_configuration, rules_file)
-    service = Service(program="recorder-archive")
-    yield "power", partial(PowerDuty, configuration.power, service=service, clock=SystemClock())
+    yield from ups_looks(configuration.power, log=Service(program="recorder-archive").log)
 
 
 def _looks_at_http(http: HttpSection) -> Iterator[Look]:

@@ -10,14 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.counts import count_of
 from recorderd.app.delivery_configuration import DeliverySection
 from recorderd.app.delivery_duty import route_of
+from recorderd.app.output import Output
 from recorderd.app.progress import SlowWork
 from recorderd.app.put_off import look_at_power
 from recorderd.app.retention_parts import RetentionParts, quiet_log, retention_parts
@@ -41,7 +42,7 @@ def add_deliver(commands: Any) -> None:
     command.add_argument("--route", metavar="NAME", help="this one; else all")
     command.add_argument("--now", action="store_true", help="deliver now what is not delivered")
     command.add_argument("--failed", action="store_true", help="only what could not be delivered")
-    command.add_argument("--limit", type=int, default=_ROWS, metavar="N", help="so many rows at most")
+    command.add_argument("--limit", type=count_of, default=_ROWS, metavar="N", help="so many rows at most")
     command.add_argument("--json", action="store_true", help="for programs")
     command.set_defaults(run=_deliver)
 
@@ -127,6 +128,6 @@ def _show(told: list[dict[str, Any]]) -> None:
             what = escape(row["reason"] or row["path"])
             table.add_row(route["route"], row["recording_id"], at, str(row["tries"]), what)
     if table.rows:
-        Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+        Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     for route in told:
         print(f"{route['route']}: {route['behind']} not delivered")

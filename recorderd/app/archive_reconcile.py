@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -22,6 +21,7 @@ from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.call_records_configuration import columns_of
+from recorderd.app.output import Output
 from recorderd.app.progress import SlowWork, counted
 from recorderd.app.reconciler import reconciler_of
 from recorderd.archive.audit_log import AuditLog
@@ -103,7 +103,7 @@ def _report(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
 
 def _print(report: Report, *, everything: bool) -> None:
     rows = report.rows(everything=everything)
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     call = Column("call", no_wrap=True)
     table = Table("stands", "began", "talk", "caller", "callee", call, "rule", "recordings")
     for row in rows:

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -19,6 +18,7 @@ from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import CONTROL_NAME, ArchiveConfiguration
 from recorderd.app.control import ask
 from recorderd.app.enrolment_configuration import address_of
+from recorderd.app.output import Output
 from recorderd.app.retention_parts import quiet_log
 from recorderd.app.roster_duty import make_roster
 from recorderd.archive.audit_log import AuditLog
@@ -114,7 +114,7 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
             *(row.recorder_id, row.state, row.source, "yes" if row.recorder_id in here else "no"),
             *(str(row.recordings), str(row.used_bytes), quota, row.latest_at, revoked),
         )
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_selecting import add_selection, selected, selection_of
+from recorderd.app.output import Output
 from recorderd.app.progress import SlowWork, counted
 from recorderd.app.put_off import look_at_power
 from recorderd.app.retention_parts import RetentionParts, retention_parts
@@ -299,8 +299,8 @@ def _hold_row(hold: Hold, now_utc: str) -> dict[str, Any]:
     }
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+def _console() -> Output:
+    return Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 
 def _octets(size_bytes: int) -> str:

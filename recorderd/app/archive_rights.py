@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -21,6 +20,7 @@ from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_catalogue
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_selecting import add_selection, selected, selection_of
+from recorderd.app.output import Output
 from recorderd.app.progress import SlowWork
 from recorderd.app.retention_parts import RetentionParts, retention_parts
 from recorderd.archive.annotations import Annotations
@@ -162,7 +162,7 @@ def _report(
         cells = [str(row[name]) for name in ("recording_id", "started_at", "class", "size_bytes")]
         table.add_row(*map(escape, cells), escape(what))
     if rows:
-        Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+        Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     good = len(rows) - refused
     if done:
         print(f"{good} {kind.value}, {refused} refused")

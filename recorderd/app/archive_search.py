@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.output import Output
 from recorderd.archive.annotations import Annotations
 from recorderd.archive.audit_log import AuditLog
 from recorderd.archive.catalogue import Catalogue, Entry
@@ -113,7 +113,7 @@ def _show(page: Page, arguments: argparse.Namespace) -> None:
         others = [copy for copy in page.copies.get(entry.row_id, ()) if copy.recording_id != entry.id]
         tags += "".join(f" (also {copy.recording_id} of {copy.recorder_id})" for copy in others)
         table.add_row(*(escape(cell) for cell in (*cells, *facets, tags)))
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     if page.next_after:
         print(f"there are more: the same with --after {page.next_after}")
 

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -20,6 +19,7 @@ from recorderd.app.archive_accounts import ask_password, read_password
 from recorderd.app.archive_actor import command_line_actor
 from recorderd.app.archive_catalogue import open_to_write
 from recorderd.app.archive_configuration import ArchiveConfiguration
+from recorderd.app.output import Output
 from recorderd.archive.audit_log import AuditLog
 from recorderd.archive.catalogue import Catalogue
 from recorderd.archive.shares import Shares
@@ -90,7 +90,7 @@ def _list(arguments: argparse.Namespace, configuration: ArchiveConfiguration) ->
         state = "dead: wrong passphrases" if row.failures_left <= 0 else ""
         cells = (row.id, row.recording_id, row.created_by, ends, str(row.uses_left), state)
         table.add_row(*(escape(cell) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return 0
 
 

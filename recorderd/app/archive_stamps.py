@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from recorderd import durable
 from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.archive_store import open_store
+from recorderd.app.output import Output
 from recorderd.app.progress import SlowWork
 from recorderd.app.put_off import look_at_power
 from recorderd.app.service import FolderLock
@@ -73,7 +73,7 @@ def list_stamps(arguments: argparse.Namespace, configuration: ArchiveConfigurati
     for row in rows:
         reasons = "; ".join(row["reasons"])
         table.add_row(*(str(row[name]) for name in ("path", "authority", "made", "ends")), reasons)
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+    Output(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
     return EXIT_DATA if broken else 0
 
 

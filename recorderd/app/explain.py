@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from recorderd.app.output import Output
 from recorderd.app.recorder_configuration import load_recorder_configuration
 from recorderd.app.rules_configuration import numbering_of, rules_of
 from recorderd.core.terms import Consent, Mode
@@ -97,7 +97,7 @@ def as_json(facts: CallFacts, explanation: Explanation) -> dict[str, Any]:
 
 
 def _show(facts: CallFacts, explanation: Explanation) -> None:
-    console, ruling = Console(), explanation.ruling
+    console, ruling = Output(), explanation.ruling
     head = Table.grid(padding=(0, 2))
     head.add_row("call", escape(_call(facts)))
     head.add_row("ruling", f"[bold]{_what(explanation)}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from recorderd import __version__, durable
 from recorderd.app.control import ControlServer
-from recorderd.app.flush_archives import Archive, Senders, read_archives
+from recorderd.app.flush_archives import Archive, Senders, archive_looks, read_archives
 from recorderd.app.memory import keep_freed_memory
-from recorderd.app.power import PowerDuty
+from recorderd.app.named_files import Look, check_named_files
+from recorderd.app.power import PowerDuty, ups_looks
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
 from recorderd.app.service import FolderLock, Service, run_reporting
-from recorderd.app.stamp_authorities import stamping_settings
+from recorderd.app.stamp_authorities import authority_looks, stamping_settings
 from recorderd.app.workers import Workers
 from recorderd.core.clock import Clock, SystemClock
 from recorderd.core.events import Ev, EventLog
@@ -39,13 +40,20 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument("--config", type=Path, required=True, metavar="F", help="recorderd.toml")
     arguments = parser.parse_args(argv)
     configuration = load_recorder_configuration(arguments.config)
-    archives = read_archives(configuration)
-    stamping = stamping_settings(configuration.timestamps)
     if arguments.command == "check-config":
+        check_named_files(arguments.config, _looks(configuration))
         print(f"{arguments.config}: right for recorderd-flush")
         return 0
-    serve(configuration, archives=archives, stamping=stamping)
+    archives = read_archives(configuration)
+    serve(configuration, archives=archives, stamping=stamping_settings(configuration.timestamps))
     return 0
+
+
+def _looks(configuration: RecorderConfiguration) -> Iterator[Look]:
+    yield from archive_looks(configuration)
+    yield from authority_looks(configuration.timestamps)
+    log = Service(program="recorderd-flush").log
+    yield from ups_looks(configuration.power, log=log, logs_in=False)
 
 
 def serve(

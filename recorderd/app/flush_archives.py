@@ -7,7 +7,7 @@ gone holds up no other. Heads and batches of time stamps go to each of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from threading import Event as StopToken
@@ -20,6 +20,7 @@ from recorderd.app.archive_link_configuration import (
     Compression,
     receipts_needed,
 )
+from recorderd.app.named_files import Look
 from recorderd.app.recorder_configuration import RecorderConfiguration
 from recorderd.app.workers import Workers
 from recorderd.core.clock import NS_PER_S, Clock
@@ -62,22 +63,37 @@ def read_archives(configuration: RecorderConfiguration) -> tuple[Archive, ...]:
     return tuple(_archive(name, section) for name, section in ((PRIMARY, configuration.archive), *further))
 
 
-def _archive(name: str, section: ArchiveLinkSection) -> Archive:
+def archive_looks(configuration: RecorderConfiguration) -> Iterator[Look]:
+    """Give what reads the files of each archive, for `check-config`."""
+    further = ((f"archives[{number}]", entry) for number, entry in enumerate(configuration.archives))
+    for key, section in ((PRIMARY, configuration.archive), *further):
+        yield f"{key}.secret_key_file", partial(_secret, section)
+        yield f"{key}.receipt_certificate_file", partial(_trust, section)
+
+
+def _secret(section: ArchiveLinkSection) -> str:
     path = resolve_secret(section.secret_key_file)
     secret = read_secret_text(path).strip()
     try:
         public_key_of(secret)
     except ValueError as problem:
         raise KeyUnusable(path=path, reason=problem) from None
+    return secret
+
+
+def _trust(section: ArchiveLinkSection) -> TrustStore:
+    return TrustStore.from_files([section.receipt_certificate_file])
+
+
+def _archive(name: str, section: ArchiveLinkSection) -> Archive:
     link = LinkSettings(
         endpoint=section.endpoint,
         server_public_key=section.server_public_key,
-        secret_key=secret,
+        secret_key=_secret(section),
         heartbeat_ms=section.heartbeat_s * 1000,
         further_endpoints=section.further_endpoints,
     )
-    trust = TrustStore.from_files([section.receipt_certificate_file])
-    return Archive(name=name, section=section, link=link, trust=trust)
+    return Archive(name=name, section=section, link=link, trust=_trust(section))
 
 
 class Senders:

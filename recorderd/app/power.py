@@ -8,11 +8,12 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from recorderd.app.named_files import Look
 from recorderd.app.power_configuration import PowerSection, UpsProgram, UpsSection
 from recorderd.app.service import Service
 from recorderd.core.clock import NS_PER_S, Clock
@@ -143,6 +144,12 @@ class PowerDuty:
         thread = threading.Thread(target=body, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+
+
+def ups_looks(section: PowerSection | None, *, log: EventLog, logs_in: bool = True) -> Iterator[Look]:
+    """Give what reads the files of each UPS, for `check-config`."""
+    for number, entry in enumerate(section.ups if section is not None else ()):
+        yield f"power.ups[{number}]", partial(_source, entry, log, logs_in=logs_in)
 
 
 def _watch_of(section: PowerSection, *, logs_in: bool, clock: Clock, log: EventLog) -> PowerWatch:

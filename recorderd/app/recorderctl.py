@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from recorderd.app import explain, join_command, keys_command, opening, verify
 from recorderd.app.backpressure_words import spool_lines
 from recorderd.app.control import ask
 from recorderd.app.flush_words import refusal_lines
+from recorderd.app.output import Output
 from recorderd.app.power_words import power_line
 from recorderd.app.quickstart import Ports, quickstart
 from recorderd.app.recorder_configuration import RecorderConfiguration, load_recorder_configuration
@@ -125,7 +125,7 @@ def gather_status(configuration: RecorderConfiguration) -> dict[str, Any]:
 
 
 def _show_status(report: dict[str, Any]) -> None:
-    console = Console()
+    console = Output()
     recorder, flush = report["recorder"], report["flush"]
     lines = Table.grid(padding=(0, 2))
     if "error" in recorder:

@@ -8,9 +8,16 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 
+from recorderd.app.named_files import Look
 from recorderd.app.prompts import PromptLibrary
-from recorderd.app.recorder_configuration import RecorderConfiguration
+from recorderd.app.recorder_configuration import (
+    RecorderConfiguration,
+    RegistrationSection,
+    SipSection,
+    TlsSection,
+)
 from recorderd.app.rules_configuration import codes_of, consent_header_of, numbering_of, rules_of
 from recorderd.app.schema import Problem
 from recorderd.app.tls_files import check_tls_files
@@ -56,30 +63,8 @@ def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
     """
     sip, account = configuration.sip, configuration.sip.registration
     allowed: tuple[Network, ...] = networks(sip.allow_from)
-    registration = None
     if account is not None:
-        registration = Registration(
-            registrar=account.registrar,
-            user=account.user,
-            password=read_secret_text(resolve_secret(account.password_file)),
-            auth_user=account.auth_user,
-            realm=account.realm,
-            transport=account.transport.value,
-            expires_s=account.expires_s,
-            retry_s=account.retry_s,
-        )
         allowed += _registrar_networks(account.registrar)
-    tls = None
-    if sip.tls is not None:
-        key_file, ca_file = resolve_secret(sip.tls.key_file), sip.tls.ca_file
-        check_tls_files(certificate_file=sip.tls.certificate_file, key_file=key_file, ca_file=ca_file)
-        tls = Tls(
-            certificate_file=sip.tls.certificate_file,
-            key_file=key_file,
-            ca_file=ca_file,
-            verify_peer=sip.tls.verify_peer,
-            require_client_certificate=sip.tls.require_client_certificate,
-        )
     return SipSettings(
         address=sip.address,
         udp_port=sip.udp_port,
@@ -90,9 +75,42 @@ def sip_settings(configuration: RecorderConfiguration) -> SipSettings:
         allowed=allowed,
         max_calls=sip.max_calls,
         leg_headers=leg_headers(configuration),
-        registration=registration,
-        tls=tls,
+        registration=_registration(account) if account is not None else None,
+        tls=_tls(sip.tls) if sip.tls is not None else None,
         control=control_of(configuration),
+    )
+
+
+def sip_looks(sip: SipSection) -> Iterator[Look]:
+    """Give what reads the files of the signalling, for `check-config`."""
+    if sip.registration is not None:
+        yield "sip.registration.password_file", partial(_registration, sip.registration)
+    if sip.tls is not None:
+        yield "sip.tls", partial(_tls, sip.tls)
+
+
+def _registration(account: RegistrationSection) -> Registration:
+    return Registration(
+        registrar=account.registrar,
+        user=account.user,
+        password=read_secret_text(resolve_secret(account.password_file)),
+        auth_user=account.auth_user,
+        realm=account.realm,
+        transport=account.transport.value,
+        expires_s=account.expires_s,
+        retry_s=account.retry_s,
+    )
+
+
+def _tls(section: TlsSection) -> Tls:
+    key_file, ca_file = resolve_secret(section.key_file), section.ca_file
+    check_tls_files(certificate_file=section.certificate_file, key_file=key_file, ca_file=ca_file)
+    return Tls(
+        certificate_file=section.certificate_file,
+        key_file=key_file,
+        ca_file=ca_file,
+        verify_peer=section.verify_peer,
+        require_client_certificate=section.require_client_certificate,
     )
 
 

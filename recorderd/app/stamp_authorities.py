@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from functools import partial
 
+from recorderd.app.named_files import Look
 from recorderd.app.stamps_configuration import AuthoritySection, RenewalSection, TimestampsSection
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.errors import KeyUnusable
@@ -35,6 +38,12 @@ def authorities(timestamps: TimestampsSection | RenewalSection | None) -> tuple[
     Errors: KeyUnusable, also when a file holds no certificate.
     """
     return tuple(_authority(entry) for entry in timestamps.authorities) if timestamps is not None else ()
+
+
+def authority_looks(timestamps: TimestampsSection | RenewalSection | None) -> Iterator[Look]:
+    """Give what reads the files of each authority, for `check-config`."""
+    for number, entry in enumerate(timestamps.authorities if timestamps is not None else ()):
+        yield f"timestamps.authorities[{number}]", partial(_authority, entry)
 
 
 def _authority(entry: AuthoritySection) -> Authority:

@@ -1,6 +1,7 @@
 """Secrets in files: found, read with suspicion, never shown.
 
-Contract: a file that others may read is refused. No exception carries a secret, not even in its context.
+Contract: a file that others may read is refused; root, whose commands act for a daemon's user, may read that
+user's. No exception carries a secret, not even in its context.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _check_guarded(path: Path, descriptor: int) -> None:
         raise KeyUnusable(path=path, reason="is no regular file")
     if status.st_mode & 0o037 or (status.st_mode & 0o040 and not _only_named_to_us(descriptor)):
         raise KeyUnusable(path=path, reason=f"mode {status.st_mode & 0o777:03o} lets others at it")
-    if status.st_uid not in (0, os.geteuid()):
+    if os.geteuid() not in (0, status.st_uid) and status.st_uid != 0:  # root acts for the key's owner
         raise KeyUnusable(path=path, reason=f"belongs to user {status.st_uid}")
     if status.st_size > _SECRET_MAX_BYTES:
         raise KeyUnusable(path=path, reason=f"is longer than {_SECRET_MAX_BYTES} octets")

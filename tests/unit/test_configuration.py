@@ -339,3 +339,33 @@ def test_the_readme_lists_every_option_as_the_code_declares_it() -> None:
     rows = [line for line in written if line.startswith("| `") and line.split("`")[1].count(".") >= 1]
     listed = [row for row in rows if not row.split("`")[1].endswith(".toml")]
     assert listed == [*option_rows(RecorderConfiguration), *option_rows(ArchiveConfiguration)]
+
+
+def test_check_config_tells_all_files_that_do_not_do_and_not_only_the_first(tmp_path: Path) -> None:
+    run_program("recorderctl", "quickstart", tmp_path)
+    path, keys = tmp_path / "recorderd.toml", tmp_path / "keys"
+    path.write_text(
+        path.read_text().replace(
+            "[rtp]",
+            "[sip.registration]\nregistrar = '127.0.0.1'\nuser = 'r'\npassword_file = 'keys/none.password'\n"
+            "[sip.tls]\ncertificate_file = 'keys/none.pem'\nkey_file = 'keys/signing-key.pem'\n[rtp]",
+        )
+        + "[[archives]]\nname = 'second'\nendpoint = 'tcp://127.0.0.1:1'\n"
+        f"server_public_key = '{'x' * 40}'\n"
+        "secret_key_file = 'keys/none.secret'\nreceipt_certificate_file = 'keys/none-receipt.pem'\n"
+        "[[power.ups]]\nname = 'a'\nuser = 'u'\npassword_file = 'keys/none.ups'\n"
+        "[[power.ups]]\nname = 'b'\ntls_ca_file = 'keys/none.ca'\n"
+        "[[timestamps.authorities]]\nurl = 'http://127.0.0.1:1/'\nca_file = 'keys/none-tsa.pem'\n"
+    )
+    for name in "signing-key.pem", "flush-curve.secret":
+        (keys / name).chmod(0o644)
+    recorder = run_program("recorderd", "check-config", "--config", path, check=False)
+    for key in ("evidence", "sip.registration.password_file", "sip.tls", "power.ups[0]", "power.ups[1]"):
+        assert f"  {key}: " in recorder.stderr
+    flush = run_program("flush", "check-config", "--config", path, check=False)
+    files = ("secret_key_file", "receipt_certificate_file")
+    wanted = ["archive.secret_key_file", *(f"archives[0].{name}" for name in files)]
+    for key in (*wanted, "timestamps.authorities[0]", "power.ups[1]"):
+        assert f"  {key}: " in flush.stderr
+    assert (recorder.returncode, flush.returncode) == (78, 78)
+    assert "archive.receipt_certificate_file: " not in flush.stderr

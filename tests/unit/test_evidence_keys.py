@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from recorderd.core.errors import KeyUnusable
+from recorderd.core.errors import KeyUnusable, SecretUnusable
 from recorderd.evidence.keys import Signer, create_self_signed, read_secret_text, resolve_secret
 from tests.support.signing_material import make_certificate, make_signer, p256, write_key
 
@@ -48,6 +48,21 @@ def test_key_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
     assert _read_as(owner, secret, monkeypatch) == "s3cret"
     with pytest.raises(KeyUnusable, match=f"belongs to user {owner}"):
         _read_as(owner + 1, secret, monkeypatch)
+
+
+def test_root_takes_the_key_of_the_user_whose_work_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    secret.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(secret, NOBODY, NOBODY)
+    assert secret.stat().st_uid != 0
+    assert _read_as(0, secret, monkeypatch) == "s3cret"
+    secret.chmod(0o640)
+    with pytest.raises(SecretUnusable, match="mode 640 lets others at it"):
+        _read_as(0, secret, monkeypatch)
 
 
 def test_credential_whose_access_list_names_only_us_is_taken(tmp_path: Path) -> None:
