@@ -82,7 +82,8 @@ class SipClient:
         self._lock = threading.Lock()
         self.answers: dict[str, int] = {}  # by method
         self.patience_s = TRANSACTION_S  # with an answer
-        self.requests: queue.Queue[Message] = queue.Queue()  # what the recorder sent by itself
+        self.requests: queue.Queue[Message] = queue.Queue()  # what the recorder sent by itself, each once
+        self._answered: dict[tuple[str, str], bytes] = {}
         self._closed = False
         self._reader = threading.Thread(target=self._read, name="sip-client", daemon=True)
         self._reader.start()
@@ -224,16 +225,27 @@ class SipClient:
             if waiting is not None:
                 waiting.put(message)
             return
-        self.requests.put(message)
-        if message.method != "ACK":
+        answered = self._answered.get(_transaction(message))
+        if answered is not None:  # sent again over UDP, for our answer took its time
+            self.send_raw(answered)
+            return
+        if message.method != "ACK":  # answered first: who waits for the request may then change ``answers``
             self.answer(message, self.answers.get(message.method, 200))
+        self.requests.put(message)
 
     def answer(self, request: Message, code: int) -> None:
-        """Answer what the recorder asked."""
+        """Answer what the recorder asked; what comes of it once more is answered alike."""
         lines = [f"SIP/2.0 {code} {'OK' if code == 200 else 'No'}"]
         lines += [f"Via: {value}" for value in request.all("Via")]
         lines += [f"{name}: {request.header(name)}" for name in ("From", "To", "Call-ID", "CSeq")]
-        self.send_raw("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
+        answer = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
+        self._answered[_transaction(request)] = answer
+        self.send_raw(answer)
+
+
+def _transaction(request: Message) -> tuple[str, str]:
+    """Tell requests apart; one that is sent again is the same. Source: RFC 3261 section 17.2.3."""
+    return request.header("Via"), request.header("CSeq")
 
 
 def _tls_context(certificate: tuple[Path, Path] | None, trusted: Path | None) -> ssl.SSLContext:

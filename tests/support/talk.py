@@ -17,7 +17,8 @@ from tests.support.sip_client import Call, SipClient, sdp_offer
 
 PACKET = 160
 RATE_HZ = 8000
-RULES = """
+PREROLL_S = 2
+RULES = f"""
 [numbering]
 country_code = "44"
 trunk_prefix = "0"
@@ -56,7 +57,7 @@ extensions = ["2003"]
 name = "demand-with-past"
 mode = "on-demand"
 extensions = ["2004"]
-preroll_s = 2
+preroll_s = {PREROLL_S}
 
 [[rules]]
 name = "asked"
@@ -96,6 +97,7 @@ class Talk:
     linked: str = ""  # the call that the exchange has made one with this
     legs: list[Call] = field(default_factory=list)
     streams: list[RtpStream] = field(default_factory=list)
+    ended_s: tuple[float, float] = (0.0, 0.0)  # its audio, and its dialogs; monotonic
 
     def __post_init__(self) -> None:
         self.call_id = self.call_id or f"call-{self.extension}-{time.monotonic_ns()}"
@@ -130,8 +132,10 @@ class Talk:
     def end(self) -> None:
         """Let both finish, then hang up."""
         self._sender.join()
+        silent_s = time.monotonic()
         for call in self.legs:
             call.bye()
+        self.ended_s = silent_s, time.monotonic()
 
     def decoded(self, leg: int) -> Any:
         """What a leg said."""
@@ -179,8 +183,14 @@ WAYS = (
 )
 
 
-def ask(house: tuple[House, Program], talk: Talk, way: str, action: str) -> None:
-    """Ask for a pause or resume in one of the ways there are."""
+def ask(house: tuple[House, Program], talk: Talk, way: str, action: str) -> tuple[float, float]:
+    """Ask for a pause or resume in one of the ways there are; say when, and when it was answered."""
+    asked_s = time.monotonic()
+    _ask(house, talk, way, action)
+    return asked_s, time.monotonic()
+
+
+def _ask(house: tuple[House, Program], talk: Talk, way: str, action: str) -> None:
     code = {"pause": "*48", "resume": "*49", "start": "*44", "stop": "*47"}[action]
     text = f"action={action} call={talk.call_id} by=1001"
     match way:
