@@ -27,6 +27,7 @@ class Dating:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known: list[tuple[int, int]] = []  # wall clock minus monotonic, and until when it may have been
+        self.look(0)  # what waits for the first drain came by the clock as it is now, or as it will be set
 
     def arrivals_ns(self, stamps_utc_ns: I64, *, since_ns: int) -> I64:
         """Date packets that the kernel has stamped and that came after ``since_ns``.

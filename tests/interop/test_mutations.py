@@ -33,7 +33,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def replies(stage: Stage) -> dict[str, list[Message]]:
     """Each request over a connection of its own, beside a call that comes out whole."""
-    connection = Connection(server=stage.server("tcp"), wait_s=3.0)
+    connection = Connection(server=stage.server("tcp"))
     found = {}
     with Witness(stage):
         for name, build in MUTATIONS.items():

@@ -77,6 +77,7 @@ class Witness:
 
 
 CONNECTION_KEPT_S = 120  # a transaction holds a closed connection for 32 s, the library it for 33 s more
+ANSWER_S = 30  # for what must be answered: how soon is no matter here
 SLACK_DESCRIPTORS = 4  # connections that the library has not closed yet
 
 
@@ -85,22 +86,23 @@ class Connection:
     """A TCP connection of its own for one message, so that one that breaks the framing breaks no other."""
 
     server: tuple[str, int]
-    wait_s: float = 0.5
+    wait_s: float = ANSWER_S
 
     def ask(self, raw: bytes) -> list[Message]:
         """Send octets and return the final responses that come; whatever was accepted is ended."""
-        with socket.create_connection(self.server, timeout=5) as sock:
+        with socket.create_connection(self.server, timeout=ANSWER_S) as sock:
             sock.sendall(raw)
-            replies = self._replies(sock, method="INVITE" if raw.startswith(b"INVITE") else "")
+            method = "INVITE" if raw.startswith(b"INVITE") else ""
+            replies = self._replies(sock, method=method, wait_s=self.wait_s)
             for reply in replies:
                 if reply.code < 300 and "INVITE" in reply.header("CSeq"):
                     self._end(sock, reply)
             return replies
 
-    def _replies(self, sock: socket.socket, *, method: str) -> list[Message]:
+    def _replies(self, sock: socket.socket, *, method: str, wait_s: float) -> list[Message]:
         """Read until a request of ``method`` has its final response, or nothing comes in time."""
         buffered, found = b"", []
-        deadline = time.monotonic() + self.wait_s
+        deadline = time.monotonic() + wait_s
         while (
             not any(method in one.header("CSeq") for one in found)
             and (left_s := deadline - time.monotonic()) > 0
@@ -135,7 +137,7 @@ class Connection:
                 "",
             ]
             sock.sendall("\r\n".join(lines).encode(errors="surrogateescape"))
-        assert self._replies(sock, method="BYE"), "no answer to BYE"
+        assert self._replies(sock, method="BYE", wait_s=ANSWER_S), "no answer to BYE"
 
 
 def _first_whole(buffered: bytes) -> int | None:

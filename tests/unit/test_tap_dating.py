@@ -68,6 +68,18 @@ def test_packets_from_before_and_after_the_wall_clock_was_set_come_when_they_cam
     assert dating.arrivals_ns(stamps, since_ns=began_ns).tolist() == early + late  # in pieces, too
 
 
+@pytest.mark.parametrize("set_by_ns", [HOUR_NS, -HOUR_NS])
+def test_what_waits_for_the_first_drain_is_dated_by_the_clock_as_it_was(
+    clocks: Clocks, set_by_ns: int
+) -> None:
+    dating, began_ns = Dating(clocks), clocks.now_ns
+    came_ns = [began_ns + number * 20 * NS_PER_MS for number in range(1, 6)]
+    stamps = clocks.stamps(*came_ns)
+    clocks.ahead_ns += set_by_ns
+    clocks.now_ns += 200 * NS_PER_MS
+    assert dating.arrivals_ns(stamps, since_ns=began_ns).tolist() == came_ns
+
+
 @pytest.mark.parametrize("set_by_ns", [HOUR_NS, -HOUR_NS, 30 * NS_PER_S, -30 * NS_PER_S])
 def test_after_a_stall_in_which_the_wall_clock_was_set_every_piece_is_dated_right(
     clocks: Clocks, set_by_ns: int

@@ -366,13 +366,14 @@ def test_what_comes_after_a_pause_is_not_taken_before_its_turn(stage: Stage) -> 
     stream, sender, began_ns = stage.open(pcm()), Sender(codec=pcm()), time.monotonic_ns()
     _burst(stage, stream, sender, 5)
     time.sleep(4.5)  # more than the ring holds
-    sender.pause(4500 * 8)
+    sender.pause((time.monotonic_ns() - began_ns) * 8 // NS_PER_MS)
     _burst(stage, stream, sender, 20)
+    came_ns = time.monotonic_ns()
     time.sleep(0.1)
     _stalled(stage, heard_ns=began_ns)
     stage.tap.drain()
     assert stage.tap.totals()["received"] == 5
-    for _ in range(9):
+    while stage.tap.heard_until_ns < came_ns:
         stage.tap.rendered_until_ns = heard_ns = stage.tap.heard_until_ns  # the recording reads
         stage.tap.take(stream, start_ticks=0, end_ticks=8_000 + (heard_ns - began_ns) * 8 // NS_PER_MS)
         stage.tap.drain()
