@@ -42,6 +42,7 @@ def web(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> i
     Errors: ConfigurationError without [http]; KeyUnusable, PortTaken, CatalogueFailed.
     """
     from recorderd.app.web_desk import make_desk
+    from recorderd.archive.tar_pieces import drop_left
     from recorderd.archive.web.application import make_application, put_desk
     from recorderd.archive.web.serving import serve_https
 
@@ -56,6 +57,7 @@ def web(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> i
     desk = make_desk(configuration, section, clock=clock, log=service.log)
     app = make_application(log=service.log, clock=clock, requests_per_minute=section.requests_per_minute)
     put_desk(app, desk)
+    drop_left(desk.store.root)
     workers = Workers(service)
 
     def ready(address: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+from recorderd.app.archive import main
+from recorderd.archive.audit_log import AuditFilter
 from recorderd.archive.catalogue import CATALOGUE_NAME
 from tests.support.audit_logs import forge
 from tests.support.bundles import Loopback
 from tests.support.house import run_program
 from tests.support.programs import Programs
+from tests.support.web_archive import WebArchive
 
 
 def audit(loopback: Loopback, *arguments: str, code: int = 0) -> str:
@@ -44,3 +48,15 @@ def test_a_forged_row_is_named_by_audit_verify_and_by_fsck(tmp_path: Path) -> No
     done = run_program("archive", "fsck", "--config", loopback.archive_toml, check=False)
     assert done.returncode == 65
     assert "audit row 2: audit_log: was changed" in done.stdout
+
+
+def test_who_exports_a_recording_stands_in_the_log_and_before_its_first_octet(tmp_path: Path) -> None:
+    archive = WebArchive(tmp_path / "house")
+    given, gone = archive.record(), archive.record()
+    shutil.rmtree(archive.desk.store.root / gone.path)
+    for entry in (given, gone):
+        out = tmp_path / "out" / entry.id
+        main(["export", "--config", str(archive.loopback.archive_toml), entry.id, "--out", str(out)])
+        (row,) = archive.desk.audit_log.rows(AuditFilter(subject=entry.id))
+        assert (row.what, row.outcome, row.detail) == ("recording_exported", "done", f"to {out}")
+        assert row.who.startswith("cli:")

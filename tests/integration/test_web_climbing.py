@@ -36,6 +36,7 @@ def archive() -> Iterator[WebArchive]:
         {"role": "user", "extensions": ["1001"]},
         {"role": "user", "extensions": ["rec-2:1001"]},
         {"role": "supervisor", "groups": ["abroad"]},
+        {"role": "supervisor", "groups": ["sales", "yet-to-be-made"]},
         {"role": "auditor"},  # has everything checked, of every recorder
     ],
 )
@@ -69,6 +70,13 @@ def test_nobody_opens_an_account_that_reaches_further(
     assert (refused.status_code, problem(refused)) == (403, "refused")
     assert archive.newest().outcome == "refused"
     assert (archive.desk.accounts.find(name), archive.desk.accounts.tokens(name)) == before
+
+
+def test_a_group_is_given_once_it_is_there(archive: WebArchive) -> None:
+    client, wanted = archive.known(Role.ADMINISTRATOR), {"role": "supervisor", "groups": ["mine"]}
+    assert client.put(f"{PREFIX}/accounts/sue", json=wanted).status_code == 403
+    assert client.put(f"{PREFIX}/groups/mine", json={"extensions": ["rec-1:1"]}).status_code == 204
+    assert client.put(f"{PREFIX}/accounts/sue", json=wanted).status_code == 200
 
 
 def test_groups_and_tokens_of_others_stay_as_they_are(archive: WebArchive) -> None:

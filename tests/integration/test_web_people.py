@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from recorderd.archive import tar_pieces
 from recorderd.archive.audio_forms import Audio
 from recorderd.archive.catalogue import Entry
+from recorderd.archive.subject_access import Bundle, Found, Subject
 from recorderd.archive.tar_pieces import FOLDER_NAME
 from recorderd.archive.web.application import PREFIX
 from recorderd.archive.web.playing import audio_of
+from recorderd.core.clock import NS_PER_S
 from recorderd.policy.access import Role
 from recorderd.policy.selection import Selection
 from tests.support.web_archive import ROOT, WebArchive, at, problem, quick_folder
@@ -183,6 +187,47 @@ def test_a_bundle_that_breaks_off_has_no_seal_and_is_told_to_have_broken(archive
     assert (archive.newest().what, archive.newest().outcome) == ("subject_access_sent", "failed")
     assert archive.events()["http_failed"] == 1
     assert list((archive.desk.store.root / FOLDER_NAME).iterdir()) == []
+
+
+def test_what_a_killed_bundle_left_keeps_no_other_from_being_made_and_goes(
+    archive: WebArchive, tmp_path: Path
+) -> None:
+    entry, client = archive.record("own"), archive.known(Role.ADMINISTRATOR)
+    folder = archive.desk.store.root / FOLDER_NAME
+    left = folder / "tmpleft" / "recordings" / "rec-1" / entry.id
+    for begins_again in (True, False):
+        left.mkdir(parents=True)
+        (left / "some.wav").write_bytes(b"RIFF")
+        if begins_again:  # the front end
+            tar_pieces.drop_left(archive.desk.store.root)
+            assert list(folder.iterdir()) == []
+    os.utime(folder / "tmpleft", (0, 0))
+    response = client.post(f"{PREFIX}/subject-access/bundle", json={"number": entry.caller}, headers=WHY)
+    assert (archive.newest().what, archive.newest().outcome) == ("subject_access_sent", "done")
+    assert (files_of(response, tmp_path / "out") / "SHA256SUMS.p7s").exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bundle_that_is_read_for_days_is_not_taken_for_one_that_was_left(archive: WebArchive) -> None:
+    entry, client = archive.record("own"), archive.known(Role.ADMINISTRATOR)
+    desk, folder = archive.desk, archive.desk.store.root / FOLDER_NAME
+    subject = Subject(
+        **{"number": entry.caller, "reason": "letter", "by": "test", "scope": "all", "archive_id": "arc-1"},
+        made_at="2026-11-23T06:22:33.000Z",
+        made_utc_s=desk.clock.utc_ns() // NS_PER_S,
+    )
+    store, notes, log = desk.store, desk.annotations, desk.audit_log
+    bundle = Bundle(subject, store=store, annotations=notes, audit=log, signer=desk.signer)
+    found = [Found(entry=entry, retention_class="default", due="", holds=())]
+    pieces = tar_pieces.tar_pieces(desk.store.root, bundle, found, top="top", made_utc_s=0)
+    sent = [next(pieces)]
+    (room,) = folder.iterdir()
+    os.utime(room, (0, 0))  # begun long ago
+    client.post(f"{PREFIX}/subject-access/bundle", json={"number": entry.caller}, headers=WHY)
+    assert archive.newest().outcome == "done"
+    sent += pieces
+    assert b"SHA256SUMS.p7s" in b"".join(sent)
+    assert list(folder.iterdir()) == []
 
 
 # --- holds, by search ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import io
 import wave
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -211,3 +212,15 @@ def test_what_a_tag_makes_sensitive_is_heard_with_a_reason_only(archive: WebArch
     assert archive.newest().reason == "Größe prüfen"
     assert client.get(at(entry, "/audio"), headers={"X-Reason": "Gr%C3%B6%C3%9Fe"}).status_code == 200
     assert archive.newest().reason == "Größe"
+
+
+def test_a_reason_has_as_many_letters_of_any_script_in_the_header_as_in_the_query(
+    archive: WebArchive,
+) -> None:
+    entry, client = archive.record("own", tags=("sensitive",)), archive.known(Role.USER)
+    for reason in ("Запрос клиента".ljust(500, "а"), "☎" * 500, "📞" * 500):
+        heard = client.get(at(entry, "/audio"), headers={"X-Reason": quote(reason)})
+        assert heard.status_code == 200, heard.text
+        assert archive.newest().reason == reason
+    refused = client.get(at(entry, "/audio"), headers={"X-Reason": quote("☎" * 501)})
+    assert (refused.status_code, problem(refused)) == (422, "malformed")

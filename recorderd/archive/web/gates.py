@@ -25,6 +25,7 @@ from recorderd.policy.access import Action, Ruling, reach_of, rule_in_the_house,
 COOKIE: Final = "__Host-recorder"
 CSRF_HEADER: Final = "X-CSRF-Token"
 REASON_LIMIT: Final = 500
+ENCODED_LIMIT: Final = REASON_LIMIT * len("%F0%9F%93%9E")  # the longest that one character is written
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -62,10 +63,13 @@ Known = Annotated[Identity, Depends(identity_of)]
 
 def reason_of(
     reason: Annotated[str, Query(max_length=REASON_LIMIT, description="Why, where that is wanted.")] = "",
-    x_reason: Annotated[str, Header(max_length=REASON_LIMIT, description="The same, percent-encoded.")] = "",
+    x_reason: Annotated[str, Header(max_length=ENCODED_LIMIT, description="The same, percent-encoded.")] = "",
 ) -> str:
     """Read why somebody wants something."""
-    return (reason or unquote(x_reason)).strip()
+    why = (reason or unquote(x_reason)).strip()
+    if len(why) > REASON_LIMIT:
+        raise Problem(422, "malformed", f"A reason has {REASON_LIMIT} characters at most.")
+    return why
 
 
 Reason = Annotated[str, Depends(reason_of)]

@@ -16,7 +16,7 @@ from recorderd.archive.audit_log import AuditFilter, AuditRow
 from recorderd.archive.sign_in import Identity
 from recorderd.archive.web.desk import desk_of
 from recorderd.archive.web.gates import HouseGate
-from recorderd.archive.web.ranks import check_account, check_members, check_reach, check_scopes
+from recorderd.archive.web.ranks import check_account, check_groups, check_members, check_reach, check_scopes
 from recorderd.policy.access import Action, Role
 
 router: Final = APIRouter(tags=["office"])
@@ -140,6 +140,7 @@ def put_account(
     desk = desk_of(request)
     reaching = Reaching(extensions=tuple(extensions), groups=tuple(groups), recorders=tuple(recorders))
     check_reach(desk, identity, role, reaching, second_right=second_right)
+    check_groups(desk, identity, groups)
     is_known = desk.accounts.is_known(name)
     if is_known:
         check_account(desk, identity, name)

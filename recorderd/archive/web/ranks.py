@@ -35,6 +35,15 @@ def check_reach(
         raise Problem(403, "refused", "That reaches further than your own account.")
 
 
+def check_groups(desk: Desk, identity: Identity, names: Iterable[str]) -> None:
+    """See that somebody who may not put everybody into a group gives none that is yet to be made.
+
+    Errors: Problem.
+    """
+    if not identity.viewer.all_recorders and not set(names) <= desk.accounts.groups().keys():
+        raise Problem(403, "refused", "There is no such group; who makes it may reach further than you.")
+
+
 def check_account(desk: Desk, identity: Identity, name: str) -> None:
     """See that somebody may manage an account as it is now.
 
