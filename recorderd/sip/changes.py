@@ -22,7 +22,7 @@ from recorderd.policy.joining import is_recorded, may_absorb, may_enter
 from recorderd.sip.awareness import Awareness
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
-from recorderd.sip.library import RecorderCall, Reply, sip_header
+from recorderd.sip.library import LINES_MAX, RecorderCall, Reply, sip_header
 from recorderd.sip.report import Report
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
@@ -73,6 +73,10 @@ class Changes:
             if described.sdp is not None:
                 self._answered(entry, described.sdp, wire, arrived_mono_ns=arrived_mono_ns)
             return Reply()
+        if described.sdp is not None and len(described.sdp.media) > LINES_MAX:
+            reason = f"more than {LINES_MAX} lines; what was agreed on stands"
+            self._log.warning(Ev.STREAM_REFUSED, subject=entry.session.session, reason=reason)
+            return Reply(code=488)
         if described.sdp is not None:
             entry.pending = wire
             return Reply()
