@@ -87,6 +87,19 @@ class Changes:
         self.took(entry, described, arrived_mono_ns=arrived_mono_ns)
         return Reply(drop_body=bool(message.body) and message.method == "UPDATE")
 
+    def accepted(self, call: RecorderCall, raw: str, *, arrived_mono_ns: int) -> None:
+        """Take what a peer answers to a re-INVITE of ours: it may have other keys, and be held."""
+        entry, wire = self._dialogs.of_call(call), raw.encode(errors="surrogateescape")
+        if entry is None:
+            return
+        try:
+            sdp = describe_offer(parse_sip(wire), leg_headers=self._settings.leg_headers).sdp
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
+            return
+        if sdp is not None:
+            self._answered(entry, sdp, wire, arrived_mono_ns=arrived_mono_ns)
+
     def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
         """Take the answer to our offer."""
         entry.awaits_answer = False

@@ -81,8 +81,8 @@ class Handler(Protocol):
         """Tell whether a re-INVITE of ours is under way."""
         ...
 
-    def reinvited(self, call: RecorderCall, code: int) -> None:
-        """A re-INVITE of ours has its final answer."""
+    def reinvited(self, call: RecorderCall, code: int, raw: str) -> None:
+        """A re-INVITE of ours has its final answer; ``raw`` is empty where none came."""
         ...
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
@@ -239,7 +239,9 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
             transaction, was_answered = event.tsx, event.prevState == pjsua2.PJSIP_TSX_STATE_COMPLETED
             ours = transaction.role == pjsua2.PJSIP_ROLE_UAC and transaction.method == "INVITE"
             if ours and transaction.statusCode >= 200 and not was_answered:
-                self._handler.reinvited(self, transaction.statusCode)
+                came = event.type == pjsua2.PJSIP_EVENT_RX_MSG
+                raw = event.src.rdata.wholeMsg if came else ""
+                self._handler.reinvited(self, transaction.statusCode, raw)
 
         guarded(self._log, step)
 

@@ -293,9 +293,11 @@ class SipRoom:
         """Ask the desk whether a re-INVITE of ours is under way."""
         return self._desk.awareness.is_telling(call)
 
-    def reinvited(self, call: RecorderCall, code: int) -> None:
+    def reinvited(self, call: RecorderCall, code: int, raw: str) -> None:
         """Tell the desk how a re-INVITE of ours was answered."""
         self._desk.awareness.answered(call, code)
+        if 200 <= code < 300 and raw:
+            self._desk.changes.accepted(call, raw, arrived_mono_ns=self._arrived_mono_ns)
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """Tell the desk that a dialog is over."""

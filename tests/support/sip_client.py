@@ -228,12 +228,15 @@ class SipClient:
         if message.method != "ACK":
             self.answer(message, self.answers.get(message.method, 200))
 
-    def answer(self, request: Message, code: int) -> None:
+    def answer(self, request: Message, code: int, *, sdp: bytes = b"") -> None:
         """Answer what the recorder asked."""
         lines = [f"SIP/2.0 {code} {'OK' if code == 200 else 'No'}"]
         lines += [f"Via: {value}" for value in request.all("Via")]
         lines += [f"{name}: {request.header(name)}" for name in ("From", "To", "Call-ID", "CSeq")]
-        self.send_raw("\r\n".join([*lines, "Content-Length: 0", "", ""]).encode())
+        if sdp:
+            contact = f"<sip:client@{self.address}:{self.port};transport={self.transport}>"
+            lines += [f"Contact: {contact}", "Content-Type: application/sdp"]
+        self.send_raw("\r\n".join([*lines, f"Content-Length: {len(sdp)}", "", ""]).encode() + sdp)
 
 
 def _tls_context(certificate: tuple[Path, Path] | None, trusted: Path | None) -> ssl.SSLContext:
