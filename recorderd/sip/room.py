@@ -63,6 +63,7 @@ class SipRoom:
         self._look_due_ns = 0
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
+        self._taken_back = False  # the registration, by us
         self._healthy: bool | None = None
         self.leaves = threading.Event()  # dialogs are left to another process: nobody is told of an end
         self.ready = threading.Event()  # sockets stand and a registration was attempted
@@ -198,6 +199,7 @@ class SipRoom:
         self._desk.end_all(cause)
         was_registered = self._plan.state is RegistrationState.REGISTERED
         if was_registered and self._account is not None:
+            self._taken_back = True
             with contextlib.suppress(pjsua2.Error):
                 self._account.setRegistration(False)
         return was_registered
@@ -229,11 +231,15 @@ class SipRoom:
     def registered(self, code: int, reason: str, expiration_s: int) -> None:
         """Take the outcome of a REGISTER."""
         if 200 <= code < 300 and expiration_s <= 0:
+            reason = f"{reason}, but it keeps nothing"
+        if 200 <= code < 300 and self._taken_back:
             self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=self._plan.retry_s)
             self._log.info(Ev.UNREGISTERED)
             return
         was = self._plan.state
-        self._plan = registration.answered(self._plan, code=code, reason=reason, now_ns=self._clock.mono_ns())
+        self._plan = registration.answered(
+            self._plan, code=code, reason=reason, expires_s=expiration_s, now_ns=self._clock.mono_ns()
+        )
         if self._plan.state is RegistrationState.FAILED:
             self._log.warning(Ev.REGISTRATION_FAILED, code=code, reason=reason)
         elif was is not RegistrationState.REGISTERED:
