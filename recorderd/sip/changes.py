@@ -180,7 +180,7 @@ class Changes:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
             self._conductor.line_opened(entry.session, line)
         for line in entry.streams.lines.values():
-            self._conductor.line_changed(line)
+            self._conductor.line_changed(entry.session, line)
             self._report.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
             self._report.stream_recoded(entry.session, line)
 
