@@ -93,8 +93,12 @@ class Handler(Protocol):
         """A REGISTER was answered, or failed for good."""
         ...
 
-    def connection_lost(self) -> None:
-        """A TCP or TLS connection broke."""
+    def connected(self, connection: int) -> None:
+        """A TCP or TLS connection stands, whoever began it."""
+        ...
+
+    def disconnected_from(self, connection: int, *, broke: bool) -> None:
+        """A TCP or TLS connection broke, or was closed by the library."""
         ...
 
 
@@ -141,9 +145,15 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
         self._log = log
 
     def onTransportState(self, prm: pjsua2.OnTransportStateParam) -> None:
-        """Notice a broken connection."""
-        if prm.state == pjsua2.PJSIP_TP_STATE_DISCONNECTED and not prm.type.startswith("UDP"):
-            guarded(self._log, self._handler.connection_lost)
+        """Notice connections that begin and end."""
+        if prm.type.startswith("UDP"):
+            return
+        connection, state = prm.hnd, prm.state
+        if state == pjsua2.PJSIP_TP_STATE_CONNECTED:
+            guarded(self._log, lambda: self._handler.connected(connection))
+        elif state in (pjsua2.PJSIP_TP_STATE_DISCONNECTED, pjsua2.PJSIP_TP_STATE_DESTROY):
+            broke = state == pjsua2.PJSIP_TP_STATE_DISCONNECTED
+            guarded(self._log, lambda: self._handler.disconnected_from(connection, broke=broke))
 
     def onRxRequest(self, prm: pjsua2.OnRxRequestParam) -> None:
         """Look at a request first (see first-look.patch)."""

@@ -63,6 +63,8 @@ class SipRoom:
         self._look_due_ns = 0
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
+        self._connections: set[int] = set()  # over TCP or TLS, that stand
+        self._registered_over: set[int] = set()  # those that stood when the registrar last answered
         self._taken_back = False  # the registration, by us
         self._healthy: bool | None = None
         self.leaves = threading.Event()  # dialogs are left to another process: nobody is told of an end
@@ -242,13 +244,22 @@ class SipRoom:
         )
         if self._plan.state is RegistrationState.FAILED:
             self._log.warning(Ev.REGISTRATION_FAILED, code=code, reason=reason)
-        elif was is not RegistrationState.REGISTERED:
+            return
+        self._registered_over = set(self._connections)
+        if was is not RegistrationState.REGISTERED:
             self._log.info(Ev.REGISTERED, expires_s=expiration_s)
 
-    def connection_lost(self) -> None:
-        """Register again when the connection to the exchange broke."""
+    def connected(self, connection: int) -> None:
+        """Know of a connection."""
+        self._connections.add(connection)
+
+    def disconnected_from(self, connection: int, *, broke: bool) -> None:
+        """Register again when the connection to the exchange broke: one that stood when it last answered."""
+        self._connections.discard(connection)
+        carried = connection in self._registered_over
+        self._registered_over.discard(connection)
         wanted = self._settings.registration
-        if wanted is not None and wanted.transport != "udp":
+        if broke and carried and wanted is not None and wanted.transport != "udp":
             self._plan = registration.connection_lost(self._plan, now_ns=self._clock.mono_ns())
 
     def _show_health(self) -> None:
