@@ -22,7 +22,7 @@ from recorderd.policy.joining import is_recorded, may_absorb, may_enter
 from recorderd.sip.awareness import Awareness
 from recorderd.sip.conductor import Conductor
 from recorderd.sip.dialogs import Dialog, DialogBook, record_word
-from recorderd.sip.library import RecorderCall, Reply, sip_header
+from recorderd.sip.library import LINES_MAX, RecorderCall, Reply, sip_header
 from recorderd.sip.report import Report
 from recorderd.sip.sessions import Session, SessionBook
 from recorderd.sip.settings import SipSettings
@@ -73,6 +73,10 @@ class Changes:
             if described.sdp is not None:
                 self._answered(entry, described.sdp, wire, arrived_mono_ns=arrived_mono_ns)
             return Reply()
+        if described.sdp is not None and len(described.sdp.media) > LINES_MAX:
+            reason = f"more than {LINES_MAX} lines; what was agreed on stands"
+            self._log.warning(Ev.STREAM_REFUSED, subject=entry.session.session, reason=reason)
+            return Reply(code=488)
         if described.sdp is not None:
             entry.pending = wire
             return Reply()
@@ -82,6 +86,19 @@ class Changes:
         entry.offer = later_offer(entry.offer, described)
         self.took(entry, described, arrived_mono_ns=arrived_mono_ns)
         return Reply(drop_body=bool(message.body) and message.method == "UPDATE")
+
+    def accepted(self, call: RecorderCall, raw: str, *, arrived_mono_ns: int) -> None:
+        """Take what a peer answers to a re-INVITE of ours: it may have other keys, and be held."""
+        entry, wire = self._dialogs.of_call(call), raw.encode(errors="surrogateescape")
+        if entry is None:
+            return
+        try:
+            sdp = describe_offer(parse_sip(wire), leg_headers=self._settings.leg_headers).sdp
+        except FormatError as problem:
+            self._log.warning(Ev.MALFORMED_SDP, subject=entry.session.session, reason=problem)
+            return
+        if sdp is not None:
+            self._answered(entry, sdp, wire, arrived_mono_ns=arrived_mono_ns)
 
     def _answered(self, entry: Dialog, sdp: SessionDescription, wire: bytes, *, arrived_mono_ns: int) -> None:
         """Take the answer to our offer."""
@@ -163,7 +180,7 @@ class Changes:
             self._report.stream_opened(entry, number, line, at_mono_ns=at_mono_ns)
             self._conductor.line_opened(entry.session, line)
         for line in entry.streams.lines.values():
-            self._conductor.line_changed(line)
+            self._conductor.line_changed(entry.session, line)
             self._report.stream_held(entry.session, line, at_mono_ns=at_mono_ns)
             self._report.stream_recoded(entry.session, line)
 

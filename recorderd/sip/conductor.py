@@ -63,6 +63,8 @@ class _Watch:
     changed_mono_ns: int  # nothing may be dated before this
     prompting: set[StreamId] = field(default_factory=set)  # lines on which the prompt is being said
     about_to_hear: dict[StreamId, tuple[Line, int]] = field(default_factory=dict)  # and from when on
+    cut_off: set[StreamId] = field(default_factory=set)  # lines that a hold has taken from the prompt
+    was_heard: bool = False  # the prompt, by somebody
     prompt_due_ns: int | None = None  # when the prompt is given up for want of a line
     consent_due_ns: int | None = None
     paused_mono_ns: int | None = None
@@ -109,6 +111,9 @@ class Conductor:
         self._due: list[tuple[int, int, SessionId]] = []  # a heap; what no longer holds is passed over
         self._order = itertools.count()
         self._prompted: dict[StreamId, SessionId] = {}  # lines on which a prompt is being said
+        self._cut_short: list[
+            StreamId
+        ] = []  # lines of which the end of such a prompt is still to be reported
 
     def began(self, session: Session, *, at_mono_ns: int) -> None:
         """Take a new session."""
@@ -143,32 +148,70 @@ class Conductor:
             found[1].about_to_hear[line.stream] = (line, self._clock.mono_ns() + LISTEN_AFTER_NS)
             self._plan(*found)
 
-    def line_changed(self, line: Line) -> None:
-        """A line goes elsewhere, or is held: so does what is being said on it."""
+    def line_changed(self, session: Session, line: Line) -> None:
+        """A line goes elsewhere, or is held: so does what is being said on it.
+
+        A prompt that a hold has cut off is said anew when the line is taken up.
+        """
         self._speech.follow(line)
+        found = self._watches.get(session.session)
+        if found is None:
+            return
+        watch, stream = found[1], line.stream
+        if line.carries_audio_back and stream in watch.cut_off:
+            watch.cut_off.discard(stream)
+            watch.about_to_hear[stream] = (line, self._clock.mono_ns() + LISTEN_AFTER_NS)
+            self._plan(*found)
+        elif not line.carries_audio_back and stream in watch.prompting:
+            watch.prompting.discard(stream)
+            del self._prompted[stream]
+            self._cut_short.append(stream)
+            watch.cut_off.add(stream)
+        elif not line.carries_audio_back and watch.about_to_hear.pop(stream, None) is not None:
+            watch.cut_off.add(stream)
+        if watch.cut_off:
+            self._all_heard(*found)
 
     def line_closed(self, session: Session, stream: StreamId) -> None:
         """A line of a session is no more: nothing is to be said on it."""
         self._speech.release(stream)
         found = self._watches.get(session.session)
-        if found is None or found[1].about_to_hear.pop(stream, None) is None:
+        if found is None:
+            return
+        was_cut_off = stream in found[1].cut_off
+        found[1].cut_off.discard(stream)
+        if found[1].about_to_hear.pop(stream, None) is None and not was_cut_off:
             return
         if found[1].prompt_due_ns is None:  # else another leg may still come
             self._all_heard(*found)
 
     def heard(self, stream: StreamId) -> None:
         """An utterance on a stream is over."""
+        if stream in self._cut_short:
+            self._cut_short.remove(stream)
+            return
         prompted = self._prompted.pop(stream, None)
         found = self._watches.get(prompted) if prompted is not None else None
         if found is None:
             return
         found[1].prompting.discard(stream)
+        found[1].was_heard = True
         self._all_heard(*found)
 
     def _all_heard(self, session: Session, watch: _Watch) -> None:
         """End the prompt when nobody is left who is to hear it."""
-        if session.conduct.prompt_pending and not watch.prompting and not watch.about_to_hear:
+        if session.conduct.prompt_pending and not self._is_awaited(session, watch):
             self.request(session, ControlAction.PROMPT_ENDED, via="timer")
+
+    def _is_awaited(self, session: Session, watch: _Watch) -> bool:
+        """Tell whether somebody is still to hear the prompt before recording begins.
+
+        A line that is held is waited for only where nobody has heard it and nothing comes that would be lost.
+        """
+        if watch.prompting or watch.about_to_hear:
+            return True
+        rests = all(line.is_still for line in self._lines_of(session))
+        return bool(watch.cut_off) and not watch.was_heard and rests
 
     def _await_consent(self, session: Session, watch: _Watch, from_ns: int) -> None:
         if session.conduct.consent_pending:
@@ -282,13 +325,16 @@ class Conductor:
         for stream, (line, due_ns) in list(watch.about_to_hear.items()):
             if now_ns >= due_ns:
                 del watch.about_to_hear[stream]
-                if session.conduct.prompt_pending and self._prompt(session, line):
+                if not session.conduct.prompt_pending:
+                    if session.conduct.state in (RecordingState.ON, RecordingState.PAUSED):
+                        self._prompt(session, line)  # the others have heard it, and are recorded
+                elif self._prompt(session, line):
                     watch.prompting.add(stream)
                     self._prompted[stream] = session.session
         if watch.prompt_due_ns is not None and now_ns < watch.prompt_due_ns:
             return
         watch.prompt_due_ns = None
-        if session.conduct.prompt_pending and not watch.prompting and not watch.about_to_hear:
+        if session.conduct.prompt_pending and not self._is_awaited(session, watch):
             reason = "no line of the session carries audio back"
             self._log.warning(Ev.PROMPT_FAILED, subject=session.session, reason=reason)
             self.request(session, ControlAction.PROMPT_ENDED, via="timer", reason=reason)

@@ -19,7 +19,7 @@ from recorderd.core.events import Ev, EventLog
 from recorderd.core.ids import StreamId
 from recorderd.core.prompts import Prompt
 from recorderd.sip.answering import Answering
-from recorderd.sip.library import RecorderCall
+from recorderd.sip.library import LINES_MAX, RecorderCall
 from recorderd.sip.requests import Requests
 from recorderd.sip.settings import SipSettings
 from recorderd.sip.speech import Speech
@@ -103,6 +103,9 @@ class FeatureCalls:
     def _open(
         self, call: RecorderCall, call_id: int, offer: Offer, spoken: tuple[Prompt, ...]
     ) -> _FeatureCall | None:
+        if offer.sdp is not None and len(offer.sdp.media) > LINES_MAX:
+            self._answering.refuse(call, 488, f"more than {LINES_MAX} lines")
+            return None
         streams = DialogStreams(
             ports=self._ports,
             tap=self._tap,

@@ -195,7 +195,7 @@ class Following:
             self._report.stream_ended(session, stream, StreamEnd.REPLACED, at_mono_ns=at_mono_ns)
         for line in self._streams[dialog].lines.values():
             lines[line.stream] = line
-            self._conductor.line_changed(line)
+            self._conductor.line_changed(session, line)
             self._report.stream_held(session, line, at_mono_ns=at_mono_ns)
             self._report.stream_recoded(session, line)
 

@@ -28,7 +28,7 @@ ALLOW: Final = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, NOTIFY, MESSAGE
 EXTENSIONS: Final = ("siprec", "record-aware", "timer", "100rel", "norefersub")
 PASSED: Final = ("BYE", "CANCEL", "PRACK")  # the library answers these
 CHANGES: Final = ("INVITE", "UPDATE", "ACK")
-ORPHANED: Final = ("BYE", "INVITE", "UPDATE", "ACK", *CONTROL)  # of a dialog of an earlier process
+ORPHANED: Final = ("BYE", "INVITE", "UPDATE", "ACK", "OPTIONS", *CONTROL)  # of a dialog of an earlier process
 REFUSED: Final = ("REGISTER", "PUBLISH", "REFER", "SUBSCRIBE")
 _REPLACES: Final = re.compile(r"\nreplaces[ \t]*:", re.IGNORECASE)
 _CALL_ID: Final = re.compile(r"\n(?:call-id|i)[ \t]*:[ \t]*(\S+)", re.IGNORECASE)
@@ -86,7 +86,7 @@ class Gate:
             self._log.warning(Ev.MALFORMED_SIP, subject=peer, reason=problem)
             return Reply(code=400)
         if method == "OPTIONS":
-            return _options(message)
+            return _options(message, stands=entry is not None and is_in_dialog(message))
         if not is_allowed(peer, self._settings.allowed):
             self._log.warning(Ev.SESSION_REFUSED, subject="403", reason=f"{peer} is not in sip.allow_from")
             return Reply(code=403)
@@ -120,10 +120,13 @@ class Gate:
         return self._requests.message(entry, message, arrived_mono_ns=arrived_mono_ns)
 
 
-def _options(message: SipMessage) -> Reply:
-    """Refuse what the library would overlook; it answers with our health otherwise."""
+def _options(message: SipMessage, *, stands: bool) -> Reply:
+    """Refuse what the library would overlook; it answers with our health otherwise.
+
+    Within a dialog an exchange asks whether that still stands; to the library's 500 some hang up.
+    """
     required = [word.strip() for value in message.headers("require") for word in value.split(",")]
     unknown = [word for word in required if word and word.lower() not in EXTENSIONS]
     if unknown:
         return Reply(code=420, headers=(("Unsupported", ", ".join(unknown)),))
-    return LEFT
+    return Reply(code=200, headers=(("Allow", ALLOW),)) if stands else LEFT

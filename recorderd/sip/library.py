@@ -81,8 +81,8 @@ class Handler(Protocol):
         """Tell whether a re-INVITE of ours is under way."""
         ...
 
-    def reinvited(self, call: RecorderCall, code: int) -> None:
-        """A re-INVITE of ours has its final answer."""
+    def reinvited(self, call: RecorderCall, code: int, raw: str) -> None:
+        """A re-INVITE of ours has its final answer; ``raw`` is empty where none came."""
         ...
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
@@ -93,8 +93,12 @@ class Handler(Protocol):
         """A REGISTER was answered, or failed for good."""
         ...
 
-    def connection_lost(self) -> None:
-        """A TCP or TLS connection broke."""
+    def connected(self, connection: int) -> None:
+        """A TCP or TLS connection stands, whoever began it."""
+        ...
+
+    def disconnected_from(self, connection: int, *, broke: bool) -> None:
+        """A TCP or TLS connection broke, or was closed by the library."""
         ...
 
 
@@ -141,9 +145,15 @@ class RecorderEndpoint(pjsua2.Endpoint):  # type: ignore[misc]  # pjsua2 has no 
         self._log = log
 
     def onTransportState(self, prm: pjsua2.OnTransportStateParam) -> None:
-        """Notice a broken connection."""
-        if prm.state == pjsua2.PJSIP_TP_STATE_DISCONNECTED and not prm.type.startswith("UDP"):
-            guarded(self._log, self._handler.connection_lost)
+        """Notice connections that begin and end."""
+        if prm.type.startswith("UDP"):
+            return
+        connection, state = prm.hnd, prm.state
+        if state == pjsua2.PJSIP_TP_STATE_CONNECTED:
+            guarded(self._log, lambda: self._handler.connected(connection))
+        elif state in (pjsua2.PJSIP_TP_STATE_DISCONNECTED, pjsua2.PJSIP_TP_STATE_DESTROY):
+            broke = state == pjsua2.PJSIP_TP_STATE_DISCONNECTED
+            guarded(self._log, lambda: self._handler.disconnected_from(connection, broke=broke))
 
     def onRxRequest(self, prm: pjsua2.OnRxRequestParam) -> None:
         """Look at a request first (see first-look.patch)."""
@@ -239,7 +249,9 @@ class RecorderCall(pjsua2.Call):  # type: ignore[misc]  # pjsua2 has no types
             transaction, was_answered = event.tsx, event.prevState == pjsua2.PJSIP_TSX_STATE_COMPLETED
             ours = transaction.role == pjsua2.PJSIP_ROLE_UAC and transaction.method == "INVITE"
             if ours and transaction.statusCode >= 200 and not was_answered:
-                self._handler.reinvited(self, transaction.statusCode)
+                came = event.type == pjsua2.PJSIP_EVENT_RX_MSG
+                raw = event.src.rdata.wholeMsg if came else ""
+                self._handler.reinvited(self, transaction.statusCode, raw)
 
         guarded(self._log, step)
 

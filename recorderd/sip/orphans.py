@@ -149,6 +149,8 @@ class Orphans:
         if session is None or not is_in_dialog(message):
             return LEFT
         orphan = Orphan(session=session, digits=self._digits[dialog])
+        if message.method == "OPTIONS":  # whether the dialog still stands
+            return Reply(code=200)
         if message.method in CONTROL:
             return self._requests.message(orphan, message, arrived_mono_ns=arrived_mono_ns)
         refused = self._requests.beside(orphan, message, arrived_mono_ns=arrived_mono_ns)

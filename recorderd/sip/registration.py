@@ -40,10 +40,15 @@ def begin(*, retry_s: int, now_ns: int) -> RegistrationPlan:
     return RegistrationPlan(state=RegistrationState.TRYING, retry_s=retry_s, attempt_at_ns=now_ns)
 
 
-def answered(plan: RegistrationPlan, *, code: int, reason: str, now_ns: int) -> RegistrationPlan:
-    """Take the registrar's answer, or the library's report that none came."""
+def answered(
+    plan: RegistrationPlan, *, code: int, reason: str, expires_s: int, now_ns: int
+) -> RegistrationPlan:
+    """Take the registrar's answer, or the library's report that none came.
+
+    A 200 by which nothing is registered (``expires_s`` of 0) is a failure like another.
+    """
     status = f"{code} {reason}".strip()
-    if 200 <= code < 300:
+    if 200 <= code < 300 and expires_s > 0:
         return replace(
             plan, state=RegistrationState.REGISTERED, failures=0, attempt_at_ns=None, status=status
         )

@@ -63,6 +63,9 @@ class SipRoom:
         self._look_due_ns = 0
         self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=1)
         self._account: RecorderAccount | None = None
+        self._connections: set[int] = set()  # over TCP or TLS, that stand
+        self._registered_over: set[int] = set()  # those that stood when the registrar last answered
+        self._taken_back = False  # the registration, by us
         self._healthy: bool | None = None
         self.leaves = threading.Event()  # dialogs are left to another process: nobody is told of an end
         self.ready = threading.Event()  # sockets stand and a registration was attempted
@@ -198,6 +201,7 @@ class SipRoom:
         self._desk.end_all(cause)
         was_registered = self._plan.state is RegistrationState.REGISTERED
         if was_registered and self._account is not None:
+            self._taken_back = True
             with contextlib.suppress(pjsua2.Error):
                 self._account.setRegistration(False)
         return was_registered
@@ -229,20 +233,33 @@ class SipRoom:
     def registered(self, code: int, reason: str, expiration_s: int) -> None:
         """Take the outcome of a REGISTER."""
         if 200 <= code < 300 and expiration_s <= 0:
+            reason = f"{reason}, but it keeps nothing"
+        if 200 <= code < 300 and self._taken_back:
             self._plan = RegistrationPlan(state=RegistrationState.NONE, retry_s=self._plan.retry_s)
             self._log.info(Ev.UNREGISTERED)
             return
         was = self._plan.state
-        self._plan = registration.answered(self._plan, code=code, reason=reason, now_ns=self._clock.mono_ns())
+        self._plan = registration.answered(
+            self._plan, code=code, reason=reason, expires_s=expiration_s, now_ns=self._clock.mono_ns()
+        )
         if self._plan.state is RegistrationState.FAILED:
             self._log.warning(Ev.REGISTRATION_FAILED, code=code, reason=reason)
-        elif was is not RegistrationState.REGISTERED:
+            return
+        self._registered_over = set(self._connections)
+        if was is not RegistrationState.REGISTERED:
             self._log.info(Ev.REGISTERED, expires_s=expiration_s)
 
-    def connection_lost(self) -> None:
-        """Register again when the connection to the exchange broke."""
+    def connected(self, connection: int) -> None:
+        """Know of a connection."""
+        self._connections.add(connection)
+
+    def disconnected_from(self, connection: int, *, broke: bool) -> None:
+        """Register again when the connection to the exchange broke: one that stood when it last answered."""
+        self._connections.discard(connection)
+        carried = connection in self._registered_over
+        self._registered_over.discard(connection)
         wanted = self._settings.registration
-        if wanted is not None and wanted.transport != "udp":
+        if broke and carried and wanted is not None and wanted.transport != "udp":
             self._plan = registration.connection_lost(self._plan, now_ns=self._clock.mono_ns())
 
     def _show_health(self) -> None:
@@ -293,9 +310,11 @@ class SipRoom:
         """Ask the desk whether a re-INVITE of ours is under way."""
         return self._desk.awareness.is_telling(call)
 
-    def reinvited(self, call: RecorderCall, code: int) -> None:
+    def reinvited(self, call: RecorderCall, code: int, raw: str) -> None:
         """Tell the desk how a re-INVITE of ours was answered."""
         self._desk.awareness.answered(call, code)
+        if 200 <= code < 300 and raw:
+            self._desk.changes.accepted(call, raw, arrived_mono_ns=self._arrived_mono_ns)
 
     def disconnected(self, call: RecorderCall, code: int, reason: str) -> None:
         """Tell the desk that a dialog is over."""

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from recorderd.app import control
+from tests.support import g711_reference
 from tests.support.house import House, Recorded
 from tests.support.programs import Program
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import Call, SipClient, sdp_offer
+from tests.support.srtp_sender import SrtpSender, SrtpStream
 from tests.support.talk import PACKET, RATE_HZ, RULES, WAYS, Talk, ask, recording_of, steer
 
 
@@ -222,3 +224,27 @@ def test_a_peer_that_asked_for_something_itself_meanwhile_is_told_later(
     client.answers["INVITE"] = 200
     assert _told(client) == b"paused"
     call.bye()
+
+
+def test_a_peer_that_changes_its_keys_with_the_answer_is_recorded_on(
+    house: tuple[House, Program], client: SipClient
+) -> None:
+    call, keys = _aware(client), [SrtpSender(suite="AES_CM_128_HMAC_SHA1_80") for _ in range(2)]
+    plain = sdp_offer(client.address, [("", "PCMA")]).replace(b"RTP/AVP", b"RTP/SAVP")
+    sdps = [plain + f"a=crypto:{sender.crypto()}\r\n".encode() for sender in keys]
+    assert call.invite(sdps[0], "application/sdp").code == 200
+    client.answers["INVITE"] = 180
+    for action, word in (("pause", b"paused"), ("resume", b"on")):
+        assert steer(house, action, call.headers["X-Call-ID"]) == 0
+        asked = client.wait_request("INVITE")
+        assert b"a=record:" + word in asked.body
+        client.answer(asked, 200, sdp=sdps[1])
+        client.wait_request("ACK")
+    payload = os.urandom(PACKET * 50)
+    stream = SrtpStream(port=call.lines[0].port, payload_type=8, payload=payload, sender=keys[1])
+    send_streams([stream])
+    call.bye()
+    samples, _ = recording_of(house, call.headers["X-Call-ID"]).samples()
+    decoded = g711_reference.decode(payload, law="PCMA")
+    first = np.flatnonzero(samples[:, 0] == decoded[0])
+    assert any(np.array_equal(samples[at : at + decoded.size, 0], decoded) for at in first)

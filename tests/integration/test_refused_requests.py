@@ -68,3 +68,27 @@ def test_a_dialog_that_is_to_be_replaced_goes_on(house: tuple[House, Program], c
     assert (refused.code, refused.header("Unsupported")) == (420, "replaces")
     assert _sessions(house[0]) == ["replaced"]
     assert one.bye().code == 200
+
+
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+def test_an_offer_of_too_many_lines_leaves_the_call_as_it_was(
+    house: tuple[House, Program], client: SipClient, method: str
+) -> None:
+    call = siprec_call(client, session_id=f"many-{method}")
+    ports, before = [line.port for line in call.lines], house[1].text().count("stream_opened")
+    many = sdp_offer(client.address, [(str(number), "PCMA") for number in range(1, 18)])
+    if method == "INVITE":
+        to, target = call.to, call.target
+        assert call.invite(many, "application/sdp").code == 488
+        call.to, call.target = to, target
+    else:
+        headers = {**call._dialog(), "Content-Type": "application/sdp"}
+        asked = {"call_id": call.call_id, "cseq": call.cseq, "uri": call.target, "headers": headers}
+        assert client.request("UPDATE", **asked, body=many).code == 488
+        call.cseq += 1
+    assert house[1].text().count("stream_opened") == before
+    assert (
+        call.invite(sdp_offer(client.address, [("1", "PCMA"), ("2", "PCMA")]), "application/sdp").code == 200
+    )
+    assert [line.port for line in call.lines] == ports
+    assert call.bye().code == 200

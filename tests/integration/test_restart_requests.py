@@ -84,6 +84,7 @@ def test_whoever_asks_within_such_a_dialog_gets_what_is_asked(life: Life) -> Non
         assert _asked(life, one, "INFO", relay, f"Signal={digit}\r\nDuration=160\r\n".encode()) == 200
     assert _state(life, one) == "recording"
     assert _asked(life, one, "UPDATE", {control: "consent"}) == 403  # nobody has to agree to this one
+    assert _asked(life, one, "OPTIONS", {}) == 200  # whether it still stands
 
 
 @pytest.mark.timeout(120)

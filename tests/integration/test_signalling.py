@@ -209,6 +209,23 @@ def test_a_sender_that_starts_anew_goes_on_where_the_clock_says(house: tuple[Hou
     assert any(np.array_equal(samples[at : at + decoded.size, 0], decoded) for at in near)
 
 
+def test_an_exchange_that_asks_whether_a_dialog_still_stands_is_told_so(house: tuple[House, Program]) -> None:
+    with SipClient(server=house[0].server) as client:
+        call = siprec_call(client)
+        headers = {**call._dialog(), "Accept": "application/sdp"}
+        asked = client.request(
+            "OPTIONS", call_id=call.call_id, cseq=call.cseq, headers=headers, uri=call.target
+        )
+        assert asked.code == 200
+        call.cseq += 1
+        assert call.bye().code == 200
+        headers["To"] = call.to
+        over = client.request(
+            "OPTIONS", call_id=call.call_id, cseq=call.cseq, headers=headers, uri=call.target
+        )
+        assert over.code != 200
+
+
 def test_a_feature_code_is_no_call_to_record(house: tuple[House, Program]) -> None:
     before = house[1].text().count("session_started")
     with SipClient(server=house[0].server) as client:

@@ -233,12 +233,15 @@ class SipClient:
             self.answer(message, self.answers.get(message.method, 200))
         self.requests.put(message)
 
-    def answer(self, request: Message, code: int) -> None:
+    def answer(self, request: Message, code: int, *, sdp: bytes = b"") -> None:
         """Answer what the recorder asked; what comes of it once more is answered alike."""
         lines = [f"SIP/2.0 {code} {'OK' if code == 200 else 'No'}"]
         lines += [f"Via: {value}" for value in request.all("Via")]
         lines += [f"{name}: {request.header(name)}" for name in ("From", "To", "Call-ID", "CSeq")]
-        answer = "\r\n".join([*lines, "Content-Length: 0", "", ""]).encode()
+        if sdp:
+            contact = f"<sip:client@{self.address}:{self.port};transport={self.transport}>"
+            lines += [f"Contact: {contact}", "Content-Type: application/sdp"]
+        answer = "\r\n".join([*lines, f"Content-Length: {len(sdp)}", "", ""]).encode() + sdp
         self._answered[_transaction(request)] = answer
         self.send_raw(answer)
 

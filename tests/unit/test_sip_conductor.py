@@ -104,6 +104,14 @@ class Hall:
             for session, line in self._lines
         ]
 
+    def holds(self, session: Session, stream: StreamId, *, held: bool) -> None:
+        """Let a line be held, or taken up."""
+        self._lines = [
+            (whose, replace(line, held=held, is_still=held) if line.stream == stream else line)
+            for whose, line in self._lines
+        ]
+        self.conductor.line_changed(session, self.known(stream))
+
     def wait(self, ms: int) -> list[tuple[ControlAction, RecordingState]]:
         """Let time pass in polls of 20 ms; say what the recording was told meanwhile."""
         before = len(self.told)
@@ -257,7 +265,7 @@ def test_what_is_being_said_follows_its_line_and_ends_with_a_hold(
     name = hall.line(session)
 
     def sent_on(line: Line) -> set[tuple[str, int]]:
-        hall.conductor.line_changed(line)
+        hall.conductor.line_changed(session, line)
         peers.clear()
         hall.wait(20)
         hall.speaker.round()
@@ -278,4 +286,58 @@ def test_a_prompt_that_a_restart_has_cut_off_is_said_anew_before_the_recording_b
     assert hall.wait(2_000) == []
     assert hall.said == [("this_call_is_recorded",)]
     hall.conductor.heard(line)
+    assert session.conduct.state is RecordingState.ON
+
+
+@pytest.mark.parametrize("begun_ms", [100, 300])  # before and after the prompt has begun
+def test_a_prompt_that_a_hold_cuts_off_is_said_anew_before_the_recording_begins(
+    hall: Hall, begun_ms: int
+) -> None:
+    session = hall.session(ANNOUNCED)
+    line = hall.line(session)
+    hall.wait(begun_ms)
+    hall.holds(session, line, held=True)
+    if begun_ms == 300:
+        hall.conductor.heard(line)  # not completed
+    assert hall.wait(60_000) == []
+    said = len(hall.said)
+    hall.holds(session, line, held=False)
+    assert hall.wait(300) == []
+    assert hall.said[said:] == [("this_call_is_recorded",)]
+    hall.conductor.heard(line)
+    assert session.conduct.state is RecordingState.ON
+
+
+def test_a_held_line_keeps_no_other_from_being_recorded_and_hears_the_prompt_later(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    held, other = hall.line(session), hall.line(session)
+    hall.wait(300)
+    hall.holds(session, held, held=True)
+    hall.conductor.heard(held)
+    assert session.conduct.state is RecordingState.WAITING
+    hall.conductor.heard(other)
+    assert session.conduct.state is RecordingState.ON
+    hall.holds(session, held, held=False)
+    hall.wait(300)
+    assert len(hall.said) == 3
+    hall.conductor.heard(held)
+    assert session.conduct.state is RecordingState.ON
+
+
+def test_where_somebody_speaks_whom_no_prompt_reaches_a_held_line_is_not_waited_for(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    line, speaks = hall.line(session), hall.line(session)
+    hall.moves(speaks, peer=None)
+    hall.wait(300)
+    hall.holds(session, line, held=True)
+    assert session.conduct.state is RecordingState.ON
+
+
+def test_a_held_line_that_closes_keeps_no_call_from_being_recorded(hall: Hall) -> None:
+    session = hall.session(ANNOUNCED)
+    line = hall.line(session)
+    hall.wait(1_100)
+    hall.holds(session, line, held=True)
+    assert session.conduct.state is RecordingState.WAITING
+    hall.conductor.line_closed(session, line)
     assert session.conduct.state is RecordingState.ON
