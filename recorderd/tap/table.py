@@ -85,6 +85,7 @@ class StreamTable:
         self.origin_ns: I64 = np.zeros(slots, dtype=np.int64)  # earliest estimate of when position 0 was sent
         self.first_arrival_ns: I64 = np.full(slots, UNSET, dtype=np.int64)
         self.last_arrival_ns: I64 = np.full(slots, UNSET, dtype=np.int64)
+        self.last_beside_ns: I64 = np.full(slots, UNSET, dtype=np.int64)  # of packets without samples
         self.sequence_base: I64 = np.zeros(slots, dtype=np.int64)
         self.sequence_head: I64 = np.zeros(slots, dtype=np.int64)
         self.expected_before: I64 = np.zeros(slots, dtype=np.int64)  # packets of finished segments
@@ -129,7 +130,7 @@ class StreamTable:
             *(self.drops_blamed, self.beside, self.clock_timestamp, self.clock_hz, *self.counters.values()),
         ):
             column[slot] = 0
-        for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns):
+        for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns, self.last_beside_ns):
             column[slot] = UNSET
         self.ssrcs[slot], self.sources[slot], self.codecs[slot] = [], [], {}
         self.position_rate_hz[slot] = position_rate_hz(tuple(codecs))
