@@ -194,7 +194,9 @@ class RtpSection:
     port_min: int = option("First port, even.", default=30_000, minimum=1024, maximum=65_534)
     port_max: int = option("Last port.", default=39_999, minimum=1025, maximum=65_535)
     silence_limit_s: int = option(
-        "End a session after so long without RTP; 0 = never.", default=120, minimum=0
+        "End a session after so long without RTP, one that is held after 4 h; 0 = never.",
+        default=120,
+        minimum=0,
     )
     receive_buffer_bytes: int = option(
         "Kernel buffer per RTP socket.", default=1 << 20, minimum=1 << 14, maximum=1 << 30

@@ -55,6 +55,7 @@ class Ev(Enum):
     STREAM_OPENED = "stream_opened"
     STREAM_ENDED = "stream_ended"
     STREAM_REFUSED = "stream_refused"
+    OFFER_LEFT_OUT = "offer_left_out"
     STREAM_MALFORMED_RTP = "stream_malformed_rtp"
     STREAM_STRANGER = "stream_stranger"
     STREAM_SOURCE_REFUSED = "stream_source_refused"

@@ -3,7 +3,8 @@
 Rule: nothing is recorded that its own rule keeps out, and nothing is lost that its own rule keeps. What is
 recorded takes in what nobody started to record, never the other way round; a call that waits for a prompt or
 for consent, and one that was objected to, stay apart, as does what the other's rule would leave in clear,
-audible, unpaused or past objecting to. Calls that stay apart are recorded each by its own rule. Pure.
+audible, unpaused or past objecting to, and what it would let somebody pause, stop or erase that must be
+recorded. Calls that stay apart are recorded each by its own rule. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from recorderd.core.messages import RecordingState
 from recorderd.core.terms import Consent, Mode, RecordingTerms
-from recorderd.policy.modes import Conduct, begin
+from recorderd.policy.modes import PERMITTED, Conduct, begin
 
 RECORDED: Final = (RecordingState.ON, RecordingState.PAUSED)
 BY_ITSELF: Final = (RecordingState.WAITING, RecordingState.ERASED)
@@ -36,7 +37,16 @@ def may_absorb(kept: Conduct, taken: Conduct, *, terms: RecordingTerms, taken_te
         taken_terms.encrypt_metadata and not terms.encrypt_metadata
     )
     audible = taken_terms.mask_dtmf and not terms.mask_dtmf
-    return not (objectable or in_clear or audible)
+    return not (objectable or in_clear or audible or _may_be_lost(terms, taken_terms))
+
+
+def _may_be_lost(terms: RecordingTerms, taken_terms: RecordingTerms) -> bool:
+    """Tell whether a call that its own rule keeps could be paused, stopped or erased by another's."""
+    if taken_terms.mode is Mode.NEVER:
+        return False
+    if taken_terms.mandatory and terms.consent is not Consent.NONE:
+        return True
+    return not PERMITTED[terms.mode] <= PERMITTED[taken_terms.mode]
 
 
 def may_enter(kept: Conduct, *, terms: RecordingTerms, own_terms: RecordingTerms) -> bool:

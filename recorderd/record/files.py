@@ -74,7 +74,7 @@ class RecordingFiles(ProvedFiles):
         if audio is not None:
             self.is_open, self.frames, self.encoding = True, audio.frames, audio.encoding
             self.channels, self.sample_rate_hz = audio.channels, journal.sample_rate_hz
-        self.offers = len(list(self.folder.glob("*.offer-*.sip")))
+        self.offers = len(list(self.folder.glob("*.offer-*.sip*")))  # in clear, or in envelopes
         self._proved.follow(journal)
         encryption = self._encryption
         if encryption is not None:

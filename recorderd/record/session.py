@@ -55,6 +55,7 @@ from recorderd.wire.wav_notes import WavNotes
 
 HEARD_AGAIN_MS: Final = 200  # three of the shortest keys
 PREROLL_LIMIT_MS: Final = 60_000
+OFFERS_MAX: Final = 9_000  # of the 10,000 files that a manifest may list; one every ten seconds of a day
 MASKED_RATE_HZ: Final = 48_000  # of a recording in which keys are masked and that would have an odd rate
 
 
@@ -154,10 +155,16 @@ class Recording:
         self.started = replace(self.started, description=message.description)
         self.files.session(self.started)
 
-    def keep_offer(self, message: OfferReceived) -> None:
-        """Store the raw text of an offer as an attachment, unless the call is not to be kept."""
+    def keep_offer(self, message: OfferReceived) -> bool:
+        """Store the raw text of an offer as an attachment, unless the call is not to be kept.
+
+        False for one too many: what a manifest lists is bounded, and no archive takes one that lists more.
+        """
+        if self.files.offers >= OFFERS_MAX:
+            return False
         if self.state is not RecordingState.ERASED:
             self.files.keep_offer(message.raw)
+        return True
 
     def open_stream(self, message: StreamOpened) -> None:
         """Add a stream."""

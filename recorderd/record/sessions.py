@@ -270,7 +270,9 @@ class Sessions:
             case CallDescribed():
                 recording.describe(message)
             case OfferReceived():
-                recording.keep_offer(message)
+                if not recording.keep_offer(message):
+                    kept = recording.files.offers
+                    self._log.warning(Ev.OFFER_LEFT_OUT, subject=message.session, kept=kept)
             case StreamOpened():
                 recording.silence_limit_ns = None
                 recording.open_stream(message)

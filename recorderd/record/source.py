@@ -48,6 +48,8 @@ class Clocks(Protocol):
 
     @property
     def last_arrival_ns(self) -> I64: ...
+    @property
+    def last_heard_ns(self) -> I64: ...
 
 
 class Lifted(Protocol):

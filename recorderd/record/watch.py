@@ -1,5 +1,7 @@
 """What is looked at while calls run: who is silent, who hears nobody, whose clock runs away.
 
+Rule: a session is silent when nothing comes, no comfort noise either. While signalling holds one of its lines
+that is no sign of its end: it has ``HELD_NS`` then, and its own time from when the line goes on.
 Contract: ``changed`` is called whenever a session or one of its streams came, went or moved; between two such
 calls a look costs a few operations on columns, and Python only for those that are quiet.
 Thread: the recording's.
@@ -23,6 +25,7 @@ from recorderd.record.source import Source
 from recorderd.record.track import Track
 
 ONE_WAY_NS: Final = 10 * NS_PER_S  # so long one side may say nothing while another does
+HELD_NS: Final = 4 * 3600 * NS_PER_S  # so long a call may be held at least; its BYE may be lost, too
 _NEVER_NS: Final = 1 << 62
 SKEW_EVERY_NS: Final = 10 * NS_PER_S
 SETTLED_NS: Final = 30 * NS_PER_S  # before so long a stream's lowest delay tells nothing
@@ -73,9 +76,11 @@ class Watch:
         rows = self._rows
         if not rows.tracks:
             return
-        arrivals_ns = self._source.clocks(rows.slots).last_arrival_ns
+        clocks = self._source.clocks(rows.slots)
+        arrivals_ns, signs_ns = clocks.last_arrival_ns, clocks.last_heard_ns
         heard_ns = np.maximum(arrivals_ns, rows.opened_ns)
-        last_ns = np.maximum(np.maximum.reduceat(heard_ns, rows.starts), rows.begun_ns)
+        alive_ns = np.maximum(signs_ns, rows.opened_ns)
+        last_ns = np.maximum(np.maximum.reduceat(alive_ns, rows.starts), rows.begun_ns)
         first_ns = np.minimum.reduceat(heard_ns, rows.starts)
         quiet = now_ns - first_ns > ONE_WAY_NS
         quiet |= now_ns - last_ns > rows.limits_ns
@@ -84,7 +89,7 @@ class Watch:
             mine = slice(int(rows.starts[number]), int(ends[number]))
             tracks = [track for _, track in rows.tracks[mine]]
             heard = list(zip(tracks, arrivals_ns[mine].tolist(), strict=True))
-            self._look_at(rows.recordings[number], heard, now_ns)
+            self._look_at(rows.recordings[number], heard, last_ns=int(last_ns[number]), now_ns=now_ns)
         if now_ns - self._skew_mono_ns >= SKEW_EVERY_NS:
             self._skew_mono_ns = now_ns
             self._look_at_clocks(rows.tracks, rows.slots, arrivals_ns.tolist())
@@ -109,19 +114,22 @@ class Watch:
             limits_ns=np.array([self._limit_ns(one) or _NEVER_NS for one in listed], dtype=np.int64),
         )
 
-    def _look_at(self, recording: Recording, heard: Sequence[tuple[Track, int]], now_ns: int) -> None:
+    def _look_at(
+        self, recording: Recording, heard: Sequence[tuple[Track, int]], *, last_ns: int, now_ns: int
+    ) -> None:
         if recording.ended is not None:
             return
         session = recording.started.session
-        last_ns = max(max(arrived_ns, track.opened.at_mono_ns) for track, arrived_ns in heard)
-        last_ns = max(last_ns, recording.started.at_mono_ns)
+        last_ns = max(last_ns, *(recording.mono_ns_at(track.resumed_at) for track, _ in heard))
+        spoke_ns = max(max(arrived_ns, track.opened.at_mono_ns) for track, arrived_ns in heard)
+        spoke_ns = max(spoke_ns, recording.started.at_mono_ns)
         limit_ns = self._limit_ns(recording)
         if limit_ns and not recording.silence_reported and now_ns - last_ns > limit_ns:
             recording.silence_reported = True
             silent = SessionSilent(session=session, silent_ns=now_ns - last_ns)
             self._log.warning(Ev.STREAM_SILENT, subject=session, silent_s=silent.silent_ns // NS_PER_S)
             self._on_silent(silent)
-        if not recording.one_way_reported and now_ns - last_ns < NS_PER_S:
+        if not recording.one_way_reported and now_ns - spoke_ns < NS_PER_S:
             for track in self._mute(recording, heard, now_ns):
                 recording.one_way_reported = True
                 self._log.warning(Ev.STREAM_ONE_WAY, subject=track.opened.stream, label=track.opened.label)
@@ -166,10 +174,11 @@ class Watch:
 
     def _limit_ns(self, recording: Recording) -> int:
         """Say after how much silence a session is reported; 0 = never. One that is held may be silent."""
-        own = recording.silence_limit_ns
-        if own is None or any(track.held_since is not None for track in recording.tracks.values()):
-            return self._silence_limit_ns
-        return own
+        limit_ns, own = self._silence_limit_ns, recording.silence_limit_ns
+        going_on = [track for track in recording.tracks.values() if track.end_cause is None]
+        if any(track.held_since is not None for track in going_on):
+            return max(limit_ns, HELD_NS) if limit_ns else 0
+        return limit_ns if own is None else own
 
     def _slot(self, track: Track) -> int:
         if track.slot < 0:

@@ -256,6 +256,7 @@ class Intake:
             self.table.count("source_refused", slots[strange])
             events = events & ~strange
         self.table.count("event_payload", slots[events])
+        np.maximum.at(self.table.last_beside_ns, slots[events], arrived.arrival_ns[events])
         self.keys.note(self.table, np.flatnonzero(events), arrived)
         return events
 

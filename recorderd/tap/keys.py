@@ -19,6 +19,7 @@ from dsp.shapes import I64
 from recorderd.core.clock import NS_PER_S
 from recorderd.core.ids import StreamId
 from recorderd.tap.packets import Packets
+from recorderd.tap.placing import JUMP_NS
 from recorderd.tap.table import COMFORT_NOISE, UNSET, StreamTable
 
 KEPT_MAX: Final = 4_096
@@ -36,7 +37,7 @@ class KeyEvent:
 
     stream: StreamId
     key: str
-    position_ticks: int  # where it began; by arrival if it has another SSRC or clock
+    position_ticks: int  # where it began; by arrival if it has another SSRC, clock or count
     duration_ticks: int  # so far
     ended: bool
     volume_dbm0: int  # 0 to -63
@@ -157,11 +158,13 @@ def _is_older(table: StreamTable, slot: int, timestamp: int, last: int) -> bool:
 
 
 def _place(table: StreamTable, slot: int, timestamp: int | None, arrival_ns: int) -> int | None:
-    """Say where an event begins; without a timestamp of the stream's clock by its arrival."""
+    """Say where an event begins; without a timestamp that fits the stream's clock by its arrival."""
     if table.ssrc[slot] == UNSET:
         return None
+    rate_hz, waited_ns = int(table.position_rate_hz[slot]), arrival_ns - int(table.head_arrival_ns[slot])
+    by_arrival = int(table.head_ticks[slot]) + waited_ns * rate_hz // NS_PER_S
     if timestamp is None:
-        waited_ns = arrival_ns - int(table.head_arrival_ns[slot])
-        return int(table.head_ticks[slot]) + waited_ns * int(table.position_rate_hz[slot]) // NS_PER_S
+        return by_arrival
     extended = extend32(as_i64(timestamp), near=as_i64(int(table.head_timestamp[slot])))
-    return int(extended) + int(table.shift_ticks[slot])
+    by_clock = int(extended) + int(table.shift_ticks[slot])
+    return by_clock if abs(by_clock - by_arrival) * NS_PER_S <= JUMP_NS * rate_hz else by_arrival

@@ -155,8 +155,7 @@ def _lock(table: StreamTable, packets: Arrived, slot: int) -> None:
     begin = GUARD_NS * rate_hz // NS_PER_S
     if table.origin_ns[slot]:  # another process has placed it
         begin = max(begin, (arrival_ns - int(table.origin_ns[slot])) * rate_hz // NS_PER_S)
-    table.ssrc[slot] = packets.ssrc[first]
-    table.ssrcs[slot].append(int(packets.ssrc[first]))
+    table.speak_as(slot, int(packets.ssrc[first]))
     table.hear_from(slot, int(packets.source[first]))
     table.head_timestamp[slot] = packets.timestamp[first]
     table.shift_ticks[slot] = begin - packets.timestamp[first]
@@ -195,9 +194,7 @@ def _restart(
     table.head_ticks[slot] = position
     table.head_arrival_ns[slot] = packets.arrival_ns[first]
     if ssrc_changed:
-        table.ssrc[slot] = ssrc
-        if table.ssrcs[slot][-1:] != [ssrc]:  # of a stream that was restored it may be known
-            table.ssrcs[slot].append(ssrc)
+        table.speak_as(slot, ssrc)
     table.counters["ssrc_changes" if ssrc_changed else "timestamp_jumps"][slot] += 1
     return Restart(slot=slot, ssrc=ssrc, ssrc_changed=ssrc_changed, position_ticks=position)
 

@@ -11,6 +11,8 @@ import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
+
 from dsp import sender_reports
 from dsp.sender_reports import Heard, Report
 from dsp.shapes import BOOL, I64, U8
@@ -51,7 +53,8 @@ class StreamClocks:
     origin_ns: I64
     first_ticks: I64
     end_ticks: I64
-    last_arrival_ns: I64  # monotonic; UNSET before the first packet
+    last_arrival_ns: I64  # of samples; monotonic; UNSET before the first packet
+    last_heard_ns: I64  # of anything, also of who says that it is silent
     clock_rate_hz: I64
     position_rate_hz: I64
 
@@ -111,6 +114,7 @@ class Reading(ABC):
                 first_ticks=table.first_ticks[slots],
                 end_ticks=table.end_ticks[slots],
                 last_arrival_ns=table.last_arrival_ns[slots],
+                last_heard_ns=np.maximum(table.last_arrival_ns[slots], table.last_beside_ns[slots]),
                 clock_rate_hz=table.clock_rate_hz[slots],
                 position_rate_hz=table.position_rate_hz[slots],
             )

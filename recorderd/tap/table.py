@@ -25,6 +25,7 @@ FRAME_PAYLOAD: Final = 254  # kept whole, not in the ring
 EVENT_PAYLOAD: Final = 255  # telephone-event, comfort noise: expected, carries no samples
 COMFORT_NOISE: Final = (13, 19)  # RFC 3551 table 4; without a line in SDP as well
 SOURCES_KEPT: Final = 16  # of one stream
+SSRCS_KEPT: Final = 1_000  # of one stream: the first ones and the newest; a manifest holds ten times as many
 
 COUNTERS: Final = (
     "received",
@@ -85,6 +86,7 @@ class StreamTable:
         self.origin_ns: I64 = np.zeros(slots, dtype=np.int64)  # earliest estimate of when position 0 was sent
         self.first_arrival_ns: I64 = np.full(slots, UNSET, dtype=np.int64)
         self.last_arrival_ns: I64 = np.full(slots, UNSET, dtype=np.int64)
+        self.last_beside_ns: I64 = np.full(slots, UNSET, dtype=np.int64)  # of packets without samples
         self.sequence_base: I64 = np.zeros(slots, dtype=np.int64)
         self.sequence_head: I64 = np.zeros(slots, dtype=np.int64)
         self.expected_before: I64 = np.zeros(slots, dtype=np.int64)  # packets of finished segments
@@ -129,7 +131,7 @@ class StreamTable:
             *(self.drops_blamed, self.beside, self.clock_timestamp, self.clock_hz, *self.counters.values()),
         ):
             column[slot] = 0
-        for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns):
+        for column in (self.ssrc, self.first_arrival_ns, self.last_arrival_ns, self.last_beside_ns):
             column[slot] = UNSET
         self.ssrcs[slot], self.sources[slot], self.codecs[slot] = [], [], {}
         self.position_rate_hz[slot] = position_rate_hz(tuple(codecs))
@@ -157,6 +159,14 @@ class StreamTable:
         known = self.sources[slot]
         if source and source not in known and len(known) < SOURCES_KEPT:
             known.append(source)
+
+    def speak_as(self, slot: int, ssrc: int) -> None:
+        """Go on with another SSRC; of a stream that was restored it may be known."""
+        self.ssrc[slot] = ssrc
+        known = self.ssrcs[slot]
+        if known[-1:] != [ssrc]:
+            del known[SSRCS_KEPT - 1 :]
+            known.append(ssrc)
 
     def forget(self, slot: int) -> None:
         """Let go of what a slot holds beside its columns."""

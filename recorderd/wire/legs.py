@@ -33,6 +33,7 @@ CONFERENCE_LEG: Final = "conference"
 MIXED_LEG: Final = "mixed"
 RECORDING_PARTICIPANT: Final = "x-cisco-recording-participant"
 PARTICIPANTS_MAX: Final = 64
+NOBODY: Final = frozenset({"anonymous", "private", "restricted", "unavailable", "unknown", "withheld"})
 _MEDIA_INDEX: Final = re.compile(r';\s*media-index\s*=\s*"?([0-9]{1,3})"?', re.IGNORECASE)
 _BETWEEN: Final = re.compile(r",\s*(?=<?sips?:)", re.IGNORECASE)
 
@@ -137,10 +138,15 @@ def _leg_party(leg: str, *, caller: str, callee: str, extension: str) -> str:
     Only what headers say counts: two legs taken for one party's would be kept once.
     """
     if leg.lower() == CALLER_LEG:
-        return caller
+        return _somebody(caller)
     if leg.lower() == CALLEE_LEG:
-        return extension if extension and extension != caller else callee
+        return _somebody(extension if extension and extension != caller else callee)
     return MIXED_LEG if leg.lower() == MIXED_LEG else ""  # both voices: a second such leg brings the same
+
+
+def _somebody(number: str) -> str:
+    """Give a number that tells one party from another; nothing where it is withheld, as many people's is."""
+    return "" if number_of(number).strip().casefold() in NOBODY else number
 
 
 def _bridged(parameters: dict[str, str]) -> Leg:
@@ -153,7 +159,7 @@ def _bridged(parameters: dict[str, str]) -> Leg:
     far = parameters.get("x-farendaddr") or parameters.get("x-farenddevice", "")
     reference = parameters.get("x-refci", "")
     key = f"refci:{reference}@{parameters.get('x-nearendclusterid', '')}" if reference else ""
-    party = near if leg == "near" else far
+    party = _somebody(near if leg == "near" else far)
     return Leg(
         kind=OfferKind.CISCO_BIB,
         call_key=key,
@@ -199,7 +205,10 @@ def _forked(message: SipMessage) -> Leg:
         extension="",
         voices=tuple(
             OfferedLine(
-                label="", side_rank=number, participant_ids=(uri,) if uri else (), party=parties[number]
+                label="",
+                side_rank=number,
+                participant_ids=(uri,) if uri else (),
+                party=_somebody(parties[number]),
             )
             for number, uri in enumerate(uris)
         ),

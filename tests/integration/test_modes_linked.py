@@ -203,3 +203,20 @@ def test_a_reinvite_that_makes_two_calls_one_and_asks_for_a_pause_is_followed_in
     (paused,) = recording_of(house, first).manifest["spans"]
     assert paused["cause"] == "paused"
     assert "internal_error" not in house[1].text()
+
+
+@pytest.mark.parametrize("from_the_beginning", [False, True])
+def test_what_must_be_recorded_is_not_paused_with_a_call_that_may_be(
+    house: tuple[House, Program], client: SipClient, from_the_beginning: bool
+) -> None:
+    pausable = Talk(client, "2001", 4.0)
+    recorded = Talk(client, "2002", 3.0, linked=pausable.call_id if from_the_beginning else "")
+    if not from_the_beginning:
+        time.sleep(0.5)
+        assert _link(recorded, pausable) == 403
+    assert pausable.request(0, "INFO", "action=pause", "text/plain") == 200
+    recorded.end()
+    pausable.end()
+    (span,) = recording_of(house, pausable.call_id).manifest["spans"]
+    assert span["cause"] == "paused"
+    _holds_alone(house, recorded)

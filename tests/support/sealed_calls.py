@@ -13,6 +13,9 @@ from recorderd.core.messages import CallDescription, ControlAction, Origin, Part
 from recorderd.core.terms import Mode, RecordingTerms
 from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore
+from recorderd.record.draft_keys import DraftKeys
+from recorderd.record.entries import Entries
+from recorderd.record.recorder import Recorder
 from tests.support.studio import Studio
 
 CALLER, CALLEE, NAME, CALL_ID, PARTY = "+442079460101", "70077007", "Zoe Quill", "xc-9f31-call", "party-77x"
@@ -38,6 +41,31 @@ def sealed_studio(root: Path, signer: Signer, recipients: object, **terms: objec
     studio.change(session, RecordingState.PAUSED, ms=700, by=CALLEE)
     studio.change(session, RecordingState.ON, ms=900, action=ControlAction.RESUME, by=CALLEE)
     return studio
+
+
+def with_draft_keys(studio: Studio, descriptor: int) -> Recorder:
+    """Make a recorder for a studio that leaves the keys of its drafts to the one that follows."""
+    entries = Entries(
+        sealer=studio.sealer,
+        spool=studio.spool,
+        disk=studio.disks.sealing,
+        policy=studio.policy,
+        clock=studio,
+        log=studio.log,
+    )
+    return Recorder(
+        source=studio.tap,
+        disks=studio.disks,
+        spool=studio.spool,
+        sealer=studio.sealer,
+        entries=entries,
+        pace=studio.pace,
+        clock=studio,
+        log=studio.log,
+        on_silent=studio.silent.append,
+        encryption=studio.encryption,
+        draft_keys=DraftKeys(descriptor),
+    )
 
 
 def told(content: bytes) -> list[str]:

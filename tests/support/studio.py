@@ -68,6 +68,7 @@ STEP_MS: Final = 100
 BEGIN_MONO_NS: Final = 1_000_000_000_000
 BEGIN_UTC_NS: Final = time.time_ns() + 3_600_000_000_000  # a certificate made meanwhile is valid
 EVENT_PAYLOAD_TYPE: Final = 101
+COMFORT_NOISE_PAYLOAD_TYPE: Final = 13
 PCMA: Final = Codec(payload_type=8, encoding=Encoding.PCMA, clock_rate_hz=RATE_HZ)
 
 
@@ -308,6 +309,16 @@ class Studio:
         header[1], header[4:8] = EVENT_PAYLOAD_TYPE, sender.packet(since_packet)[4:8]
         lasts = sender.ticks_per_packet * (at_packet + 1 - since_packet)
         return bytes(header) + struct.pack("!BBH", code, 10, lasts)
+
+    def noise(self, stream: str, *, at_packet: int) -> bytes:
+        """Make a packet of comfort noise (RFC 3389) in the place of one of the voice, or behind it."""
+        sender, _ = self._senders[StreamId(stream)]
+        packet = bytearray(sender.packet(0)[:12])
+        sequence, timestamp = int.from_bytes(packet[2:4]), int.from_bytes(packet[4:8])
+        packet[1] = COMFORT_NOISE_PAYLOAD_TYPE
+        packet[2:4] = ((sequence + at_packet) & 0xFFFF).to_bytes(2)
+        packet[4:8] = ((timestamp + at_packet * sender.ticks_per_packet) & 0xFFFF_FFFF).to_bytes(4)
+        return bytes(packet) + bytes([40])
 
     def go_on(self, stream: str, codec: Codec, *, payload: bytes) -> None:
         """Let a stream speak on by another codec."""

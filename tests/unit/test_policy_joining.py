@@ -12,6 +12,8 @@ from recorderd.policy.modes import Conduct, begin, step
 PLAIN = RecordingTerms()
 PAUSABLE = RecordingTerms(mode=Mode.ALWAYS_PAUSABLE)
 ON_DEMAND = RecordingTerms(mode=Mode.ON_DEMAND)
+NOT_RECORDED = RecordingTerms(mode=Mode.NEVER)
+MANDATORY = RecordingTerms(mandatory=True)
 ASKED = RecordingTerms(consent=Consent.REQUIRED)
 OBJECTABLE = RecordingTerms(consent=Consent.OBJECTION)
 PROMPTED = RecordingTerms(prompt="this_call_is_recorded")
@@ -37,7 +39,16 @@ def _after(terms: RecordingTerms, *actions: ControlAction) -> Conduct:
         (PLAIN, (), ON_DEMAND, (), True),  # the other party of what is recorded
         (ON_DEMAND, (), ON_DEMAND, (), True),
         (ON_DEMAND, (), PLAIN, (), False),  # it would be recorded no more
-        (ON_DEMAND, (A.START,), PLAIN, (), True),
+        (ON_DEMAND, (A.START,), PLAIN, (), False),  # a stop would end what must be recorded
+        (ON_DEMAND, (A.START,), PAUSABLE, (), False),
+        (ON_DEMAND, (A.START,), NOT_RECORDED, (), True),
+        (PAUSABLE, (), PLAIN, (), False),  # and a pause interrupt it
+        (PAUSABLE, (), NOT_RECORDED, (), True),
+        (PAUSABLE, (), ON_DEMAND, (A.START,), True),
+        (PLAIN, (), PAUSABLE, (), True),
+        (OBJECTABLE, (), MANDATORY, (), False),  # and an objection erase it
+        (ASKED, (A.CONSENT,), MANDATORY, (), False),
+        (PLAIN, (), MANDATORY, (), True),
         (PLAIN, (), ASKED, (), False),
         (PLAIN, (), ASKED, (A.CONSENT,), True),
         (PLAIN, (), OBJECTABLE, (A.OBJECT,), False),
@@ -74,6 +85,7 @@ def test_who_may_go_on_in_whose_recording(
         (PLAIN, PROMPTED, True),
         (PLAIN, ASKED, False),
         (ON_DEMAND, PLAIN, False),
+        (PAUSABLE, PLAIN, False),
         (ON_DEMAND, RecordingTerms(mode=Mode.NEVER), True),
         (ASKED, PLAIN, False),
         (PLAIN, ENCRYPTED, False),

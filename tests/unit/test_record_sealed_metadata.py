@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from recorderd.core.messages import (
     ControlAction,
     RecordingState,
     SessionRefused,
+    SessionStarted,
+    StreamOpened,
 )
 from recorderd.evidence.envelope import CertificateRecipients
 from recorderd.evidence.keys import Signer
@@ -45,6 +48,7 @@ from tests.support.sealed_calls import (
     sealed_studio,
     told,
     verdict_on,
+    with_draft_keys,
 )
 from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS
 
@@ -99,6 +103,25 @@ def test_at_no_moment_of_the_call_or_after_does_anything_on_disk_or_in_the_log_t
     }
     assert "recording_sealed" in caplog.text
     assert not told(caplog.text.encode())
+
+
+def test_an_offer_that_comes_after_a_restart_lies_beside_those_before_and_the_call_goes_on(
+    tmp_path: Path, signer: Signer, recipients: CertificateRecipients
+) -> None:
+    studio, keys = sealed_studio(tmp_path / "r", signer, recipients), os.memfd_create("keys")
+    said = [message for _, _, message in studio._script if isinstance(message, SessionStarted | StreamOpened)]
+    studio.recorder = with_draft_keys(studio, keys)
+    studio.run(2000)
+    studio.recorder = with_draft_keys(studio, keys)  # the process was killed, and another goes on
+    studio.recorder.sessions.go_on(SessionId("s"), said)
+    studio.offer(SessionId("s"), "UPDATE sip:recorder@example.com SIP/2.0\r\n\r\n", ms=2100)
+    studio.end(SessionId("s"), ms=4000)
+    studio.run(7000)
+    os.close(keys)
+    assert studio.log.counters().get("draft_failed", 0) == 0
+    names = {path.name for path in studio.folder("s").iterdir()}
+    assert {"s.offer-1.sip.p7m", "s.offer-2.sip.p7m", "s.wav.p7m"} <= names
+    assert verdict_on(studio.folder("s")).troubles == ()
 
 
 def test_the_same_search_finds_the_names_of_a_class_whose_metadata_is_in_clear(

@@ -138,6 +138,24 @@ def test_an_objection_erases_at_once_and_leaves_a_signed_tombstone(studio: Studi
     ]
 
 
+def test_of_a_call_that_sends_offers_without_end_so_many_are_kept_as_a_manifest_may_list(
+    studio: Studio,
+) -> None:
+    """One that listed more than 10,000 files was taken by no archive."""
+    session = studio.session("s")
+    voice = studio.voice(session, "s/1", first_ms=0, packets=100)
+    studio.run(500)
+    studio.recorder.sessions.open[session].files.offers = 8_998  # as after so many
+    for number in range(4):
+        _offer(studio, session, ms=600 + number)
+    studio.end(session, ms=2000)
+    studio.run(5000)
+    kept = {entry.name for entry in studio.manifest(session).files if ".offer-" in entry.name}
+    assert kept == {"s.offer-8999.sip", "s.offer-9000.sip"}
+    assert studio.log.counters()["offer_left_out"] == 2
+    assert np.array_equal(studio.samples(session)[:, 0], voice.samples)
+
+
 def test_consent_that_does_not_come_in_time_leaves_another_tombstone(studio: Studio) -> None:
     session = studio.session("s", state=WAITING)
     studio.voice(session, "s/1", first_ms=0, packets=100)

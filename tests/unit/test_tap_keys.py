@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+import pytest
+
 from recorderd.core.clock import NS_PER_MS
 from recorderd.core.ids import StreamId
 from recorderd.tap.keys import KeyEvent
@@ -158,6 +160,21 @@ def test_a_sender_that_gives_its_keys_an_ssrc_of_their_own_is_placed_by_arrival(
     sent = [sender.send() for _ in range(10)]
     keys = Sender(codec=pcm(), ssrc=99, timestamp=5, now_ns=sender.now_ns)
     tap.play([*sent, *_key(keys, 4)])
+    (key, start_ticks, duration_ticks, ended) = _last(tap.key_events())[0]
+    assert (key, duration_ticks, ended) == ("4", 800, True)
+    assert abs(start_ticks - 1_600) <= 160
+
+
+@pytest.mark.parametrize("offset", [30_000, 2**31 + 5, 2**32 - 90_000])
+def test_an_event_that_counts_otherwise_than_its_stream_is_placed_by_arrival(offset: int) -> None:
+    """Some gateways make their events beside the audio, with its SSRC and with timestamps of their own."""
+    tap, sender = _stage()
+    sent = [sender.send() for _ in range(10)]
+    timestamp = sender.timestamp
+    sender.timestamp += offset
+    sent += _key(sender, 4)
+    sender.timestamp = timestamp + 8 * 160
+    tap.play([*sent, *[sender.send() for _ in range(10)]])
     (key, start_ticks, duration_ticks, ended) = _last(tap.key_events())[0]
     assert (key, duration_ticks, ended) == ("4", 800, True)
     assert abs(start_ticks - 1_600) <= 160

@@ -233,3 +233,16 @@ def test_copies_and_single_packets_at_places_that_are_taken_move_nothing() -> No
     tap.hear([(0, packet.sent_ns, packet.datagram) for packet in rows])
     counters = tap.stats(StreamId("0")).counters
     assert (counters["received"], counters["duplicate"], counters["timestamp_jumps"]) == (50, 5, 0)
+
+
+def test_of_a_sender_that_changes_its_ssrc_without_end_the_first_ones_and_the_newest_are_told() -> None:
+    """A manifest with more of them than it may hold was refused by every archive."""
+    table = _table()
+    changes = 1_050
+    for number in range(changes):
+        packets = [(3 * number + at, 60 * number + 20 * at, 100 + number) for at in range(3)]
+        _, ours, _ = _arrive(table, packets)
+        assert all(ours)
+    stats = table.stats(0)
+    assert stats.counters["ssrc_changes"] == changes - 1
+    assert stats.ssrcs == (*range(100, 1_099), 100 + changes - 1)

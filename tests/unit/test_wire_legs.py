@@ -49,6 +49,16 @@ def test_a_leg_says_whose_voice_it_carries(leg: str, extension: str, party: str,
     assert (line.party, line.side_rank, line.label) == (party, rank, leg or "7")
 
 
+@pytest.mark.parametrize(
+    "withheld", ["anonymous", "Anonymous <sip:anonymous@anonymous.invalid>", "Restricted", "unknown"]
+)
+@pytest.mark.parametrize(("leg", "header"), [("caller", "Caller"), ("callee", "Callee")])
+def test_two_who_withhold_their_numbers_are_not_one_party(leg: str, header: str, withheld: str) -> None:
+    offer = _leg("X-Call-ID: c-1", f"X-Call-Leg: {leg}", f"X-Call-{header}: {withheld}")
+    (line,) = offer.lines
+    assert line.party == ""
+
+
 def test_a_leg_names_queue_conference_kind_and_the_call_it_was_linked_with() -> None:
     offer = _leg(
         *CALL,
