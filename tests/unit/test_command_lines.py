@@ -11,6 +11,7 @@ import pytest
 
 from recorderd.app.archive import main as archive_main
 from recorderd.app.quickstart import Ports, quickstart
+from recorderd.app.recorderctl import main as recorderctl_main
 from tests.support.free_ports import free_port
 
 NOBODY = 65534
@@ -90,3 +91,16 @@ def test_an_archives_folder_that_roots_command_makes_belongs_to_whom_it_lies_wit
     os.chown(desk, owner, -1)
     assert archive_main(["reindex", "--config", str(desk / "archive.toml")]) == 0
     assert (desk / "archive").stat().st_uid == (desk / "archive" / "catalogue.sqlite3").stat().st_uid == owner
+
+
+@pytest.mark.parametrize("name", ["recorderd.toml", "keys/signing-key.pem"])
+def test_quickstart_leaves_what_is_there_of_a_recorder_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    theirs = tmp_path / "etc" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("of a recorder that is in use")
+    assert recorderctl_main(["quickstart", str(tmp_path / "etc")]) == 78
+    assert f"  {name.partition('/')[0]}: is there already" in capsys.readouterr().err
+    assert [path for path in (tmp_path / "etc").rglob("*") if path.is_file()] == [theirs]
+    assert theirs.read_text() == "of a recorder that is in use"
