@@ -43,6 +43,7 @@ from recorderd.app.archive_web import add_web
 from recorderd.app.control import ask
 from recorderd.app.counts import count_of
 from recorderd.app.front_end import front_end_lines
+from recorderd.app.handing_over import working_for_its_owner
 from recorderd.app.memory import keep_freed_memory
 from recorderd.app.output import Output
 from recorderd.app.power_words import power_line
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     configuration = load_archive_configuration(arguments.config)
-    code: int = arguments.run(arguments, configuration)
+    with working_for_its_owner(configuration.archive.data_dir):
+        code: int = arguments.run(arguments, configuration)
     return code
 
 

@@ -46,7 +46,7 @@ def _mirror(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
         for row in mirror.left():
             print(f"{row.recording_id}: {row.reason} (since {utc_text(row.since_utc_s * NS_PER_S)})")
         behind = f"{progress.rows_behind} recordings and {progress.tombstones_behind} tombstones behind"
-        print(f"{mirror.name}: {behind}, {progress.left} could not be copied")
+        print(f"{mirror.name}: {behind}, {progress.left} could not be copied or erased")
     return 0 if progress.is_whole else EXIT_LEFT
 
 

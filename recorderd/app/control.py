@@ -56,6 +56,10 @@ class ControlServer:
                 client, _ = self._socket.accept()
             except TimeoutError:
                 continue
+            except OSError as problem:  # no descriptor is free now: who asks is answered when one is
+                self._log.error(Ev.INTERNAL_ERROR, subject="control", reason=problem)
+                stop.wait(ACCEPT_POLL_S)
+                continue
             with client:
                 self._serve(client)
 

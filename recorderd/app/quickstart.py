@@ -1,6 +1,7 @@
 """quickstart: a complete, working loopback set-up in one folder, with fresh keys.
 
-Contract: never overwrites: a folder that holds a set-up already is left as it is and only explained again.
+Contract: never overwrites: a folder that holds a set-up already is left as it is and only explained again,
+and one that holds a part of one (of a real recorder, or of a quickstart that was cut) is refused.
 """
 
 from __future__ import annotations
@@ -92,12 +93,13 @@ class Ports:
 def quickstart(folder: Path, ports: Ports) -> Iterator[str]:
     """Write a set-up and give the lines that explain it.
 
-    Errors: ConfigurationError when the ports are none.
+    Errors: ConfigurationError when the ports are none, or something of that name is there already.
     """
     _check(folder, ports)
     if (folder / "archive.toml").exists():
         yield f"{folder} holds a set-up already; nothing was changed."
     else:
+        _see_that_nothing_is_there(folder)
         _write(folder, ports)
         yield f"Wrote a loopback set-up into {folder}."
     recorder, archive = folder / "recorderd.toml", folder / "archive.toml"
@@ -131,6 +133,13 @@ def _check(folder: Path, ports: Ports) -> None:
     if not 1024 <= ports.rtp_min < ports.rtp_max <= 65_535:
         problems.append(f"  --rtp-ports: {ports.rtp_min}-{ports.rtp_max} is no range; give A-B above 1023")
     if problems:
+        raise ConfigurationError(path=folder, count=len(problems), problems="\n".join(problems))
+
+
+def _see_that_nothing_is_there(folder: Path) -> None:
+    there = [name for name in ("recorderd.toml", "keys", "state") if (folder / name).exists()]
+    if there:
+        problems = [f"  {name}: is there already; give another folder" for name in there]
         raise ConfigurationError(path=folder, count=len(problems), problems="\n".join(problems))
 
 

@@ -71,7 +71,10 @@ def store_lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if mirror := status.get("mirror"):
         behind = f"{mirror['rows_behind']} recordings and {mirror['tombstones_behind']} tombstones behind"
         problem = f": {mirror['problem']}" if mirror["problem"] else ""
-        yield "copy", escape(f"{mirror['place']}, {behind}, {mirror['left']} could not be copied{problem}")
+        yield (
+            "copy",
+            escape(f"{mirror['place']}, {behind}, {mirror['left']} could not be copied or erased{problem}"),
+        )
     for name, route in (status.get("deliveries") or {}).items():
         problem = (route["last"] or {}).get("problem", "")
         yield f"delivery {name}", escape(f"{route['behind']} not delivered{problem and f': {problem}'}")

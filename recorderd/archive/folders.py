@@ -35,7 +35,7 @@ class Folders(Published):
         """Create the folder that they lie in; one that was there and is not is perhaps not mounted."""
         if not is_new and not (self.root / STORE_NAME).is_dir():
             raise FileNotFoundError(errno.ENOENT, f"{self.root} is not what it was: is it mounted?")
-        durable.make_dir(self.root / STORE_NAME)
+        make_owners_dir(self.root / STORE_NAME)
 
     def shown(self, path: str) -> str:
         """Name a folder."""
@@ -98,7 +98,7 @@ class Folders(Published):
         target = self.root / path
         while not target.is_dir():
             arriving = self.root / ARRIVING_NAME / path.replace("/", ".")
-            durable.make_dir(arriving)
+            make_owners_dir(arriving)
             with _held(arriving) as is_there:
                 if not is_there:
                     continue
@@ -108,7 +108,7 @@ class Folders(Published):
                 for left in arriving.iterdir():  # of a copy that was cut
                     durable.discard(left, synced=False)
                 self._copy_into(arriving, source, names)
-                durable.make_dir(target.parent)
+                make_owners_dir(target.parent)
                 durable.publish(arriving, target)
                 return
         with _held(target):
@@ -125,12 +125,13 @@ class Folders(Published):
             durable.discard(fresh, synced=False)
             with source.open(name) as file:
                 durable.create_from(fresh, file.blocks(), mode=READ_ONLY_MODE)
+            give_to_owner(fresh)
             durable.supersede(fresh, folder / name)
 
     def put(self, path: str, name: str, content: bytes) -> None:
         """Write a small file into a folder, read-only, for the archive's own user."""
         folder = self.root / path
-        durable.make_dir(folder)
+        make_owners_dir(folder)
         durable.replace(folder / name, content, mode=READ_ONLY_MODE)
         give_to_owner(folder / name)
 
@@ -138,7 +139,7 @@ class Folders(Published):
         """Move a file into a folder."""
         target = self.root / path / name
         arriving = target.with_name(f".{name}.new")
-        durable.make_dir(target.parent)
+        make_owners_dir(target.parent)
         if source.exists():
             source.chmod(READ_ONLY_MODE)
             give_to_owner(source)
@@ -169,8 +170,9 @@ class Folders(Published):
         """Write a note; not waited for."""
         target = self.root / path
         if not target.parent.exists():
-            durable.make_dir(target.parent)
+            make_owners_dir(target.parent)
         durable.replace(target, content, mode=READ_ONLY_MODE, synced=False)
+        give_to_owner(target)
 
     def drop_note(self, path: str) -> None:
         """Remove a note for good, if there is one."""
@@ -194,10 +196,25 @@ class Folders(Published):
         return folder.relative_to(self.root).as_posix()
 
 
+def make_owners_dir(folder: Path) -> None:
+    """Create a folder with its missing parents; what root makes of them is each its own folder's owner's.
+
+    Durable: after return each folder that was created survives.
+    """
+    missing = []
+    if os.geteuid() == 0:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    durable.make_dir(folder)
+    for path in reversed(missing):
+        give_to_owner(path)
+
+
 def give_to_owner(path: Path) -> None:
-    """Let a file that root has made be its folder's owner's: the archive's own user is to read it."""
+    """Let what root has made be its folder's owner's: the archive's own user is to work on with it."""
+    if os.geteuid() != 0:
+        return
     owner = path.parent.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
+    if owner.st_uid != 0:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 

@@ -3,7 +3,7 @@
 Rule: what is copied is what the archive signed for, compared before it goes; nothing there is overwritten,
 and it shrinks by tombstones alone, in their order. The queue is the catalogue itself: rows and tombstones
 above the marks are to be done. A mark is moved after the work, so that a cut lets some of it be done again.
-What cannot be copied is noted, told and tried again; it holds up nothing else.
+What cannot be copied, or be erased there, is noted, told and tried again; it holds up nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from recorderd.archive.catalogue import ROWS, Entry
 from recorderd.archive.database import Database, storable
@@ -28,15 +28,17 @@ from recorderd.wire.receipt import parse_receipt
 from recorderd.wire.tombstone import Tombstone, parse_tombstone, tombstone_name
 
 _STEP_ROWS: Final = 32
+_UNDONE: Final = "is not erased in the store itself yet"
 _R: Final = RECORDINGS.c
 _S: Final = TOMBSTONES.c
 _M: Final = MIRRORS.c
 _L: Final = MIRROR_LEFT.c
+_STONES: Final = select(_S.number, _S.row_id, _S.path, _S.document, _S.done_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """A recording that could not be copied."""
+    """A recording that could not be copied, or not be erased there."""
 
     row_id: int
     recording_id: str
@@ -132,11 +134,11 @@ class Mirror:
         ``advance`` hears of the octets of each recording.
         """
         self.begin()
-        if again:
-            for row in self.left():
-                if stopped():
-                    break
-                self._copy_row(self._entry(row.row_id), advance)
+        for row in self.left():
+            if stopped():
+                break
+            if again or row.reason == _UNDONE:
+                self._try_again(row, advance)
         while not stopped() and self._rows(advance, stopped):
             pass
         while not stopped() and self._tombstones(stopped):
@@ -159,7 +161,7 @@ class Mirror:
             )
 
     def left(self) -> list[Left]:
-        """List what could not be copied."""
+        """List what could not be copied, or not be erased there."""
         columns = _L.row_id, _L.recording_id, _L.since_utc_s, _L.reason
         with self._database.read() as connection:
             query = select(*columns).where(_L.place == self.name).order_by(_L.row_id)
@@ -192,8 +194,8 @@ class Mirror:
                     self.copy(entry.path, files)
             except (FormatError, OSError) as problem:
                 self.place.prepare(is_new=False)  # raises when nothing can be done there at all
-                reason = "" if self._is_gone(entry.row_id) else storable(str(problem))  # erased meanwhile
-        self._note(entry, reason)
+                reason = "" if self._is_gone(entry.row_id) else _why(problem)  # erased meanwhile
+        self._note(entry.row_id, entry.id, reason)
         self._fresh.discard(entry.path)
         advance(entry.size_bytes)
 
@@ -213,21 +215,45 @@ class Mirror:
         """Let some more tombstones take effect there; tell whether there were any that could."""
         with self._database.read() as connection:
             _, last = self._marks(connection)
-            query = select(_S.number, _S.path, _S.document, _S.done_at).where(_S.number > last)
-            rows = connection.execute(query.order_by(_S.number).limit(_STEP_ROWS)).all()
+            query = _STONES.where(_S.number > last).order_by(_S.number).limit(_STEP_ROWS)
+            rows = connection.execute(query).all()
         begun = last
         for row in rows:
-            if stopped() or not row.done_at:  # the store itself comes first
+            if stopped() or not (row.done_at or self._is_passed(row.number)):  # the store itself comes first
                 break
-            body = parse_tombstone(bytes(row.document)).body
-            try:
-                self._settle(row.path, body, bytes(row.document))
-            except OSError as problem:
-                self._log.error(Ev.MIRROR_LEFT, subject=body.recording_id, place=self.name, reason=problem)
-                break
+            self._note(row.row_id, row.path.rpartition("/")[2], self._try(row))
             last = row.number
         self._mark(last_tombstone=last)
         return last > begun
+
+    def _is_passed(self, number: int) -> bool:
+        """Tell whether a later tombstone has taken effect in the store, so that this one was left behind."""
+        with self._database.read() as connection:
+            query = select(_S.number).where(_S.number > number, _S.done_at != "").limit(1)
+            return connection.execute(query).scalar() is not None
+
+    def _try(self, row: Row[*tuple[Any, ...]]) -> str:
+        """Let one tombstone take effect there; say why it does not, or nothing."""
+        if not row.done_at:
+            return _UNDONE
+        try:
+            self._settle(row.path, parse_tombstone(bytes(row.document)).body, bytes(row.document))
+        except (FormatError, OSError) as problem:
+            self.place.prepare(is_new=False)  # raises when nothing can be done there at all
+            return _why(problem)
+        return ""
+
+    def _try_again(self, left: Left, advance: Callable[[int], None]) -> None:
+        """Copy, or erase there, what could not be before."""
+        with self._database.read() as connection:
+            _, last = self._marks(connection)
+            query = _STONES.where(_S.row_id == left.row_id, _S.number <= last).order_by(_S.number)
+            rows = connection.execute(query).all()
+        if not rows:
+            self._copy_row(self._entry(left.row_id), advance)
+            return
+        reasons = (self._try(row) for row in rows)
+        self._note(left.row_id, left.recording_id, next((reason for reason in reasons if reason), ""))
 
     def _settle(self, path: str, body: Tombstone, document: bytes) -> None:
         """Bring one recording there to what its tombstone says, or to what a later one says."""
@@ -257,18 +283,22 @@ class Mirror:
         with self._database.write() as connection:
             connection.execute(update(MIRRORS).where(_M.place == self.name).values(**values))
 
-    def _note(self, entry: Entry, reason: str) -> None:
-        of_row = (_L.place == self.name, _L.row_id == entry.row_id)
+    def _note(self, row_id: int, recording_id: str, reason: str) -> None:
+        of_row = (_L.place == self.name, _L.row_id == row_id)
         with self._database.read() as connection:
             known = connection.execute(select(_L.since_utc_s, _L.reason).where(*of_row)).first()
-        if reason:
-            self._log.error(Ev.MIRROR_LEFT, subject=entry.id, place=self.name, reason=reason)
+        if reason and reason != _UNDONE:
+            self._log.error(Ev.MIRROR_LEFT, subject=recording_id, place=self.name, reason=reason)
         if (known.reason if known is not None else "") == reason:
             return
         since_utc_s = known.since_utc_s if known is not None else self._clock.utc_ns() // NS_PER_S
         with self._database.write() as connection:
             connection.execute(delete(MIRROR_LEFT).where(*of_row))
             if reason:
-                row = {"place": self.name, "row_id": entry.row_id, "recording_id": entry.id}
+                row = {"place": self.name, "row_id": row_id, "recording_id": recording_id}
                 row |= {"since_utc_s": since_utc_s, "reason": reason}
                 connection.execute(insert(MIRROR_LEFT), row)
+
+
+def _why(problem: Exception) -> str:
+    return storable(str(problem)) or type(problem).__name__

@@ -13,7 +13,7 @@ MIRRORS: Final = Table(
     METADATA,
     Column("place", WORD, primary_key=True),  # where the copy lies; another place begins at nothing
     Column("last_row", NUMBER, nullable=False),  # up to this one everything was tried
-    Column("last_tombstone", NUMBER, nullable=False),  # up to this one everything is gone there too
+    Column("last_tombstone", NUMBER, nullable=False),  # up to this one everything was tried
 )
 
 MIRROR_LEFT: Final = Table(

@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import http.client
 import json
-import ssl
 import threading
 import urllib.error
 import urllib.parse
@@ -28,6 +27,7 @@ from joserfc.jwk import KeySet
 from sqlalchemy import delete, select
 
 from recorderd.archive.accounts_tables import ACCOUNTS, OIDC_ATTEMPTS
+from recorderd.archive.asking import ask_http
 from recorderd.archive.database import Database
 from recorderd.archive.secrets_of_people import fingerprint_of, new_secret
 from recorderd.core.clock import NS_PER_S, Clock
@@ -182,17 +182,12 @@ class Oidc:
         return document
 
     def _ask(self, url: str, form: dict[str, str] | None = None) -> dict[str, Any]:
-        trust = str(self._settings.ca_file) if self._settings.ca_file is not None else None
         try:
-            opener = urllib.request.build_opener(
-                urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=trust)),
-                urllib.request.ProxyHandler({}),
-                _NoRedirect(),
-            )
             data = urllib.parse.urlencode(form).encode() if form is not None else None
             request = urllib.request.Request(url, data=data, headers={"Accept": "application/json"})
-            with opener.open(request, timeout=_TIMEOUT_S) as answer:
-                table = json.loads(answer.read(_ANSWER_BYTES))
+            ca_file = self._settings.ca_file
+            told = ask_http(request, ca_file=ca_file, within_s=_TIMEOUT_S, limit_bytes=_ANSWER_BYTES)
+            table = json.loads(told)
         except urllib.error.HTTPError as problem:
             if form is not None:  # the provider refuses the code
                 raise SignInRefused(reason=f"the provider answers {problem.code}") from None
@@ -205,13 +200,6 @@ class Oidc:
 
     def _now_utc_s(self) -> int:
         return self._clock.utc_ns() // NS_PER_S
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The provider is where its document says."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
 
 
 def _challenge(verifier: str) -> str:

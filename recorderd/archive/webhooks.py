@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, update
 
+from recorderd.archive.asking import ask_http
 from recorderd.archive.audit_tables import AUDIT, AUDIT_EXPORTS
 from recorderd.archive.call_tables import MISSING_CALLS
 from recorderd.archive.database import Database
@@ -37,7 +37,7 @@ from recorderd.wire.canonical import canonical_json
 KINDS: Final = ("archived", "held", "released", "erased", "missing")
 FIRST_WAIT_S: Final = 5.0
 LONGEST_WAIT_S: Final = 3600.0
-_TIMEOUT_S: Final = 15.0
+_TIMEOUT_S: Final = 15.0  # for a whole answer
 _AT_ONCE: Final = 100
 _KIND_OF: Final = {"hold_added": "held", "hold_released": "released", "recording_erased": "erased"}
 _SOURCES: Final = {
@@ -139,13 +139,7 @@ class Teller:
             },
         )
         try:
-            trust = str(self._hook.ca_file) if self._hook.ca_file is not None else None
-            context = ssl.create_default_context(cafile=trust)
-            opener = urllib.request.build_opener(
-                urllib.request.HTTPSHandler(context=context), _NoRedirect(), urllib.request.ProxyHandler({})
-            )
-            with opener.open(request, timeout=_TIMEOUT_S) as answer:
-                answer.read(1024)
+            ask_http(request, ca_file=self._hook.ca_file, within_s=_TIMEOUT_S, limit_bytes=1024)
         except urllib.error.HTTPError as problem:
             raise WebhookFailed(url=self._hook.url, reason=f"answers {problem.code}") from None
         except (OSError, http.client.HTTPException) as problem:
@@ -160,15 +154,6 @@ def signature(secret: str, seconds: str, body: bytes) -> str:
     """Sign a body as it is sent at a time."""
     digest = hmac.new(secret.encode(), seconds.encode() + b"." + body, hashlib.sha256).hexdigest()
     return f"t={seconds},v1={digest}"
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A hook is where it was configured, nowhere else."""
-
-    def http_error_302(self, *_: Any, **__: Any) -> None:
-        """Follow nothing, and do not read where it would lead: it is an answer that is no success."""
-
-    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _archived(connection: Connection, reached: int) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import base64
 import http.client
-import io
 import secrets
-import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from recorderd.core.clock import NS_PER_S
@@ -29,6 +27,7 @@ from recorderd.evidence.timestamp import (
     make_request,
 )
 from recorderd.evidence.verify import TrustStore
+from recorderd.http_answer import response_until
 
 _QUERY_TYPE: Final = "application/timestamp-query"
 _REPLY_TYPE: Final = "application/timestamp-reply"
@@ -120,7 +119,7 @@ def _exchange(authority: Authority, query: bytes, *, deadline_s: float) -> bytes
         )
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=authority.timeout_s)
-    connection.response_class = _response_class(deadline_s)
+    connection.response_class = response_until(deadline_s)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("POST", target, body=query, headers=headers)
@@ -139,30 +138,3 @@ def _exchange(authority: Authority, query: bytes, *, deadline_s: float) -> bytes
         return body
     finally:
         connection.close()
-
-
-def _response_class(deadline_s: float) -> Any:
-    """Make a response that stops at the deadline, however slowly the octets drip."""
-
-    class Response(http.client.HTTPResponse):
-        def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
-            super().__init__(sock, *arguments, **named)
-            self._plain = self.fp  # keeps the socket open after the connection let go of it
-            self.fp = io.BufferedReader(_UntilDeadline(sock, deadline_s))
-
-    return Response
-
-
-class _UntilDeadline(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline_s: float) -> None:
-        self._socket, self._deadline_s = sock, deadline_s
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        left_s = self._deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        self._socket.settimeout(left_s)
-        return self._socket.recv_into(buffer)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from recorderd.core.clock import Clock
@@ -133,6 +134,8 @@ class Closing:
             if is_no_space(result):
                 self._wait_for_room(files, finished, result)
                 continue
+            if isinstance(result, KeyUnusable):
+                _note_end(files, finished)
             files.leave()
             if isinstance(result, Manifest):
                 self._tell(result)
@@ -167,6 +170,7 @@ class Closing:
             return problem
 
     def _wait_for_room(self, files: RecordingFiles, finished: Finished, problem: object) -> None:
+        _note_end(files, finished)
         self._no_room.append((files, replace(finished, audio_descriptor=-1)))
         self._log.error(Ev.SEAL_POSTPONED, subject=finished.started.session, reason=problem)
 
@@ -209,3 +213,9 @@ class Closing:
             cause=manifest.end_cause,
             outcome=manifest.outcome,
         )
+
+
+def _note_end(files: RecordingFiles, finished: Finished) -> None:
+    """Let the next process know how it ended, if it is to seal it; a disk that is full need not take that."""
+    with suppress(RecorderError, OSError):
+        files.note_end(cause=finished.end_cause)

@@ -71,7 +71,7 @@ class Journal:
     growing: dict[str, list[Gap]] = field(default_factory=dict)
     checkpoints: list[CheckpointLine] = field(default_factory=list)
     standing: dict[str, dict[str, Any]] = field(default_factory=dict)  # by stream; see ``Track.standing``
-    end_cause: str = ""  # of one that was laid down
+    end_cause: str = ""  # of one that was laid down, or waits to be sealed
     enclosed: dict[str, FileEntry] = field(default_factory=dict)  # offers in envelopes, by name
     recipients: tuple[RecipientEntry, ...] = ()  # who can open the draft
     tails: list[TailLine] = field(default_factory=list)  # what a recovery has put into the audio

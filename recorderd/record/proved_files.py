@@ -77,6 +77,15 @@ class ProvedFiles(JournalFiles):
         journal.ended(cause=cause)
         return descriptors
 
+    def note_end(self, *, cause: str) -> None:
+        """Note how it ended: another process may have to seal it.  # thread: the sealing
+
+        Durable: after return the note survives.
+        Errors: OSError.
+        """
+        self._written.ended(cause=cause)
+        self._written.sync()
+
     def audio_proof(self) -> ProofEntry:
         """Give the tree over the audio as it was proved.  # thread: the sealing"""
         if self._draft is None or not self._draft.frames:

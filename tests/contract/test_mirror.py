@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from recorderd.archive.catalogue import Entry
 from recorderd.archive.database import Database
@@ -16,6 +17,7 @@ from recorderd.archive.groups import sha256_of
 from recorderd.archive.mirror import Mirror
 from recorderd.archive.mirror_checks import mirror_flaws
 from recorderd.archive.published import Published
+from recorderd.archive.retention_tables import TOMBSTONES
 from recorderd.archive.store import Key
 from recorderd.core.events import EventLog
 from recorderd.evidence.digest import sha256_file
@@ -116,6 +118,47 @@ def test_an_erasure_that_is_not_settled_here_waits_there(copied: Copied) -> None
     assert copied.names(FIRST) == {path.name for path in (GOLDEN / FIRST).iterdir()}
     copied.archive.eraser.finish()
     assert copied.mirror.run().is_whole
+    assert copied.names(FIRST) == {f"{FIRST}.tombstone.json"}
+
+
+def test_what_cannot_be_erased_there_holds_up_no_other_erasure_and_is_tried_again(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied.mirror.run()
+    copied.archive.erase(FIRST)
+    copied.archive.erase(SECOND)
+    path, remove = copied.archive.entry(FIRST).path, copied.place.remove
+
+    def stubborn(of: str, names: Sequence[str]) -> None:
+        if of == path:
+            raise PermissionError(13, "somebody holds it")
+        remove(of, names)
+
+    monkeypatch.setattr(copied.place, "remove", stubborn)
+    progress = copied.mirror.run()
+    assert copied.names(SECOND) == {f"{SECOND}.tombstone.json"}
+    assert (progress.tombstones_behind, progress.left, progress.is_whole) == (0, 1, False)
+    (left,) = copied.mirror.left()
+    assert (left.recording_id, "somebody holds it" in left.reason) == (FIRST, True)
+    assert copied.again().run(again=True).left == 1
+    monkeypatch.undo()
+    assert copied.again().run(again=True).is_whole
+    assert copied.names(FIRST) == {f"{FIRST}.tombstone.json"}
+    assert copied.flaws() == []
+
+
+def test_an_erasure_that_is_stuck_here_holds_up_no_later_one_there(copied: Copied) -> None:
+    copied.mirror.run()
+    copied.archive.erase(FIRST)
+    copied.archive.erase(SECOND)
+    with copied.archive.database.write() as connection:
+        connection.execute(update(TOMBSTONES).where(TOMBSTONES.c.number == 1).values(done_at=""))
+    assert not copied.mirror.run().is_whole
+    assert copied.names(SECOND) == {f"{SECOND}.tombstone.json"}
+    assert any(name.endswith(".wav") for name in copied.names(FIRST))
+    with copied.archive.database.write() as connection:
+        connection.execute(update(TOMBSTONES).values(done_at="2026-11-29T00:00:00Z"))
+    assert copied.again().run().is_whole
     assert copied.names(FIRST) == {f"{FIRST}.tombstone.json"}
 
 

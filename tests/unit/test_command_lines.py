@@ -11,7 +11,10 @@ import pytest
 
 from recorderd.app.archive import main as archive_main
 from recorderd.app.quickstart import Ports, quickstart
+from recorderd.app.recorderctl import main as recorderctl_main
 from tests.support.free_ports import free_port
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -65,3 +68,39 @@ def test_as_many_rows_as_a_database_can_count_may_be_asked_for(desk: Path) -> No
     most = str((1 << 63) - 1)
     for words in ("list", "--limit"), ("audit", "list", "--last"):
         assert archive_main([*words, most, "--config", str(desk / "archive.toml")]) == 0
+
+
+def test_what_roots_commands_make_beside_the_catalogue_belongs_to_the_folders_owner(desk: Path) -> None:
+    owner = NOBODY if os.geteuid() == 0 else os.geteuid()  # who is not root can only be himself
+    config = ("--config", str(desk / "archive.toml"))
+    archive = desk / "archive"
+    archive.mkdir()
+    os.chown(archive, owner, -1)
+    (desk / "elsewhere").write_text("root's own")
+    os.link(desk / "elsewhere", archive / "second-name")
+    for words in ("reindex",), ("renew",), ("retention", "sweep"), ("list",):
+        assert archive_main([*words, *config]) == 0
+    made = [path for path in archive.rglob("*") if path.name != "second-name"]
+    assert {path.name for path in made} >= {"catalogue.sqlite3", ".archive.lock", "renewals"}
+    assert {path.name for path in made if path.stat().st_uid != owner} == set()
+    assert (desk / "elsewhere").stat().st_uid == os.geteuid()
+
+
+def test_an_archives_folder_that_roots_command_makes_belongs_to_whom_it_lies_with(desk: Path) -> None:
+    owner = NOBODY if os.geteuid() == 0 else os.geteuid()
+    os.chown(desk, owner, -1)
+    assert archive_main(["reindex", "--config", str(desk / "archive.toml")]) == 0
+    assert (desk / "archive").stat().st_uid == (desk / "archive" / "catalogue.sqlite3").stat().st_uid == owner
+
+
+@pytest.mark.parametrize("name", ["recorderd.toml", "keys/signing-key.pem"])
+def test_quickstart_leaves_what_is_there_of_a_recorder_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    theirs = tmp_path / "etc" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("of a recorder that is in use")
+    assert recorderctl_main(["quickstart", str(tmp_path / "etc")]) == 78
+    assert f"  {name.partition('/')[0]}: is there already" in capsys.readouterr().err
+    assert [path for path in (tmp_path / "etc").rglob("*") if path.is_file()] == [theirs]
+    assert theirs.read_text() == "of a recorder that is in use"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -90,6 +91,34 @@ def test_a_client_that_sends_bit_by_bit_costs_others_its_timeout_and_no_more(
             over.set()
             dribbling.join()
     assert log.counters()["control_malformed"] == 1
+
+
+def test_who_asks_while_no_descriptor_is_free_is_answered_when_one_is(tmp_path: Path) -> None:
+    path, log, stop = tmp_path / "x.sock", a_log(), threading.Event()
+    server = ControlServer(path, dict, log=log)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        free = os.open(path.parent, os.O_RDONLY)
+        client.connect(f"/proc/self/fd/{free}/{path.name}")
+        os.close(free)
+        client.sendall(b'{"pause": 1}\n')
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        thread = server.start(stop)
+        try:
+            until_s = time.monotonic() + 30
+            while not log.counters().get("internal_error") and thread.is_alive():
+                assert time.monotonic() < until_s
+                time.sleep(0.02)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        try:
+            assert thread.is_alive()
+            assert client.recv(100) == b'{"pause": 1}\n'
+        finally:
+            stop.set()
+            thread.join()
+            server.close()
 
 
 def test_a_living_socket_is_respected_and_a_stale_one_replaced(served: tuple[Path, EventLog]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from recorderd.archive.folders import ARRIVING_NAME, Folders
 from recorderd.archive.groups import FolderGroup
 
+NOBODY = 65534
 PATH = "store/2026/11/29/r1"
 FILES = {"r1.wav": b"RIFF" * 1000, "r1.manifest.json": b"{}"}
 
@@ -79,3 +81,18 @@ def test_what_a_copy_that_was_cut_has_left_is_not_in_the_next(source: Path, tmp_
     place.copy(PATH, FolderGroup(source), sorted(FILES))
     assert _whole(place)
     assert list((place.root / ARRIVING_NAME).iterdir()) == []
+
+
+def test_what_root_copies_and_writes_belongs_to_the_places_owner(source: Path, tmp_path: Path) -> None:
+    owner = NOBODY if os.geteuid() == 0 else os.geteuid()  # who is not root can only be himself
+    place = tmp_path / "place"
+    place.mkdir()
+    os.chown(place, owner, -1)
+    folders = Folders(place)
+    folders.prepare(is_new=True)
+    folders.copy(PATH, FolderGroup(source), sorted(FILES))
+    folders.put("heads/rec-1", "1.json", b"{}")
+    folders.put_note("receipts/2026/r1.json", b"{}")
+    made = list(place.rglob("*"))
+    assert {path.name for path in made} >= {*FILES, "1.json", "r1.json", "2026", "rec-1"}
+    assert [str(path) for path in made if path.stat().st_uid != owner] == []

@@ -140,3 +140,26 @@ def test_what_waited_is_sealed_once_when_the_key_is_back(tmp_path: Path, signatu
         else:
             assert np.array_equal(studio.samples(name)[:, 0], voice.samples)
     assert studio.places() == {"ready": sorted([*voices, refused.session])}
+
+
+@pytest.mark.parametrize("encrypt", ["", "bank"])
+def test_what_waits_for_the_key_over_a_restart_is_told_to_have_ended_as_it_did(
+    tmp_path: Path, encrypt: str
+) -> None:
+    make_recipient(tmp_path, "customer")
+    customer = CertificateRecipients(recipients=(load_certificate(tmp_path / "customer.pem"),))
+    token: Any = Token(make_signer(tmp_path, "recorder"))
+    studio = Studio(tmp_path, token, sealing=Disk(), encryption={"bank": customer})
+    studio.names = NameTemplate(text="{id}")
+    session = studio.session("s", terms=RecordingTerms(encrypt=encrypt))
+    studio.voice(session, "s/a", first_ms=0, packets=50)
+    studio.end(session, ms=1000)
+    studio.run(3000)
+    token.left = 0
+    _run_sealing(studio)
+    assert (studio.recorder.closing.waiting, studio.places().get("ready", [])) == (1, [])
+    token.left = None
+    studio.crash()
+    manifest = studio.manifest("s")
+    assert (manifest.recovered, manifest.end_cause) == (True, "bye")
+    assert [stream.end_cause for stream in manifest.streams] == ["bye"]
