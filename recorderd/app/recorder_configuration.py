@@ -46,6 +46,13 @@ def _address(value: Any) -> str | None:
     return None
 
 
+def _rtp_address(value: Any) -> str | None:
+    flaw = _address(value)
+    if flaw is None and ipaddress.ip_address(value).is_unspecified:
+        return "give the one address that clients reach: told to them, this one holds the line"
+    return flaw
+
+
 def _token_uri(value: Any) -> str | None:
     return uri_flaw(value) if value else None
 
@@ -190,7 +197,7 @@ class Skew(StrEnum):
 class RtpSection:
     """[rtp]"""
 
-    address: str = option("Address that receives RTP.", default="127.0.0.1", check=_address)
+    address: str = option("Address that receives RTP.", default="127.0.0.1", check=_rtp_address)
     port_min: int = option("First port, even.", default=30_000, minimum=1024, maximum=65_534)
     port_max: int = option("Last port.", default=39_999, minimum=1025, maximum=65_535)
     silence_limit_s: int = option(

@@ -3,9 +3,10 @@
 Contract: ``request`` applies what somebody asks (``policy.modes`` decides), tells the recording at once and
 says how it went; ``tick`` does what time does: consent that does not come, pauses that last, beeps. A
 prompt is said on every line that carries audio back; recording begins when the last of them has been heard,
-or at once, with an event, where nobody can hear one. A pause, a stop and an objection count from the
-earliest instant at which the request can have arrived, everything else from now. A session for which time
-does nothing is looked at by no ``tick``. Thread: the SIP thread.
+or at once, with an event, where nobody can hear one. One that a hold cuts off is said anew afterwards. A
+pause, a stop and an objection count from the earliest instant at which the request can have arrived,
+everything else from now. A session for which time does nothing is looked at by no ``tick``. Thread: the SIP
+thread.
 """
 
 from __future__ import annotations

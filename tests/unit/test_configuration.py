@@ -136,6 +136,8 @@ def test_whose_rtp_is_taken_and_what_becomes_of_skew_can_be_chosen(tmp_path: Pat
         (("[spool]", "[sip]\nudp_port = 0\ntcp_port = 0\n[spool]"), "sip", "at least one"),
         (("[spool]", "[sip]\ntls_port = 5061\n[spool]"), "sip.tls", "certificate_file"),
         (("[spool]", '[sip]\naddress = "::1"\n[spool]'), "sip.address", "IPv4"),
+        (("[spool]", '[rtp]\naddress = "0.0.0.0"\n[spool]'), "rtp.address", "clients reach"),
+        (("[spool]", '[rtp]\naddress = "::"\n[spool]'), "rtp.address", "clients reach"),
         (("[spool]", '[log]\nlevel = "loud"\n[spool]'), "log.level", "choose one of"),
         (("[spool]", '[sip.registration]\nuser = "x"\n[spool]'), "sip.registration.registrar", "missing"),
         (("[spool]", REGISTRATION.replace("pbx", "sip:pbx")), "sip.registration.registrar", "HOST:PORT"),
