@@ -112,9 +112,7 @@ class Conductor:
         self._due: list[tuple[int, int, SessionId]] = []  # a heap; what no longer holds is passed over
         self._order = itertools.count()
         self._prompted: dict[StreamId, SessionId] = {}  # lines on which a prompt is being said
-        self._cut_short: list[
-            StreamId
-        ] = []  # lines of which the end of such a prompt is still to be reported
+        self._cut_short: list[StreamId] = []  # of such a prompt on them the end is still to be reported
 
     def began(self, session: Session, *, at_mono_ns: int) -> None:
         """Take a new session."""

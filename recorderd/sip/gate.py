@@ -108,6 +108,8 @@ class Gate:
         return Reply(code=420, headers=(("Unsupported", "replaces"),))
 
     def _change(self, entry: Dialog, message: SipMessage, wire: bytes, *, arrived_mono_ns: int) -> Reply:
+        if not is_in_dialog(message):
+            return LEFT  # a call of its own, or the one that began the dialog, sent again
         if message.method != "ACK":
             refused = self._requests.beside(entry, message, arrived_mono_ns=arrived_mono_ns)
             if refused is not LEFT:
