@@ -124,7 +124,7 @@ def _connected(configuration: ArchiveConfiguration) -> set[str]:
         status = ask(configuration.archive.run_dir / CONTROL_NAME, {"command": "status"})
     except ControlUnavailable:
         return set()
-    return set(status.get("recorders", {}))
+    return {name for name, row in status.get("recorders", {}).items() if not row["farewell"]}
 
 
 def _revoke(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:

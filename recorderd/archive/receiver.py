@@ -26,13 +26,14 @@ from recorderd.archive.peers import Peers
 from recorderd.archive.store import Store
 from recorderd.archive.uploads import Uploads
 from recorderd.archive.willingness import Willingness
-from recorderd.core.clock import NS_PER_MS, Clock
+from recorderd.core.clock import NS_PER_MS, NS_PER_S, Clock
 from recorderd.core.errors import FormatError, PortTaken, RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.wire import frames as f
 
 POLL_MS: Final = 200
 SHOW_NS: Final = 100 * NS_PER_MS
+TELL_NS: Final = 2 * NS_PER_S  # a connection that is gone is known by not being reached
 HIGH_WATER_MESSAGES: Final = 2048  # above what a recorder may have in flight; the window bounds the memory
 SEND_TIMEOUT_MS: Final = 500
 TURN_MESSAGES: Final = 64  # between two looks at the door
@@ -94,7 +95,7 @@ class Receiver:
         self._router = self._context.socket(zmq.ROUTER)
         self._monitor: zmq.Socket[bytes] = self._router.get_monitor_socket(_FAILURES)
         self._status: dict[str, Any] = {}
-        self._show_at_ns = 0
+        self._show_at_ns = self._tell_at_ns = 0
 
     def open(self) -> str:
         """Start to listen; return the endpoint with its real port.
@@ -142,9 +143,7 @@ class Receiver:
             if self._keeping.bell in ready:
                 self._uploads.on_results()
             self._uploads.end_turn()
-            if self._willingness.look(self._clock.mono_ns()):
-                for peer in self._peers.with_windows():
-                    self._tell_allowance(peer)
+            self._tell_all(self._clock.mono_ns())
             self._show(self._clock.mono_ns())
             beat()
 
@@ -265,6 +264,13 @@ class Receiver:
     def _tell_allowance(self, peer: bytes) -> None:
         if self._peers.has_windows(peer):
             self._send(peer, self._willingness.allowance)
+
+    def _tell_all(self, now_ns: int) -> None:
+        """Tell every connection how much is taken, when that changes and again: who is gone shows by it."""
+        if self._willingness.look(now_ns) or now_ns >= self._tell_at_ns:
+            self._tell_at_ns = now_ns + TELL_NS
+            for peer in self._peers.with_windows():
+                self._tell_allowance(peer)
 
     def _on_head(self, peer: bytes, recorder_id: str, document: bytes) -> None:
         try:

@@ -325,3 +325,19 @@ def test_without_the_port_no_code_is_made(town: Town) -> None:
     town.archive_toml.write_text(text[: text.index("[enrolment]")])
     refused = in_process(archive_main, "enroll", "rec-1", "--config", town.archive_toml)
     assert refused.startswith("exit 78") and "add [enrolment]" in refused
+
+
+def test_a_recorder_that_is_gone_without_a_word_is_not_listed_as_connected(
+    town: Town, programs: Programs
+) -> None:
+    programs.archive(town.archive_toml)
+    assert town.join(town.code()).startswith("exit 0")
+    flush = programs.flush(town.recorder_toml)
+
+    def connected() -> bool:
+        (row,) = town.listed()
+        return bool(row["connected"])
+
+    wait_until(connected, what="the recorder comes in")
+    flush.kill()
+    wait_until(lambda: not connected(), what="the archive notices that it is gone")

@@ -237,5 +237,5 @@ def test_a_second_process_on_the_same_folder_is_refused(loopback: Loopback, prog
         ),
     ]
     for twin in twins:
-        assert twin.process.wait(20) == 75
+        assert twin.process.wait(60) == 75
         assert "Another process holds" in twin.text()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from recorderd.app.archive import main as archive_main
 from recorderd.app.control import ask
 from recorderd.core.clock import SystemClock
 from recorderd.core.conditions import ArchiveState, PowerState
@@ -16,6 +18,7 @@ from recorderd.wire import frames as f
 from tests.integration.test_power import power_toml
 from tests.support.bundles import Loopback
 from tests.support.free_ports import free_port
+from tests.support.in_process import in_process
 from tests.support.link import RawClient, archive_command, archived, assert_kept
 from tests.support.programs import Programs, wait_until
 from tests.support.ups import Nut
@@ -191,6 +194,9 @@ def test_a_recorder_that_is_shut_down_by_its_ups_says_so_to_the_archive(
         nut.force_shutdown()
         archive.wait_for("recorder_leaves", "power", timeout_s=40)
         assert "has left: power" in archive_command(loopback, "status")
+        told = in_process(archive_main, "recorder", "list", "--config", loopback.archive_toml, "--json")
+        (row,) = json.loads(told.partition("\n")[2])
+        assert not row["connected"]
         assert flush.process.poll() is None  # it waits for the machine
 
 

@@ -133,7 +133,7 @@ class House:
         )
         return report
 
-    def wait_archived(self, count: int, *, timeout_s: float = 30.0) -> list[dict[str, Any]]:
+    def wait_archived(self, count: int, *, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         """Wait until the archive holds so many recordings."""
         wait_until(
             lambda: self._catalogued() >= count and len(self.listed()) >= count,
@@ -153,7 +153,7 @@ class House:
         finally:
             catalogue.close()
 
-    def wait_sealed(self, program: Program, count: int, *, timeout_s: float = 20.0) -> list[str]:
+    def wait_sealed(self, program: Program, count: int, *, timeout_s: float = 60.0) -> list[str]:
         """Wait until the recorder sealed so many; their ids in order."""
         pattern = re.compile(r"recording_sealed subject=(\S+)")
         wait_until(

@@ -28,8 +28,8 @@ class RawClient:
         secret = secret or loopback.recorder_secret
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 2000)
-        self._socket.setsockopt(zmq.SNDTIMEO, 5000)
+        self._socket.setsockopt(zmq.LINGER, 10_000)
+        self._socket.setsockopt(zmq.SNDTIMEO, 30_000)
         self._socket.setsockopt(zmq.CURVE_SERVERKEY, loopback.archive_public.encode())
         self._socket.setsockopt(zmq.CURVE_SECRETKEY, secret.encode())
         self._socket.setsockopt(zmq.CURVE_PUBLICKEY, public_key_of(secret).encode())
@@ -43,7 +43,7 @@ class RawClient:
         """Send any frames."""
         self._socket.send_multipart(parts)
 
-    def receive(self, *, timeout_ms: int = 5000) -> f.FlushMessage | None:
+    def receive(self, *, timeout_ms: int = 30_000) -> f.FlushMessage | None:
         """Take the next message that answers something, or None when none comes."""
         while self._socket.poll(timeout_ms):
             message = f.parse_message(self._socket.recv_multipart())

@@ -43,7 +43,7 @@ class Program:
             stream.seek(self._from_bytes)
             return stream.read().decode(errors="replace")
 
-    def wait_for(self, *words: str, timeout_s: float = 20.0) -> str:
+    def wait_for(self, *words: str, timeout_s: float = 60.0) -> str:
         """Wait for a log line that holds all words; return it."""
         deadline_s = time.monotonic() + timeout_s
         while True:
@@ -61,7 +61,7 @@ class Program:
         self.process.wait(10)
         self._stream.close()
 
-    def stop(self, *, timeout_s: float = 15.0) -> int:
+    def stop(self, *, timeout_s: float = 60.0) -> int:
         """Send SIGTERM; return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -111,7 +111,7 @@ class Programs:
                 program.kill()
 
 
-def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = 60.0) -> None:
     """Wait for a condition of the outer world."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
