@@ -31,7 +31,12 @@ def test_whatever_is_killed_everything_arrives_exactly_once(
     digests = {name: folder_digests(loopback.spool.path(Place.READY, name)) for name in ids}
     archive, flush = programs.archive(loopback.archive_toml), programs.flush(loopback.recorder_toml)
     for _ in range(KILLS):
-        flush.wait_for("link_up")
+        told = flush if killed == "flush" else archive  # what has lived since the last kill
+        wait_until(
+            lambda told=told: " offered " in told.text() or not loopback.left_in_spool(),
+            what="a transfer",
+            timeout_s=60,
+        )
         time.sleep(chance.uniform(0.0, 0.5))
         if killed in ("flush", "both"):
             flush.kill()

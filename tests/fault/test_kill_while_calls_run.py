@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.house import House, run_program
+from tests.support.programs import wait_until
 from tests.support.rtp_sender import RtpStream, send_streams
 from tests.support.sip_client import SipClient, siprec_call
 
 CALLS = 10
 PACKETS = 250  # five seconds
+PROVED_SAMPLES = 8000  # by each draft when the kill comes, or more
+
+
+def _proved(draft: Path) -> int:
+    """Say up to which sample the last checkpoint of a draft goes."""
+    path, proved = draft / "journal.jsonl", 0
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+        if '"checkpoint"' in line and line.endswith("\n"):
+            proved = int(json.loads(line)["checkpoint"]["samples"])
+    return proved
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -31,10 +44,17 @@ def test_a_kill_leaves_drafts_that_are_sealed_and_proved_up_to_a_checkpoint(
                 for call in calls
                 for line in call.lines
             ]
-            kill = threading.Timer(random.Random(seed).uniform(4.2, 4.9), recorder.kill)
-            kill.start()
-            send_streams(streams)
-            kill.join()
+            sending = threading.Thread(target=send_streams, args=(streams,))
+            sending.start()
+            drafts = house.folder / "spool" / "drafts"
+            wait_until(
+                lambda: sum(_proved(draft) >= PROVED_SAMPLES for draft in drafts.iterdir()) == CALLS,
+                what="a checkpoint of each",
+                timeout_s=60,
+            )
+            time.sleep(random.Random(seed).uniform(0.0, 0.7))
+            recorder.kill()
+            sending.join()
         recorder = house.recorder()
         ready = sorted((house.folder / "spool" / "ready").iterdir())
         assert len(ready) == CALLS
@@ -42,6 +62,6 @@ def test_a_kill_leaves_drafts_that_are_sealed_and_proved_up_to_a_checkpoint(
             recorded = house.sealed(folder.name)
             manifest = recorded.manifest
             assert manifest["recovered"] and manifest["end_cause"] == "crash"
-            assert 8000 <= manifest["proof"]["checked_samples"] <= manifest["duration_samples"]
+            assert PROVED_SAMPLES <= manifest["proof"]["checked_samples"] <= manifest["duration_samples"]
             assert recorded.openssl_verifies(recorded.wav)
             assert run_program("recorderctl", "verify", folder).returncode == 0
