@@ -21,7 +21,7 @@ poll_s = 1
 battery_poll_s = 1
 battery_after_s = 1
 return_after_s = 1
-lost_low_after_s = 2
+lost_low_after_s = 6
 needed = {needed}
 """
 UPS = """

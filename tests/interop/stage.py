@@ -75,6 +75,7 @@ class Talk:
     law: str
     after: Talk | None = None  # the earlier part of the same stream
     began_mono_s: float = 0.0
+    late_s: float = 0.0  # of its packets, at most: a machine that is busy
 
     @property
     def decoded(self) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -108,7 +109,10 @@ def say(*talks: Talk) -> Sent:
             past_samples = round((now_s - entry.after.began_mono_s) * RATE_HZ)
             samples = max(160 * entry.after.stream.packets, past_samples)
             entry.stream.first_timestamp = entry.after.stream.first_timestamp + samples
-    return send_streams([entry.stream for entry in talks])
+    sent = send_streams([entry.stream for entry in talks])
+    for entry in talks:
+        entry.late_s = sent.lateness_max_s
+    return sent
 
 
 def spoken(dialog: Dialog, *, after: Sequence[Talk] = ()) -> list[Talk]:
@@ -350,7 +354,8 @@ def place_of(recorded: Recorded, entry: Talk) -> tuple[int, int]:
         if np.array_equal(samples[at : at + decoded.size], decoded):
             return int(stream["channel"]), int(at)
     raise AssertionError(
-        f"channel {stream['channel']} does not hold what was sent: {_found(samples, decoded)}"
+        f"channel {stream['channel']} does not hold what was sent: {_found(samples, decoded)}; we sent late"
+        f" by {1000 * entry.late_s:.0f} ms at most, {stream['packets_late']} packets came too late"
     )
 
 
