@@ -134,7 +134,7 @@ def test_g711_as_it_came_is_heard_as_plain_wav(archive: WebArchive) -> None:
         assert heard.readframes(10_000) == expected.tobytes()
 
 
-def test_an_encrypted_recording_is_not_played_but_downloaded(archive: WebArchive) -> None:
+def test_an_encrypted_recording_is_not_played_nor_shared_but_downloaded(archive: WebArchive) -> None:
     entry = archive.record("own")
     path = archive.desk.store.root / entry.path / f"{entry.id}.manifest.json"
     path.chmod(0o600)
@@ -147,6 +147,11 @@ def test_an_encrypted_recording_is_not_played_but_downloaded(archive: WebArchive
         response = client.get(at(entry, rest))
         assert (response.status_code, problem(response)) == (409, "unplayable"), rest
     assert client.get(at(entry, f"/files/{stored_name(archive, entry)}")).status_code == 200
+    body = {"passphrase": "long enough for it"}
+    shared = archive.chief().post(at(entry, "/shares?reason=asked"), json=body)
+    assert (shared.status_code, problem(shared)) == (409, "unplayable")
+    assert (archive.newest().what, archive.newest().outcome) == ("share_added", "refused")
+    assert archive.desk.shares.all() == []
 
 
 def stored_name(archive: WebArchive, entry: Entry) -> str:
