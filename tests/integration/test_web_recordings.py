@@ -113,6 +113,17 @@ def test_peaks_are_the_extremes_of_each_stretch(archive: WebArchive, own: Entry)
         assert told["highest"] == [int(stretch[:, channel].max()) for stretch in stretches]
 
 
+def test_peaks_of_a_stretch_that_is_loud_all_along_do_not_touch_zero(archive: WebArchive) -> None:
+    entry = archive.record("own", duration_s=0.05)  # fewer samples than points: each is a stretch of its own
+    told = archive.known(Role.USER).get(at(entry, "/peaks")).json()
+    heard = samples(stored(archive, entry))
+    assert heard.any()
+    assert told["points"] == len(heard)
+    for channel in (0, 1):
+        drawn = told["channels"][channel]
+        assert drawn["lowest"] == drawn["highest"] == heard[:, channel].tolist()
+
+
 def test_peaks_are_kept_up_to_a_limit(archive: WebArchive, own: Entry) -> None:
     archive.desk.peaks._limit_bytes = 3000
     for points in range(20, 40):
