@@ -24,7 +24,7 @@ from recorderd.app.archive_configuration import ArchiveConfiguration
 from recorderd.app.output import Output
 from recorderd.archive.accounts import Accounts, Reaching
 from recorderd.archive.audit_log import AuditLog
-from recorderd.archive.secrets_of_people import totp_uri
+from recorderd.archive.secrets_of_people import check_password_fit, totp_uri
 from recorderd.core.clock import NS_PER_S, SystemClock, utc_text
 from recorderd.core.errors import PasswordUnfit
 from recorderd.evidence.keys import read_secret_text
@@ -114,6 +114,8 @@ def _reaching(arguments: argparse.Namespace) -> Reaching:
 def _add(arguments: argparse.Namespace, configuration: ArchiveConfiguration) -> int:
     accounts, who = _accounts(configuration), command_line_actor()
     password = read_password(arguments.password_file) if arguments.password_file else ""
+    if password:
+        check_password_fit(password, account=arguments.name)  # before there is an account without one
     account = accounts.add(
         who,
         arguments.name,

@@ -121,8 +121,9 @@ def _export(arguments: argparse.Namespace, configuration: ArchiveConfiguration) 
     database = open_to_write(configuration)
     log = AuditLog(database, clock=SystemClock())
     log.note(command_line_actor(), "audit_exported", "audit")
+    heads = kept_heads(database)  # before the rows: one more head would be of rows that are not written
     for row in log.all():
         print(json.dumps(asdict(row), ensure_ascii=False, sort_keys=True))
-    for number, document in kept_heads(database):
+    for number, document in heads:
         print(json.dumps({"head": number, "document": base64.b64encode(document).decode("ascii")}))
     return 0

@@ -155,6 +155,20 @@ def test_a_password_is_never_taken_from_the_command_line(
     assert "otpauth://totp/" in capsys.readouterr().out
 
 
+def test_an_account_whose_password_is_unfit_is_not_made(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = served.folder / "password"
+    file.write_text("carol's own, and long\n")
+    words = ("add", "carol", "--role", "user", "--password-file", str(file))
+    assert served.account(*words) != 0
+    assert "account's name" in capsys.readouterr().err
+    assert served.account("list") == 0
+    assert "carol" not in capsys.readouterr().out
+    file.write_text(f"{PASSWORD}\n")
+    assert served.account(*words) == 0
+
+
 def test_upkeep_over_http_reaches_the_daemon_and_survives_the_end_of_its_process(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:

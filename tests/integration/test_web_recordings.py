@@ -113,6 +113,17 @@ def test_peaks_are_the_extremes_of_each_stretch(archive: WebArchive, own: Entry)
         assert told["highest"] == [int(stretch[:, channel].max()) for stretch in stretches]
 
 
+def test_peaks_of_a_stretch_that_is_loud_all_along_do_not_touch_zero(archive: WebArchive) -> None:
+    entry = archive.record("own", duration_s=0.05)  # fewer samples than points: each is a stretch of its own
+    told = archive.known(Role.USER).get(at(entry, "/peaks")).json()
+    heard = samples(stored(archive, entry))
+    assert heard.any()
+    assert told["points"] == len(heard)
+    for channel in (0, 1):
+        drawn = told["channels"][channel]
+        assert drawn["lowest"] == drawn["highest"] == heard[:, channel].tolist()
+
+
 def test_peaks_are_kept_up_to_a_limit(archive: WebArchive, own: Entry) -> None:
     archive.desk.peaks._limit_bytes = 3000
     for points in range(20, 40):
@@ -134,7 +145,7 @@ def test_g711_as_it_came_is_heard_as_plain_wav(archive: WebArchive) -> None:
         assert heard.readframes(10_000) == expected.tobytes()
 
 
-def test_an_encrypted_recording_is_not_played_but_downloaded(archive: WebArchive) -> None:
+def test_an_encrypted_recording_is_not_played_nor_shared_but_downloaded(archive: WebArchive) -> None:
     entry = archive.record("own")
     path = archive.desk.store.root / entry.path / f"{entry.id}.manifest.json"
     path.chmod(0o600)
@@ -147,6 +158,11 @@ def test_an_encrypted_recording_is_not_played_but_downloaded(archive: WebArchive
         response = client.get(at(entry, rest))
         assert (response.status_code, problem(response)) == (409, "unplayable"), rest
     assert client.get(at(entry, f"/files/{stored_name(archive, entry)}")).status_code == 200
+    body = {"passphrase": "long enough for it"}
+    shared = archive.chief().post(at(entry, "/shares?reason=asked"), json=body)
+    assert (shared.status_code, problem(shared)) == (409, "unplayable")
+    assert (archive.newest().what, archive.newest().outcome) == ("share_added", "refused")
+    assert archive.desk.shares.all() == []
 
 
 def stored_name(archive: WebArchive, entry: Entry) -> str:

@@ -23,6 +23,7 @@ POINTS_MAX: Final = 2000
 CHANNELS_MAX: Final = 16  # that are drawn
 KEPT_BYTES: Final = 64 << 20
 _BLOCK_FRAMES: Final = 1 << 16
+_LOUDEST: Final = 32_767
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +91,16 @@ def _compute(place: FileAt, points: int) -> dict[str, Any]:
         channels = min(audio.channels, CHANNELS_MAX)
         points = max(1, min(points, audio.frames or 1))
         edges = [audio.frames * number // points for number in range(points + 1)]
-        low = np.zeros((points, channels), np.int64)
-        high = np.zeros((points, channels), np.int64)
+        low = np.full((points, channels), _LOUDEST)
+        high = np.full((points, channels), -_LOUDEST - 1)
         for number in range(points):
             for first in range(edges[number], edges[number + 1], _BLOCK_FRAMES):
                 block = audio.read(first, min(_BLOCK_FRAMES, edges[number + 1] - first))[:, :channels]
                 if block.size:
                     low[number] = np.minimum(low[number], block.min(axis=0))
                     high[number] = np.maximum(high[number], block.max(axis=0))
+        empty = low > high  # no sample was there
+        low[empty] = high[empty] = 0
         return {
             "sample_rate_hz": audio.sample_rate_hz,
             "frames": audio.frames,

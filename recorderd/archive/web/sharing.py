@@ -61,7 +61,9 @@ def add_share(
     uses: Annotated[int, Body(ge=1, le=USES_MAX)] = 3,
 ) -> NewShareView:
     """Share one recording with somebody who has no account."""
-    share, secret = desk_of(request).shares.add(
+    desk = desk_of(request)
+    audio_of(desk.store, granted.entry)  # else the other side would be the first to hear that there is none
+    share, secret = desk.shares.add(
         granted.identity.actor,
         granted.entry,
         passphrase=passphrase,
