@@ -76,6 +76,8 @@ class Encoding(StrEnum):
     SPEEX = "speex"
 
 
+# What exchanges write where a number is withheld: it tells nobody from another.
+WITHHELD: Final = frozenset({"anonymous", "private", "restricted", "unavailable", "unknown", "withheld"})
 BY_OCTET: Final = (Encoding.PCMU, Encoding.PCMA, Encoding.L16)  # any octet has its own time, and no memory
 
 

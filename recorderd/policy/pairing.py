@@ -2,8 +2,8 @@
 
 Rule: two recorders that were set up as a pair both record what the exchange sends to both. Their recordings
 are of one call when they were made at one time and name one call; where the exchange gives them no name in
-common, when the same two parties began to speak at the same time. Rather two rows too many than two calls
-taken for one: what is held, erased and shown together must be one.
+common, when the same two parties began to speak at the same time; a number that is withheld is no party.
+Rather two rows too many than two calls taken for one: what is held, erased and shown together must be one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from recorderd.policy.selection import same_party
+from recorderd.core.messages import WITHHELD
+from recorderd.policy.selection import party_key, same_party
 
 STARTS_APART_MS: Final = 3_000  # clocks of a pair, and the time between two INVITEs
 
@@ -41,7 +42,11 @@ def is_same_call(one: Side, other: Side) -> bool:
         return True
     if abs(one.started_utc_ms - other.started_utc_ms) > STARTS_APART_MS:
         return False
-    return same_party(one.caller, other.caller) and same_party(one.callee, other.callee)
+    return _is_same(one.caller, other.caller) and _is_same(one.callee, other.callee)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return same_party(one, other) and party_key(one) not in WITHHELD
 
 
 def _meet(one: Side, other: Side) -> bool:

@@ -291,6 +291,24 @@ class JournalWriter:
             self._crc,
         ):
             raise problem
+        self._put(content)
+
+    def forget_keys(self) -> None:
+        """Let no line tell of keys any more: some were pressed where nothing was to be kept.
+
+        Durable: after return no such line is left; before, all stand as they were.
+        Errors: OSError; ValueError when it cannot be read back.
+        """
+        content = (self._folder / JOURNAL_NAME).read_bytes()
+        lines = content.splitlines(keepends=True)
+        told = b"".join(_without_keys(line) if b'"keys":[{' in line else line for line in lines)
+        if told != content:
+            self._put(told)
+            self._size_bytes, self._crc = len(told), crc32(told)
+
+    def _put(self, content: bytes) -> None:
+        """Let a fresh file with all lines take the journal's place."""
+        path = self._folder / JOURNAL_NAME
         durable.replace(path, content)
         fresh = durable.insist(os.open, path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         os.close(self._descriptor)
@@ -330,6 +348,13 @@ def read_journal(folder: Path, *, veil: NameVeil | None = None) -> Journal:
             break
         _fold(journal, row if veil is None else shown(row, veil))
     return journal
+
+
+def _without_keys(line: bytes) -> bytes:
+    row = json.loads(line)
+    for stream in row.get("streams", ()):
+        stream["keys"] = []
+    return canonical_json(row) + b"\n"
 
 
 def _tells_of_a_change(line: bytes) -> bool:

@@ -116,6 +116,15 @@ class JournalFiles:
         """Note the streams as they stand at a frame."""
         self._do(lambda: self._written.progress(entries, afresh=afresh, until=until, standing=standing))
 
+    def forget_keys(self) -> None:
+        """Let nothing on disk tell which keys were pressed so far; ``progress`` tells what may be told."""
+
+        def job() -> None:
+            if self._journal is not None:
+                self._journal.forget_keys()
+
+        self._do(job, always=True)
+
     def keep_offer(self, raw: bytes) -> None:
         """Store the raw text of an offer; it survives from the next checkpoint on, as audio does."""
         self.offers += 1

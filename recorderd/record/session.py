@@ -487,6 +487,7 @@ class Recording:
         for track in self.tracks.values():
             track.account.take_back(start)
             self._explain(track, start, end)
+        self.files.forget_keys()
         self.files.progress(self.entries(source), afresh=True, until=self.written - self.origin)
         self.gaps_noted, self.gaps_grow = (), True  # it may be over already: the next window says so
         self.files.sync()
@@ -497,5 +498,6 @@ class Recording:
         self.preroll.wipe()
         self.masker = None
         self.files.erase()
+        self.files.forget_keys()
         for track in self.tracks.values():
             track.forget()

@@ -228,6 +228,9 @@ class Track:
             return comes_at + (sample - leaves_at) * self.rate_hz // left.rate_hz
 
         self.taken_on_at, self._followed, self._hushed = comes_at, left._reading, list(left._hushed)
+        self.resumed_at = max(0, there(left.resumed_at))
+        if left.held_since is not None:  # signalling has said so once, and says when it goes on
+            self.held_since = comes_at
         if left.placement is not None:
             self.placement, self.placed_ns = there(left.placement), left.placed_ns
             self.first_sample = max(comes_at, there(left.first_sample))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
-from recorderd.core.messages import Participant
+from recorderd.core.messages import WITHHELD, Participant
 from recorderd.wire.offered import (
     HEADER_MAX,
     LegHeaderNames,
@@ -33,7 +33,6 @@ CONFERENCE_LEG: Final = "conference"
 MIXED_LEG: Final = "mixed"
 RECORDING_PARTICIPANT: Final = "x-cisco-recording-participant"
 PARTICIPANTS_MAX: Final = 64
-NOBODY: Final = frozenset({"anonymous", "private", "restricted", "unavailable", "unknown", "withheld"})
 _MEDIA_INDEX: Final = re.compile(r';\s*media-index\s*=\s*"?([0-9]{1,3})"?', re.IGNORECASE)
 _BETWEEN: Final = re.compile(r",\s*(?=<?sips?:)", re.IGNORECASE)
 
@@ -146,7 +145,7 @@ def _leg_party(leg: str, *, caller: str, callee: str, extension: str) -> str:
 
 def _somebody(number: str) -> str:
     """Give a number that tells one party from another; nothing where it is withheld, as many people's is."""
-    return "" if number_of(number).strip().casefold() in NOBODY else number
+    return "" if number_of(number).strip().casefold() in WITHHELD else number
 
 
 def _bridged(parameters: dict[str, str]) -> Leg:

@@ -38,3 +38,11 @@ def test_recordings_are_of_one_call_or_not(changes: dict[str, object], same: boo
     other = replace(OTHER, **changes)  # type: ignore[arg-type]
     assert is_same_call(ONE, other) is same
     assert is_same_call(other, ONE) is same
+
+
+@pytest.mark.parametrize("withheld", ["anonymous", "sip:Anonymous@anonymous.invalid", "unknown"])
+def test_two_who_withhold_their_numbers_and_call_a_hotline_at_one_time_are_two_calls(withheld: str) -> None:
+    one, other = replace(ONE, caller=withheld), replace(OTHER, caller=withheld)
+    assert not is_same_call(one, replace(other, call_id="other"))
+    assert not is_same_call(replace(one, call_id=""), replace(other, call_id=""))
+    assert is_same_call(one, other)  # the exchange names it

@@ -10,7 +10,15 @@ import pytest
 
 from dsp.mixing import Limiter, mix
 from recorderd.core.ids import DialogId, SessionId, StreamId
-from recorderd.core.messages import Codec, Encoding, RecordingState, StreamEnd, StreamEnded, StreamMoved
+from recorderd.core.messages import (
+    Codec,
+    Encoding,
+    RecordingState,
+    StreamEnd,
+    StreamEnded,
+    StreamHeld,
+    StreamMoved,
+)
 from recorderd.record.resampling import Resampler
 from tests.support.bundles import make_signer
 from tests.support.studio import BEGIN_MONO_NS, BEGIN_UTC_NS, PCMA, Studio, Voice
@@ -54,6 +62,12 @@ def _move(
         at_utc_ns=BEGIN_UTC_NS + ms * MS,
     )
     studio.put(moved, ms=put_ms)
+
+
+def _hold(studio: Studio, session: SessionId, stream: str, *, ms: int, held: bool) -> None:
+    at_mono_ns = BEGIN_MONO_NS + ms * MS
+    message = StreamHeld(session=session, stream=StreamId(stream), held=held, at_mono_ns=at_mono_ns)
+    studio.put(message, ms=ms)
 
 
 def _two_calls(studio: Studio) -> dict[str, Voice]:
@@ -111,6 +125,31 @@ def test_an_attended_transfer_has_each_sample_in_one_of_two_recordings(
     if moved is not None:
         assert (moved.moved_from, moved.gaps[0].cause) == ("s1", "before_first")
         assert StreamId("s1/b") not in studio.tap.ended
+
+
+@pytest.mark.parametrize("resumed_ms", [5000, None])
+def test_who_is_held_when_two_calls_become_one_is_held_in_the_recording_of_both(
+    studio: Studio, resumed_ms: int | None
+) -> None:
+    """Anna has put bert on hold, speaks with carl, and gives bert to him."""
+    first, second = studio.session("s1"), studio.session("s2", ms=1000)
+    studio.voice(first, "s1/a", first_ms=0, packets=150, dialog=DialogId("d-s1/a"))
+    studio.voice(first, "s1/b", first_ms=0, packets=75, party="bert", dialog=DialogId("d-s1/b"))
+    studio.voice(second, "s2/c", first_ms=1000, packets=850, party="carl", dialog=DialogId("d-s2/c"))
+    _hold(studio, first, "s1/b", ms=1500, held=True)
+    _move(studio, "s1/b", ms=3000, put_ms=3000, old="s1", new="s2", party="bert")
+    if resumed_ms is not None:
+        _hold(studio, second, "s1/b", ms=resumed_ms, held=False)
+    studio.end(first, ms=3100)
+    end_ms = resumed_ms or 18_000  # carl speaks to the end
+    studio.end(second, ms=end_ms)
+    studio.run(end_ms + 3000)
+    left = next(row for row in studio.manifest("s1").streams if row.stream == "s1/b")
+    assert [(gap.start_samples, gap.cause) for gap in left.gaps][:1] == [(1500 * 8, "hold")]
+    moved = next(row for row in studio.manifest("s2").streams if row.stream == "s1/b")
+    held = [(gap.start_samples, gap.length_samples) for gap in moved.gaps if gap.cause == "hold"]
+    assert held == [(2000 * 8, (end_ms - 3000) * 8)]
+    assert studio.log.counters().get("stream_one_way", 0) == 0
 
 
 def test_both_manifests_name_each_other(studio: Studio) -> None:

@@ -138,6 +138,40 @@ def test_an_objection_erases_at_once_and_leaves_a_signed_tombstone(studio: Studi
     ]
 
 
+def _press(studio: Studio, stream: str, code: int, *, at_packet: int) -> None:
+    for number in range(at_packet, at_packet + 5):
+        packet = studio.event(stream, code=code, since_packet=at_packet, at_packet=number)
+        studio.arrive(stream, packet, ms=20 * number)
+
+
+def _keys_on_disk(studio: Studio) -> str:
+    lines = (studio.root / "spool" / "drafts" / "s" / "journal.jsonl").read_text().splitlines()
+    streams = [stream for line in lines for stream in json.loads(line).get("streams", ())]
+    return "".join(sorted({key["key"] for stream in streams for key in stream["keys"]}))
+
+
+@pytest.mark.parametrize(("state", "left"), [(PAUSED, "4"), (ERASED, "")])
+def test_of_keys_in_what_must_not_be_kept_none_stays_on_disk(
+    studio: Studio, state: RecordingState, left: str
+) -> None:
+    """Key 7 is pressed in what a word that is heard late was about."""
+    session = studio.session("s", terms=PAUSABLE)
+    pressed = {50: 4, 105: 7}
+    lost = [number for first in pressed for number in range(first, first + 5)]
+    studio.voice(session, "s/1", first_ms=0, packets=300, lost=lost)
+    for first, code in pressed.items():
+        _press(studio, "s/1", code, at_packet=first)
+    studio.run(3500)
+    assert _keys_on_disk(studio) == "47"
+    action = ControlAction.OBJECT if state is ERASED else ControlAction.PAUSE
+    studio.change(session, state, ms=2000, put_ms=3600, action=action)
+    studio.run(4500)
+    assert _keys_on_disk(studio) == left
+    studio.end(session, ms=6000)
+    studio.run(9000)
+    assert [key.key for stream in studio.manifest(session).streams for key in stream.keys] == list(left)
+
+
 def test_of_a_call_that_sends_offers_without_end_so_many_are_kept_as_a_manifest_may_list(
     studio: Studio,
 ) -> None:
