@@ -278,8 +278,8 @@ class Appliance:
         return self.drafts.waiting + self._parts.entries.waiting + self.recorder.closing.waiting
 
     def _look_at_key(self) -> None:
-        reload = self.service.reload.is_set()
-        self.service.reload.clear()
+        if reload := self.service.reload.is_set():
+            self.service.reload.clear()  # else one that comes between would be lost
         then = self._parts.disks.sealing.put
         self.key.look(reload=reload, waiting=self._waiting, then=then, work=self._seal_waiting)
 

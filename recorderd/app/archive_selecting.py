@@ -30,15 +30,19 @@ def add_selection(command: argparse.ArgumentParser) -> None:
     """Declare the options; those that are given must all hold."""
     group = command.add_argument_group("which recordings")
     for option, (name, metavar, text) in _OPTIONS.items():
-        group.add_argument(f"--{option}", dest=name, default="", metavar=metavar, help=text)
+        group.add_argument(f"--{option}", dest=name, metavar=metavar, help=text)
 
 
 def selection_of(arguments: argparse.Namespace) -> Selection:
     """Read the options.
 
-    Errors: SelectionEmpty when none is given, or a day that is none.
+    Errors: SelectionEmpty when none is given, one without a word, or a day that is none.
     """
-    selection = Selection(**{name: getattr(arguments, name) for name, _, _ in _OPTIONS.values()})
+    given = {option: getattr(arguments, row[0]) for option, row in _OPTIONS.items()}
+    for option, value in given.items():  # a script's variable that is not set must not mean everybody
+        if value is not None and not value.strip():
+            raise SelectionEmpty(reason=f"--{option} is given and empty")
+    selection = Selection(**{_OPTIONS[name][0]: value for name, value in given.items() if value is not None})
     if selection.is_empty:
         raise SelectionEmpty(reason=f"give at least one of {', '.join(f'--{name}' for name in _OPTIONS)}")
     if why := time_flaw(selection):

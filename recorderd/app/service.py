@@ -5,6 +5,7 @@ Rule: under systemd events go to the journal with their fields; elsewhere to std
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import gc
 import io
@@ -14,8 +15,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from recorderd import durable
@@ -43,11 +45,11 @@ class Service:
         self.watchdog_s = watchdog_interval_s(os.environ)
         self._beat_at_s = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop.set())
+            signal.signal(number, _sets(self.stop))
 
     def take_hangups(self) -> None:
         """Note SIGHUP in ``reload`` instead of ending at it."""
-        signal.signal(signal.SIGHUP, lambda *_: self.reload.set())
+        signal.signal(signal.SIGHUP, _sets(self.reload))
 
     def ready(self, status: str = "") -> None:
         """Say that the service is up."""
@@ -67,6 +69,19 @@ class Service:
     def stopping(self) -> None:
         """Say that the service is on its way out."""
         notify("STOPPING=1")
+
+
+def _sets(token: threading.Event) -> Callable[[int, FrameType | None], None]:
+    """Make a handler of signals that sets a token, by a thread of its own.
+
+    A handler runs in the main thread between two of its steps, and before and after that waits for the token
+    it holds the token's lock, which is not given twice: to set it there would wait for ever.
+    """
+
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        _thread.start_new_thread(token.set, ())  # threading's own class takes locks of its own
+
+    return handler
 
 
 def watchdog_interval_s(environment: Mapping[str, str]) -> float:

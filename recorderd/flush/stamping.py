@@ -103,7 +103,7 @@ class Stamper:
         self.folder = StampFolder(spool.root)
         self.folder.prepare(self._leaves)
         self._lock = threading.Lock()
-        self._ready: dict[str, _Ready] = {}
+        self._ready: dict[str, _Ready] = {}  # whose turn is first stands first
         self._left_alone_ns: dict[str, int] = {}  # authority -> until when
         self._scan_at_ns = self._look_at_ns = 0
         self._batch_at_ns = clock.mono_ns()  # what an earlier process left is due at once
@@ -191,8 +191,9 @@ class Stamper:
     def _scan(self, now_ns: int) -> list[tuple[str, _Ready]]:
         """Look at ``ready/``; give some whose hash is to be noted."""
         self._scan_at_ns = now_ns + SCAN_NS
-        ids = self._spool.ids(Place.READY)
-        self._ready = {name: self._ready.get(name) or _Ready(seen_ns=now_ns) for name in ids}
+        ids = dict.fromkeys(self._spool.ids(Place.READY))
+        known = {name: entry for name, entry in self._ready.items() if name in ids}
+        self._ready = known | {name: _Ready(seen_ns=now_ns) for name in ids if name not in known}
         fresh = ((name, entry) for name, entry in self._ready.items() if not entry.noted)
         return list(islice(fresh, NOTE_AT_ONCE))
 
@@ -231,6 +232,8 @@ class Stamper:
                 entry = self._ready.get(recording_id)
                 if entry is not None:
                     entry.busy, entry.stamped = False, whole
+                    if not whole and self._usable(self._clock.mono_ns()):  # it is to blame: others go first
+                        self._ready[recording_id] = self._ready.pop(recording_id)
         return whole
 
     def _stamp_signatures(self, folder: Path) -> bool:

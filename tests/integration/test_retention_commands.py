@@ -102,6 +102,9 @@ def test_a_bundle_tells_notes_and_who_looked_and_shows_one_altered_octet(tmp_pat
     ("arguments", "code", "told"),
     [
         (("erase", "--reason", "x", "--yes"), 64, "No recording was named"),
+        (("erase", "--number", "", "--from", "2020-01-01", "--reason", "x", "--yes"), 64, "--number is"),
+        (("anonymise", "--extension", " ", "--to", "2030-01-01", "--reason", "x", "--yes"), 64, "and empty"),
+        (("hold", "add", "--queue", "", "--number", "1001", "--reason", "x"), 64, "--queue is given"),
         (("erase", "--number", "1001", "--reason", " ", "--yes"), 64, "--reason"),
         (("hold", "add", "--reason", "x"), 64, "No recording was named"),
         (("hold", "add", "--number", "1001", "--reason", " "), 65, "needs a reason"),

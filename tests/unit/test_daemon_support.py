@@ -145,6 +145,25 @@ def test_a_folder_has_one_holder(tmp_path: Path) -> None:
     FolderLock(tmp_path / "lock").close()
 
 
+def test_a_signal_that_finds_the_main_thread_at_its_tokens_lock_is_taken() -> None:
+    code = (
+        "import os, signal\n"
+        "from recorderd.app.service import Service\n"
+        "service = Service(program='x')\n"
+        "service.take_hangups()\n"
+        "for number, token in (signal.SIGHUP, service.reload), (signal.SIGTERM, service.stop):\n"
+        "    with token._cond:  # as Event.wait holds it for a moment, before and after it waits\n"
+        "        os.kill(os.getpid(), number)\n"
+        "    assert token.wait(30)\n"
+        "print('both were taken')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=False
+    )
+    assert told.stdout == "both were taken\n", told.stderr
+
+
 @pytest.mark.parametrize(("value", "seconds"), [("30000000", 10.0), ("rubbish", 0.0), ("", 0.0)])
 def test_the_watchdog_is_fed_three_times_within_its_limit(value: str, seconds: float) -> None:
     assert watchdog_interval_s({"WATCHDOG_USEC": value}) == seconds
