@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -86,8 +87,11 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def children(program: Program) -> list[int]:
     """Find the processes that a program has started."""
-    tasks = Path(f"/proc/{program.process.pid}/task").iterdir()
-    return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    found = []
+    for task in Path(f"/proc/{program.process.pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found += [int(word) for word in (task / "children").read_text().split()]
+    return found
 
 
 def test_an_account_made_on_the_command_line_comes_in_over_tls_and_its_end_stops_nothing(
