@@ -14,7 +14,7 @@ from recorderd.evidence.keys import Signer
 from recorderd.evidence.verify import TrustStore, verify_detached
 from tests.support.bundles import make_signer
 
-NOW_UTC_S = int(time.time())
+NOW_UTC_S = int(time.time()) + 24 * 3600  # within the certificates, however late after this they are made
 FIRST, SECOND = sha256_bytes(b"first"), sha256_bytes(b"second")
 
 
