@@ -11,9 +11,9 @@ from recorderd.record.native import audio_format
 from recorderd.record.notes import without_audio
 from recorderd.record.seal import Finished
 from recorderd.record.session import Recording
+from recorderd.record.sound_quality import FRAME_MS
 from recorderd.record.source import Source
 from recorderd.record.timeline import sample_at
-from recorderd.record.track import FRAME_MS
 from recorderd.wire.manifest import OUTCOME_RECORDED
 
 OVERHANG_NS: Final = NS_PER_S // 4  # audio that was still under way when the session ended

@@ -15,8 +15,9 @@ from recorderd.core.errors import DraftFailed, RecorderError
 from recorderd.core.ids import SessionId
 from recorderd.record.draft import Draft
 from recorderd.record.encrypting import Enclosure
-from recorderd.record.journal import Journal, JournalWriter
+from recorderd.record.journal import JournalWriter
 from recorderd.record.journal_files import Belongs
+from recorderd.record.journal_reading import Journal
 from recorderd.record.left_draft import LeftDraft, known_audio
 from recorderd.record.many_files import ManyFiles
 from recorderd.record.proved_files import ProvedFiles

@@ -37,7 +37,8 @@ from recorderd.core.messages import (
 from recorderd.record.draft_file import read_file_layout
 from recorderd.record.files import RecordingFiles
 from recorderd.record.gaps import merged
-from recorderd.record.journal import JOURNAL_NAME, Journal, read_journal
+from recorderd.record.journal import JOURNAL_NAME
+from recorderd.record.journal_reading import Journal, read_journal
 from recorderd.record.left_draft import LeftDraft
 from recorderd.record.naming import wav_notes
 from recorderd.record.native import LAWS

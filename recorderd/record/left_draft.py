@@ -9,7 +9,7 @@ from typing import Final
 
 from recorderd.evidence.draft_cipher import DraftKey
 from recorderd.evidence.merkle import HASH_BYTES
-from recorderd.record.journal import CheckpointLine, Journal
+from recorderd.record.journal_reading import CheckpointLine, Journal
 from recorderd.record.proof_check import signed_hashes
 from recorderd.wire.checkpoint import parse_checkpoint
 from recorderd.wire.wav import WavEncoding, WavLayout

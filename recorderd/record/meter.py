@@ -17,7 +17,8 @@ import numpy as np
 from dsp.activity import Activity, detect, frame_energy, talk_over
 from dsp.shapes import I16, I64
 from recorderd.record.session import Recording
-from recorderd.record.track import FRAME_MS, Track
+from recorderd.record.sound_quality import FRAME_MS
+from recorderd.record.track import Track
 
 _ROWS: Final = 64  # state is reserved for so many streams at a time
 

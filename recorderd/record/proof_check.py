@@ -28,7 +28,7 @@ from recorderd.evidence.audio_proof import (
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.merkle import HASH_BYTES
 from recorderd.evidence.verify import TrustStore, verify_detached
-from recorderd.record.journal import CheckpointLine
+from recorderd.record.journal_reading import CheckpointLine
 from recorderd.wire.checkpoint import NONE_BEFORE, Checkpoint, encode_checkpoint, parse_checkpoint
 from recorderd.wire.manifest_rows import SilentSpan
 from recorderd.wire.manifest_streams import Gap

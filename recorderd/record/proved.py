@@ -17,7 +17,7 @@ from recorderd.evidence.audio_proof import AudioLeaves, KeyedLeaves
 from recorderd.evidence.digest import sha256_bytes
 from recorderd.evidence.draft_cipher import DraftKey
 from recorderd.record.draft import Draft
-from recorderd.record.journal import Journal
+from recorderd.record.journal_reading import Journal
 from recorderd.record.left_draft import KnownAudio, seal_known
 from recorderd.wire.checkpoint import GOES_ON, NONE_BEFORE, PAUSED, WIDENED, Checkpoint, encode_checkpoint
 

@@ -30,7 +30,8 @@ from recorderd.record.chain import Chain
 from recorderd.record.enclosing import discard_vault
 from recorderd.record.entries import Entries
 from recorderd.record.gaps import merged, overlay, within
-from recorderd.record.journal import ENDLESS, JOURNAL_NAME, Journal, read_journal
+from recorderd.record.journal import JOURNAL_NAME
+from recorderd.record.journal_reading import ENDLESS, Journal, read_journal
 from recorderd.record.keyless import stand
 from recorderd.record.keys import told
 from recorderd.record.last_checkpoint import keep_checkpoint

@@ -27,10 +27,11 @@ from recorderd.record.meter import Meter
 from recorderd.record.native import LAWS
 from recorderd.record.preroll import Window
 from recorderd.record.session import Recording
+from recorderd.record.sound_quality import FRAME_MS
 from recorderd.record.source import Source
 from recorderd.record.steadiness import Kind, Steadiness
 from recorderd.record.timeline import sample_at
-from recorderd.record.track import FRAME_MS, Track
+from recorderd.record.track import Track
 from recorderd.wire.wav import WavEncoding
 
 GRAINS_PER_S: Final = 50  # windows are whole fiftieths of a second: many have one length, and no frame is cut

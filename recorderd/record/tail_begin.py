@@ -17,7 +17,8 @@ from typing import Any
 from recorderd import durable
 from recorderd.core.errors import WavFormatError
 from recorderd.record.draft import Draft
-from recorderd.record.journal import Journal, JournalWriter
+from recorderd.record.journal import JournalWriter
+from recorderd.record.journal_reading import Journal
 from recorderd.record.tail_notes import cut_torn
 from recorderd.record.tail_span import TailRow
 from recorderd.record.wav_file import read_path_layout

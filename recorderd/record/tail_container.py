@@ -31,7 +31,7 @@ from recorderd.evidence.draft_cipher import (
     parse_heading,
 )
 from recorderd.evidence.draft_container import head_slots, pieces_of, survey
-from recorderd.record.journal import Journal, read_journal
+from recorderd.record.journal_reading import Journal, read_journal
 from recorderd.record.tail_begin import Begins, note_beginning
 from recorderd.record.tail_block import PAGE_BYTES, SEALED_HEAD_BYTES, SealedHead
 from recorderd.record.tail_line import TailLine

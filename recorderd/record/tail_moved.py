@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorderd.core.gap_causes import NOT_RECEIVED
-from recorderd.record.journal import Journal
+from recorderd.record.journal_reading import Journal
 from recorderd.record.tail_block import RowKind
 from recorderd.record.tail_span import TailRow
 from recorderd.wire.canonical import canonical_json

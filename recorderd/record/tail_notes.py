@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recorderd import durable
-from recorderd.record.journal import JOURNAL_NAME, Journal, JournalWriter
+from recorderd.record.journal import JOURNAL_NAME, JournalWriter
+from recorderd.record.journal_reading import Journal
 from recorderd.record.tail_line import TailLine
 
 

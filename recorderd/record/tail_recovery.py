@@ -24,7 +24,7 @@ from recorderd.core.errors import RecorderError
 from recorderd.core.events import Ev, EventLog
 from recorderd.core.messages import RecordingState
 from recorderd.record.chain import Chain
-from recorderd.record.journal import Journal, read_journal
+from recorderd.record.journal_reading import Journal, read_journal
 from recorderd.record.tail_begin import begin_draft, is_begun
 from recorderd.record.tail_block import PAGE_BYTES, LeftBlock, RowKind, content_of
 from recorderd.record.tail_container import extend_container

@@ -9,17 +9,17 @@ found to be fast or slow (see ``steering``). Samples are counted from the sessio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
-from dsp import levels, quality
+from dsp import levels
 from dsp.shapes import BOOL, I16, I64, U8
 from recorderd.core.clock import NS_PER_S
-from recorderd.core.gap_causes import HOLD, KERNEL_DROP, LATE, NETWORK_LOSS, RING_OVERRUN
+from recorderd.core.gap_causes import HOLD
 from recorderd.core.messages import Codec, Encoding, StreamEnd, StreamOpened
 from recorderd.record.account import CAUSES_KEPT, Account
 from recorderd.record.gaps import Cause, within
@@ -34,19 +34,15 @@ from recorderd.record.reading import (
     position_rate_hz,
 )
 from recorderd.record.sender_clock import SenderClock, clock_entry
+from recorderd.record.sound_quality import quality_entry
 from recorderd.record.source import Clocked, Counted, Source
 from recorderd.record.steering import Steering
-from recorderd.wire.manifest import Gap, StreamEntry
-from recorderd.wire.manifest_rows import ClockEntry, QualityEntry
+from recorderd.wire.manifest import StreamEntry
+from recorderd.wire.manifest_rows import ClockEntry
 
 DEFAULT_RATE_HZ: Final = 8_000  # of a session that ended before it had a stream
-FRAME_MS: Final = 20  # of speech activity
-PACKET_MS: Final = 20  # that are taken to be missing together where packets were lost
 PACKET_MOST_MS: Final = 200  # which of a packet may have been read before
-PRESSED_MS: Final = (
-    60  # before and after the beginning of a key's event its tone may sound; longer ones are heard
-)
-LOSSES: Final = (NETWORK_LOSS, LATE, KERNEL_DROP, RING_OVERRUN)
+PRESSED_MS: Final = 60  # around the beginning of a key's event its tone may sound; longer ones are heard
 RAILS: Final = {Encoding.PCMU: levels.G711_RAIL, Encoding.PCMA: levels.G711_RAIL}
 
 
@@ -267,7 +263,6 @@ class Track:
         """Describe the stream for the manifest of a recording that begins at ``origin``."""
         stats, account, codec = self._stats(source), self.account, self.opened.codecs[0]
         counters = stats.counters
-        lost, received = stats.packets_lost, counters["received"]
         gap_ends = (gap.start_samples + gap.length_samples for gap in account.gaps)
         end = end if end is not None else max(gap_ends, default=origin)
         heard = self.first_sample if self.placement is not None and self.first_sample < end else -1
@@ -297,14 +292,7 @@ class Track:
             keys=self.keys.entries(origin=origin, end=end, gaps=account.gaps),
             sources=stats.sources,
             clock=clock or ClockEntry(known=False),
-            quality=QualityEntry(
-                jitter_us=stats.jitter_ns // 1000,
-                mos_x100=_mos_x100(
-                    codec, received=received, lost=lost, gaps=account.gaps, rate_hz=self.rate_hz
-                ),
-                clipped_samples=account.level.clipped,
-                speech_ms=account.speech_frames * FRAME_MS,
-            ),
+            quality=quality_entry(codec, stats, account, rate_hz=self.rate_hz),
         )
 
     def standing(self, *, until: int) -> dict[str, Any]:
@@ -439,23 +427,6 @@ class Track:
             for key, start_ticks, length_ticks in self._pressed_early:
                 self.press(key, start_ticks=start_ticks, length_ticks=length_ticks)
             self._pressed_early.clear()
-
-
-def _mos_x100(codec: Codec, *, received: int, lost: int, gaps: Sequence[Gap], rate_hz: int) -> int:
-    """Estimate how the stream sounds to somebody who does not talk back; 0 when nothing came.
-
-    ``rate_hz`` is the recording's, in whose samples gaps are counted, whatever the stream's own is.
-    """
-    if not received:
-        return 0
-    loss = lost / (received + lost)
-    per_packet = rate_hz * PACKET_MS // 1000
-    runs = [max(1, gap.length_samples // per_packet) for gap in gaps if gap.cause in LOSSES]
-    burst = quality.burst_ratio(np.array(runs, dtype=np.int64), loss_fraction=loss)
-    mos = quality.e_model_mos(
-        loss_fraction=loss, burst_ratio=burst, delay_ms=0.0, codec=codec.encoding.value, concealed=False
-    )
-    return round(100 * mos)
 
 
 def _piece(samples: I16, came: BOOL, *, zeros: I64, low: int, high: int, start: int, end: int) -> Piece:

@@ -18,7 +18,7 @@ from recorderd.app.power_cut import SEALING_NS
 from recorderd.core.clock import NS_PER_MS, NS_PER_S
 from recorderd.core.messages import RecordingState, StreamEnd
 from recorderd.record.disk import Disk
-from recorderd.record.journal import read_journal
+from recorderd.record.journal_reading import read_journal
 from recorderd.spool.layout import Place
 from recorderd.wire.checkpoint import parse_checkpoint
 from tests.support.bundles import make_signer

@@ -23,7 +23,7 @@ from recorderd.record.draft_encryption import DraftEncryption
 from recorderd.record.draft_file import read_file_layout
 from recorderd.record.draft_keys import ROW_BYTES, DraftKeys
 from recorderd.record.files import RecordingFiles
-from recorderd.record.journal import read_journal
+from recorderd.record.journal_reading import read_journal
 from recorderd.record.left_draft import KnownAudio, LeftDraft
 from recorderd.record.vault import Vault, VaultFile, begin_vault, is_empty, left_file, vault_name
 from recorderd.spool.layout import Spool

@@ -11,7 +11,8 @@ import pytest
 from recorderd.core.errors import DraftFailed
 from recorderd.evidence.merkle import HASH_BYTES
 from recorderd.record.draft import Draft
-from recorderd.record.journal import JOURNAL_NAME, JournalWriter, read_journal
+from recorderd.record.journal import JOURNAL_NAME, JournalWriter
+from recorderd.record.journal_reading import read_journal
 from recorderd.record.left_draft import KnownAudio, LeftDraft
 from recorderd.record.wav_file import read_layout
 from recorderd.wire.wav_notes import WavNotes

@@ -8,7 +8,7 @@ import pytest
 
 from recorderd.core.clock import NS_PER_MS
 from recorderd.core.messages import SessionEnded, StreamEnd
-from recorderd.record.journal import read_journal
+from recorderd.record.journal_reading import read_journal
 from recorderd.record.recorder import Pace
 from recorderd.record.recovery import READ_AT_START_BYTES, is_quick
 from recorderd.record.session import Recording
