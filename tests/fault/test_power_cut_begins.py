@@ -23,10 +23,8 @@ from recorderd.evidence.draft_container import ContainerReader
 from recorderd.evidence.envelope import CertificateRecipients
 from recorderd.evidence.openpgp import load_pgp_recipients
 from recorderd.evidence.recipients import load_certificate
-from recorderd.record.draft_keys import DraftKeys
 from recorderd.record.encrypting import Recipients
-from recorderd.record.entries import Entries
-from recorderd.record.recorder import Pace, Recorder
+from recorderd.record.recorder import Pace
 from recorderd.spool.layout import Place
 from recorderd.wire.manifest import Manifest, manifest_name, parse_manifest
 from tests.support import speech
@@ -34,6 +32,7 @@ from tests.support.bundles import audio_of, make_signer
 from tests.support.lost_writes import Content, DiskTrace
 from tests.support.power_cut_scene import PROMISED_MS, Scene, recovered
 from tests.support.recipients import Keyring, keyring, make_recipient, openssl_opens
+from tests.support.sealed_calls import with_draft_keys
 from tests.support.studio import DELAY_MS, RATE_HZ, Studio, Voice
 
 MOMENTS: Final = int(os.environ.get("POWER_CUTS", "200")) // 10  # of each case
@@ -254,29 +253,7 @@ def test_a_process_that_goes_before_the_audio_is_opened_leaves_the_key_that_the_
     signer, keys = make_signer(office.folder, "recorder"), os.memfd_create("keys")
     studio = Studio(memory / "lived", signer, pace=PACE, encryption={"bank": office.recipients("")})
 
-    def recorder() -> Recorder:
-        return Recorder(
-            source=studio.tap,
-            disks=studio.disks,
-            spool=studio.spool,
-            sealer=studio.sealer,
-            entries=Entries(
-                sealer=studio.sealer,
-                spool=studio.spool,
-                disk=studio.disks.sealing,
-                policy=studio.policy,
-                clock=studio,
-                log=studio.log,
-            ),
-            pace=PACE,
-            clock=studio,
-            log=studio.log,
-            on_silent=studio.silent.append,
-            encryption=studio.encryption,
-            draft_keys=DraftKeys(keys),
-        )
-
-    studio.recorder = recorder()
+    studio.recorder = with_draft_keys(studio, keys)
     session = studio.session(_SESSION, ms=BEGIN_MS, terms=BANK)
     voices = [studio.voice(session, "s/0", first_ms=BEGIN_MS, packets=PACKETS)]
     told = [message for _, _, message in studio._script]
@@ -285,7 +262,7 @@ def test_a_process_that_goes_before_the_audio_is_opened_leaves_the_key_that_the_
     (wrapped,) = draft.glob("*.wav.key.*")
     before = wrapped.read_bytes()
     assert not list(draft.glob("*.draft"))
-    studio.recorder = recorder()  # the process was killed, and another goes on
+    studio.recorder = with_draft_keys(studio, keys)  # the process was killed, and another goes on
     studio.recorder.sessions.go_on(session, told)
     studio.run(2_900)
     studio.crash(tail=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,15 +36,6 @@ def _life(nursery: Nursery, folder: Path) -> Iterator[Life]:
         yield opened
 
 
-def _restart(life: Life) -> None:
-    child = life.child
-    assert child is not None
-    child.signal(signal.SIGKILL)
-    child.wait()
-    again = life.start()
-    assert life.is_up(again), again.text()
-
-
 def _refresh(one: Placed, *, body: bool = True) -> Message:
     """Keep the dialog alive, as an exchange with session timers does that knows no UPDATE."""
     one.call.headers |= {"Supported": "timer, siprec", "Session-Expires": TIMER}
@@ -67,7 +57,7 @@ def test_what_an_earlier_process_has_agreed_on_is_kept_and_changed_as_it_would_h
     given = {id(one): one.call.response for one in (first, second)}
     for _ in range(2):
         life.pause_s(0.6)
-        _restart(life)
+        life.restart()
         for one in (first, second):
             assert _refresh(one).body.decode() == given[id(one)].body.decode()
         assert _refresh(first, body=False).body == given[id(first)].body
@@ -110,7 +100,7 @@ def test_a_hold_of_the_client_s_is_over_when_it_sends_again_and_a_pause_is_not(l
     life.change(paused, how="inactive")
     assert life.ask(paused, "resume").get("done")
     assert life.ask(paused, "pause").get("done")
-    _restart(life)
+    life.restart()
     for one in (held, paused):
         life.change(one)
     states = {row["call_id"]: row["state"] for row in life.house.status()["recorder"]["sessions"]}
@@ -131,12 +121,12 @@ def test_a_preference_that_is_only_repeated_after_a_restart_ends_no_pause(life: 
 
     assert state_with("on") == "recording"
     assert life.ask(one, "pause").get("done")
-    _restart(life)
+    life.restart()
     assert [state_with(word) for word in ("on", "on", "pause", "on", "pause")] == [
         "paused", "paused", "paused", "recording", "paused",
     ]  # fmt: skip
     assert life.ask(one, "resume").get("done")
-    _restart(life)
+    life.restart()
     assert [state_with(word) for word in ("pause", "on")] == ["paused", "recording"]
 
 
@@ -145,7 +135,7 @@ def test_what_cannot_be_followed_is_refused_so_that_the_exchange_begins_anew(lif
     assert life.is_up(life.start())
     one = life.place("always")
     life.pause_s(0.6)
-    _restart(life)
+    life.restart()
     labels = [*one.labels, "third"]
     more = sdp_offer("127.0.0.1", [(label, "PCMA") for label in labels])
     wide = sdp_offer("127.0.0.1", [(label, "L16/16000") for label in one.labels])
@@ -169,7 +159,7 @@ def test_an_invite_that_comes_once_more_after_a_restart_leaves_no_dialog_behind(
     assert life.is_up(life.start())
     one = life.place("always")
     life.pause_s(0.6)
-    _restart(life)
+    life.restart()
     one.call.to = one.call.target = ""  # what was answered before the kill never came to the client
     one.call.cseq = 1
     assert one.call.invite(*offer(one)).code == 200
@@ -198,7 +188,7 @@ def test_keys_that_a_reinvite_has_changed_are_those_after_a_restart(life: Life) 
         assert call.invite(sdp, "application/sdp").code == 200
         if number:
             life.pause_s(3.5)  # what came by the old keys is written, and on no shelf any more
-            _restart(life)
+            life.restart()
         stream = SrtpStream(port=call.lines[0].port, payload_type=8, payload=payload, sender=sender)
         send_streams([stream])
     call.bye()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import struct
 import tempfile
@@ -26,15 +25,6 @@ def life() -> Iterator[Life]:
     ):
         assert opened.is_up(opened.start())
         yield opened
-
-
-def _restart(life: Life) -> None:
-    child = life.child
-    assert child is not None
-    child.signal(signal.SIGKILL)
-    child.wait()
-    again = life.start()
-    assert life.is_up(again), again.text()
 
 
 def _state(life: Life, one: Placed) -> str:
@@ -69,7 +59,7 @@ def _press(one: Placed, keys: str) -> None:
 @pytest.mark.timeout(120)
 def test_whoever_asks_within_such_a_dialog_gets_what_is_asked(life: Life) -> None:
     one = life.place("always")
-    _restart(life)
+    life.restart()
     control, relay = "X-Recording-Control", {"Content-Type": "application/dtmf-relay"}
     assert _asked(life, one, "UPDATE", {control: "pause"}) == 200
     assert _state(life, one) == "paused"
@@ -90,7 +80,7 @@ def test_whoever_asks_within_such_a_dialog_gets_what_is_asked(life: Life) -> Non
 @pytest.mark.timeout(120)
 def test_keys_that_are_pressed_within_such_a_dialog_are_followed(life: Life) -> None:
     one = life.place("always")
-    _restart(life)
+    life.restart()
     _press(one, "*48")
     life.wait_for(lambda: _state(life, one) == "paused", what="the pause")
 
@@ -99,7 +89,7 @@ def test_keys_that_are_pressed_within_such_a_dialog_are_followed(life: Life) -> 
 @pytest.mark.parametrize("method", ["UPDATE", "INVITE"])
 def test_an_objection_that_the_exchange_tells_within_such_a_dialog_counts(life: Life, method: str) -> None:
     one = life.place("objectable")
-    _restart(life)
+    life.restart()
     if method == "UPDATE":
         assert _asked(life, one, "UPDATE", {"X-Recording-Consent": "no"}) == 200
     else:
@@ -113,7 +103,7 @@ def test_a_held_call_that_is_taken_up_without_an_offer_is_recorded_on(life: Life
     one = life.place("always")
     life.change(one, how="inactive")
     assert _state(life, one) == "paused"
-    _restart(life)
+    life.restart()
     call, (answer, kind) = one.call, offer(one)
     headers = {**call._dialog(), "Content-Type": "application/sdp"}
     given = life.client.request(

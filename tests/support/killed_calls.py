@@ -168,6 +168,14 @@ class Life:
             time.sleep(0.01)
         return True
 
+    def restart(self) -> None:
+        """Kill it whatever it does, and have another one go on."""
+        assert self.child is not None
+        self.child.signal(signal.SIGKILL)
+        self.child.wait()
+        again = self.start()
+        assert self.is_up(again), again.text()
+
     def cut(self, cut: Cut) -> None:
         """Start it, do what takes it to its end, and see that this came."""
         child = self.start(cut)
